@@ -1,0 +1,149 @@
+"""Train a method on a dataset over many seeds.
+
+python -m experiments.run --method=asp --dataset=offjax/budget/t50-smooth-v0
+"""
+
+from __future__ import annotations
+
+import sys
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from experiments import cli
+
+_METHOD = flags.DEFINE_string("method", None, "Method, or `list`.")
+_DATASET = flags.DEFINE_string("dataset", None, "Dataset id, or `list`.")
+_PRESET = flags.DEFINE_enum(
+    "preset", "small", ["paper", "small", "demo"],
+    "Hyperparameters: published, sized for two CPU cores, or for a demonstration.",
+)  # fmt: skip
+_NUM_SEEDS = flags.DEFINE_integer("num_seeds", 5, "Number of seeds.")
+_SEED = flags.DEFINE_integer("seed", 0, "First seed.")
+_NUM_STEPS = flags.DEFINE_integer("num_steps", None, "Updates of every stage.")
+_EVAL_EVERY = flags.DEFINE_integer(
+    "eval_every", 0, "Updates between evaluations of the last stage; 0: at its end."
+)
+_EVAL_EPISODES = flags.DEFINE_integer("eval_episodes", 20, "Episodes per evaluation.")
+_EVAL_SEED = flags.DEFINE_integer(
+    "eval_seed", 0, "Which set of evaluation episodes; tune on another than you report."
+)
+_LOG_EVERY = flags.DEFINE_integer("log_every", 0, "Updates between metrics; 0: auto.")
+_CHECKPOINT_EVERY = flags.DEFINE_integer(
+    "checkpoint_every", 0, "Updates between checkpoints; 0: ten per stage."
+)
+_RUNS_DIR = flags.DEFINE_string("runs_dir", "runs", "Where run folders go.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Root of the datasets.")
+_LAYOUT = flags.DEFINE_enum(
+    "layout", "auto", ["auto", "map", "vmap"], "Seeds inside a device."
+)
+_RESUME = flags.DEFINE_bool(
+    "resume", False, "Continue the newest unfinished run of this configuration."
+)
+_REUSE = flags.DEFINE_bool(
+    "reuse_stages", True, "Take stages that were trained before from the store."
+)
+_LOG = flags.DEFINE_list("log", [], "Further sinks: tensorboard, wandb.")
+_DEVICES = flags.DEFINE_integer(
+    "host_devices", None, "CPU devices; one per core by default."
+)
+
+
+def _declare_config() -> flags.FlagHolder:
+    """`--config.NAME=VALUE[,VALUE…]`: every name given is declared as a tuple.
+
+    Which names exist depends on the method, so they are checked with the recipe.
+    """
+    config = ml_collections.ConfigDict()
+    for argument in sys.argv[1:]:
+        name, _, _ = argument.lstrip("-").partition("=")
+        parts = name.split(".")
+        if parts[0] != "config" or len(parts) < 2:
+            continue
+        node = config
+        for part in parts[1:-1]:
+            node = node.setdefault(part, ml_collections.ConfigDict())
+        node[parts[-1]] = ()
+    return config_flags.DEFINE_config_dict("config", config)
+
+
+_CONFIG = _declare_config()
+
+
+def overrides() -> dict[str, tuple]:
+    """`--config.` flags and `--num_steps` as name → values."""
+    found: dict[str, tuple] = {}
+
+    def visit(node: ml_collections.ConfigDict, prefix: str) -> None:
+        for name, value in node.items():
+            if isinstance(value, ml_collections.ConfigDict):
+                visit(value, f"{prefix}{name}.")
+            else:
+                found[prefix + name] = tuple(value)
+
+    visit(_CONFIG.value, "")
+    if _NUM_STEPS.value is not None:
+        found = {"num_steps": (_NUM_STEPS.value,)} | found
+    return found
+
+
+def _required(value: str | None, flag: str) -> str:
+    from offjax.errors import UserError
+
+    if not value:
+        raise UserError(f"--{flag} is missing; --{flag}=list prints what there is.")
+    return value
+
+
+def _print_list() -> bool:
+    """Answers --method=list and --dataset=list."""
+    from offjax.datasets.load import list_datasets
+    from offjax.recipes import RECIPES
+
+    if _METHOD.value == "list":
+        for name, builder in RECIPES.items():
+            print(f"{name:24s}{(builder.__doc__ or '').splitlines()[0]}")
+    if _DATASET.value == "list":
+        print("\n".join(list_datasets(_DATA_DIR.value)))
+    return "list" in (_METHOD.value, _DATASET.value)
+
+
+def main(argv: list[str]) -> None:
+    """Trains, evaluates, and tells where the run lies."""
+    del argv
+    from offjax.datasets.load import load_dataset
+    from offjax.recipes import build
+    from offjax.runner.devices import prepare_host_devices
+    from offjax.runner.train import Options, Trainer, make_jobs
+
+    if _print_list():
+        return
+    prepare_host_devices(_DEVICES.value)
+    options = Options(
+        num_seeds=_NUM_SEEDS.value,
+        seed=_SEED.value,
+        eval_every=_EVAL_EVERY.value,
+        eval_episodes=_EVAL_EPISODES.value,
+        eval_seed=_EVAL_SEED.value,
+        log_every=_LOG_EVERY.value,
+        checkpoint_every=_CHECKPOINT_EVERY.value,
+        runs_dir=_RUNS_DIR.value,
+        layout=_LAYOUT.value,
+        resume=_RESUME.value,
+        reuse_stages=_REUSE.value,
+        log=tuple(_LOG.value),
+    )
+    options.validate()
+    method = _required(_METHOD.value, "method")
+    name = _required(_DATASET.value, "dataset")
+    build(method, None, _PRESET.value)  # an error here, before data is collected
+    dataset = load_dataset(name, _DATA_DIR.value, progress=print)
+    print(dataset.card, flush=True)
+    for job in make_jobs(method, _PRESET.value, dataset, overrides()):
+        folder = Trainer(job, method, _PRESET.value, dataset, options).run()
+        print(f"run: {folder.path}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,409 @@
+"""Reinformer with separate networks: maximise the return, then imitate towards it.
+
+Zhuang et al., "Reinformer: Max-Return Sequence Modeling for Offline RL", 2024
+(https://arxiv.org/abs/2405.08740), as changed by the Action Gradient paper
+(https://arxiv.org/abs/2510.05285): returns and actions are predicted by two independent
+post-norm transformers that read (s_1, R_1, a_1, s_2, …), one set of hyperparameters
+serves all environments, and the context's length adapts while acting.
+
+    returns   R̂_t from the token of s_t; with u = (R_t - R̂_t) / E|R|
+              minimise  E |τ - 1(u < 0)| u²
+    actions   N(μ_t, σ²) from the token of R_t, μ_t = tanh(W h + b), σ learned, global
+              minimise  -E log N(a_t; μ_t, σ²) - α H(σ),   α ← α (H - H_target) ↓
+
+σ belongs to a plain Gaussian over the action in [-1, 1], without a tanh's Jacobian.
+The two rivals of the Action Gradient paper change the loss of the actions, with the
+critic of an earlier stage and μ_t for π:
+
+    pg     (eq. 9)    … - w E[Q(s, μ)] / E|Q(s, μ)|     (the divisor is a constant)
+    awac   (eq. 10)   -E[min(exp((Q(s, a) - Q(s, μ)) / λ), 100) log N(a; μ, σ²)] - α H
+
+Equation (10) is printed without its minus sign and without a bound on the weight.
+The paper gives neither w and λ nor the sizes of the networks.
+"""
+
+from __future__ import annotations
+
+import chex
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from offjax.algorithms import iql
+from offjax.algorithms.decision_transformer import check_option, normalize
+from offjax.datasets.normalize import ActionBox, Normalizer
+from offjax.datasets.trajectories import Segments, Trajectories
+from offjax.distributions import LOG_2PI, Distribution, gaussian
+from offjax.networks.transformer import (
+    Linear,
+    Steps,
+    TrajectoryTransformer,
+    check_sizes,
+)
+from offjax.types import Context, Key, Pytree, QFunction, config, static
+
+MAX_WEIGHT = 100.0
+ADAPTIVE = ("chain", "every", "none")
+EXTRAS = ("none", "pg", "awac")
+
+
+@config
+class Config:
+    """Hyperparameters, those of Reinformer's code where it has them.
+
+    Attributes:
+      lr: LAMB's step size after the warm-up.
+      weight_decay: LAMB's.
+      warmup_steps: updates over which the step size rises linearly.
+      max_grad_norm: global norm, per network, to which gradients are clipped.
+      expectile: τ of the returns' loss.
+      temperature: initial α.
+      temperature_lr: Adam's step size for log α.
+      context_length: K, steps of a window and upper limit of the context.
+      max_timesteps: entries of the table of time embeddings.
+      num_layers: blocks of each network.
+      num_heads: attention heads.
+      width: size of the tokens.
+      dropout: rate of every dropout.
+      return_scale: what returns are divided by; 0: the data's largest.
+      reward_scale: rewards count as reward_scale · r + reward_shift.
+      reward_shift: see `reward_scale`.
+      weighting: of trajectories, "length" or "uniform".
+      adaptive_context: which past steps the actions' network sees. "chain": step t - j
+        as long as every predicted return was above the next one; "every": above the
+        present one; "none": all K. Strictly above; an excluded step ends the context.
+      history: what the context remembers, the "executed" action or the "base" one
+        that an improvement operator began with.
+      extra: "none", "pg" or "awac"; the latter two read the stage "critic".
+      extra_weight: w of pg (the paper's α).
+      extra_temperature: λ of awac.
+      critic: settings with which the stage "critic" was trained.
+      batch_size: windows in a batch.
+    """
+
+    lr: float = 1e-4
+    weight_decay: float = 1e-4
+    warmup_steps: float = 5000.0
+    max_grad_norm: float = 0.25
+    expectile: float = 0.99
+    temperature: float = 0.1
+    temperature_lr: float = 1e-4
+    context_length: int = 20
+    max_timesteps: int = 1000
+    num_layers: int = 4
+    num_heads: int = 8
+    width: int = 256
+    dropout: float = static(0.1)
+    return_scale: float = static(0.0)
+    reward_scale: float = static(1.0)
+    reward_shift: float = static(0.0)
+    weighting: str = "uniform"
+    adaptive_context: str = "chain"
+    history: str = "executed"
+    extra: str = "none"
+    extra_weight: float = 1.0
+    extra_temperature: float = 1.0
+    critic: iql.Config | None = None
+    batch_size: int = 128
+
+
+class State(flax.struct.PyTreeNode):
+    """All that changes, and the transforms of the data it was trained on."""
+
+    return_params: Pytree
+    action_params: Pytree
+    log_alpha: chex.Array
+    return_opt_state: optax.OptState
+    action_opt_state: optax.OptState
+    alpha_opt_state: optax.OptState
+    normalizer: Normalizer
+    action_box: ActionBox
+    return_scale: chex.Array
+    key: Key
+    step: chex.Array
+
+
+def transformer(config: Config, name: str = "transformer") -> nn.Module:
+    """Reinformer's transformer: post-norm, no dropout of the embedded tokens."""
+    return TrajectoryTransformer(
+        order=("observations", "returns", "actions"),
+        num_layers=config.num_layers,
+        num_heads=config.num_heads,
+        width=config.width,
+        max_timesteps=config.max_timesteps,
+        dropout=config.dropout,
+        attention_dropout="output",
+        pre_norm=False,
+        activation="gelu",
+        embedding_dropout=False,
+        name=name,
+    )
+
+
+class ReturnNetwork(nn.Module):
+    """Greatest return-to-go that the data hold out from here."""
+
+    config: Config
+
+    @nn.compact
+    def __call__(self, steps: Steps, train: bool = False) -> chex.Array:
+        """Scaled returns [B, K]."""
+        hidden = transformer(self.config)(steps, train)
+        return Linear(1, name="head")(hidden["observations"])[..., 0]
+
+
+class ActionNetwork(nn.Module):
+    """Gaussian action that leads to a return."""
+
+    config: Config
+    action_dim: int
+
+    @nn.compact
+    def __call__(
+        self, steps: Steps, train: bool = False
+    ) -> tuple[chex.Array, chex.Array]:
+        """Means [B, K, A] in the unit box and log standard deviations [A]."""
+        hidden = transformer(self.config)(steps, train)
+        mean = jnp.tanh(Linear(self.action_dim, name="head")(hidden["returns"]))
+        log_std = self.param("log_std", nn.initializers.zeros, (self.action_dim,))
+        return mean, jnp.clip(log_std, -20.0, 2.0)
+
+
+def lamb(config: Config) -> optax.GradientTransformation:
+    """LAMB after clipping by global norm, with a linear warm-up."""
+
+    def rate(count: chex.Numeric) -> chex.Numeric:
+        return config.lr * jnp.minimum((count + 1) / config.warmup_steps, 1.0)
+
+    return optax.chain(
+        optax.clip_by_global_norm(config.max_grad_norm),
+        optax.lamb(rate, eps=1e-8, weight_decay=config.weight_decay),
+    )
+
+
+def validate(config: Config) -> None:
+    """Refuses sizes that do not fit together and unknown options.
+
+    Raises:
+      UserError: see `check_sizes` and `check_option`.
+    """
+    check_sizes(
+        config.context_length, config.max_timesteps, config.width, config.num_heads
+    )
+    check_option("adaptive_context", config.adaptive_context, ADAPTIVE)
+    check_option("history", config.history, ("executed", "base"))
+    check_option("extra", config.extra, EXTRAS)
+
+
+def example_steps(example: Trajectories) -> Steps:
+    """One step of zeros, for the shapes of a network."""
+    statistics = example.statistics
+    return Steps(
+        jnp.zeros((1, 1, statistics.observation_mean.shape[-1])),
+        jnp.zeros((1, 1, statistics.action_low.shape[-1])),
+        jnp.zeros((1, 1)),
+        jnp.zeros((1, 1), jnp.int32),
+    )
+
+
+def init(key: Key, example: Trajectories, config: Config, context: Context) -> State:
+    """Fresh state; `example` is the prepared data, read for shapes and statistics."""
+    del context
+    validate(config)
+    steps = example_steps(example)
+    return_key, action_key = jax.random.split(key)
+    return_params = ReturnNetwork(config).init(return_key, steps)
+    action_network = ActionNetwork(config, steps.actions.shape[-1])
+    action_params = action_network.init(action_key, steps)
+    log_alpha = jnp.log(jnp.asarray(config.temperature, jnp.float32))
+    statistics = example.statistics
+    return State(
+        return_params,
+        action_params,
+        log_alpha,
+        lamb(config).init(return_params),
+        lamb(config).init(action_params),
+        optax.adam(config.temperature_lr).init(log_alpha),
+        Normalizer.from_statistics(statistics),
+        ActionBox(statistics.action_low, statistics.action_high),
+        jnp.asarray(example.return_scale),
+        key,
+        jnp.int32(0),
+    )
+
+
+def expectile_loss(
+    predictions: chex.Array, returns: chex.Array, mask: chex.Array, expectile: chex.Numeric
+) -> chex.Array:
+    """Expectile regression of returns [B, K], in units of their mean size."""
+    count = jnp.sum(mask)
+    size = jnp.sum(jnp.abs(returns) * mask) / count
+    errors = (returns - predictions) / size
+    weights = jnp.abs(expectile - (errors < 0))
+    return jnp.sum(weights * errors**2 * mask) / count
+
+
+def log_prob(actions: chex.Array, means: chex.Array, log_std: chex.Array) -> chex.Array:
+    """Log density [...] of actions [..., A] under N(means, exp(log_std)²)."""
+    z = (actions - means) * jnp.exp(-log_std)
+    return -0.5 * jnp.sum(z**2 + 2 * log_std + LOG_2PI, axis=-1)
+
+
+def entropy(log_std: chex.Array) -> chex.Array:
+    """Entropy of a diagonal Gaussian, from its log standard deviations [A]."""
+    return jnp.sum(log_std + 0.5 * (LOG_2PI + 1.0))
+
+
+def return_loss_fn(
+    params: Pytree, steps: Steps, mask: chex.Array, key: Key, config: Config
+) -> chex.Array:
+    """Expectile loss of the returns' network; `key` is the dropout's."""
+    predictions = ReturnNetwork(config).apply(
+        params, steps, True, rngs={"dropout": key}
+    )
+    return expectile_loss(predictions, steps.returns, mask, config.expectile)
+
+
+def action_loss_fn(
+    params: Pytree,
+    steps: Steps,
+    mask: chex.Array,
+    alpha: chex.Array,
+    q_function: QFunction | None,
+    key: Key,
+    config: Config,
+) -> tuple[chex.Array, dict[str, chex.Array]]:
+    """Loss of the actions' network and its parts.
+
+    Args:
+      params: of `ActionNetwork`.
+      steps: [B, K, …] transformed segments.
+      mask: [B, K] 1 on recorded steps.
+      alpha: α, the entropy's weight.
+      q_function: `(observations, actions) → values [B, K]` of transformed ones; read
+        where `config.extra` is not "none".
+      key: of the dropout.
+      config: hyperparameters.
+    """
+    network = ActionNetwork(config, steps.actions.shape[-1])
+    means, log_std = network.apply(params, steps, True, rngs={"dropout": key})
+    count = jnp.sum(mask)
+    log_likelihood = log_prob(steps.actions, means, log_std)
+    spread = entropy(log_std)
+    extra = jnp.zeros(())
+    if config.extra == "awac":
+        assert q_function is not None
+        data_q = q_function(steps.observations, steps.actions)
+        advantages = data_q - q_function(steps.observations, means)
+        weights = jnp.exp(advantages / config.extra_temperature)
+        weights = jax.lax.stop_gradient(jnp.minimum(weights, MAX_WEIGHT))
+        log_likelihood = weights * log_likelihood
+    elif config.extra == "pg":
+        assert q_function is not None
+        values = q_function(steps.observations, means)
+        size = jax.lax.stop_gradient(jnp.sum(jnp.abs(values) * mask) / count)
+        extra = -config.extra_weight * jnp.sum(values * mask) / count / size
+    fit = jnp.sum(log_likelihood * mask) / count
+    loss = -fit - alpha * spread + extra
+    return loss, {"log_likelihood": fit, "entropy": spread, "extra": extra}
+
+
+def _critic(state: State, config: Config, context: Context) -> QFunction | None:
+    """The earlier stage's critic, of transformed observations and actions [B, K, …]."""
+    if config.extra == "none":
+        return None
+    settings = config.critic or iql.Config()
+
+    def q(observation: chex.Array, action: chex.Array) -> chex.Array:
+        observation = state.normalizer.inverse(observation)
+        action = state.action_box.from_unit(action)
+        return iql.q_function(context["critic"], observation, action, settings)
+
+    return jax.vmap(jax.vmap(q))
+
+
+def update(
+    state: State, batch: Segments, config: Config, context: Context
+) -> tuple[State, dict[str, chex.Array]]:
+    """One step of LAMB for each network, and one of Adam for the temperature."""
+    key = jax.random.fold_in(state.key, state.step)
+    return_key, action_key = jax.random.split(key)
+    steps, mask = normalize(state, batch), batch.mask
+    alpha = jnp.exp(state.log_alpha)
+    q_function = _critic(state, config, context)
+    return_loss, return_grads = jax.value_and_grad(return_loss_fn)(
+        state.return_params, steps, mask, return_key, config
+    )
+    (action_loss, parts), action_grads = jax.value_and_grad(
+        action_loss_fn, has_aux=True
+    )(state.action_params, steps, mask, alpha, q_function, action_key, config)
+    return_params, return_opt_state = apply(
+        lamb(config), return_grads, state.return_opt_state, state.return_params
+    )
+    action_params, action_opt_state = apply(
+        lamb(config), action_grads, state.action_opt_state, state.action_params
+    )
+    # The target entropy is -A; α falls while the entropy is above it.
+    excess = parts["entropy"] + steps.actions.shape[-1]
+    log_alpha, alpha_opt_state = apply(
+        optax.adam(config.temperature_lr),
+        alpha * excess,
+        state.alpha_opt_state,
+        state.log_alpha,
+    )
+    state = state.replace(
+        return_params=return_params,
+        action_params=action_params,
+        log_alpha=log_alpha,
+        return_opt_state=return_opt_state,
+        action_opt_state=action_opt_state,
+        alpha_opt_state=alpha_opt_state,
+        step=state.step + 1,
+    )
+    metrics = {"return_loss": return_loss, "action_loss": action_loss, "alpha": alpha}
+    return state, {f"reinformer/{k}": v for k, v in (metrics | parts).items()}
+
+
+def apply(
+    optimizer: optax.GradientTransformation,
+    grads: Pytree,
+    opt_state: optax.OptState,
+    params: Pytree,
+) -> tuple[Pytree, optax.OptState]:
+    """New parameters and optimiser state after one step."""
+    updates, opt_state = optimizer.update(grads, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state
+
+
+def context_mask(returns: chex.Array, mask: chex.Array, rule: str) -> chex.Array:
+    """Steps [K] of a window that the actions' network sees.
+
+    Args:
+      returns: [K] predicted returns, the present one last.
+      mask: [K] bool, steps that happened.
+      rule: `Config.adaptive_context`.
+    """
+    if rule == "none":
+        return mask
+    later = returns[1:] if rule == "chain" else returns[-1]
+    above = jnp.append(returns[:-1] > later, True)
+    kept = jnp.cumprod(above[::-1])[::-1].astype(bool)
+    return kept & mask
+
+
+def predict_return(state: State, window: Steps, config: Config) -> chex.Array:
+    """Scaled return [] at the last step of a context [K, …]."""
+    batched = jax.tree.map(lambda x: x[None], window)
+    return ReturnNetwork(config).apply(state.return_params, batched)[0, -1]
+
+
+def distribution(state: State, window: Steps, config: Config) -> Distribution:
+    """Gaussian action at the last step of a context that holds its return."""
+    mask = context_mask(window.returns, window.mask, config.adaptive_context)
+    batched = jax.tree.map(lambda x: x[None], window._replace(mask=mask))
+    network = ActionNetwork(config, window.actions.shape[-1])
+    means, log_std = network.apply(state.action_params, batched)
+    box = state.action_box
+    return gaussian(means[0, -1], jnp.exp(log_std), box.shift, box.scale)

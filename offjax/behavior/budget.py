@@ -1,0 +1,172 @@
+"""Behaviour data for Budget Allocation, vectorised in NumPy.
+
+The paper does not say how its data were collected; these kinds are this project's own.
+An allocation is drawn as a Dirichlet around a mean plan:
+
+- `random`: Dirichlet(3, …, 3); no structure in time;
+- `smooth`: the mean plan is the softmax of a random Fourier profile of amplitudes
+  .5/m, the concentration 20T (about 22 % deviation per step);
+- `medium`, `expert`: the mean plan is (1 − η)·uniform + η·optimum, distorted by
+  e^{(1 − η)·profile}; the skill η ~ U(0, .5), U(.8, 1) of an episode thus brings it
+  nearer to the optimum and steadies it. Half of the episodes are drawn from a Dirichlet
+  as above; the other half break the stick step by step: from the budget that is left
+  they spend the plan's share of what the plan still has to spend, times log-normal noise
+  of σ = .5, so that every step answers to how much the last ones overspent;
+- `under`: an episode of one of those four kinds, scaled by a total spend ~ Beta(8, 2);
+- `mixed`: a fifth of each of the five.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from offjax.envs.budget import (
+    check_noise,
+    fourier_profile,
+    instance,
+    optimal_allocation,
+    time_feature,
+)
+from offjax.errors import UserError
+
+KINDS = ("random", "smooth", "medium", "expert", "mixed", "under")
+
+SKILL = {"medium": (0.0, 0.5), "expert": (0.8, 1.0)}
+CONCENTRATION = 20.0  # of a plan's Dirichlet, per step of the horizon
+STICK_NOISE = 0.5
+
+# `instance` is an argument of `generate`, as it is of the environment.
+_instance = instance
+
+
+def generate(
+    horizon: int,
+    kind: str,
+    instance: int = 0,
+    kappa: float = 1.5,
+    noise: float = 0.0,
+    num_episodes: int | None = None,
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """Episodes of one kind of behaviour in the default reading of the environment.
+
+    Args:
+      horizon: T.
+      kind: one of `KINDS`.
+      instance: seed of the environment's α and β.
+      kappa: Σβ.
+      noise: standard deviation of the Gaussian noise on rewards.
+      num_episodes: E; 2 000, or 10 000 from T = 100 on, if None.
+      seed: seed of the behaviour.
+
+    Returns:
+      observations [E, T + 1, 3] f32, actions [E, T, 1] f32 (as executed), rewards
+      [E, T] f32, terminals [E, T] bool (true at the last step), timeouts [E, T] bool
+      (all false).
+
+    Raises:
+      UserError: an unknown kind, no episodes, negative noise or a bad instance.
+    """
+    if kind not in KINDS:
+        raise UserError(
+            f"Unknown behaviour {kind!r} for Budget Allocation: choose one of "
+            f"{', '.join(KINDS)}."
+        )
+    if num_episodes is None:
+        num_episodes = 10_000 if horizon >= 100 else 2_000
+    if num_episodes < 1:
+        raise UserError(
+            f"{num_episodes} episodes of Budget Allocation were asked for: a dataset "
+            "needs at least one."
+        )
+    check_noise(noise)
+    alpha, beta = _instance(horizon, instance, kappa)
+    rng = np.random.default_rng([seed, KINDS.index(kind)])
+    shares = _shares(rng, kind, num_episodes, optimal_allocation(alpha, beta))
+    data = _rollout(shares.astype(np.float32), alpha, beta)
+    if noise:
+        errors = rng.standard_normal(data["rewards"].shape)
+        data["rewards"] += (noise * errors).astype(np.float32)
+    return data
+
+
+def _shares(
+    rng: np.random.Generator, kind: str, size: int, optimum: np.ndarray
+) -> np.ndarray:
+    """Allocations of one kind, [size, T], each summing to at most 1."""
+    horizon = len(optimum)
+    if kind == "random":
+        return rng.dirichlet(np.full(horizon, 3.0), size)
+    if kind == "smooth":
+        profile = 0.5 * fourier_profile(rng, horizon, size)
+        return _dirichlet(rng, _normalise(np.exp(profile)))
+    if kind in SKILL:
+        skill = rng.uniform(*SKILL[kind], (size, 1))
+        profile = 0.5 * fourier_profile(rng, horizon, size)
+        plan = (1 - skill) / horizon + skill * optimum
+        plan = _normalise(plan * np.exp((1 - skill) * profile))
+        # The optimum leaves a part of an ample budget (Σβ < 1).
+        total = 1 - skill + skill * optimum.sum()
+        half = size // 2
+        return total * np.concatenate(
+            [_dirichlet(rng, plan[:half]), _break_stick(rng, plan[half:])]
+        )
+    parts = KINDS[:4] if kind == "under" else (*KINDS[:4], "under")
+    sizes = [len(part) for part in np.array_split(np.arange(size), len(parts))]
+    shares = np.concatenate(
+        [
+            _shares(rng, part, count, optimum)
+            for part, count in zip(parts, sizes, strict=True)
+        ]
+    )
+    if kind == "under":
+        shares = shares * rng.beta(8, 2, (size, 1))
+    return rng.permutation(shares)
+
+
+def _normalise(plan: np.ndarray) -> np.ndarray:
+    return plan / plan.sum(1, keepdims=True)
+
+
+def _dirichlet(rng: np.random.Generator, plan: np.ndarray) -> np.ndarray:
+    """One draw per row around each plan, [E, T] → [E, T]."""
+    return _normalise(rng.standard_gamma(CONCENTRATION * plan.shape[1] * plan))
+
+
+def _break_stick(rng: np.random.Generator, plan: np.ndarray) -> np.ndarray:
+    """Shares of a policy that answers to the budget left, [E, T] → [E, T]."""
+    to_go = np.cumsum(plan[:, ::-1], axis=1)[:, ::-1]
+    fractions = plan / np.maximum(to_go, np.finfo(float).tiny)
+    errors = rng.standard_normal(plan.shape)
+    fractions = np.minimum(
+        fractions * np.exp(STICK_NOISE * errors - STICK_NOISE**2 / 2), 1
+    )
+    left = np.cumprod(1 - fractions, axis=1)
+    return fractions * np.concatenate([np.ones_like(left[:, :1]), left[:, :-1]], axis=1)
+
+
+def _rollout(
+    shares: np.ndarray, alpha: np.ndarray, beta: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What the environment makes of shares [E, T]; float32 as on device."""
+    size, horizon = shares.shape
+    observations = np.zeros((size, horizon + 1, 3), np.float32)
+    observations[:, :, 0] = time_feature(horizon)
+    observations[:, 0, 1] = 1
+    for t in range(horizon):
+        left = observations[:, t, 1]
+        spent = np.clip(shares[:, t], 0, left)
+        observations[:, t + 1, 1] = left - spent
+        observations[:, t + 1, 2] = spent
+    actions = observations[:, 1:, 2].copy()
+    alpha, beta = alpha.astype(np.float32), beta.astype(np.float32)
+    useful = np.minimum(actions, beta)
+    terminals = np.zeros((size, horizon), bool)
+    terminals[:, -1] = True
+    return {
+        "observations": observations,
+        "actions": actions[:, :, None],
+        "rewards": alpha * useful * (2 * beta - useful),
+        "terminals": terminals,
+        "timeouts": np.zeros_like(terminals),
+    }

@@ -1,0 +1,144 @@
+"""Checks of arrays that come from outside; each error names the array and a remedy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from offjax.errors import UserError
+from offjax.types import EnvSpec
+
+ACTION_TOLERANCE = 1e-4
+"""Excess over an action bound that counts as rounding."""
+
+
+def matrix(
+    value: Any, name: str, rows: int | None = None, width: int | None = None
+) -> np.ndarray:
+    """`value` as finite float32 [N, D]; UserError unless it is that."""
+    array = _float32(value, name)
+    if array.ndim != 2 or 0 in array.shape[1:]:
+        raise UserError(
+            f"`{name}` has shape {array.shape}; it must be [rows, dimensions]. "
+            "Flatten each step to a vector (a single number becomes shape [rows, 1])."
+        )
+    _length(array, name, rows)
+    if width is not None and array.shape[1] != width:
+        raise UserError(
+            f"`{name}` holds {array.shape[1]} numbers a row and `observations` "
+            f"{width}; both must be of the same width."
+        )
+    _finite(array, name)
+    return array
+
+
+def vector(value: Any, name: str, rows: int) -> np.ndarray:
+    """`value` as finite float32 [N]; `[N, 1]` is squeezed."""
+    array = _squeeze(_float32(value, name), name)
+    _length(array, name, rows)
+    _finite(array, name)
+    return array
+
+
+def flags(value: Any, name: str, rows: int) -> np.ndarray:
+    """`value` as bool [N]; zeros and ones of any type and `[N, 1]` are accepted."""
+    array = _squeeze(np.asarray(value), name)
+    _length(array, name, rows)
+    if array.dtype == bool:
+        return array
+    wrong = (
+        np.flatnonzero((array != 0) & (array != 1))
+        if array.dtype.kind in "iuf"
+        else np.arange(rows)
+    )
+    if wrong.size:
+        raise UserError(
+            f"`{name}` must be boolean (or zeros and ones), but row {wrong[0]} is "
+            f"{array[wrong[0]]!r}, as {wrong.size} of {rows} rows are neither."
+        )
+    return array.astype(bool)
+
+
+def matches_spec(observations: np.ndarray, actions: np.ndarray, spec: EnvSpec) -> None:
+    """Raises UserError unless widths and action bounds fit the environment."""
+    low, high = np.asarray(spec.action_low), np.asarray(spec.action_high)
+    for name, found, expected in (
+        ("observations", observations.shape[1], spec.observation_dim),
+        ("actions", actions.shape[1], spec.action_dim),
+    ):
+        if found != expected:
+            raise UserError(
+                f"`{name}` holds {found} numbers a row, but environment {spec.id} "
+                f"has {expected}; these data were recorded somewhere else."
+            )
+    if low.shape != high.shape or not (
+        np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()
+    ):
+        raise UserError(
+            f"The action bounds of environment {spec.id}, low {spec.action_low} and "
+            f"high {spec.action_high}, must be finite and low below high in every "
+            "dimension; correct `action_low` and `action_high` of the spec."
+        )
+
+
+def clip_actions(actions: np.ndarray, spec: EnvSpec) -> np.ndarray:
+    """Actions inside the bounds; UserError if any exceeds them by 1e-4 or more."""
+    low = np.asarray(spec.action_low, np.float32)
+    high = np.asarray(spec.action_high, np.float32)
+    excess = np.maximum(low - actions, actions - high)
+    largest = float(excess.max())
+    if largest >= ACTION_TOLERANCE:
+        bad = (excess >= ACTION_TOLERANCE).any(axis=1)
+        raise UserError(
+            f"{int(bad.sum())} of {len(actions)} rows of `actions` leave the bounds "
+            f"{spec.action_low} to {spec.action_high} of environment {spec.id}, the "
+            f"first row {int(np.argmax(bad))}, by up to {largest:.4g}. Rescale them "
+            "to the environment's units, or clip them to its bounds."
+        )
+    return np.clip(actions, low, high) if largest > 0.0 else actions
+
+
+def _float32(value: Any, name: str) -> np.ndarray:
+    try:
+        # Values beyond float32 become infinite, and are reported as such.
+        with np.errstate(over="ignore"):
+            return np.ascontiguousarray(value, np.float32)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"`{name}` cannot be read as an array of numbers ({error}); every row "
+            "must be a vector of the same length."
+        ) from error
+
+
+def _squeeze(array: np.ndarray, name: str) -> np.ndarray:
+    if array.ndim == 2 and array.shape[1] == 1:
+        return array[:, 0]
+    if array.ndim != 1:
+        raise UserError(
+            f"`{name}` has shape {array.shape}; it must hold one value a row, [rows]."
+        )
+    return array
+
+
+def _length(array: np.ndarray, name: str, rows: int | None) -> None:
+    if len(array) == 0:
+        raise UserError(
+            f"`{name}` has no rows: a dataset needs at least one episode of one step."
+        )
+    if rows is not None and len(array) != rows:
+        raise UserError(
+            f"`{name}` has {len(array)} rows and `observations` {rows}; all arrays "
+            "of a dataset must be of the same length."
+        )
+
+
+def _finite(array: np.ndarray, name: str) -> None:
+    finite = np.isfinite(array)
+    if not finite.all():
+        bad = ~finite.reshape(len(array), -1).all(axis=1)
+        raise UserError(
+            f"`{name}` holds NaN or infinity (beyond the range of float32 counts too) "
+            f"in {int(bad.sum())} of {len(array)} rows, the first row "
+            f"{int(np.argmax(bad))}; remove or repair those rows."
+        )

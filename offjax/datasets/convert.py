@@ -1,0 +1,209 @@
+"""From recorded episodes to what training reads, vectorised, on the host.
+
+Terminals mask bootstrapping; time-outs never do. The next action is the one that
+was recorded next in the same episode, and never the first of another.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from offjax.datasets.dataset import Dataset
+from offjax.errors import UserError
+from offjax.types import Statistics, Transitions
+
+
+class Segments(NamedTuple):
+    """Episodes side by side, padded at the end with zeros.
+
+    `mask` is true at the steps that were recorded.
+    """
+
+    observations: np.ndarray  # [E, T, O] f32
+    actions: np.ndarray  # [E, T, A] f32
+    rewards: np.ndarray  # [E, T] f32
+    terminals: np.ndarray  # [E, T] f32
+    mask: np.ndarray  # [E, T] bool
+
+
+def to_transitions(dataset: Dataset) -> Transitions:
+    """One-step experience with the true next action.
+
+    Where the data hold `next_observations`, every row is kept: at a time-out it has
+    its own next observation and no next action. Where they do not, the next
+    observation is that of row i + 1, and the last row and those at a time-out are
+    dropped, as in D4RL's Q-learning view of its files; the row before a dropped one
+    has the dropped row's action as its next.
+
+    A row without a next action (`has_next_action` false) repeats its own there, so
+    that nothing computed from it is out of bounds.
+    """
+    rows = len(dataset)
+    last = np.zeros(rows, bool)
+    last[dataset.episode_ends - 1] = True
+    next_actions = np.concatenate([dataset.actions[1:], dataset.actions[-1:]])
+    next_actions[last] = dataset.actions[last]
+    next_observations = dataset.next_observations
+    recorded = next_observations is not None
+    if next_observations is None:
+        next_observations = np.concatenate(
+            [dataset.observations[1:], dataset.observations[-1:]]
+        )
+    transitions = Transitions(
+        observations=dataset.observations,
+        actions=dataset.actions,
+        rewards=dataset.rewards,
+        next_observations=next_observations,
+        next_actions=next_actions,
+        terminals=dataset.terminals.astype(np.float32),
+        has_next_action=~last,
+    )
+    if recorded:
+        return transitions
+    keep = ~dataset.timeouts
+    keep[-1] = False
+    if not keep.any():
+        raise UserError(
+            f"Dataset {dataset.card.id!r} holds no transition: all of its {rows} rows "
+            "are the last of their episode and it has no `next_observations`. Pass "
+            "them, or record longer episodes."
+        )
+    kept = np.flatnonzero(keep)
+    return Transitions(*(np.take(array, kept, axis=0) for array in transitions))
+
+
+def returns_to_go(
+    rewards: np.ndarray, starts: np.ndarray, ends: np.ndarray, discount: float
+) -> np.ndarray:
+    """Discounted sum of the rewards from each row to its episode's end, [N] f64.
+
+    R_t = r_t + discount · R_{t+1}, summed backwards in float64.
+
+    Args:
+      rewards: [N].
+      starts: first row of each episode, [E].
+      ends: one past the last row of each episode, [E]; the episodes cover all rows.
+      discount: γ in [0, 1].
+    """
+    rewards = np.asarray(rewards, np.float64)
+    order = np.argsort(starts - ends, kind="stable")  # the longest episodes first
+    last, lengths = ends[order] - 1, (ends - starts)[order]
+    # Number of episodes with more than t steps, t = 0, 1…: those still summed.
+    active = len(lengths) - np.searchsorted(
+        lengths[::-1], np.arange(lengths[0]), "right"
+    )
+    result = np.empty_like(rewards)
+    total = np.zeros(len(ends))
+    for back, count in enumerate(active):
+        rows = last[:count] - back
+        total = rewards[rows] + discount * total[:count]
+        result[rows] = total
+    return result
+
+
+def episodes_padded(dataset: Dataset, length: int | None = None) -> Segments:
+    """All episodes as [E, T, …], with a mask where they are shorter.
+
+    Args:
+      dataset: episodes of equal or unequal length.
+      length: T; by default the longest episode's. Longer ones keep their first T.
+    """
+    longest = int(dataset.episode_lengths.max())
+    length = longest if length is None else length
+    if length < 1:
+        raise UserError(f"Segments of length {length} hold no step; pass 1 or more.")
+    rows = dataset.episode_starts[:, None] + np.arange(length)
+    mask = rows < dataset.episode_ends[:, None]
+    rows = np.minimum(rows, dataset.episode_ends[:, None] - 1)
+
+    def gather(array: np.ndarray) -> np.ndarray:
+        values = array[rows]
+        values[~mask] = 0
+        return values
+
+    return Segments(
+        observations=gather(dataset.observations),
+        actions=gather(dataset.actions),
+        rewards=gather(dataset.rewards),
+        terminals=gather(dataset.terminals).astype(np.float32),
+        mask=mask,
+    )
+
+
+def top_fraction(dataset: Dataset, fraction: float) -> Dataset:
+    """The best episodes by undiscounted return, in the order of recording.
+
+    ⌈fraction · E⌉ episodes are kept; of equal ones the earlier recorded.
+
+    Args:
+      dataset: any dataset.
+      fraction: share of the episodes, in (0, 1].
+    """
+    if not 0.0 < fraction <= 1.0:
+        raise UserError(
+            f"fraction={fraction} is no share of the episodes; pass a number above 0 "
+            "and at most 1 (0.1 keeps the best tenth)."
+        )
+    returns = dataset.episode_returns
+    # Guards products such as 0.07 · 100 = 7.000000000000001 against an extra episode.
+    count = math.ceil(fraction * len(returns) - 1e-9)
+    best = np.sort(np.argsort(-returns, kind="stable")[: max(count, 1)])
+    chosen = np.zeros(len(returns), bool)
+    chosen[best] = True
+    rows = np.flatnonzero(np.repeat(chosen, dataset.episode_lengths))
+    following = dataset.next_observations
+    text = f"{dataset.card.identity} best {fraction!r}"
+    subset = Dataset.from_arrays(
+        dataset.observations[rows],
+        dataset.actions[rows],
+        dataset.rewards[rows],
+        dataset.terminals[rows],
+        dataset.timeouts[rows],
+        None if following is None else following[rows],
+        spec=dataset.spec,
+        id=dataset.card.id,
+        source=dataset.card.source,
+        identity=hashlib.sha256(text.encode()).hexdigest(),
+    )
+    note = f"best {len(best):,} of {len(returns):,} episodes by return"
+    notes = (*dataset.card.notes, note)
+    return dataclasses.replace(
+        subset, card=dataclasses.replace(subset.card, notes=notes)
+    )
+
+
+def statistics(
+    dataset: Dataset,
+    normalize_observations: bool = True,
+    action_box: Literal["env", "data"] = "env",
+    epsilon: float = 1e-3,
+) -> Statistics:
+    """What a model must know of its data to take raw observations and actions.
+
+    Args:
+      dataset: any dataset.
+      normalize_observations: standardise by the mean and deviation of all rows;
+        otherwise mean 0 and deviation 1, which change nothing.
+      action_box: the box that models map to [-1, 1]: the environment's bounds, or
+        the smallest box around the recorded actions (also used where the
+        environment is unknown). A constant action gets a box of width 2 around it.
+      epsilon: added to every deviation, so that it travels with the statistics.
+    """
+    width = dataset.observations.shape[1]
+    mean, std = np.zeros(width, np.float32), np.ones(width, np.float32)
+    if normalize_observations:
+        mean = dataset.observations.mean(axis=0, dtype=np.float64)
+        std = dataset.observations.std(axis=0, dtype=np.float64) + epsilon
+    if action_box == "env" and dataset.spec is not None:
+        low = np.asarray(dataset.spec.action_low)
+        high = np.asarray(dataset.spec.action_high)
+    else:
+        low, high = dataset.actions.min(axis=0), dataset.actions.max(axis=0)
+        constant = high - low < 1e-6
+        low, high = low - constant, high + constant
+    return Statistics(*(np.asarray(x, np.float32) for x in (mean, std, low, high)))

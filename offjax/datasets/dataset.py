@@ -1,0 +1,258 @@
+"""One recorded dataset: flat arrays, episode bounds and a card.
+
+Rows are steps in the order of recording. An episode ends where the MDP ended
+(`terminals`), where the recording was cut (`timeouts`), or at the last row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from offjax.datasets import checks
+from offjax.errors import UserError
+from offjax.types import EnvSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What a dataset holds, in numbers, and where it comes from.
+
+    Attributes:
+      id: name that loads it.
+      source: where it was read, or how it was made.
+      identity: hash of the specification of a collected dataset, else of the
+        content. Runs on datasets of equal identity belong together.
+      checksum: hash of the content. It only informs: the same specification gives
+        floats that differ in the last bits between processors.
+      rows: number of steps.
+      episodes: number of episodes, an incomplete last one included.
+      terminals: rows that ended the MDP.
+      timeouts: rows at which the recording was cut.
+      return_min: lowest undiscounted return of an episode.
+      return_mean: mean of the returns.
+      return_max: highest return.
+      reward_min: lowest reward of a row.
+      reward_max: highest reward.
+      length_min: steps of the shortest episode.
+      length_max: steps of the longest.
+      notes: what was done to the data on the way in.
+    """
+
+    id: str
+    source: str
+    identity: str
+    checksum: str
+    rows: int
+    episodes: int
+    terminals: int
+    timeouts: int
+    return_min: float
+    return_mean: float
+    return_max: float
+    reward_min: float
+    reward_max: float
+    length_min: int
+    length_max: int
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [
+            f"dataset   {self.id}",
+            f"source    {self.source}",
+            f"rows      {self.rows:,} in {self.episodes:,} episodes of "
+            f"{self.length_min} to {self.length_max} steps",
+            f"ends      {self.terminals:,} terminals, {self.timeouts:,} time-outs",
+            f"returns   min {self.return_min:.4g}, mean {self.return_mean:.4g}, "
+            f"max {self.return_max:.4g}",
+            f"rewards   {self.reward_min:.4g} to {self.reward_max:.4g}",
+            f"identity  {self.identity[:16]}  (checksum {self.checksum[:16]})",
+        ]
+        return "\n".join(lines + [f"note      {note}" for note in self.notes])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """Recorded steps as float32 NumPy arrays, [row, ...].
+
+    Attributes:
+      observations: [N, O] f32.
+      actions: [N, A] f32, in the environment's units.
+      rewards: [N] f32.
+      terminals: [N] bool, the MDP ended with this step.
+      timeouts: [N] bool, the recording was cut after this step.
+      next_observations: [N, O] f32; None where the source holds only row i + 1,
+        which at the end of an episode belongs to the next one.
+      card: its numbers and origin.
+      spec: where its policies are evaluated; None where that is unknown.
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    terminals: np.ndarray
+    timeouts: np.ndarray
+    next_observations: np.ndarray | None
+    card: Card
+    spec: EnvSpec | None = None
+
+    @classmethod
+    def from_arrays(
+        cls,
+        observations: Any,
+        actions: Any,
+        rewards: Any,
+        terminals: Any,
+        timeouts: Any = None,
+        next_observations: Any = None,
+        spec: EnvSpec | None = None,
+        id: str = "arrays",
+        source: str = "arrays",
+        identity: str | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> Dataset:
+        """A dataset from the user's own arrays.
+
+        Without `timeouts`, episodes that did not terminate are cut every
+        `spec.horizon` steps. Actions that leave the bounds of `spec` by less than
+        1e-4 are rounding and are clipped; larger excesses are an error. `[N, 1]`
+        rewards and flags are taken as `[N]`.
+
+        Args:
+          observations: [N, O].
+          actions: [N, A].
+          rewards: [N].
+          terminals: [N] booleans, or zeros and ones.
+          timeouts: [N], likewise.
+          next_observations: [N, O].
+          spec: evaluation environment, action bounds and reference scores.
+          id: name on the card.
+          source: origin on the card.
+          identity: hash of the specification; by default that of the content.
+          notes: remarks on the card.
+
+        Raises:
+          UserError: no rows, no episode ends, NaN or infinity, wrong shapes or
+            lengths, flags that are not boolean, actions outside their bounds, or
+            bounds that are inverted or infinite.
+        """
+        observations = checks.matrix(observations, "observations")
+        rows = len(observations)
+        actions = checks.matrix(actions, "actions", rows)
+        rewards = checks.vector(rewards, "rewards", rows)
+        terminals = checks.flags(terminals, "terminals", rows)
+        if next_observations is not None:
+            width = observations.shape[1]
+            next_observations = checks.matrix(
+                next_observations, "next_observations", rows, width
+            )
+        if spec is not None:
+            checks.matches_spec(observations, actions, spec)
+            actions = checks.clip_actions(actions, spec)
+        if timeouts is not None:
+            timeouts = checks.flags(timeouts, "timeouts", rows)
+        elif spec is not None:
+            timeouts = horizon_timeouts(terminals, spec.horizon)
+        elif terminals.any():
+            timeouts = np.zeros(rows, bool)
+        else:
+            raise UserError(
+                f"The {rows} rows of dataset {id!r} hold no episode: no row of "
+                "`terminals` is set and there are no `timeouts`. Pass `timeouts` "
+                "(true at the last row of each episode), or a `spec` whose horizon "
+                "says where episodes are cut."
+            )
+        arrays = (observations, actions, rewards, terminals, timeouts)
+        checksum = content_hash(*arrays, next_observations)
+        card = _card(id, source, identity or checksum, checksum, arrays, notes)
+        return cls(*arrays, next_observations, card, spec)
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    @functools.cached_property
+    def episode_ends(self) -> np.ndarray:
+        """Index one past the last row of each episode, [E] int64."""
+        return _ends(self.terminals, self.timeouts)
+
+    @functools.cached_property
+    def episode_starts(self) -> np.ndarray:
+        """Index of the first row of each episode, [E] int64."""
+        return np.concatenate([[0], self.episode_ends[:-1]])
+
+    @property
+    def episode_lengths(self) -> np.ndarray:
+        """Steps of each episode, [E] int64."""
+        return self.episode_ends - self.episode_starts
+
+    @functools.cached_property
+    def episode_returns(self) -> np.ndarray:
+        """Undiscounted return of each episode, [E] f64."""
+        return np.add.reduceat(self.rewards.astype(np.float64), self.episode_starts)
+
+
+def horizon_timeouts(terminals: np.ndarray, horizon: int) -> np.ndarray:
+    """Time-outs of a recording that does not hold them, [N] bool.
+
+    A step is cut when it is the `horizon`-th since the last terminal or time-out.
+
+    Args:
+      terminals: [N] bool.
+      horizon: steps of a full episode.
+    """
+    rows = np.arange(len(terminals))
+    starts = np.where(np.concatenate([[True], terminals[:-1]]), rows, 0)
+    steps = rows - np.maximum.accumulate(starts)
+    return steps % horizon == horizon - 1
+
+
+def content_hash(*arrays: np.ndarray | None) -> str:
+    """SHA-256 of the arrays' shapes, types and bytes; None is skipped."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        if array is not None:
+            digest.update(f"{array.shape}{array.dtype.str}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _ends(terminals: np.ndarray, timeouts: np.ndarray) -> np.ndarray:
+    last = terminals | timeouts
+    last[-1] = True
+    return np.flatnonzero(last) + 1
+
+
+def _card(
+    id: str,
+    source: str,
+    identity: str,
+    checksum: str,
+    arrays: tuple[np.ndarray, ...],
+    notes: tuple[str, ...],
+) -> Card:
+    _, _, rewards, terminals, timeouts = arrays
+    ends = _ends(terminals, timeouts)
+    starts = np.concatenate([[0], ends[:-1]])
+    returns = np.add.reduceat(rewards.astype(np.float64), starts)
+    return Card(
+        id=id,
+        source=source,
+        identity=identity,
+        checksum=checksum,
+        rows=len(rewards),
+        episodes=len(ends),
+        terminals=int(terminals.sum()),
+        timeouts=int(timeouts.sum()),
+        return_min=float(returns.min()),
+        return_mean=float(returns.mean()),
+        return_max=float(returns.max()),
+        reward_min=float(rewards.min()),
+        reward_max=float(rewards.max()),
+        length_min=int((ends - starts).min()),
+        length_max=int((ends - starts).max()),
+        notes=notes,
+    )

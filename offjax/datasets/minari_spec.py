@@ -1,0 +1,91 @@
+"""Between Minari's metadata and this project's `EnvSpec`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from offjax.types import EnvSpec
+
+_DOMAINS = (
+    ("offjax/budget/", "budget"),
+    ("offjax/maze2d/", "maze2d"),
+    ("D4RL/pointmaze/", "maze2d"),
+    ("D4RL/antmaze/", "antmaze"),
+    ("D4RL/kitchen/", "kitchen"),
+    ("D4RL/door/", "adroit"),
+    ("D4RL/hammer/", "adroit"),
+    ("D4RL/pen/", "adroit"),
+    ("D4RL/relocate/", "adroit"),
+    ("mujoco/", "locomotion"),
+)
+
+
+def encode(spec: EnvSpec) -> dict[str, Any]:
+    """Entries of metadata.json by which Minari knows environment and scores."""
+    from offjax import envs
+
+    envs.register()
+    entries: dict[str, Any] = {}
+    if spec.id in gymnasium.registry:
+        registered = gymnasium.spec(spec.id)
+        kwargs = {**registered.kwargs, **dict(spec.kwargs)}
+        env_spec = dataclasses.replace(registered, kwargs=kwargs).to_json()
+        entries |= {"env_spec": env_spec, "eval_env_spec": env_spec}
+    if spec.ref_min_score is not None and spec.ref_max_score is not None:
+        entries["ref_min_score"] = spec.ref_min_score
+        entries["ref_max_score"] = spec.ref_max_score
+    return entries
+
+
+def decode(
+    metadata: Mapping[str, Any], name: str, arrays: Mapping[str, np.ndarray]
+) -> EnvSpec | None:
+    """The spec stored by this project, else what Minari's own entries tell.
+
+    None where no environment is named or the actions have no finite bounds. An
+    environment without a time limit gets the longest recorded episode's.
+    """
+    own = metadata.get("offjax", {}).get("spec")
+    if own is not None:
+        return _restore(own)
+    text = metadata.get("eval_env_spec") or metadata.get("env_spec")
+    if text is None:
+        return None
+    from minari.serialization import deserialize_space
+
+    env = json.loads(text) if isinstance(text, str) else text
+    box = deserialize_space(metadata["action_space"])
+    if not (np.isfinite(box.low).all() and np.isfinite(box.high).all()):
+        return None
+    return EnvSpec(
+        id=env["id"],
+        kwargs=tuple((env.get("kwargs") or {}).items()),
+        observation_dim=arrays["observations"].shape[1],
+        action_low=tuple(box.low.tolist()),
+        action_high=tuple(box.high.tolist()),
+        horizon=env.get("max_episode_steps") or _longest(arrays),
+        ref_min_score=metadata.get("ref_min_score"),
+        ref_max_score=metadata.get("ref_max_score"),
+        score_source="Minari metadata" if "ref_max_score" in metadata else "",
+        domain=next((d for prefix, d in _DOMAINS if name.startswith(prefix)), ""),
+    )
+
+
+def _restore(stored: Mapping[str, Any]) -> EnvSpec:
+    """The spec from what `dataclasses.asdict` became in JSON (tuples as lists)."""
+    fields = dict(stored)
+    fields["kwargs"] = tuple((key, value) for key, value in fields["kwargs"])
+    for key in ("action_low", "action_high"):
+        fields[key] = tuple(fields[key])
+    return EnvSpec(**fields)
+
+
+def _longest(arrays: Mapping[str, np.ndarray]) -> int:
+    ends = np.flatnonzero(arrays["terminals"] | arrays["timeouts"]) + 1
+    return int(np.diff(ends, prepend=0).max())

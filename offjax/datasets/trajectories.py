@@ -1,0 +1,143 @@
+"""Segments of trajectories with returns-to-go, sampled on device from flat arrays.
+
+What sequence models train on: windows of K consecutive steps of one episode. A window
+that runs off its episode's end is padded at the right; attention is causal, so that
+padding there can be seen by no step that counts.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from offjax.datasets.dataset import Dataset
+from offjax.errors import UserError
+from offjax.types import Key, Statistics
+
+WEIGHTINGS = ("length", "uniform")
+
+
+class Segments(NamedTuple):
+    """Windows of trajectories; padded steps have `mask` 0 and values of no meaning."""
+
+    observations: chex.Array  # [B, K, O] raw
+    actions: chex.Array  # [B, K, A] environment's
+    returns: chex.Array  # [B, K] undiscounted returns-to-go
+    timesteps: chex.Array  # [B, K] int, steps since the episode began
+    mask: chex.Array  # [B, K] 1 on recorded steps
+
+
+class Trajectories(NamedTuple):
+    """Complete episodes, their rows one after another."""
+
+    observations: chex.Array  # [N, O]
+    actions: chex.Array  # [N, A]
+    returns: chex.Array  # [N] undiscounted returns-to-go
+    timesteps: chex.Array  # [N] steps since the episode began
+    remaining: chex.Array  # [N] steps to the episode's end, this one included
+    starts: chex.Array  # [E] first row of each episode
+    lengths: chex.Array  # [E]
+    return_scale: chex.Array  # [] what returns are divided by
+    statistics: Statistics
+
+
+def from_dataset(
+    dataset: Dataset,
+    statistics: Statistics,
+    max_timesteps: int,
+    return_scale: float = 0.0,
+    reward_scale: float = 1.0,
+    reward_shift: float = 0.0,
+) -> Trajectories:
+    """The complete episodes of a dataset, with returns-to-go.
+
+    A last episode that is neither terminated nor cut by a time-out is dropped, unless
+    it is the only one.
+
+    Args:
+      dataset: recorded episodes.
+      statistics: transforms of observations and actions.
+      max_timesteps: entries of the model's table of time embeddings.
+      return_scale: what returns are divided by; 0: the largest absolute return-to-go.
+      reward_scale: rewards count as reward_scale · r + reward_shift.
+      reward_shift: see `reward_scale`.
+
+    Raises:
+      UserError: an episode longer than the table of time embeddings.
+    """
+    ends = np.asarray(dataset.episode_ends)
+    complete = bool(dataset.terminals[-1] or dataset.timeouts[-1])
+    if not complete and len(ends) > 1:
+        ends = ends[:-1]
+    rows = int(ends[-1])
+    starts = np.concatenate([[0], ends[:-1]])
+    lengths = ends - starts
+    if lengths.max() > max_timesteps:
+        raise UserError(
+            f"The longest episode of {dataset.card.id} has {lengths.max()} steps, but "
+            f"the table of time embeddings has max_timesteps={max_timesteps} entries: "
+            f"set max_timesteps to {lengths.max()} or more."
+        )
+    rewards = reward_scale * dataset.rewards[:rows].astype(np.float64) + reward_shift
+    before = np.concatenate([[0.0], np.cumsum(rewards)])
+    returns = np.repeat(before[ends], lengths) - before[:-1]
+    largest = float(np.abs(returns).max()) or 1.0
+    timesteps = np.arange(rows) - np.repeat(starts, lengths)
+    return Trajectories(
+        observations=dataset.observations[:rows].astype(np.float32),
+        actions=dataset.actions[:rows].astype(np.float32),
+        returns=returns.astype(np.float32),
+        timesteps=timesteps.astype(np.int32),
+        remaining=(np.repeat(lengths, lengths) - timesteps).astype(np.int32),
+        starts=starts.astype(np.int32),
+        lengths=lengths.astype(np.int32),
+        return_scale=np.float32(return_scale or largest),
+        statistics=statistics,
+    )
+
+
+def sample(
+    data: Trajectories, key: Key, batch_size: int, length: int, weighting: str
+) -> Segments:
+    """`batch_size` windows of `length` steps.
+
+    Args:
+      data: what `from_dataset` prepared.
+      key: random key.
+      batch_size: B.
+      length: K, steps of a window.
+      weighting: "length" starts windows at uniform rows, so that trajectories count by
+        their length and windows may run off the end (Decision Transformer); "uniform"
+        draws trajectories uniformly and keeps windows inside where they fit
+        (Reinformer).
+
+    Raises:
+      UserError: an unknown weighting.
+    """
+    if weighting not in WEIGHTINGS:
+        raise UserError(
+            f"weighting is {weighting!r}; choose one of {', '.join(WEIGHTINGS)}."
+        )
+    if weighting == "length":
+        shape = (batch_size,)
+        first = jax.random.randint(key, shape, 0, data.observations.shape[0])
+    else:
+        which, where = jax.random.split(key)
+        episode = jax.random.randint(which, (batch_size,), 0, data.starts.shape[0])
+        last_start = jnp.maximum(data.lengths[episode] - length, 0)
+        offset = jax.random.randint(where, (batch_size,), 0, last_start + 1)
+        first = data.starts[episode] + offset
+    steps = jnp.arange(length)
+    mask = steps < data.remaining[first][:, None]
+    rows = jnp.where(mask, first[:, None] + steps, first[:, None])
+    return Segments(
+        data.observations[rows],
+        data.actions[rows],
+        data.returns[rows],
+        data.timesteps[rows],
+        mask.astype(jnp.float32),
+    )

@@ -1,0 +1,141 @@
+"""Rollouts on device, in environments written in JAX.
+
+All episodes of a slot are stepped together, and the runner's layout runs all slots in
+one program that is compiled once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from offjax.types import EnvSpec, Improvement, Key, Params, Policy, Pytree, QFunction
+
+
+class Agent(NamedTuple):
+    """A policy with its operator; what is stepped in an environment."""
+
+    policy: Policy
+    improve: Improvement | None
+    q_function: Callable[[Params], QFunction] | None
+
+    def act(
+        self,
+        params: Params,
+        carry: Pytree,
+        observation: chex.Array,
+        reward: chex.Array,
+        key: Key,
+    ) -> tuple[chex.Array, Pytree]:
+        """Action [A] at one raw observation [O], and the policy's next carry."""
+        propose_key, improve_key = jax.random.split(key)
+        distribution, carry = self.policy.propose(
+            params, carry, observation, reward, propose_key
+        )
+        if self.improve is None:
+            action = distribution.mode()
+        else:
+            assert self.q_function is not None
+            q = self.q_function(params)
+            action = self.improve.operator(
+                distribution, lambda a: q(observation, a), improve_key, params.improve
+            )
+        return action, carry
+
+
+class Episode(NamedTuple):
+    """One episode under way."""
+
+    env_state: Pytree
+    observation: chex.Array
+    reward: chex.Array
+    carry: Pytree
+    done: chex.Array
+    total: chex.Array
+    length: chex.Array
+    key: Key
+
+
+def rollout(agent: Agent, env: Any, spec: EnvSpec, task: Pytree = None) -> Callable:
+    """One full episode as a pure function `(params, key) → (return, length)`.
+
+    Args:
+      agent: acts; its `record` sees the clipped action that is executed.
+      env: a `gymnasium.experimental.functional.FuncEnv` in JAX.
+      spec: bounds and horizon; the episode ends at a terminal or the horizon.
+      task: what the policy's `init` is given.
+    """
+    low = np.asarray(spec.action_low, np.float32)
+    high = np.asarray(spec.action_high, np.float32)
+    period = agent.policy.period
+
+    def step(episode: Episode, time: chex.Array, params: Params) -> Episode:
+        key = jax.random.fold_in(episode.key, time)
+        act_key, env_key = jax.random.split(key)
+        action, carry = agent.act(
+            params, episode.carry, episode.observation, episode.reward, act_key
+        )
+        action = jnp.clip(action, low, high)
+        carry = agent.policy.record(carry, action)
+        state = env.transition(episode.env_state, action, env_key)
+        reward = env.reward(episode.env_state, action, state, env_key)
+        alive = ~episode.done & (time < spec.horizon)
+        return Episode(
+            state,
+            env.observation(state, env_key),
+            reward,
+            carry,
+            episode.done | env.terminal(state, env_key),
+            episode.total + jnp.where(alive, reward, 0.0),
+            episode.length + alive,
+            episode.key,
+        )
+
+    def window(episode: Episode, start: chex.Array, params: Params) -> Episode:
+        key = jax.random.fold_in(jax.random.fold_in(episode.key, start), 1)
+        carry = agent.policy.plan(params, episode.carry, episode.observation, key)
+        episode = episode._replace(carry=carry)
+        steps = start + jnp.arange(period)
+        return jax.lax.scan(lambda e, t: (step(e, t, params), None), episode, steps)[0]
+
+    def run(params: Params, key: Key) -> tuple[chex.Array, chex.Array]:
+        key, env_key, policy_key = jax.random.split(key, 3)
+        state = env.initial(env_key)
+        episode = Episode(
+            state,
+            env.observation(state, env_key),
+            jnp.float32(0),
+            agent.policy.init(params, task, policy_key),
+            jnp.bool_(False),
+            jnp.float32(0),
+            jnp.int32(0),
+            key,
+        )
+        starts = jnp.arange(0, spec.horizon, period)
+        episode, _ = jax.lax.scan(
+            lambda e, t: (window(e, t, params), None), episode, starts
+        )
+        return episode.total, episode.length
+
+    return run
+
+
+def evaluate_slot(
+    agent: Agent, env: Any, spec: EnvSpec, episodes: int, task: Pytree = None
+) -> Callable:
+    """All episodes of one slot: `(params, key) → returns [E], lengths [E]`.
+
+    Episode i depends on the key and i alone, not on how many others run.
+    """
+    run = rollout(agent, env, spec, task)
+
+    def evaluate(params: Params, key: Key) -> tuple[chex.Array, chex.Array]:
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(episodes))
+        return jax.vmap(run, in_axes=(None, 0))(params, keys)
+
+    return evaluate

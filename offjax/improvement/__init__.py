@@ -1,0 +1,41 @@
+"""Operators that turn an action distribution and a critic into a better action.
+
+Training-free: `operator(distribution, q, key, config) → action`, for one state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+
+from offjax.improvement import (
+    action_gradient,
+    best_of_n,
+    closed_form,
+    mode_selection,
+    operators,
+)
+
+__all__ = [
+    "OPERATORS",
+    "action_gradient",
+    "best_of_n",
+    "closed_form",
+    "mode_selection",
+    "operators",
+]
+
+OPERATORS: dict[str, tuple[Callable[..., chex.Array], Any]] = {
+    "closed_form_gaussian": (operators.gaussian, operators.GaussianConfig),
+    "closed_form_mixture": (operators.mixture, operators.MixtureConfig),
+    "closed_form_deterministic": (
+        operators.deterministic,
+        operators.DeterministicConfig,
+    ),
+    "best_of_n": (best_of_n.improve, best_of_n.Config),
+    "mode_selection": (mode_selection.improve, mode_selection.Config),
+    "action_gradient": (action_gradient.action_gradient, action_gradient.Config),
+}
+"""Name → the operator and the class of its settings."""

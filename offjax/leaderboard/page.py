@@ -1,0 +1,295 @@
+"""The board as one self-contained HTML file that needs no network and no server."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from offjax.errors import UserError
+from offjax.leaderboard import board as boards
+from offjax.leaderboard import figures, reported, tables
+from offjax.leaderboard.board import CHECKPOINTS, Board, Cell, Column, Group
+from offjax.leaderboard.charts import Style
+from offjax.leaderboard.figures import Styles
+from offjax.leaderboard.store import Run, Store, clean
+
+NOTE_TITLES = {
+    "unfinished": "Unfinished runs",
+    "diverged": "Diverged seeds",
+    "duplicate": "Seeds that were run more than once",
+    "malformed": "Half-written or unreadable files",
+    "schema": "Runs of other schema versions",
+    "checksum": "Damaged contributed runs",
+    "missing": "Missing scores",
+    "caution": "Cautions",
+}
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a file so that a reader never sees half of it.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write {str(path)!r} ({error.strerror}). Give --out a file in a "
+            "folder that you may write to and that has room."
+        ) from error
+
+
+def render(
+    store: Store,
+    sources: Sequence[reported.Source],
+    *,
+    refresh: int = 0,
+    rank_reported: bool = False,
+    **options: Any,
+) -> str:
+    """The page of a store.
+
+    Args:
+      store: what was read.
+      sources: reported numbers, shown beside the measured ones.
+      refresh: seconds after which the page loads itself again; 0 for never.
+      rank_reported: reported numbers take part in what is called best.
+      **options: those of `board.build`; the page starts at `checkpoint`.
+    """
+    start = options.pop("checkpoint", "last")
+    views: dict[str, Board] = {}
+    for name in CHECKPOINTS:
+        built = boards.build(store, checkpoint=name, **options)  # type: ignore[arg-type]
+        views[name] = reported.beside(built, sources, rank_reported)
+    main = views[start]
+    styles = figures.make_styles([c for g in main.groups for c in g.columns])
+    data = _Data()
+    groups = [
+        _group_view(i, [views[name].groups[i] for name in CHECKPOINTS], main, styles, data)
+        for i in range(len(main.groups))
+    ]
+    folder = resources.files("offjax.leaderboard") / "templates"
+    script = (folder / "page.js").read_text("utf-8")
+    digest = hashlib.sha256(script.encode()).digest()
+    template = _environment().get_template("page.html")
+    return template.render(
+        board=main,
+        caption=tables.caption(main),
+        checkpoints=CHECKPOINTS,
+        start=start,
+        groups=groups,
+        notes=_notes(main),
+        sources=[_source_view(source) for source in sources],
+        summary=_summary(main),
+        generated=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        refresh=refresh,
+        data=data.content(),
+        css=Markup((folder / "page.css").read_text("utf-8")),
+        script=Markup(script),
+        script_hash=base64.b64encode(digest).decode(),
+    )
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("offjax.leaderboard"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["number"] = tables.number
+    environment.filters["interval"] = tables.interval
+    environment.filters["short"] = figures.short_name
+    environment.tests["finite"] = math.isfinite
+    return environment
+
+
+def _summary(board: Board) -> list[tuple[str, int]]:
+    cells = [
+        (key, cell) for g in board.groups for key, cell in g.cells.items() if cell.curves
+    ]
+    return [
+        ("runs", len(board.runs)),
+        ("methods", len({column for (_, column), _ in cells})),
+        ("datasets", len({dataset for (dataset, _), _ in cells})),
+        ("trained seeds", sum(len(cell.curves) for _, cell in cells)),
+    ]
+
+
+def _notes(board: Board) -> list[tuple[str, list[tuple[str, str]]]]:
+    grouped: dict[str, list[tuple[str, str]]] = {}
+    for note in board.notes:
+        grouped.setdefault(note.kind, []).append((note.where, note.text))
+    return [(NOTE_TITLES[kind], grouped[kind]) for kind in NOTE_TITLES if kind in grouped]
+
+
+class _Data:
+    """What the page's script needs for a cell's details, each thing once."""
+
+    def __init__(self) -> None:
+        self.runs: dict[Run, int] = {}
+        self.configs: dict[str, int] = {}
+        self.run_views: list[dict[str, Any]] = []
+        self.cells: list[dict[str, Any]] = []
+
+    def add(self, column: Column, dataset: str, cells: list[Cell]) -> int:
+        """Number of a cell, given as seen at each checkpoint."""
+        cell = cells[0]
+        values = [c.values for c in cells]
+        seeds = [
+            [c.seed, *(_known(v[i]) for v in values), self._run(c.run), c.diverged]
+            for i, c in enumerate(cell.curves)
+        ]
+        self.cells.append(
+            {
+                "method": column.method, "variant": column.variant, "dataset": dataset,
+                "unit": cell.unit, "seeds": seeds,
+            }
+        )  # fmt: skip
+        return len(self.cells) - 1
+
+    def _run(self, run: Run) -> int:
+        if run not in self.runs:
+            self.runs[run] = len(self.runs)
+            config = {k: v for k, v in run.config.items() if k != "seeds"}
+            text = json.dumps(config, indent=1, sort_keys=True)
+            self.run_views.append(
+                {
+                    "facts": _run_facts(run),
+                    "config": self.configs.setdefault(text, len(self.configs)),
+                }
+            )
+        return self.runs[run]
+
+    def content(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return {
+            "cells": self.cells,
+            "runs": self.run_views,
+            "configs": list(self.configs),
+        }
+
+
+def _run_facts(run: Run) -> list[tuple[str, str]]:
+    def text(*keys: str) -> str:
+        value = run.describe(*keys)
+        if isinstance(value, float):
+            return f"{value:.6g}"
+        return "" if value is None else clean(value)
+
+    versions = run.describe("versions")
+    shown = ", ".join(f"{k} {v}" for k, v in versions.items()) if isinstance(
+        versions, dict
+    ) else ""
+    devices = " × ".join(filter(None, (text("devices", "count"), text("devices", "kind"))))
+    facts = [
+        ("run", clean(run.path)),
+        ("status", text("status")),
+        ("commit", text("commit")),
+        ("configuration hash", text("config_hash")),
+        ("versions", clean(shown)),
+        ("devices", devices),
+        ("seed layout", text("seed_layout")),
+        ("dataset identity", text("dataset", "identity")),
+        ("score reference", text("score_source")),
+        ("started", text("start")),
+        ("wall time, s", text("duration_seconds")),
+        ("seed-steps per second", text("seed_steps_per_second")),
+        ("compile, s", text("compile_seconds")),
+        ("evaluation, s", text("evaluation_seconds")),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _known(value: float) -> float | None:
+    return round(float(value), 3) if math.isfinite(value) else None
+
+
+def _group_view(
+    index: int, views: list[Group], board: Board, styles: Styles, data: _Data
+) -> dict[str, Any]:
+    """What the template shows of a group; `views` is it at each checkpoint."""
+    group = next(g for g in board.groups if g.name == views[0].name)
+    order = sorted(
+        group.columns,
+        key=lambda c: (
+            bool(c.source),
+            -group.totals[c].datasets,
+            -(group.totals[c].total if math.isfinite(group.totals[c].total) else 0.0),
+            c.label,
+        ),
+    )
+    rows = [_row_view(column, views, styles[column], data) for column in order]
+    rank = 0
+    for column, row in zip(order, rows, strict=True):
+        whole = bool(group.totals[column].metrics) and not column.source
+        marks = {m for d in group.datasets if (d, column) in group.cells
+                 for m in group.cells[d, column].marks}
+        rank += whole and "unfinished" not in marks
+        row["rank"] = rank if whole and "unfinished" not in marks else None
+    return {
+        "id": f"g{index}",
+        "name": group.name,
+        "datasets": group.datasets,
+        "scored": group.scored,
+        "rows": rows,
+        "left_out": [
+            c.label for c in group.columns if not c.source and c not in group.complete
+        ],
+        "metrics": figures.metric_figures(group, styles),
+        "profile": figures.profile_figure(group, styles, board),
+        "time": figures.time_figure(group, styles),
+        "comparison": figures.comparison(group, styles, board),
+        "curves": figures.curve_figures(group, styles, board),
+        "tuning": figures.tuning_figures(group, styles),
+    }
+
+
+def _row_view(
+    column: Column, views: list[Group], style: Style, data: _Data
+) -> dict[str, Any]:
+    cells = []
+    for dataset in views[0].datasets:
+        seen = [view.cells.get((dataset, column)) for view in views]
+        known = [cell for cell in seen if cell]
+        number = data.add(column, dataset, known) if known and known[0].curves else None
+        cells.append({"dataset": dataset, "seen": known, "number": number})
+    return {
+        "column": column,
+        "style": style,
+        "cells": cells,
+        "totals": [view.totals[column] for view in views],
+    }
+
+
+def _source_view(source: reported.Source) -> dict[str, Any]:
+    return {
+        "source": source,
+        "tables": [
+            {
+                "table": table,
+                "errata": {(e.row, e.method): str(e) for e in table.errata},
+                "datasets": [table.dataset(row) for row in table.rows],
+            }
+            for table in source.tables
+        ],
+    }

@@ -1,0 +1,277 @@
+"""Statistics over seeds and tasks, in NumPy, seeded.
+
+The metrics are those of Agarwal et al. (2021), "Deep Reinforcement Learning at the
+Edge of the Statistical Precipice" (https://arxiv.org/abs/2108.13264), and equal
+their library `rliable`'s; here the bootstrap takes a seed, tasks may have different
+numbers of seeds, and one resampling serves every metric and every method.
+
+`scores` is always a sequence with one array of seeds' scores per task, so that the
+axes cannot be confused. A bootstrap replicate is represented by how often each
+seed was drawn; with the pooled scores in order, every metric is then a weighted sum
+and needs no sorting per replicate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+Scores = Sequence[np.ndarray]
+METRICS = ("mean", "median", "iqm", "optimality_gap")
+TARGET = 100.0
+CHUNK = 2_000_000
+
+
+class Estimate(NamedTuple):
+    """A value with its interval; NaN bounds where a single seed allows none."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+
+def aggregate(scores: Scores, target: float = TARGET) -> dict[str, float]:
+    """The four metrics of one method; NaN without scores.
+
+    mean: of the tasks' means. median: of the tasks' means. iqm: mean of the middle
+    half of all scores. optimality_gap: how far below `target` the scores lie on
+    average, scores above it counting as `target`.
+    """
+    scores = _checked(scores)
+    values = _metrics(
+        np.concatenate([np.ones((1, len(s))) for s in scores], 1), scores, target
+    )
+    return {name: float(value[0]) for name, value in values.items()}
+
+
+def intervals(
+    scores: Scores,
+    replicates: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+    target: float = TARGET,
+) -> dict[str, Estimate]:
+    """The four metrics with percentile intervals of the stratified bootstrap.
+
+    Seeds are drawn with replacement within each task. The same seed gives the same
+    interval, whatever else is computed.
+    """
+    scores = _checked(scores)
+    values = aggregate(scores, target)
+    if max(map(len, scores)) < 2:
+        return {name: Estimate(value) for name, value in values.items()}
+    sizes = tuple(map(len, scores))
+    step = max(1, CHUNK // sum(sizes))
+    drawn = draw_counts(sizes, replicates, seed)
+    parts = [
+        _metrics(drawn[i : i + step], scores, target)
+        for i in range(0, replicates, step)
+    ]
+    bounds = {
+        name: percentiles(np.concatenate([part[name] for part in parts]), confidence)
+        for name in METRICS
+    }
+    return {name: Estimate(values[name], *bounds[name]) for name in METRICS}
+
+
+def percentiles(samples: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Bounds that leave out (1 − confidence)/2 of `samples` [B] on each side."""
+    tail = 50.0 * (1.0 - confidence)
+    low, high = np.percentile(samples, [tail, 100.0 - tail])
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=8)
+def draw_counts(
+    sizes: tuple[int, ...], replicates: int, seed: int, role: int = 0
+) -> np.ndarray:
+    """How often each seed is drawn in each replicate, [replicates, sum(sizes)].
+
+    `role` tells independent draws apart (the two sides of a comparison).
+    """
+    rng = np.random.default_rng([seed, role])
+    row = np.arange(replicates)[:, None]
+    counts = [
+        np.bincount(
+            (rng.integers(n, size=(replicates, n)) + row * n).ravel(),
+            minlength=replicates * n,
+        ).reshape(replicates, n)
+        for n in sizes
+    ]
+    drawn = np.concatenate(counts, 1).astype(np.float32)
+    drawn.flags.writeable = False
+    return drawn
+
+
+def _checked(scores: Scores) -> list[np.ndarray]:
+    # Sorted, so that an interval does not depend on the order of the seeds.
+    arrays = [np.sort(np.asarray(s, np.float64), axis=-1) for s in scores]
+    if not arrays or any(a.ndim != 1 or not a.size for a in arrays):
+        shapes = [a.shape for a in arrays]
+        raise ValueError(f"one non-empty array [seeds] per task is needed: {shapes}")
+    return arrays
+
+
+def _metrics(
+    counts: np.ndarray, scores: list[np.ndarray], target: float
+) -> dict[str, np.ndarray]:
+    """Metrics of replicates [B] given by their counts [B, pooled seeds]."""
+    sizes = [len(s) for s in scores]
+    edges = np.cumsum([0, *sizes])
+    blocks = [counts[:, a:b] for a, b in pairwise(edges)]
+    means = np.stack([c @ s / len(s) for c, s in zip(blocks, scores, strict=True)], 1)
+    capped = [
+        c @ np.minimum(s, target) / len(s) for c, s in zip(blocks, scores, strict=True)
+    ]
+    return {
+        "mean": means.mean(1),
+        "median": np.median(means, 1),
+        "iqm": _iqm(counts, scores),
+        "optimality_gap": target - np.mean(capped, 0),
+    }
+
+
+def _iqm(counts: np.ndarray, scores: list[np.ndarray]) -> np.ndarray:
+    """Interquartile means [B] of replicates given by counts [B, pooled seeds].
+
+    With equal numbers of seeds it trims whole scores, ⌊N/4⌋ on each side, as
+    `scipy.stats.trim_mean` and `rliable` do. With unequal ones each task weighs the
+    same and exactly a quarter of the weight goes on each side.
+    """
+    sizes = np.array([len(s) for s in scores])
+    pooled = np.concatenate(scores)
+    order = np.argsort(pooled, kind="stable")
+    if len(set(sizes)) == 1:
+        mass, trim = counts[:, order], float(len(pooled) // 4)
+        total = float(len(pooled))
+    else:
+        weights = np.repeat(1.0 / sizes, sizes)
+        mass, trim = (counts * weights)[:, order], len(sizes) / 4
+        total = float(len(sizes))
+    below = np.clip(np.cumsum(mass, 1, dtype=np.float64), trim, total - trim)
+    # Summation by parts: Σ v_i (below_i − below_{i−1}), without the differences.
+    ordered = pooled[order]
+    steps = np.append(ordered[:-1] - ordered[1:], ordered[-1])
+    return (below @ steps - trim * ordered[0]) / (total - 2 * trim)
+
+
+def cell_intervals(
+    cells: Sequence[np.ndarray],
+    replicates: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> list[Estimate]:
+    """IQM and interval of each array of seeds' scores, many at once.
+
+    Equal to `intervals([cell])["iqm"]` for each; cells with the same number of
+    seeds share the resampling, which makes them one matrix product.
+    """
+    result: list[Estimate] = [Estimate(math.nan)] * len(cells)
+    for size in {len(cell) for cell in cells}:
+        index = [i for i, cell in enumerate(cells) if len(cell) == size]
+        values = np.sort(np.stack([np.asarray(cells[i], np.float64) for i in index]))
+        trim = size // 4
+        centre = values[:, trim : size - trim].mean(1)
+        if size < 2:
+            bounds = np.full((2, len(index)), np.nan)
+        else:
+            counts = draw_counts((size,), replicates, seed)
+            below = np.clip(np.cumsum(counts, 1), trim, size - trim)
+            weights = np.diff(below, axis=1, prepend=trim) / (size - 2 * trim)
+            tail = 50.0 * (1.0 - confidence)
+            bounds = np.percentile(weights @ values.T, [tail, 100 - tail], axis=0)
+        for place, value, low, high in zip(index, centre, *bounds, strict=True):
+            result[place] = Estimate(float(value), float(low), float(high))
+    return result
+
+
+def probability_of_improvement(
+    x: Scores,
+    y: Scores,
+    replicates: int = 0,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Estimate:
+    """P(a random run of X scores above one of Y), averaged over tasks; ties half.
+
+    X and Y list the same tasks in the same order. An interval is computed where
+    `replicates` > 0; the two sides are drawn independently.
+    """
+    x, y = _checked(x), _checked(y)
+    if len(x) != len(y):
+        raise ValueError(f"X has {len(x)} tasks and Y {len(y)}")
+    wins = [
+        (a[:, None] > b) + 0.5 * (a[:, None] == b) for a, b in zip(x, y, strict=True)
+    ]
+    value = float(np.mean([w.mean() for w in wins]))
+    if not replicates or max(map(len, (*x, *y))) < 2:
+        return Estimate(value)
+    left = draw_counts(tuple(map(len, x)), replicates, seed, role=1)
+    right = draw_counts(tuple(map(len, y)), replicates, seed, role=2)
+    samples = np.zeros(replicates)
+    i = j = 0
+    for w in wins:
+        n, m = w.shape
+        samples += np.einsum(
+            "bm,bm->b", left[:, i : i + n] @ w.astype(np.float32), right[:, j : j + m]
+        ) / (n * m)
+        i, j = i + n, j + m
+    return Estimate(value, *percentiles(samples / len(wins), confidence))
+
+
+class Profile(NamedTuple):
+    """Performance profile: arrays over thresholds, [K]."""
+
+    thresholds: np.ndarray
+    fraction: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def performance_profile(
+    scores: Scores,
+    thresholds: np.ndarray,
+    replicates: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Profile:
+    """Fraction of runs above each threshold, averaged over tasks, with its band."""
+    scores = _checked(scores)
+    thresholds = np.asarray(thresholds, np.float64)
+    above = [s[:, None] > thresholds for s in scores]
+    fraction = np.mean([a.mean(0) for a in above], 0)
+    if max(map(len, scores)) < 2:
+        nothing = np.full_like(fraction, np.nan)
+        return Profile(thresholds, fraction, nothing, nothing)
+    sizes = [len(s) for s in scores]
+    weights = np.repeat(1.0 / np.multiply(sizes, len(sizes)), sizes)
+    stacked = (np.concatenate(above) * weights[:, None]).astype(np.float32)
+    samples = draw_counts(tuple(sizes), replicates, seed) @ stacked
+    tail = 50.0 * (1.0 - confidence)
+    low, high = np.percentile(samples, [tail, 100 - tail], axis=0)
+    return Profile(thresholds, fraction, low, high)
+
+
+def expected_online_performance(values: np.ndarray) -> np.ndarray:
+    """Expected best of k of n configurations' scores, for k = 1…n, [n].
+
+    The k are tried in random order without repetition (Kurenkov & Kolesnikov 2022,
+    https://arxiv.org/abs/2110.04156): Σ_i v_(i) · C(i−1, k−1)/C(n, k) over the
+    sorted scores v_(1) ≤ … ≤ v_(n).
+    """
+    ordered = np.sort(np.asarray(values, np.float64))
+    n = len(ordered)
+    ks = np.arange(1, n + 1)
+    # weight[i, k]: C(i, k−1)/C(n, k) with i counted from 0, by a stable recursion
+    # downwards from the largest score, whose weight is k/n.
+    weight = ks / n
+    result = np.zeros(n)
+    for i in range(n - 1, -1, -1):
+        result += weight * ordered[i]
+        weight = weight * np.maximum(i - (ks - 1), 0) / max(i, 1)
+    return result

@@ -1,0 +1,72 @@
+"""Implicit quantile critic: values at given fractions of the return's distribution.
+
+Dabney et al., Implicit Quantile Networks, 2018, for continuous actions as in Li et al.,
+Closed-Form Policy Improvement Operators, 2023: features of (s, a) times an embedding
+φ(ρ) = sigmoid(LayerNorm(W [cos πkρ]_{k=1…K})), then one more hidden layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import chex
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+
+class IQN(nn.Module):
+    """One critic.
+
+    Attributes:
+      hidden_dims: widths of the layers before the product; the one after it has the
+        last of them.
+      embedding_dim: K cosine features of a fraction.
+    """
+
+    hidden_dims: Sequence[int] = (256, 256)
+    embedding_dim: int = 64
+
+    @nn.compact
+    def __call__(
+        self, observations: chex.Array, actions: chex.Array, fractions: chex.Array
+    ) -> chex.Array:
+        """[..., O], [..., A], fractions [..., F] → quantile values [..., F]."""
+        width = self.hidden_dims[-1]
+        x = jnp.concatenate([observations, actions], axis=-1)
+        for i, size in enumerate(self.hidden_dims):
+            x = nn.Dense(size, name=f"base_{i}")(x)
+            x = nn.relu(nn.LayerNorm(epsilon=1e-5, name=f"base_norm_{i}")(x))
+        multiples = np.pi * np.arange(1, self.embedding_dim + 1)
+        embedding = jnp.cos(fractions[..., None] * multiples.astype(x.dtype))
+        embedding = nn.Dense(width, name="fraction")(embedding)
+        embedding = nn.LayerNorm(epsilon=1e-5, name="fraction_norm")(embedding)
+        x = x[..., None, :] * nn.sigmoid(embedding)
+        x = nn.Dense(width, name="merge")(x)
+        x = nn.relu(nn.LayerNorm(epsilon=1e-5, name="merge_norm")(x))
+        return nn.Dense(1, name="value")(x)[..., 0]
+
+
+class IQNEnsemble(nn.Module):
+    """`size` independent critics in one batched product; the fractions are shared."""
+
+    hidden_dims: Sequence[int] = (256, 256)
+    size: int = 2
+    embedding_dim: int = 64
+
+    @nn.compact
+    def __call__(
+        self, observations: chex.Array, actions: chex.Array, fractions: chex.Array
+    ) -> chex.Array:
+        """[..., O], [..., A], [..., F] → [size, ..., F]."""
+        ensemble = nn.vmap(
+            IQN,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=None,
+            out_axes=0,
+            axis_size=self.size,
+        )
+        return ensemble(self.hidden_dims, self.embedding_dim)(
+            observations, actions, fractions
+        )

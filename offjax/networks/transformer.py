@@ -1,0 +1,318 @@
+"""One causal transformer over trajectories, for Decision Transformer and Reinformer.
+
+Every step of a trajectory gives three tokens (return-to-go, observation, action, in a
+model's own order). Each is a linear embedding plus a learned embedding of the time
+step, which is shared by the step's three tokens; there is no other position code.
+
+    pre-norm  (GPT-2, Decision Transformer)   x += A(LN x);  x += M(LN x);  final LN
+    post-norm (Reinformer)                    x = LN(x + A x);  x = LN(x + M x)
+
+Attention is `jax.nn.dot_product_attention`, which knows no dropout of the attention
+weights. `attention_dropout="output"` (as Reinformer's code) drops entries of the
+attended values instead; "weights" (as GPT-2) writes the attention out while it trains
+with a rate above 0, and is the same function otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from offjax.errors import UserError
+
+Activation = Callable[[chex.Array], chex.Array]
+
+
+class Steps(NamedTuple):
+    """What a transformer reads: [B, K, …], or [K, …] for one acting agent.
+
+    `mask` says which steps may be attended to. None is all of them, which is enough
+    where padding stands at the right of a segment, since attention is causal.
+    """
+
+    observations: chex.Array  # [B, K, O] normalised
+    actions: chex.Array  # [B, K, A] in the unit box
+    returns: chex.Array  # [B, K] scaled returns-to-go
+    timesteps: chex.Array  # [B, K] int, steps since the episode began
+    mask: chex.Array | None = None  # [B, K] bool
+
+
+TOKENS = ("returns", "observations", "actions")
+
+
+def exact_gelu(x: chex.Array) -> chex.Array:
+    """GELU with the error function, not its tanh approximation."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+ACTIVATIONS: dict[str, Activation] = {"relu": jax.nn.relu, "gelu": exact_gelu}
+
+
+def _symmetric_uniform(bound: float) -> nn.initializers.Initializer:
+    def init(key, shape, dtype=jnp.float32):
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+class Linear(nn.Module):
+    """Affine map [..., in] → [..., width].
+
+    Attributes:
+      width: of the output.
+      init: "uniform" draws weights and biases from ±1/√in (PyTorch's default),
+        "normal" draws weights from N(0, 0.02²) with zero biases (GPT-2's).
+    """
+
+    width: int
+    init: str = "uniform"
+
+    @nn.compact
+    def __call__(self, x: chex.Array) -> chex.Array:
+        """[..., in] → [..., width]."""
+        fan_in = x.shape[-1]
+        weights = biases = _symmetric_uniform(fan_in**-0.5)
+        if self.init == "normal":
+            weights, biases = nn.initializers.normal(0.02), nn.initializers.zeros
+        kernel = self.param("kernel", weights, (fan_in, self.width))
+        return x @ kernel + self.param("bias", biases, (self.width,))
+
+
+class Dropout(nn.Module):
+    """Drops entries with probability `rate` and scales the others by 1 / (1 - rate).
+
+    The random bits are what dropout costs, on CPUs above all: 16 bits decide about an
+    entry, so that the rate is rounded to a multiple of 2⁻¹⁶.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: chex.Array, train: bool) -> chex.Array:
+        """[...] → [...]; the identity unless `train`. Reads the rng "dropout"."""
+        if not train or self.rate == 0.0:
+            return x
+        words = jax.random.bits(self.make_rng("dropout"), ((x.size + 1) // 2,), "uint32")
+        halves = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)
+        threshold = round(self.rate * 2**16)
+        keep = halves[: x.size].reshape(x.shape) >= threshold
+        return jnp.where(keep, x / (1 - threshold / 2**16), 0.0)
+
+
+class Attention(nn.Module):
+    """Causal multi-head self-attention with its output projection."""
+
+    num_heads: int
+    dropout: float = 0.1
+    attention_dropout: str = "weights"
+    init: str = "uniform"
+
+    @nn.compact
+    def __call__(
+        self, x: chex.Array, mask: chex.Array | None, train: bool
+    ) -> chex.Array:
+        """[B, T, width], keys' mask [B, T] or None → [B, T, width]."""
+        heads = (*x.shape[:-1], self.num_heads, x.shape[-1] // self.num_heads)
+        query, key, value = (
+            Linear(x.shape[-1], self.init, name=name)(x).reshape(heads)
+            for name in ("query", "key", "value")
+        )
+        keys = None if mask is None else mask[:, None, None, :]
+        if train and self.dropout > 0 and self.attention_dropout == "weights":
+            out = self._with_weight_dropout(query, key, value, keys)
+        else:
+            out = jax.nn.dot_product_attention(
+                query, key, value, mask=keys, is_causal=True
+            )
+            if self.attention_dropout == "output":
+                out = Dropout(self.dropout)(out, train)
+        out = Linear(x.shape[-1], self.init, name="out")(out.reshape(x.shape))
+        return Dropout(self.dropout)(out, train)
+
+    def _with_weight_dropout(self, query, key, value, keys):
+        """The same attention, its weights dropped at random."""
+        length, size = query.shape[-3], query.shape[-1]
+        logits = jnp.einsum("btnh,bsnh->bnts", query, key) / jnp.sqrt(size)
+        allowed = jnp.tril(jnp.ones((length, length), bool))
+        allowed = allowed if keys is None else allowed & keys
+        logits = jnp.where(allowed, logits, jnp.finfo(jnp.float32).min)
+        weights = jax.nn.softmax(logits)
+        weights = Dropout(self.dropout)(weights, True)
+        return jnp.einsum("bnts,bsnh->btnh", weights, value)
+
+
+class Block(nn.Module):
+    """Attention and a two-layer perceptron of 4 widths, with residuals and norms."""
+
+    num_heads: int
+    dropout: float = 0.1
+    attention_dropout: str = "weights"
+    pre_norm: bool = True
+    activation: str = "relu"
+    init: str = "uniform"
+
+    @nn.compact
+    def __call__(
+        self, x: chex.Array, mask: chex.Array | None, train: bool
+    ) -> chex.Array:
+        """[B, T, width], keys' mask [B, T] or None → [B, T, width]."""
+        attention = Attention(
+            self.num_heads,
+            self.dropout,
+            self.attention_dropout,
+            self.init,
+            name="attention",
+        )
+        norms = nn.LayerNorm(1e-5, name="norm1"), nn.LayerNorm(1e-5, name="norm2")
+        if self.pre_norm:
+            x = x + attention(norms[0](x), mask, train)
+            return x + self._mlp(norms[1](x), train)
+        x = norms[0](x + attention(x, mask, train))
+        return norms[1](x + self._mlp(x, train))
+
+    def _mlp(self, x: chex.Array, train: bool) -> chex.Array:
+        hidden = Linear(4 * x.shape[-1], self.init, name="hidden")(x)
+        out = Linear(x.shape[-1], self.init, name="output")(
+            ACTIVATIONS[self.activation](hidden)
+        )
+        return Dropout(self.dropout)(out, train)
+
+
+class TrajectoryTransformer(nn.Module):
+    """Causal transformer over the tokens of a trajectory.
+
+    Attributes:
+      order: the three `TOKENS` in the order in which a step gives them.
+      num_layers: number of blocks.
+      num_heads: attention heads; divides `width`.
+      width: size of the tokens.
+      max_timesteps: entries of the table of time embeddings.
+      dropout: rate of every dropout.
+      attention_dropout: "weights" or "output", see the module's docstring.
+      pre_norm: norms before the sublayers and a final one; else after them.
+      activation: of the perceptrons, "relu" or "gelu".
+      embedding_dropout: dropout of the embedded tokens.
+      body_init: initialisation of the blocks, see `Linear`.
+      outer_init: initialisation of the embeddings.
+    """
+
+    order: tuple[str, str, str] = TOKENS
+    num_layers: int = 3
+    num_heads: int = 1
+    width: int = 128
+    max_timesteps: int = 1000
+    dropout: float = 0.1
+    attention_dropout: str = "weights"
+    pre_norm: bool = True
+    activation: str = "relu"
+    embedding_dropout: bool = True
+    body_init: str = "uniform"
+    outer_init: str = "uniform"
+
+    @nn.compact
+    def __call__(self, steps: Steps, train: bool = False) -> dict[str, chex.Array]:
+        """Hidden vectors [B, K, width] at every token, by the token's name.
+
+        Args:
+          steps: leading axes [B, K].
+          train: whether dropout is active; needs the rng "dropout".
+        """
+        inputs = {
+            "observations": steps.observations,
+            "actions": steps.actions,
+            "returns": steps.returns[..., None],
+        }
+        std = 1.0 if self.outer_init == "uniform" else 0.02
+        table = nn.Embed(
+            self.max_timesteps,
+            self.width,
+            embedding_init=nn.initializers.normal(std),
+            name="time",
+        )
+        time = table(steps.timesteps)
+        x = jnp.stack(
+            [
+                Linear(self.width, self.outer_init, name=name)(inputs[name])
+                for name in self.order
+            ],
+            axis=2,
+        )
+        batch, length = steps.timesteps.shape
+        x = (x + time[:, :, None]).reshape(batch, 3 * length, self.width)
+        x = nn.LayerNorm(1e-5, name="embedding_norm")(x)
+        if self.embedding_dropout:
+            x = Dropout(self.dropout)(x, train)
+        mask = steps.mask
+        keys = None if mask is None else jnp.repeat(mask, 3, axis=1)
+        for i in range(self.num_layers):
+            block = Block(
+                self.num_heads,
+                self.dropout,
+                self.attention_dropout,
+                self.pre_norm,
+                self.activation,
+                self.body_init,
+                name=f"block{i}",
+            )
+            x = block(x, keys, train)
+        if self.pre_norm:
+            x = nn.LayerNorm(1e-5, name="final_norm")(x)
+        x = x.reshape(batch, length, 3, self.width)
+        return {name: x[:, :, i] for i, name in enumerate(self.order)}
+
+
+def check_sizes(
+    context_length: int, max_timesteps: int, width: int, num_heads: int
+) -> None:
+    """Refuses sizes that do not fit together.
+
+    Raises:
+      UserError: a context longer than the table of time embeddings or without a step,
+        or a width that the heads do not divide.
+    """
+    if not 1 <= context_length <= max_timesteps:
+        raise UserError(
+            f"context_length is {context_length}, but the table of time embeddings "
+            f"has max_timesteps={max_timesteps} entries: choose a context of 1 to "
+            f"{max_timesteps} steps, or a larger max_timesteps."
+        )
+    if width % num_heads:
+        raise UserError(
+            f"width {width} cannot be divided among num_heads={num_heads}: choose a "
+            "multiple of the number of heads."
+        )
+
+
+def empty_window(length: int, observation_dim: int, action_dim: int) -> Steps:
+    """The context [K, …] of an agent that has seen nothing: all of it masked."""
+    return Steps(
+        jnp.zeros((length, observation_dim)),
+        jnp.zeros((length, action_dim)),
+        jnp.zeros(length),
+        jnp.zeros(length, jnp.int32),
+        jnp.zeros(length, bool),
+    )
+
+
+def push(
+    window: Steps,
+    observation: chex.Array,
+    return_to_go: chex.Numeric,
+    timestep: chex.Array,
+) -> Steps:
+    """The window [K, …] moved on by one step, the new one last, its action still 0."""
+    new = Steps(
+        observation,
+        jnp.zeros_like(window.actions[0]),
+        jnp.asarray(return_to_go, window.returns.dtype),
+        timestep,
+        jnp.array(True),
+    )
+    return jax.tree.map(
+        lambda old, last: jnp.concatenate([old[1:], last[None]]), window, new
+    )

@@ -1,0 +1,34 @@
+"""Named recipes: which stages, trained how, and acting with what."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+from offjax.errors import UserError
+from offjax.recipes import asp, bc
+from offjax.types import EnvSpec, Recipe
+
+RECIPES: dict[str, Callable[[EnvSpec | None, str], Recipe]] = {
+    "bc": bc.bc,
+    "percent_bc": bc.percent_bc,
+    "asp": asp.asp,
+    "asp_k1": asp.asp_k1,
+    "asp_mle": asp.asp_mle,
+}
+"""Method name → `(spec, preset) → Recipe`."""
+
+
+def build(name: str, spec: EnvSpec | None, preset: str = "paper") -> Recipe:
+    """The recipe `name` with the settings of `preset` for the domain of `spec`.
+
+    Raises:
+      UserError: an unknown method or preset.
+    """
+    if name not in RECIPES:
+        close = difflib.get_close_matches(name, RECIPES, 3, 0.4)
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise UserError(
+            f"there is no method {name!r}.{hint} Methods: {', '.join(RECIPES)}."
+        )
+    return RECIPES[name](spec, preset)

@@ -1,0 +1,84 @@
+"""Behaviour cloning, and cloning of the best episodes only."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import chex
+
+from offjax.algorithms import bc as algorithm
+from offjax.datasets import convert
+from offjax.datasets.dataset import Dataset
+from offjax.distributions import Distribution
+from offjax.recipes.common import (
+    TransitionData,
+    pick,
+    prepare_transitions,
+    sample_transitions,
+)
+from offjax.types import EnvSpec, Key, Params, Policy, Pytree, Recipe, Stage, config, static
+
+
+@dataclasses.dataclass(frozen=True)
+class CloningPolicy(Policy):
+    """Acts with the distribution that the stage `stage` has learnt."""
+
+    stage: str = "bc"
+
+    def propose(
+        self,
+        params: Params,
+        carry: Pytree,
+        observation: chex.Array,
+        reward: chex.Array,
+        key: Key,
+    ) -> tuple[Distribution, Pytree]:
+        """The cloned distribution; the carry is empty."""
+        del reward, key
+        state, settings = params.states[self.stage], params.configs[self.stage]
+        return algorithm.distribution(state, observation, settings), carry
+
+
+def bc_stage(preset: str, **settings: Any) -> Stage:
+    """The stage `bc`, which many recipes begin with."""
+    settings = {"hidden_dims": pick(preset, paper=(256, 256), small=(256, 256), demo=(128, 128))} | settings
+    return Stage(
+        "bc",
+        algorithm,
+        algorithm.Config(**settings),
+        num_steps=pick(preset, paper=500_000, small=20_000, demo=3_000),
+        prepare=prepare_transitions,
+        sampler=sample_transitions,
+    )
+
+
+def bc(spec: EnvSpec | None, preset: str) -> Recipe:
+    """Gaussian behaviour cloning (`--config.head=deterministic` for the other)."""
+    del spec
+    return Recipe("bc", (bc_stage(preset),), lambda configs: CloningPolicy())
+
+
+@config
+class PercentConfig(algorithm.Config):
+    """`fraction` is the share of episodes, the best by return, that is cloned."""
+
+    fraction: float = static(0.1)
+
+
+def prepare_best(
+    dataset: Dataset, config: PercentConfig, context: Mapping[str, Pytree]
+) -> TransitionData:
+    """Transitions of the best episodes."""
+    best = convert.top_fraction(dataset, config.fraction)
+    return prepare_transitions(best, config, context)
+
+
+def percent_bc(spec: EnvSpec | None, preset: str) -> Recipe:
+    """Cloning of the best tenth of the episodes (10 %-BC)."""
+    del spec
+    stage = bc_stage(preset)
+    settings = PercentConfig(**dataclasses.asdict(stage.config))
+    stage = dataclasses.replace(stage, config=settings, prepare=prepare_best)
+    return Recipe("percent_bc", (stage,), lambda configs: CloningPolicy())

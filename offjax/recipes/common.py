@@ -1,0 +1,50 @@
+"""What recipes share: prepared transitions, their sampler, presets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from offjax.datasets import convert, sampling
+from offjax.datasets.dataset import Dataset
+from offjax.errors import UserError
+from offjax.types import EnvSpec, Key, Pytree, Statistics, Transitions
+
+PRESETS = ("paper", "small", "demo")
+
+
+class TransitionData(NamedTuple):
+    """Data of transition learners; leading axis of `rows` the row."""
+
+    rows: Transitions
+    statistics: Statistics
+
+
+def action_box(spec: EnvSpec | None) -> str:
+    """Box that step-wise methods map to [-1, 1]: the data's where the env's is vast.
+
+    A budget's shares are about 1/T of the environment's [0, 1]: noise of a usual
+    size would drown them, so every step-wise method uses the range of the data.
+    """
+    return "data" if spec is not None and spec.domain == "budget" else "env"
+
+
+def prepare_transitions(
+    dataset: Dataset, config: Any, context: Mapping[str, Pytree]
+) -> TransitionData:
+    """All transitions, with the statistics for normalising."""
+    del config, context
+    statistics = convert.statistics(dataset, action_box=action_box(dataset.spec))
+    return TransitionData(convert.to_transitions(dataset), statistics)
+
+
+def sample_transitions(data: TransitionData, key: Key, config: Any) -> Transitions:
+    """`config.batch_size` transitions, uniformly with replacement."""
+    return sampling.uniform(data.rows, key, config.batch_size)
+
+
+def pick(preset: str, **by_preset: Any) -> Any:
+    """The value for a preset: `pick(preset, paper=…, small=…, demo=…)`."""
+    if preset not in PRESETS:
+        raise UserError(f"preset {preset!r} is not one of {', '.join(PRESETS)}.")
+    return by_preset[preset]

@@ -1,0 +1,144 @@
+"""Checkpoints of complete states by orbax: asynchronous and atomic.
+
+States are saved as NumPy arrays with leading axis [slots], so that they can be resumed
+on another number of devices.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from offjax.errors import UserError
+from offjax.runner.records import writing
+from offjax.types import Pytree
+
+
+class Checkpoints:
+    """The newest checkpoints of a run, by total step."""
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, enable_async_checkpointing=True
+        )
+        self._folder = folder
+        with writing(folder):
+            self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
+
+    def save(self, step: int, state: Pytree, meta: dict[str, Any]) -> None:
+        """Begins to write `state` (NumPy) and `meta`; returns before it is on disk.
+
+        Waits for the previous one, so that a full disk is seen one save later at most.
+        """
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(_listed(state)),
+            meta=ocp.args.JsonSave(meta),
+        )
+        with writing(self._folder):
+            self._manager.wait_until_finished()
+            self._manager.save(step, args=args, force=True)
+
+    def latest_step(self) -> int | None:
+        """Step of the newest whole checkpoint."""
+        return self._manager.latest_step()
+
+    def meta(self, step: int) -> dict[str, Any]:
+        """What was saved beside the state."""
+        with _reading(self._folder / str(step)):
+            args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+            return self._manager.restore(step, args=args)["meta"]
+
+    def restore(self, step: int, like: Pytree) -> Pytree:
+        """The state saved at `step`, in the structure of `like`."""
+        with _reading(self._folder / str(step)):
+            template = _listed(jax.tree.map(np.asarray, like))
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(template))
+            return _unlisted(self._manager.restore(step, args=args)["state"], like)
+
+    def close(self) -> None:
+        """Waits until everything is on disk."""
+        with writing(self._folder):
+            self._manager.wait_until_finished()
+            self._manager.close()
+
+
+class StageStore:
+    """Trained stages by the hash of what made them: `<runs_dir>/stages/<hash>/`."""
+
+    def __init__(self, runs_dir: Path) -> None:
+        self._folder = runs_dir / "stages"
+
+    def has(self, key: str) -> bool:
+        """Whether the stage is there, whole."""
+        return (self._folder / key / "stage.json").exists()
+
+    def save(self, key: str, state: Pytree, meta: dict[str, Any]) -> None:
+        """Stores a state (NumPy, leading axis [slots]); keeps what is there already."""
+        if self.has(key):
+            return
+        temporary = self._folder / f".{key}-{secrets.token_hex(4)}"
+        with writing(self._folder):
+            try:
+                temporary.mkdir(parents=True)
+                with ocp.StandardCheckpointer() as checkpointer:
+                    checkpointer.save((temporary / "state").resolve(), _listed(state))
+                (temporary / "stage.json").write_text(json.dumps(meta, indent=2))
+                os.rename(temporary, self._folder / key)
+            except OSError:
+                if not self.has(key):  # another process may have been faster
+                    raise
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+    def load(self, key: str, like: Pytree) -> Pytree:
+        """The stored state, in the structure of `like` (arrays or shapes)."""
+        path = self._folder / key
+        if not self.has(key):
+            raise UserError(
+                f"the trained stage {key[:12]} is not in {self._folder}; run folders "
+                "need the stages/ folder that they were made beside. Train the run "
+                "again, or copy stages/ along."
+            )
+        with _reading(path), ocp.StandardCheckpointer() as checkpointer:
+            template = _listed(jax.tree.map(np.asarray, like))
+            state = checkpointer.restore((path / "state").resolve(), template)
+            return _unlisted(state, like)
+
+
+class _reading:
+    """Turns whatever goes wrong while reading into advice that names the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception) and not isinstance(error, UserError):
+            raise UserError(
+                f"the checkpoint {self._path} is corrupt or belongs to other code "
+                f"({type(error).__name__}: {str(error)[:200]}). Remove it to go on from "
+                "an older one, or begin anew without --resume."
+            ) from error
+
+
+def _listed(tree: Pytree) -> dict[str, np.ndarray]:
+    """Leaves by position: files do not depend on the names of Python classes."""
+    return {f"{i:05d}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(tree))}
+
+
+def _unlisted(listed: dict[str, Any], like: Pytree) -> Pytree:
+    leaves = [np.asarray(listed[key]) for key in sorted(listed)]
+    wanted = jax.tree.leaves(like)
+    if [np.shape(x) for x in leaves] != [np.shape(x) for x in wanted]:
+        raise ValueError("its arrays have other shapes")
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)

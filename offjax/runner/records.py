@@ -1,0 +1,177 @@
+"""The run folder: what is written while a run goes on, and how it is found again.
+
+config.json, run.json, metrics.csv, scores.csv, episodes.csv and checkpoints/. Rows are
+flushed before the checkpoint of their step is written, so that a run that was killed
+is cut back to its checkpoint and goes on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import datetime
+import hashlib
+import io
+import json
+import os
+import platform
+import secrets
+import subprocess
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from offjax.errors import UserError
+
+SCHEMA = 1
+HEADERS = {
+    "metrics.csv": ["step", "seed", "variant", "name", "value"],
+    "scores.csv": [
+        "method", "variant", "dataset", "seed", "step", "episodes",
+        "return_mean", "return_std", "score",
+    ],
+    "episodes.csv": ["variant", "seed", "step", "episode", "return", "length"],
+}  # fmt: skip
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "gymnasium")
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns an OSError into advice that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {path}: {error.strerror or error}. Free space there, make "
+            "it writable, or choose another place with --runs_dir; what was saved "
+            "before is whole, and --resume continues from it."
+        ) from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes atomically: readers see the old file or the new one."""
+    with writing(path.parent):
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+      UserError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist: {path.parent} is not a run.") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}.") from error
+
+
+def digest(content: Any) -> str:
+    """Hash of a JSON-able value, independent of the order of keys: 64 hex digits."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """One run on disk."""
+
+    path: Path
+
+    @staticmethod
+    def create(runs_dir: Path, method: str, dataset: str, config_hash: str) -> RunFolder:
+        """A new folder `<runs_dir>/<method>/<dataset>/<time>-<hash>`."""
+        now = datetime.datetime.now(datetime.UTC)
+        with writing(runs_dir):
+            while True:
+                name = f"{now:%Y%m%d-%H%M%S}-{config_hash[:8]}"
+                path = runs_dir / method / dataset / name
+                try:
+                    path.mkdir(parents=True)
+                except FileExistsError:
+                    now += datetime.timedelta(seconds=1)
+                    continue
+                break
+            for file, header in HEADERS.items():
+                (path / file).write_text(",".join(header) + "\n")
+        return RunFolder(path)
+
+    def append(self, file: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Appends rows, and has them on disk when it returns."""
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="\n").writerows(rows)
+        with writing(self.path), (self.path / file).open("a") as out:
+            out.write(buffer.getvalue())
+            out.flush()
+            os.fsync(out.fileno())
+
+    def cut_back(self, step: int) -> None:
+        """Drops rows beyond `step`, and a last line that was half written."""
+        for file, header in HEADERS.items():
+            column, path = header.index("step"), self.path / file
+            lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+            kept = [",".join(header) + "\n"]
+            for line, row in zip(lines[1:], csv.reader(lines[1:]), strict=False):
+                whole = line.endswith("\n") and len(row) == len(header)
+                if whole and int(row[column]) <= step:
+                    kept.append(line)
+            with writing(self.path):
+                temporary = path.with_suffix(".tmp")
+                temporary.write_text("".join(kept))
+                os.replace(temporary, path)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Content of config.json."""
+        return read_json(self.path / "config.json")
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Content of run.json."""
+        return read_json(self.path / "run.json")
+
+
+def find_runs(runs_dir: Path, method: str, dataset: str) -> list[RunFolder]:
+    """Runs of a method on a dataset that have a record, newest first."""
+    parent = runs_dir / method / dataset
+    found = [p.parent for p in parent.glob("*/run.json")]
+    return [RunFolder(p) for p in sorted(found, key=lambda p: p.name, reverse=True)]
+
+
+def environment() -> dict[str, Any]:
+    """Versions and commit, for run.json."""
+    versions = {name: _version(name) for name in ("offjax", *PACKAGES)}
+    versions["python"] = platform.python_version()
+    return {"versions": versions, "commit": _commit()}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _commit() -> str | None:
+    """Commit of the checkout that the code runs from, `+` if it is changed."""
+    here = Path(__file__).resolve().parent
+
+    def git(*args: str) -> str:
+        return subprocess.run(
+            ["git", *args], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        dirty = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if dirty else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

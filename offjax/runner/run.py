@@ -1,0 +1,210 @@
+"""Runs from Python: train, load, evaluate, act."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from offjax import envs
+from offjax.datasets.dataset import Dataset
+from offjax.datasets.load import load_dataset
+from offjax.errors import UserError
+from offjax.evaluation import rollout
+from offjax.runner.records import RunFolder
+from offjax.runner.train import Options, Trainer, make_jobs
+from offjax.types import Params, Pytree
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A method with a preset and overrides, before it meets a dataset."""
+
+    method: str
+    preset: str
+    overrides: dict[str, tuple[Any, ...]]
+
+
+def recipe(method: str, preset: str = "paper", **overrides: Any) -> Request:
+    """A method to train: `recipe("cfpi", log_tau=0.5)`.
+
+    A list as a value trains every entry in the same program; a hyperparameter of one
+    stage is given as `**{"sarsa.lr": 1e-4}`.
+    """
+    values = {
+        name: tuple(value) if isinstance(value, list) else (value,)
+        for name, value in overrides.items()
+    }
+    return Request(method, preset, values)
+
+
+class Scores(NamedTuple):
+    """An evaluation: [seeds, episodes] each (after [settings] where several)."""
+
+    returns: np.ndarray
+    lengths: np.ndarray
+    scores: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A trained run."""
+
+    folder: RunFolder
+    trainer: Trainer
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self.folder.path
+
+    @property
+    def variants(self) -> list[str]:
+        """Variant of each setting."""
+        return self.trainer.job.variants
+
+    def agent(self, seed: int = 0, variant: str | None = None) -> SteppedAgent:
+        """One seed's policy, to be stepped from Python."""
+        seeds = self.trainer.options.seeds
+        if seed not in seeds:
+            raise UserError(f"seed {seed} is not in {self.path}; it has {seeds}.")
+        if variant is not None and variant not in self.variants:
+            raise UserError(f"no variant {variant!r}; there are {self.variants}.")
+        setting = 0 if variant is None else self.variants.index(variant)
+        slot = setting * len(seeds) + seeds.index(seed)
+        _, params = self.trainer.acting_slots()
+        params = jax.tree.map(lambda x: jnp.asarray(x[slot]), params)
+        spec = self.trainer.dataset.spec
+        low = None if spec is None else np.asarray(spec.action_low, np.float32)
+        high = None if spec is None else np.asarray(spec.action_high, np.float32)
+        return SteppedAgent(self.trainer.agent(), params, low, high, seed)
+
+
+class SteppedAgent:
+    """Acts one step at a time: `reset(task)`, then `act(observation, reward)`."""
+
+    def __init__(
+        self,
+        agent: rollout.Agent,
+        params: Params,
+        low: np.ndarray | None,
+        high: np.ndarray | None,
+        seed: int,
+    ) -> None:
+        self._policy, self._params, self._bounds = agent.policy, params, (low, high)
+        self._plan = jax.jit(agent.policy.plan)
+        self._act = jax.jit(agent.act)
+        self._record = jax.jit(agent.policy.record)
+        self._seed = seed
+        self.reset()
+
+    def reset(self, task: Pytree = None) -> None:
+        """Begins an episode."""
+        self._key = jax.random.PRNGKey(self._seed)
+        self._carry = self._policy.init(self._params, task, self._key)
+        self._time = 0
+
+    def act(self, observation: np.ndarray, reward: float = 0.0) -> np.ndarray:
+        """Action [A] for a raw observation [O] and the last step's reward."""
+        key = jax.random.fold_in(self._key, self._time)
+        observation = jnp.asarray(observation, jnp.float32)
+        if self._time % self._policy.period == 0:
+            self._carry = self._plan(self._params, self._carry, observation, key)
+        action, self._carry = self._act(
+            self._params, self._carry, observation, jnp.float32(reward), key
+        )
+        low, high = self._bounds
+        if low is not None:
+            action = jnp.clip(action, low, high)
+        self._carry = self._record(self._carry, action)
+        self._time += 1
+        return np.asarray(action)
+
+
+def train(
+    request: Request | str, dataset: Dataset | str, num_seeds: int = 5, **options: Any
+) -> Run:
+    """Trains a method on a dataset; see `offjax.runner.train.Options`.
+
+    Args:
+      request: from `recipe`, or a method's name (preset paper).
+      dataset: a dataset, or its id.
+      num_seeds: seeds, all in one program.
+      **options: any other field of `Options`.
+
+    Raises:
+      UserError: bad input, or several values of a static hyperparameter (each of
+        which is a run of its own).
+    """
+    if isinstance(request, str):
+        request = recipe(request)
+    if isinstance(dataset, str):
+        dataset = load_dataset(dataset)
+    jobs = make_jobs(request.method, request.preset, dataset, request.overrides)
+    if len(jobs) > 1:
+        raise UserError(
+            f"{len(jobs)} combinations of hyperparameters that shape the program were "
+            "asked for; call train once for each."
+        )
+    trainer = Trainer(
+        jobs[0], request.method, request.preset, dataset,
+        Options(num_seeds=num_seeds, **options),
+    )  # fmt: skip
+    return Run(trainer.run(), trainer)
+
+
+def load_run(path: str | Path, dataset: Dataset | None = None) -> Run:
+    """Loads a finished run from its folder.
+
+    Raises:
+      UserError: not a run, unfinished, or its stages are missing.
+    """
+    folder = RunFolder(Path(path))
+    config, record = folder.config, folder.record
+    if record["status"] != "finished":
+        raise UserError(
+            f"{path} is {record['status']}; run its command again with --resume."
+        )
+    dataset = dataset or load_dataset(config["dataset"])
+    if dataset.card.identity != config["dataset_identity"]:
+        raise UserError(
+            f"{path} was trained on another version of {config['dataset']} (identity "
+            f"{config['dataset_identity'][:12]}, here {dataset.card.identity[:12]})."
+        )
+    runs_dir = next(p for p in folder.path.parents if (p / "stages").exists())
+    first, *_ = config["seeds"]
+    options = Options(
+        num_seeds=len(config["seeds"]),
+        seed=first,
+        runs_dir=str(runs_dir),
+        **{n: config[n] for n in ("eval_every", "eval_episodes", "eval_seed", "layout")},
+    )
+    overrides = {n: _tuples(v) for n, v in config["overrides"].items()}
+    jobs = make_jobs(config["method"], config["preset"], dataset, overrides)
+    trainer = Trainer(jobs[0], config["method"], config["preset"], dataset, options)
+    trainer.folder = folder
+    trainer.load_states()
+    return Run(folder, trainer)
+
+
+def _tuples(values: list[Any]) -> tuple[Any, ...]:
+    return tuple(tuple(v) if isinstance(v, list) else v for v in values)
+
+
+def evaluate(run: Run, episodes: int = 100, eval_seed: int = 0) -> Scores:
+    """Full episodes of every seed (and setting) of a run.
+
+    Returns:
+      Arrays [seeds, episodes]; [settings, seeds, episodes] where a run has several.
+    """
+    spec = run.trainer.dataset.spec
+    if spec is None or spec.id not in envs.JAX_ENVS:
+        raise UserError(f"no environment is known for {run.trainer.dataset.card.id}.")
+    returns, lengths = run.trainer.rollout(episodes, eval_seed)
+    if len(run.variants) == 1:
+        returns, lengths = returns[0], lengths[0]
+    return Scores(returns, lengths, spec.score(returns))

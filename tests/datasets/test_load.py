@@ -1,0 +1,121 @@
+"""Loading by name: collected once, read afterwards, refused when it would mislead."""
+
+import json
+
+import numpy as np
+import pytest
+
+from offjax.datasets import (
+    Dataset,
+    catalog,
+    collect_dataset,
+    list_datasets,
+    load_dataset,
+    minari_io,
+)
+from offjax.envs import maze2d
+from offjax.errors import UserError
+
+NAME = "offjax/budget/t10-smooth-v0"
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def generated(monkeypatch):
+    """Counts how often data are generated."""
+    calls = []
+    generate = catalog.generate
+
+    def counting(entry, size=None, seed=0):
+        calls.append((entry.name, size, seed))
+        return generate(entry, size, seed)
+
+    monkeypatch.setattr(catalog, "generate", counting)
+    return calls
+
+
+def test_collected_on_first_use_only(generated):
+    lines = []
+    first = load_dataset(NAME, progress=lines.append)
+    second = load_dataset(NAME)
+    assert generated == [(NAME, None, 0)]
+    assert len(lines) == 1 and "2,000 episodes" in lines[0]
+    np.testing.assert_array_equal(first.observations, second.observations)
+    made_from = catalog.specification(catalog.parse(NAME), None, 0)
+    assert first.card.identity == second.card.identity == catalog.identity(made_from)
+    assert first.card.episodes == 2000 and first.spec.horizon == 10
+
+
+def test_data_dir_comes_before_the_environment_variable(root, tmp_path):
+    other = tmp_path / "other"
+    collect_dataset(NAME, size=3, data_dir=other)
+    assert minari_io.exists(NAME, other) and not minari_io.exists(NAME)
+    assert load_dataset(NAME, data_dir=other).card.episodes == 3
+
+
+def test_without_collecting(generated):
+    with pytest.raises(UserError, match=r"experiments\.collect"):
+        load_dataset(NAME, collect=False)
+    assert generated == []
+
+
+def test_another_size_is_never_taken_silently(generated):
+    collect_dataset(NAME, size=3, seed=1)
+    assert collect_dataset(NAME, size=3, seed=1).card.episodes == 3
+    assert len(generated) == 1
+    with pytest.raises(UserError, match="--force"):
+        collect_dataset(NAME, size=4, seed=1)
+    with pytest.raises(UserError, match="--force"):
+        collect_dataset(NAME, size=3, seed=2)
+    assert load_dataset(NAME).card.episodes == 3
+    assert collect_dataset(NAME, size=4, force=True).card.episodes == 4
+    assert load_dataset(NAME).card.episodes == 4
+
+
+def test_data_of_another_generator_are_refused(root):
+    collect_dataset(NAME, size=3)
+    path = root / NAME / "data" / "metadata.json"
+    fields = json.loads(path.read_text())
+    fields["offjax"]["specification"]["generator_version"] = -1
+    path.write_text(json.dumps(fields))
+    with pytest.raises(UserError, match="generator version -1"):
+        load_dataset(NAME)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("offjax/budget/t10-smoth-v0", "Did you mean offjax/budget/t10-smooth-v0"),
+        ("offjax/budget/t10-smooth", "version"),
+        ("budget/t10-smooth-v0", "Did you mean offjax/budget/t10-smooth-v0"),
+        ("mujoco/hopper/expert-v0", "minari download mujoco/hopper/expert-v0"),
+        ("mujoco/hopper/expert", "-v0"),
+        ("", "-v0"),
+    ],
+)
+def test_unknown_names_say_what_to_do(name, words):
+    with pytest.raises(UserError) as error:
+        load_dataset(name)
+    assert words in str(error.value) and repr(name) in str(error.value)
+
+
+def test_other_local_datasets_are_read_and_listed():
+    dataset = Dataset.from_arrays(
+        np.zeros((2, 4)),
+        np.zeros((2, 2)),
+        [0, 1],
+        [0, 1],
+        [0, 0],
+        np.zeros((2, 4)),
+        spec=maze2d.spec("umaze"),
+        id="mine/maze/two-rows-v3",
+    )
+    minari_io.write(dataset, {})
+    assert load_dataset("mine/maze/two-rows-v3").card.rows == 2
+    collect_dataset(NAME, size=2)
+    assert list_datasets() == [*catalog.ids(), "mine/maze/two-rows-v3"]

@@ -1,0 +1,104 @@
+"""Segments against the episodes they were cut from."""
+
+import jax
+import numpy as np
+import pytest
+
+from offjax.datasets import trajectories
+from offjax.datasets.dataset import Dataset
+from offjax.errors import UserError
+from offjax.types import Statistics
+
+LENGTHS = (3, 10, 1, 6)
+
+
+def dataset(trailing=0):
+    rows = sum(LENGTHS) + trailing
+    ends = np.cumsum(LENGTHS) - 1
+    terminals, timeouts = np.zeros(rows, bool), np.zeros(rows, bool)
+    terminals[ends[::2]] = True
+    timeouts[ends[1::2]] = True
+    return Dataset.from_arrays(
+        observations=np.arange(rows, dtype=np.float32)[:, None],
+        actions=np.arange(rows, dtype=np.float32)[:, None] / 100,
+        rewards=np.random.default_rng(0).normal(size=rows),
+        terminals=terminals,
+        timeouts=timeouts,
+    )
+
+
+def statistics():
+    one = np.ones(1, np.float32)
+    return Statistics(0 * one, one, -one, one)
+
+
+def test_returns_and_times_by_hand():
+    data = dataset(trailing=2)
+    found = trajectories.from_dataset(data, statistics(), 10)
+    assert len(found.observations) == sum(LENGTHS)  # the incomplete piece is gone
+    row = 0
+    for length in LENGTHS:
+        for t in range(length):
+            expected = data.rewards[row + t : row + length].sum()
+            np.testing.assert_allclose(found.returns[row + t], expected, atol=1e-5)
+            assert found.timesteps[row + t] == t
+            assert found.remaining[row + t] == length - t
+        row += length
+    assert found.return_scale == np.float32(np.abs(found.returns).max())
+    assert trajectories.from_dataset(data, statistics(), 10, 7.0).return_scale == 7.0
+
+
+def test_reward_transform():
+    data = dataset()
+    plain = trajectories.from_dataset(data, statistics(), 10)
+    moved = trajectories.from_dataset(
+        data, statistics(), 10, reward_scale=100.0, reward_shift=1.0
+    )
+    expected = 100 * np.asarray(plain.returns) + plain.remaining
+    np.testing.assert_allclose(moved.returns, expected, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("weighting", trajectories.WEIGHTINGS)
+def test_windows_stay_in_their_episode(weighting):
+    data = trajectories.from_dataset(dataset(), statistics(), 10)
+    batch = trajectories.sample(data, jax.random.key(0), 256, 4, weighting)
+    ends = np.cumsum(LENGTHS)
+    for i in range(256):
+        first = int(batch.observations[i, 0, 0])
+        end = ends[np.searchsorted(ends, first, side="right")]
+        valid = np.arange(first, min(first + 4, end))
+        assert batch.mask[i].sum() == len(valid)
+        assert np.all(batch.mask[i, : len(valid)] == 1)
+        got = np.asarray(batch.observations[i, : len(valid), 0])
+        np.testing.assert_array_equal(got, valid)
+        np.testing.assert_array_equal(
+            batch.returns[i, : len(valid)], np.asarray(data.returns)[valid]
+        )
+
+
+def test_weightings():
+    data = trajectories.from_dataset(dataset(), statistics(), 10)
+    episode = np.repeat(np.arange(4), LENGTHS)
+
+    def shares(weighting):
+        batch = trajectories.sample(data, jax.random.key(1), 20_000, 4, weighting)
+        firsts = np.asarray(batch.observations[:, 0, 0], int)
+        counts = np.bincount(episode[firsts], minlength=4) / 20_000
+        return counts, firsts, np.asarray(batch.mask)
+
+    counts, firsts, _ = shares("length")
+    np.testing.assert_allclose(counts, np.array(LENGTHS) / 20, atol=0.02)
+    assert set(firsts) == set(range(20))
+    counts, firsts, mask = shares("uniform")
+    np.testing.assert_allclose(counts, 0.25, atol=0.02)
+    # Windows of the two long episodes are never cut short.
+    assert np.all(mask[np.isin(episode[firsts], [1, 3])] == 1)
+    assert set(firsts[episode[firsts] == 1]) == set(range(3, 10))
+
+
+def test_bad_input():
+    with pytest.raises(UserError, match="max_timesteps to 10"):
+        trajectories.from_dataset(dataset(), statistics(), 9)
+    data = trajectories.from_dataset(dataset(), statistics(), 10)
+    with pytest.raises(UserError, match="uniform"):
+        trajectories.sample(data, jax.random.key(0), 2, 4, "by_return")
