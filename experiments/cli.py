@@ -17,7 +17,9 @@ def run(main: Callable[[list[str]], None]) -> None:
         if not flags.FLAGS["verbosity"].present:  # libraries report their every step
             logging.set_verbosity(logging.WARNING)
         if len(argv) > 1:
-            _fail(f"unexpected argument {argv[1]!r}: options are given as --name=value.")
+            _fail(
+                f"unexpected argument {argv[1]!r}: options are given as --name=value."
+            )
         try:
             main(argv)
         except UserError as error:

@@ -115,7 +115,8 @@ def main(argv: list[str]) -> None:
     from offjax.datasets.load import load_dataset
     from offjax.recipes import build
     from offjax.runner.devices import prepare_host_devices
-    from offjax.runner.train import Options, Trainer, make_jobs
+    from offjax.runner.options import Options
+    from offjax.runner.train import Trainer, make_jobs
 
     if _print_list():
         return

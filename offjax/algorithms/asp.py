@@ -85,8 +85,8 @@ class Config:
     mode: str = "anchored"
     space: str = "box"
     weights: str = "exp"
-    discount: float = static(0.999)
-    action_min: float = static(0.0)
+    discount: float = static(default=0.999)
+    action_min: float = static(default=0.0)
     hidden_dims: tuple[int, ...] = (256, 256)
     embedding_dim: int = 64
     batch_size: int = 256
@@ -257,7 +257,9 @@ def box_loss(
 
 def _over_time(batch: Batch, values: chex.Array) -> chex.Array:
     """[B, W, k, A] → [B, L, A] with steps beyond the episode at 0."""
-    flat = (values * batch.mask[..., None]).reshape(values.shape[0], -1, values.shape[-1])
+    flat = (values * batch.mask[..., None]).reshape(
+        values.shape[0], -1, values.shape[-1]
+    )
     return flat
 
 
@@ -269,9 +271,9 @@ def equation_loss(
     share = _over_time(batch, jax.nn.sigmoid(mean))
     actions = 0.5 * (box.to_unit(batch.actions) + 1.0)
     shifted = _over_time(batch, actions)
-    low = jnp.min(
-        jnp.where(batch.mask[..., None] > 0, actions, jnp.inf), axis=(1, 2)
-    )[:, None]
+    low = jnp.min(jnp.where(batch.mask[..., None] > 0, actions, jnp.inf), axis=(1, 2))[
+        :, None
+    ]
     shifted = jnp.maximum(shifted - low, 0.0) * _over_time(batch, jnp.ones_like(mean))
     y = shifted / jnp.maximum(shifted.sum(1, keepdims=True), EPSILON)
     log_p = jnp.log(share / share.sum(1, keepdims=True) + 1e-12)

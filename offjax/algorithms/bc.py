@@ -13,12 +13,12 @@ Decision Transformer, 2021, section 5).
 from __future__ import annotations
 
 import chex
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 
+from offjax.algorithms.common import Network
 from offjax.datasets.normalize import ActionBox, Normalizer
 from offjax.distributions import Distribution
 from offjax.errors import UserError
@@ -54,17 +54,21 @@ class Config:
 
 
 class State(flax.struct.PyTreeNode):
-    """All that changes, and the transforms of the data it was trained on."""
+    """All that changes, and what acting with it needs: transforms and settings.
+
+    `config` is for stages that read this state without knowing its settings.
+    """
 
     params: Pytree
     opt_state: optax.OptState
     normalizer: Normalizer
     action_box: ActionBox
+    config: Config
     key: Key
     step: chex.Array
 
 
-def _network(config: Config, action_dim: int) -> nn.Module:
+def _network(config: Config, action_dim: int) -> Network:
     if config.head == "mixture":
         return GaussianMixture(config.hidden_dims, config.num_components, action_dim)
     width = action_dim if config.head == "deterministic" else 2 * action_dim
@@ -108,7 +112,8 @@ def init(key: Key, example: Pytree, config: Config, context: Context) -> State:
     network = _network(config, action_box.low.shape[-1])
     params = network.init(key, observation)
     opt_state = optax.adam(config.lr).init(params)
-    return State(params, opt_state, normalizer, action_box, key, jnp.int32(0))
+    settings = jax.tree.map(jnp.float32, config)
+    return State(params, opt_state, normalizer, action_box, settings, key, jnp.int32(0))
 
 
 def loss_fn(

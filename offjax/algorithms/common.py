@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import chex
 import flax.struct
@@ -10,6 +11,9 @@ import jax
 import optax
 
 from offjax.types import Pytree
+
+Network = Any
+"""A flax module. The type of `apply` is a union that fits no use of it."""
 
 
 class Trained(flax.struct.PyTreeNode):

@@ -16,6 +16,8 @@ The defaults are those of the authors' code. CORL's implementation differs in
 
 from __future__ import annotations
 
+from typing import Any
+
 import chex
 import flax.linen as nn
 import flax.struct
@@ -26,12 +28,15 @@ import optax
 from offjax.datasets.normalize import ActionBox, Normalizer
 from offjax.datasets.trajectories import Segments, Trajectories
 from offjax.distributions import Distribution
-from offjax.errors import UserError
 from offjax.networks.transformer import (
+    ACTIVATIONS,
+    HISTORIES,
     Linear,
     Steps,
     TrajectoryTransformer,
+    check_option,
     check_sizes,
+    example_steps,
 )
 from offjax.types import Context, Key, Pytree, config, static
 
@@ -73,14 +78,14 @@ class Config:
     num_layers: int = 3
     num_heads: int = 1
     width: int = 128
-    dropout: float = static(0.1)
+    dropout: float = static(default=0.1)
     attention_dropout: str = "weights"
     activation: str = "relu"
     initialization: str = "official"
     loss_mean: str = "valid"
-    return_scale: float = static(0.0)
-    reward_scale: float = static(1.0)
-    reward_shift: float = static(0.0)
+    return_scale: float = static(default=0.0)
+    reward_scale: float = static(default=1.0)
+    reward_shift: float = static(default=0.0)
     weighting: str = "length"
     history: str = "executed"
     batch_size: int = 64
@@ -135,48 +140,40 @@ def _optimizer(config: Config) -> optax.GradientTransformation:
     )
 
 
-def init(key: Key, example: Trajectories, config: Config, context: Context) -> State:
-    """Fresh state; `example` is the prepared data, read for shapes and statistics.
+def validate(config: Config) -> None:
+    """Refuses sizes that do not fit together and unknown options.
 
     Raises:
       UserError: a context longer than the table of time embeddings, heads that do not
         divide the width, or an unknown option.
     """
-    del context
     check_sizes(
         config.context_length, config.max_timesteps, config.width, config.num_heads
     )
     check_option("loss_mean", config.loss_mean, ("valid", "all"))
     check_option("initialization", config.initialization, ("official", "normal"))
     check_option("attention_dropout", config.attention_dropout, ("weights", "output"))
-    check_option("activation", config.activation, ("relu", "gelu"))
-    check_option("history", config.history, ("executed", "base"))
+    check_option("activation", config.activation, tuple(ACTIVATIONS))
+    check_option("history", config.history, HISTORIES)
+
+
+def init(key: Key, example: Trajectories, config: Config, context: Context) -> State:
+    """Fresh state; `example` is the prepared data, read for shapes and statistics.
+
+    Raises:
+      UserError: as `validate`.
+    """
+    del context
+    validate(config)
     statistics = example.statistics
     normalizer = Normalizer.from_statistics(statistics)
     action_box = ActionBox(statistics.action_low, statistics.action_high)
     action_dim = statistics.action_low.shape[-1]
-    steps = Steps(
-        jnp.zeros((1, 1, statistics.observation_mean.shape[-1])),
-        jnp.zeros((1, 1, action_dim)),
-        jnp.zeros((1, 1)),
-        jnp.zeros((1, 1), jnp.int32),
-    )
+    steps = example_steps(statistics)
     params = Network(config, action_dim).init(key, steps)
     opt_state = _optimizer(config).init(params)
     scale = jnp.asarray(example.return_scale)
-    return State(
-        params, opt_state, normalizer, action_box, scale, key, jnp.int32(0)
-    )
-
-
-def check_option(name: str, value: str, options: tuple[str, ...]) -> None:
-    """Refuses an unknown value of an option.
-
-    Raises:
-      UserError: `value` is not among `options`.
-    """
-    if value not in options:
-        raise UserError(f"{name} is {value!r}; choose one of {', '.join(options)}.")
+    return State(params, opt_state, normalizer, action_box, scale, key, jnp.int32(0))
 
 
 def normalize(state: Pytree, batch: Segments) -> Steps:
@@ -202,7 +199,7 @@ def loss_fn(
       config: hyperparameters.
     """
     network = Network(config, steps.actions.shape[-1])
-    actions = network.apply(params, steps, True, rngs={"dropout": key})
+    actions: Any = network.apply(params, steps, True, rngs={"dropout": key})
     errors = jnp.mean((steps.actions - actions) ** 2, axis=-1) * mask
     if config.loss_mean == "all":
         return jnp.mean(errors)
@@ -228,7 +225,8 @@ def distribution(state: State, window: Steps, config: Config) -> Distribution:
     """The action, a point, at the last step of a context [K, …]."""
     network = Network(config, window.actions.shape[-1])
     batched = jax.tree.map(lambda x: x[None], window)
-    action = network.apply(state.params, batched)[0, -1]
+    actions: Any = network.apply(state.params, batched)
+    action = actions[0, -1]
     box = state.action_box
     zero = jnp.zeros_like(action)
     return Distribution(

@@ -13,13 +13,12 @@ step size falls to 0 along a cosine.
 from __future__ import annotations
 
 import chex
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 
-from offjax.algorithms.common import Trained, descend, trained
+from offjax.algorithms.common import Network, Trained, descend, trained
 from offjax.datasets.normalize import ActionBox, Normalizer
 from offjax.distributions import LOG_2PI, Distribution, gaussian
 from offjax.networks.gaussian import GlobalStdGaussian
@@ -65,15 +64,15 @@ class State(flax.struct.PyTreeNode):
     step: chex.Array
 
 
-def _actor(config: Config, action_dim: int) -> GlobalStdGaussian:
+def _actor(config: Config, action_dim: int) -> Network:
     return GlobalStdGaussian(config.hidden_dims, action_dim)
 
 
-def _critic(config: Config) -> nn.Module:
+def _critic(config: Config) -> Network:
     return QEnsemble(config.hidden_dims)
 
 
-def _value(config: Config) -> nn.Module:
+def _value(config: Config) -> Network:
     return MLP(config.hidden_dims, 1)
 
 

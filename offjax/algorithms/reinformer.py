@@ -24,6 +24,8 @@ The paper gives neither w and λ nor the sizes of the networks.
 
 from __future__ import annotations
 
+from typing import Any
+
 import chex
 import flax.linen as nn
 import flax.struct
@@ -32,15 +34,19 @@ import jax.numpy as jnp
 import optax
 
 from offjax.algorithms import iql
-from offjax.algorithms.decision_transformer import check_option, normalize
+from offjax.algorithms.common import Trained, descend, trained
+from offjax.algorithms.decision_transformer import normalize
 from offjax.datasets.normalize import ActionBox, Normalizer
 from offjax.datasets.trajectories import Segments, Trajectories
 from offjax.distributions import LOG_2PI, Distribution, gaussian
 from offjax.networks.transformer import (
+    HISTORIES,
     Linear,
     Steps,
     TrajectoryTransformer,
+    check_option,
     check_sizes,
+    example_steps,
 )
 from offjax.types import Context, Key, Pytree, QFunction, config, static
 
@@ -79,7 +85,7 @@ class Config:
       extra: "none", "pg" or "awac"; the latter two read the stage "critic".
       extra_weight: w of pg (the paper's α).
       extra_temperature: λ of awac.
-      critic: settings with which the stage "critic" was trained.
+      critic_hidden_dims: widths with which the stage "critic" was trained.
       batch_size: windows in a batch.
     """
 
@@ -95,29 +101,26 @@ class Config:
     num_layers: int = 4
     num_heads: int = 8
     width: int = 256
-    dropout: float = static(0.1)
-    return_scale: float = static(0.0)
-    reward_scale: float = static(1.0)
-    reward_shift: float = static(0.0)
+    dropout: float = static(default=0.1)
+    return_scale: float = static(default=0.0)
+    reward_scale: float = static(default=1.0)
+    reward_shift: float = static(default=0.0)
     weighting: str = "uniform"
     adaptive_context: str = "chain"
     history: str = "executed"
     extra: str = "none"
     extra_weight: float = 1.0
     extra_temperature: float = 1.0
-    critic: iql.Config | None = None
+    critic_hidden_dims: tuple[int, ...] = (256, 256)
     batch_size: int = 128
 
 
 class State(flax.struct.PyTreeNode):
     """All that changes, and the transforms of the data it was trained on."""
 
-    return_params: Pytree
-    action_params: Pytree
-    log_alpha: chex.Array
-    return_opt_state: optax.OptState
-    action_opt_state: optax.OptState
-    alpha_opt_state: optax.OptState
+    returns: Trained
+    actions: Trained
+    log_alpha: Trained
     normalizer: Normalizer
     action_box: ActionBox
     return_scale: chex.Array
@@ -193,39 +196,25 @@ def validate(config: Config) -> None:
         config.context_length, config.max_timesteps, config.width, config.num_heads
     )
     check_option("adaptive_context", config.adaptive_context, ADAPTIVE)
-    check_option("history", config.history, ("executed", "base"))
+    check_option("history", config.history, HISTORIES)
     check_option("extra", config.extra, EXTRAS)
-
-
-def example_steps(example: Trajectories) -> Steps:
-    """One step of zeros, for the shapes of a network."""
-    statistics = example.statistics
-    return Steps(
-        jnp.zeros((1, 1, statistics.observation_mean.shape[-1])),
-        jnp.zeros((1, 1, statistics.action_low.shape[-1])),
-        jnp.zeros((1, 1)),
-        jnp.zeros((1, 1), jnp.int32),
-    )
 
 
 def init(key: Key, example: Trajectories, config: Config, context: Context) -> State:
     """Fresh state; `example` is the prepared data, read for shapes and statistics."""
     del context
     validate(config)
-    steps = example_steps(example)
-    return_key, action_key = jax.random.split(key)
-    return_params = ReturnNetwork(config).init(return_key, steps)
-    action_network = ActionNetwork(config, steps.actions.shape[-1])
-    action_params = action_network.init(action_key, steps)
-    log_alpha = jnp.log(jnp.asarray(config.temperature, jnp.float32))
     statistics = example.statistics
+    steps = example_steps(statistics)
+    return_key, action_key = jax.random.split(key)
+    returns = ReturnNetwork(config).init(return_key, steps)
+    network = ActionNetwork(config, steps.actions.shape[-1])
+    actions = network.init(action_key, steps)
+    log_alpha = jnp.log(jnp.asarray(config.temperature, jnp.float32))
     return State(
-        return_params,
-        action_params,
-        log_alpha,
-        lamb(config).init(return_params),
-        lamb(config).init(action_params),
-        optax.adam(config.temperature_lr).init(log_alpha),
+        trained(returns, lamb(config)),
+        trained(actions, lamb(config)),
+        trained(log_alpha, optax.adam(config.temperature_lr)),
         Normalizer.from_statistics(statistics),
         ActionBox(statistics.action_low, statistics.action_high),
         jnp.asarray(example.return_scale),
@@ -235,7 +224,10 @@ def init(key: Key, example: Trajectories, config: Config, context: Context) -> S
 
 
 def expectile_loss(
-    predictions: chex.Array, returns: chex.Array, mask: chex.Array, expectile: chex.Numeric
+    predictions: chex.Array,
+    returns: chex.Array,
+    mask: chex.Array,
+    expectile: chex.Numeric,
 ) -> chex.Array:
     """Expectile regression of returns [B, K], in units of their mean size."""
     count = jnp.sum(mask)
@@ -258,12 +250,12 @@ def entropy(log_std: chex.Array) -> chex.Array:
 
 def return_loss_fn(
     params: Pytree, steps: Steps, mask: chex.Array, key: Key, config: Config
-) -> chex.Array:
+) -> tuple[chex.Array, None]:
     """Expectile loss of the returns' network; `key` is the dropout's."""
-    predictions = ReturnNetwork(config).apply(
+    predictions: Any = ReturnNetwork(config).apply(
         params, steps, True, rngs={"dropout": key}
     )
-    return expectile_loss(predictions, steps.returns, mask, config.expectile)
+    return expectile_loss(predictions, steps.returns, mask, config.expectile), None
 
 
 def action_loss_fn(
@@ -288,7 +280,8 @@ def action_loss_fn(
       config: hyperparameters.
     """
     network = ActionNetwork(config, steps.actions.shape[-1])
-    means, log_std = network.apply(params, steps, True, rngs={"dropout": key})
+    output: Any = network.apply(params, steps, True, rngs={"dropout": key})
+    means, log_std = output
     count = jnp.sum(mask)
     log_likelihood = log_prob(steps.actions, means, log_std)
     spread = entropy(log_std)
@@ -310,18 +303,25 @@ def action_loss_fn(
     return loss, {"log_likelihood": fit, "entropy": spread, "extra": extra}
 
 
-def _critic(state: State, config: Config, context: Context) -> QFunction | None:
+def alpha_loss_fn(
+    log_alpha: chex.Array, spread: chex.Array, action_dim: int
+) -> tuple[chex.Array, None]:
+    """α (H - H_target) with H_target = -A: α falls while the entropy is above it."""
+    return jnp.exp(log_alpha) * (spread + action_dim), None
+
+
+def critic_of(state: Pytree, config: Config, context: Context) -> QFunction | None:
     """The earlier stage's critic, of transformed observations and actions [B, K, …]."""
     if config.extra == "none":
         return None
-    settings = config.critic or iql.Config()
+    settings = iql.Config(hidden_dims=config.critic_hidden_dims)
 
-    def q(observation: chex.Array, action: chex.Array) -> chex.Array:
-        observation = state.normalizer.inverse(observation)
-        action = state.action_box.from_unit(action)
-        return iql.q_function(context["critic"], observation, action, settings)
+    def q(observations: chex.Array, actions: chex.Array) -> chex.Array:
+        observations = state.normalizer.inverse(observations)
+        actions = state.action_box.from_unit(actions)
+        return iql.q_value(context["critic"], observations, actions, settings)
 
-    return jax.vmap(jax.vmap(q))
+    return q
 
 
 def update(
@@ -331,50 +331,34 @@ def update(
     key = jax.random.fold_in(state.key, state.step)
     return_key, action_key = jax.random.split(key)
     steps, mask = normalize(state, batch), batch.mask
-    alpha = jnp.exp(state.log_alpha)
-    q_function = _critic(state, config, context)
-    return_loss, return_grads = jax.value_and_grad(return_loss_fn)(
-        state.return_params, steps, mask, return_key, config
+    alpha = jnp.exp(state.log_alpha.params)
+    q_function = critic_of(state, config, context)
+    returns, return_loss, _ = descend(
+        return_loss_fn, state.returns, lamb(config), steps, mask, return_key, config
     )
-    (action_loss, parts), action_grads = jax.value_and_grad(
-        action_loss_fn, has_aux=True
-    )(state.action_params, steps, mask, alpha, q_function, action_key, config)
-    return_params, return_opt_state = apply(
-        lamb(config), return_grads, state.return_opt_state, state.return_params
+    actions, action_loss, parts = descend(
+        action_loss_fn,
+        state.actions,
+        lamb(config),
+        steps,
+        mask,
+        alpha,
+        q_function,
+        action_key,
+        config,
     )
-    action_params, action_opt_state = apply(
-        lamb(config), action_grads, state.action_opt_state, state.action_params
-    )
-    # The target entropy is -A; α falls while the entropy is above it.
-    excess = parts["entropy"] + steps.actions.shape[-1]
-    log_alpha, alpha_opt_state = apply(
-        optax.adam(config.temperature_lr),
-        alpha * excess,
-        state.alpha_opt_state,
+    log_alpha, _, _ = descend(
+        alpha_loss_fn,
         state.log_alpha,
+        optax.adam(config.temperature_lr),
+        parts["entropy"],
+        steps.actions.shape[-1],
     )
     state = state.replace(
-        return_params=return_params,
-        action_params=action_params,
-        log_alpha=log_alpha,
-        return_opt_state=return_opt_state,
-        action_opt_state=action_opt_state,
-        alpha_opt_state=alpha_opt_state,
-        step=state.step + 1,
+        returns=returns, actions=actions, log_alpha=log_alpha, step=state.step + 1
     )
     metrics = {"return_loss": return_loss, "action_loss": action_loss, "alpha": alpha}
     return state, {f"reinformer/{k}": v for k, v in (metrics | parts).items()}
-
-
-def apply(
-    optimizer: optax.GradientTransformation,
-    grads: Pytree,
-    opt_state: optax.OptState,
-    params: Pytree,
-) -> tuple[Pytree, optax.OptState]:
-    """New parameters and optimiser state after one step."""
-    updates, opt_state = optimizer.update(grads, opt_state, params)
-    return optax.apply_updates(params, updates), opt_state
 
 
 def context_mask(returns: chex.Array, mask: chex.Array, rule: str) -> chex.Array:
@@ -396,7 +380,8 @@ def context_mask(returns: chex.Array, mask: chex.Array, rule: str) -> chex.Array
 def predict_return(state: State, window: Steps, config: Config) -> chex.Array:
     """Scaled return [] at the last step of a context [K, …]."""
     batched = jax.tree.map(lambda x: x[None], window)
-    return ReturnNetwork(config).apply(state.return_params, batched)[0, -1]
+    returns: Any = ReturnNetwork(config).apply(state.returns.params, batched)
+    return returns[0, -1]
 
 
 def distribution(state: State, window: Steps, config: Config) -> Distribution:
@@ -404,6 +389,7 @@ def distribution(state: State, window: Steps, config: Config) -> Distribution:
     mask = context_mask(window.returns, window.mask, config.adaptive_context)
     batched = jax.tree.map(lambda x: x[None], window._replace(mask=mask))
     network = ActionNetwork(config, window.actions.shape[-1])
-    means, log_std = network.apply(state.action_params, batched)
+    output: Any = network.apply(state.actions.params, batched)
+    means, log_std = output
     box = state.action_box
     return gaussian(means[0, -1], jnp.exp(log_std), box.shift, box.scale)

@@ -24,13 +24,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import chex
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from offjax.algorithms.common import Network
 from offjax.datasets.normalize import ActionBox, Normalizer
 from offjax.errors import UserError
 from offjax.networks.iqn import IQNEnsemble
@@ -74,13 +74,17 @@ class Config:
 
 
 class State(flax.struct.PyTreeNode):
-    """Online and target critics, and the transforms of the data."""
+    """Online and target critics, and what acting with them needs.
+
+    `config` is for stages that read this state without knowing its settings.
+    """
 
     params: Pytree
     target_params: Pytree
     opt_state: optax.OptState
     normalizer: Normalizer
     action_box: ActionBox
+    config: Config
     key: Key
     step: chex.Array
 
@@ -100,7 +104,7 @@ def random_fractions(key: Key, shape: tuple[int, ...]) -> Fractions:
     return Fractions(ends - increments / 2, increments)
 
 
-def network(config: Config) -> nn.Module:
+def network(config: Config) -> Network:
     """The ensemble of critics that a config describes.
 
     Raises:
@@ -124,7 +128,7 @@ def init(key: Key, example: Pytree, config: Config, context: Context) -> State:
     action_box = ActionBox(statistics.action_low, statistics.action_high)
     observation = jnp.zeros_like(statistics.observation_mean)
     action = jnp.zeros_like(statistics.action_low)
-    inputs = (observation, action)
+    inputs: tuple[chex.Array, ...] = (observation, action)
     if config.network == "iqn":
         inputs = (*inputs, jnp.zeros(1))
     params = network(config).init(key, *inputs)
@@ -132,7 +136,14 @@ def init(key: Key, example: Pytree, config: Config, context: Context) -> State:
     # Copied leaf by leaf: shared buffers could not be donated.
     target = jax.tree.map(jnp.copy, params)
     return State(
-        params, target, opt_state, normalizer, action_box, key, jnp.int32(0)
+        params,
+        target,
+        opt_state,
+        normalizer,
+        action_box,
+        jax.tree.map(jnp.float32, config),
+        key,
+        jnp.int32(0),
     )
 
 
@@ -187,7 +198,8 @@ def next_values(
 ) -> chex.Array:
     """Target critics' values (or quantiles) at (s', a'), [size, B(, F)]."""
     observations = state.normalizer(batch.next_observations)
-    inputs = (observations, state.action_box.to_unit(next_actions))
+    unit_actions = state.action_box.to_unit(next_actions)
+    inputs: tuple[chex.Array, ...] = (observations, unit_actions)
     if noise is not None:
         inputs = (*inputs, noise[1].midpoints)
     return network(config).apply(state.target_params, *inputs)
@@ -236,9 +248,7 @@ def step(
     )
     updates, opt_state = optax.adam(config.lr).update(grads, state.opt_state)
     params = optax.apply_updates(state.params, updates)
-    target_params = optax.incremental_update(
-        params, state.target_params, config.polyak
-    )
+    target_params = optax.incremental_update(params, state.target_params, config.polyak)
     state = state.replace(
         params=params,
         target_params=target_params,
@@ -292,4 +302,3 @@ def q_value(
 ) -> chex.Array:
     """Joined value [] at one raw observation [O] and environment action [A]."""
     return aggregate(member_values(state, observation, action, config), config)
-

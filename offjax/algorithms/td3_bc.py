@@ -13,13 +13,12 @@ the policy's on the last part. The field counts critic steps, and so does `state
 from __future__ import annotations
 
 import chex
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 
-from offjax.algorithms.common import Trained, descend, trained
+from offjax.algorithms.common import Network, Trained, descend, trained
 from offjax.datasets.normalize import ActionBox, Normalizer
 from offjax.distributions import Distribution
 from offjax.networks.mlp import MLP, QEnsemble
@@ -63,14 +62,14 @@ class State(flax.struct.PyTreeNode):
     step: chex.Array
 
 
-def _critic(config: Config) -> nn.Module:
+def _critic(config: Config) -> Network:
     return QEnsemble(config.hidden_dims)
 
 
 def _act(params: Pytree, observations: chex.Array, config: Config) -> chex.Array:
     # The output layer's width tells the number of action dimensions.
     last = params["params"][f"Dense_{len(config.hidden_dims)}"]["bias"]
-    network = MLP(config.hidden_dims, last.shape[-1])
+    network: Network = MLP(config.hidden_dims, last.shape[-1])
     return jnp.tanh(network.apply(params, observations))
 
 
@@ -102,9 +101,7 @@ def critic_loss(
     observations = state.normalizer(batch.observations)
     next_observations = state.normalizer(batch.next_observations)
     actions = state.action_box.to_unit(batch.actions)
-    noise = jnp.clip(
-        config.policy_noise * noise, -config.noise_clip, config.noise_clip
-    )
+    noise = jnp.clip(config.policy_noise * noise, -config.noise_clip, config.noise_clip)
     next_actions = _act(state.target_actor, next_observations, config) + noise
     next_actions = jnp.clip(next_actions, -1.0, 1.0)
     next_q = _critic(config).apply(state.target_critic, next_observations, next_actions)

@@ -9,9 +9,9 @@ An allocation is drawn as a Dirichlet around a mean plan:
 - `medium`, `expert`: the mean plan is (1 − η)·uniform + η·optimum, distorted by
   e^{(1 − η)·profile}; the skill η ~ U(0, .5), U(.8, 1) of an episode thus brings it
   nearer to the optimum and steadies it. Half of the episodes are drawn from a Dirichlet
-  as above; the other half break the stick step by step: from the budget that is left
-  they spend the plan's share of what the plan still has to spend, times log-normal noise
-  of σ = .5, so that every step answers to how much the last ones overspent;
+  as above. The other half break the stick step by step: from the budget left they spend
+  this step's part of what the plan still has to spend, times log-normal noise of
+  σ = .5, so that every step answers to how much the last ones overspent;
 - `under`: an episode of one of those four kinds, scaled by a total spend ~ Beta(8, 2);
 - `mixed`: a fifth of each of the five.
 """

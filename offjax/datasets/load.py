@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable
 
-from offjax.datasets import catalog, minari_io
+from offjax.datasets import catalog, legacy, minari_io
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 
@@ -22,9 +22,11 @@ def load_dataset(
     """Loads a dataset by its id.
 
     Args:
-      name: an id of this project (`offjax/…`), or that of a local Minari dataset.
+      name: an id of this project (`offjax/…`), a D4RL id (`hopper-medium-v2`), which
+        is always D4RL's own HDF5 file, or the id of a local Minari dataset.
       data_dir: root of the datasets; by default $MINARI_DATASETS_PATH, else
-        ~/.minari/datasets.
+        ~/.minari/datasets. D4RL's files are looked for there first, then in
+        $D4RL_DATASET_DIR and ~/.d4rl/datasets.
       collect: make this project's own datasets on first use.
       progress: called with a line of text when something takes time.
 
@@ -42,6 +44,8 @@ def load_dataset(
                 f"Dataset {name!r} is not in {minari_io.root(data_dir)}; run `python "
                 f"-m experiments.collect --dataset={entry.name}` to collect it."
             )
+    elif name in legacy.table():
+        return legacy.read(name, data_dir)
     elif not minari_io.exists(name, data_dir):
         raise _missing(name, data_dir)
     return minari_io.read(name, data_dir)
@@ -96,7 +100,9 @@ def list_datasets(data_dir: Path | None = None) -> list[str]:
     Budget Allocation's own are listed with default instance, kappa and noise.
     """
     own = catalog.ids()
-    return own + [name for name in minari_io.local_ids(data_dir) if name not in own]
+    others = [name for name in minari_io.local_ids(data_dir) if name not in own]
+    files = [name for name in legacy.table() if legacy.find(name, data_dir)]
+    return own + others + files
 
 
 def _specification(name: str, data_dir: Path | None) -> dict:
@@ -118,15 +124,15 @@ def _check_version(name: str, data_dir: Path | None) -> None:
 
 def _missing(name: str, data_dir: Path | None) -> UserError:
     place = minari_io.root(data_dir) / name
-    close = catalog.near(name, list_datasets(data_dir))
+    close = catalog.near(name, [*list_datasets(data_dir), *legacy.table()])
     if not re.search(r"-v\d+$", name):
         return UserError(
             f"Dataset id {name!r} does not end in a version such as -v0.{close} "
             "`--dataset=list` prints the ids there are."
         )
     return UserError(
-        f"There is no dataset {name!r}: it is not one of offjax's own, nor a Minari "
-        f"dataset at {place}.{close} If it is an official Minari dataset, run `minari "
-        f"download {name}` where there is a network and put its folder there, or name "
-        "its root with --data_dir or $MINARI_DATASETS_PATH."
+        f"There is no dataset {name!r}: it is not one of offjax's own, nor D4RL's, nor "
+        f"a Minari dataset at {place}.{close} If it is an official Minari dataset, run "
+        f"`minari download {name}` where there is a network and put its folder there, "
+        "or name its root with --data_dir or $MINARI_DATASETS_PATH."
     )

@@ -9,11 +9,12 @@ import jax
 import numpy as np
 from gymnasium.experimental.functional import FuncEnv
 
-from offjax.envs import budget, maze2d
+from offjax.envs.budget import BudgetAllocation
+from offjax.envs.maze2d import Maze2D
 
 
 class FunctionalEnv(gymnasium.Env):
-    """Steps a `FuncEnv` that has a `horizon`, after which episodes are truncated.
+    """Steps a functional environment; truncated after `horizon` steps.
 
     Gymnasium's own adapter returns JAX arrays, steps without `jit` and knows no
     horizon that depends on the environment's arguments.
@@ -21,13 +22,16 @@ class FunctionalEnv(gymnasium.Env):
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own)
 
-    def __init__(self, functional: FuncEnv, render_mode: str | None = None):
+    def __init__(
+        self, functional: FuncEnv, horizon: int, render_mode: str | None = None
+    ):
         self.functional = functional
+        self.horizon = horizon
         self.observation_space = functional.observation_space
         self.action_space = functional.action_space
         self.render_mode = render_mode
-        self._initial = jax.jit(self._start)
-        self._transition = jax.jit(self._advance)
+        self._first = jax.jit(self._initial)
+        self._next = jax.jit(self._transition)
         self._state: Any = None
         self._key: Any = None
         self._steps = 0
@@ -39,7 +43,7 @@ class FunctionalEnv(gymnasium.Env):
         super().reset(seed=seed)
         self._key = jax.random.key(int(self.np_random.integers(2**31)))
         self._steps = 0
-        self._state, observation = self._initial(self._key)
+        self._state, observation = self._first(self._key)
         return np.asarray(observation, np.float32), {}
 
     def step(
@@ -47,19 +51,19 @@ class FunctionalEnv(gymnasium.Env):
     ) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """One step; truncated at the horizon unless terminal there."""
         self._steps += 1
-        self._state, observation, reward, terminal = self._transition(
+        self._state, observation, reward, terminal = self._next(
             self._state, np.asarray(action, np.float32), self._key, self._steps
         )
         terminated = bool(terminal)
-        truncated = not terminated and self._steps >= self.functional.horizon
+        truncated = not terminated and self._steps >= self.horizon
         observation = np.asarray(observation, np.float32)
         return observation, float(reward), terminated, truncated, {}
 
-    def _start(self, key: jax.Array) -> tuple[Any, jax.Array]:
+    def _initial(self, key: jax.Array) -> tuple[Any, jax.Array]:
         state = self.functional.initial(key)
         return state, self.functional.observation(state, key)
 
-    def _advance(
+    def _transition(
         self, state: Any, action: jax.Array, key: jax.Array, step: jax.Array
     ) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
         key = jax.random.fold_in(key, step)
@@ -71,9 +75,11 @@ class FunctionalEnv(gymnasium.Env):
 
 def budget_allocation(render_mode: str | None = None, **kwargs: Any) -> FunctionalEnv:
     """What `gymnasium.make("offjax/BudgetAllocation-v0", …)` returns."""
-    return FunctionalEnv(budget.BudgetAllocation(**kwargs), render_mode)
+    functional = BudgetAllocation(**kwargs)
+    return FunctionalEnv(functional, functional.horizon, render_mode)
 
 
 def maze_2d(render_mode: str | None = None, **kwargs: Any) -> FunctionalEnv:
     """What `gymnasium.make("offjax/Maze2D-v0", …)` returns."""
-    return FunctionalEnv(maze2d.Maze2D(**kwargs), render_mode)
+    functional = Maze2D(**kwargs)
+    return FunctionalEnv(functional, functional.horizon, render_mode)

@@ -239,13 +239,9 @@ def _group_view(
         ),
     )
     rows = [_row_view(column, views, styles[column], data) for column in order]
-    rank = 0
+    ranks = [_ranks(view) for view in views]
     for column, row in zip(order, rows, strict=True):
-        whole = bool(group.totals[column].metrics) and not column.source
-        marks = {m for d in group.datasets if (d, column) in group.cells
-                 for m in group.cells[d, column].marks}
-        rank += whole and "unfinished" not in marks
-        row["rank"] = rank if whole and "unfinished" not in marks else None
+        row["ranks"] = [rank.get(column) for rank in ranks]
     return {
         "id": f"g{index}",
         "name": group.name,
@@ -261,6 +257,23 @@ def _group_view(
         "comparison": figures.comparison(group, styles, board),
         "curves": figures.curve_figures(group, styles, board),
         "tuning": figures.tuning_figures(group, styles),
+    }
+
+
+def _ranks(group: Group) -> dict[Column, int]:
+    """Place by total of the measured columns that are finished everywhere."""
+    totals = {
+        column: group.totals[column].total
+        for column in group.complete
+        if not any(
+            "unfinished" in group.cells[dataset, column].marks
+            for dataset in group.datasets
+            if (dataset, column) in group.cells
+        )
+    }
+    return {
+        column: 1 + sum(other > total for other in totals.values())
+        for column, total in totals.items()
     }
 
 

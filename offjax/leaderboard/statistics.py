@@ -24,7 +24,7 @@ import numpy as np
 Scores = Sequence[np.ndarray]
 METRICS = ("mean", "median", "iqm", "optimality_gap")
 TARGET = 100.0
-CHUNK = 2_000_000
+CHUNK = 200_000  # elements at a time: what stays in a core's cache
 
 
 class Estimate(NamedTuple):
@@ -153,7 +153,7 @@ def _iqm(counts: np.ndarray, scores: list[np.ndarray]) -> np.ndarray:
         weights = np.repeat(1.0 / sizes, sizes)
         mass, trim = (counts * weights)[:, order], len(sizes) / 4
         total = float(len(sizes))
-    below = np.clip(np.cumsum(mass, 1, dtype=np.float64), trim, total - trim)
+    below = np.clip(np.cumsum(mass, 1), trim, total - trim)
     # Summation by parts: Σ v_i (below_i − below_{i−1}), without the differences.
     ordered = pooled[order]
     steps = np.append(ordered[:-1] - ordered[1:], ordered[-1])

@@ -1,4 +1,4 @@
-"""Gaussian policies whose deviation does not depend on the observation."""
+"""Gaussian policies: with one deviation for all observations, or before tanh."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import chex
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
+from offjax.distributions import LOG_2PI
 from offjax.networks.mlp import MLP
 
 
@@ -34,5 +36,44 @@ class GlobalStdGaussian(nn.Module):
         mean = MLP(self.hidden_dims, self.action_dim)(observations)
         if self.tanh_mean:
             mean = jnp.tanh(mean)
-        log_std = self.param("log_std", nn.initializers.zeros_init(), (self.action_dim,))
+        log_std = self.param(
+            "log_std", nn.initializers.zeros_init(), (self.action_dim,)
+        )
         return mean, jnp.clip(log_std, self.log_std_min, self.log_std_max)
+
+
+class TanhGaussian(nn.Module):
+    """Mean and deviation before tanh, both by one MLP.
+
+    The log deviation is m·x + b of the output x with learnt scalars m = 1 and b = −1
+    at first, clipped (the actor of public CQL code).
+
+    Attributes:
+      hidden_dims: widths of the hidden layers.
+      action_dim: A.
+    """
+
+    hidden_dims: Sequence[int]
+    action_dim: int
+
+    @nn.compact
+    def __call__(self, observations: chex.Array) -> tuple[chex.Array, chex.Array]:
+        """[..., O] → latent mean and log deviation, both [..., A]."""
+        out = MLP(self.hidden_dims, 2 * self.action_dim, output_scale=1e-2)(
+            observations
+        )
+        mean, log_std = jnp.split(out, 2, axis=-1)
+        slope = self.param("log_std_slope", nn.initializers.ones_init(), ())
+        offset = self.param("log_std_offset", nn.initializers.constant(-1.0), ())
+        return mean, jnp.clip(slope * log_std + offset, -20.0, 2.0)
+
+
+def tanh_sample(
+    mean: chex.Array, log_std: chex.Array, noise: chex.Array
+) -> tuple[chex.Array, chex.Array]:
+    """Action in [-1, 1] and its log density, for standard noise, all [..., A]."""
+    latent = mean + jnp.exp(log_std) * noise
+    log_prob = -0.5 * (noise**2 + 2 * log_std + LOG_2PI)
+    # log(1 − tanh²u), in a form that does not cancel.
+    jacobian = 2 * (jnp.log(2.0) - latent - jax.nn.softplus(-2 * latent))
+    return jnp.tanh(latent), jnp.sum(log_prob - jacobian, axis=-1)

@@ -40,9 +40,9 @@ class GaussianMixture(nn.Module):
         small = symmetric_uniform(1e-3)
         means = nn.Dense(size, kernel_init=small, name="means")(features)
         # Equal components would stay equal: their deviations differ at first.
-        log_stds = nn.Dense(
-            size, kernel_init=small, bias_init=small, name="log_stds"
-        )(features)
+        log_stds = nn.Dense(size, kernel_init=small, bias_init=small, name="log_stds")(
+            features
+        )
         logits = nn.Dense(
             self.num_components, kernel_init=small, bias_init=small, name="logits"
         )(jax.lax.stop_gradient(features))

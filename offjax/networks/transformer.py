@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from offjax.errors import UserError
+from offjax.types import Statistics
 
 Activation = Callable[[chex.Array], chex.Array]
 
@@ -43,6 +44,9 @@ class Steps(NamedTuple):
 
 
 TOKENS = ("returns", "observations", "actions")
+HISTORIES = ("executed", "base")
+"""What a context remembers: the action that was executed, or the one that an
+improvement operator began with."""
 
 
 def exact_gelu(x: chex.Array) -> chex.Array:
@@ -65,19 +69,19 @@ class Linear(nn.Module):
 
     Attributes:
       width: of the output.
-      init: "uniform" draws weights and biases from ±1/√in (PyTorch's default),
+      initialization: "uniform" draws all from ±1/√in (PyTorch's default),
         "normal" draws weights from N(0, 0.02²) with zero biases (GPT-2's).
     """
 
     width: int
-    init: str = "uniform"
+    initialization: str = "uniform"
 
     @nn.compact
     def __call__(self, x: chex.Array) -> chex.Array:
         """[..., in] → [..., width]."""
         fan_in = x.shape[-1]
         weights = biases = _symmetric_uniform(fan_in**-0.5)
-        if self.init == "normal":
+        if self.initialization == "normal":
             weights, biases = nn.initializers.normal(0.02), nn.initializers.zeros
         kernel = self.param("kernel", weights, (fan_in, self.width))
         return x @ kernel + self.param("bias", biases, (self.width,))
@@ -97,7 +101,9 @@ class Dropout(nn.Module):
         """[...] → [...]; the identity unless `train`. Reads the rng "dropout"."""
         if not train or self.rate == 0.0:
             return x
-        words = jax.random.bits(self.make_rng("dropout"), ((x.size + 1) // 2,), "uint32")
+        words = jax.random.bits(
+            self.make_rng("dropout"), ((x.size + 1) // 2,), "uint32"
+        )
         halves = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)
         threshold = round(self.rate * 2**16)
         keep = halves[: x.size].reshape(x.shape) >= threshold
@@ -110,7 +116,7 @@ class Attention(nn.Module):
     num_heads: int
     dropout: float = 0.1
     attention_dropout: str = "weights"
-    init: str = "uniform"
+    initialization: str = "uniform"
 
     @nn.compact
     def __call__(
@@ -119,7 +125,7 @@ class Attention(nn.Module):
         """[B, T, width], keys' mask [B, T] or None → [B, T, width]."""
         heads = (*x.shape[:-1], self.num_heads, x.shape[-1] // self.num_heads)
         query, key, value = (
-            Linear(x.shape[-1], self.init, name=name)(x).reshape(heads)
+            Linear(x.shape[-1], self.initialization, name=name)(x).reshape(heads)
             for name in ("query", "key", "value")
         )
         keys = None if mask is None else mask[:, None, None, :]
@@ -131,7 +137,7 @@ class Attention(nn.Module):
             )
             if self.attention_dropout == "output":
                 out = Dropout(self.dropout)(out, train)
-        out = Linear(x.shape[-1], self.init, name="out")(out.reshape(x.shape))
+        out = Linear(x.shape[-1], self.initialization, name="out")(out.reshape(x.shape))
         return Dropout(self.dropout)(out, train)
 
     def _with_weight_dropout(self, query, key, value, keys):
@@ -154,7 +160,7 @@ class Block(nn.Module):
     attention_dropout: str = "weights"
     pre_norm: bool = True
     activation: str = "relu"
-    init: str = "uniform"
+    initialization: str = "uniform"
 
     @nn.compact
     def __call__(
@@ -165,7 +171,7 @@ class Block(nn.Module):
             self.num_heads,
             self.dropout,
             self.attention_dropout,
-            self.init,
+            self.initialization,
             name="attention",
         )
         norms = nn.LayerNorm(1e-5, name="norm1"), nn.LayerNorm(1e-5, name="norm2")
@@ -176,8 +182,8 @@ class Block(nn.Module):
         return norms[1](x + self._mlp(x, train))
 
     def _mlp(self, x: chex.Array, train: bool) -> chex.Array:
-        hidden = Linear(4 * x.shape[-1], self.init, name="hidden")(x)
-        out = Linear(x.shape[-1], self.init, name="output")(
+        hidden = Linear(4 * x.shape[-1], self.initialization, name="hidden")(x)
+        out = Linear(x.shape[-1], self.initialization, name="output")(
             ACTIVATIONS[self.activation](hidden)
         )
         return Dropout(self.dropout)(out, train)
@@ -286,6 +292,26 @@ def check_sizes(
             f"width {width} cannot be divided among num_heads={num_heads}: choose a "
             "multiple of the number of heads."
         )
+
+
+def example_steps(statistics: Statistics) -> Steps:
+    """One step of zeros [1, 1, …], for the shapes of a network's parameters."""
+    return Steps(
+        jnp.zeros((1, 1, statistics.observation_mean.shape[-1])),
+        jnp.zeros((1, 1, statistics.action_low.shape[-1])),
+        jnp.zeros((1, 1)),
+        jnp.zeros((1, 1), jnp.int32),
+    )
+
+
+def check_option(name: str, value: str, options: tuple[str, ...]) -> None:
+    """Refuses an unknown value of an option.
+
+    Raises:
+      UserError: `value` is not among `options`.
+    """
+    if value not in options:
+        raise UserError(f"{name} is {value!r}; choose one of {', '.join(options)}.")
 
 
 def empty_window(length: int, observation_dim: int, action_dim: int) -> Steps:

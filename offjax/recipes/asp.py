@@ -146,7 +146,7 @@ class PlanningPolicy(Policy):
 
 
 def _settings(spec: EnvSpec | None, preset: str) -> dict[str, Any]:
-    common = {"hidden_dims": pick(preset, paper=(256, 256), small=(256, 256), demo=(128, 128))}
+    common = {"hidden_dims": hidden_dims(preset)}
     horizon = spec.horizon if spec is not None else 1000
     if spec is not None and spec.domain == "budget":
         budget = {"space": "simplex", "k": horizon, "segment_length": horizon}

@@ -18,7 +18,17 @@ from offjax.recipes.common import (
     prepare_transitions,
     sample_transitions,
 )
-from offjax.types import EnvSpec, Key, Params, Policy, Pytree, Recipe, Stage, config, static
+from offjax.types import (
+    EnvSpec,
+    Key,
+    Params,
+    Policy,
+    Pytree,
+    Recipe,
+    Stage,
+    config,
+    static,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +53,7 @@ class CloningPolicy(Policy):
 
 def bc_stage(preset: str, **settings: Any) -> Stage:
     """The stage `bc`, which many recipes begin with."""
-    settings = {"hidden_dims": pick(preset, paper=(256, 256), small=(256, 256), demo=(128, 128))} | settings
+    settings = {"hidden_dims": hidden_dims(preset)} | settings
     return Stage(
         "bc",
         algorithm,
@@ -64,7 +74,7 @@ def bc(spec: EnvSpec | None, preset: str) -> Recipe:
 class PercentConfig(algorithm.Config):
     """`fraction` is the share of episodes, the best by return, that is cloned."""
 
-    fraction: float = static(0.1)
+    fraction: float = static(default=0.1)
 
 
 def prepare_best(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from offjax.datasets import convert, sampling
 from offjax.datasets.dataset import Dataset
@@ -20,7 +20,7 @@ class TransitionData(NamedTuple):
     statistics: Statistics
 
 
-def action_box(spec: EnvSpec | None) -> str:
+def action_box(spec: EnvSpec | None) -> Literal["env", "data"]:
     """Box that step-wise methods map to [-1, 1]: the data's where the env's is vast.
 
     A budget's shares are about 1/T of the environment's [0, 1]: noise of a usual
@@ -41,6 +41,11 @@ def prepare_transitions(
 def sample_transitions(data: TransitionData, key: Key, config: Any) -> Transitions:
     """`config.batch_size` transitions, uniformly with replacement."""
     return sampling.uniform(data.rows, key, config.batch_size)
+
+
+def hidden_dims(preset: str) -> tuple[int, ...]:
+    """Widths of the usual networks of step-wise methods."""
+    return pick(preset, paper=(256, 256), small=(256, 256), demo=(128, 128))
 
 
 def pick(preset: str, **by_preset: Any) -> Any:

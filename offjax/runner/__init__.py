@@ -1,1 +1,1 @@
-
+"""The loop: seeds over devices, stages, checkpoints, metrics, run records."""

@@ -18,7 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from offjax.errors import UserError
-from offjax.runner.records import writing
+from offjax.runner.records import read_json, writing
 from offjax.types import Pytree
 
 
@@ -98,6 +98,10 @@ class StageStore:
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
 
+    def meta(self, key: str) -> dict[str, Any]:
+        """What was stored beside the state."""
+        return read_json(self._folder / key / "stage.json")
+
     def load(self, key: str, like: Pytree) -> Pytree:
         """The stored state, in the structure of `like` (arrays or shapes)."""
         path = self._folder / key
@@ -126,8 +130,8 @@ class _reading:
         if isinstance(error, Exception) and not isinstance(error, UserError):
             raise UserError(
                 f"the checkpoint {self._path} is corrupt or belongs to other code "
-                f"({type(error).__name__}: {str(error)[:200]}). Remove it to go on from "
-                "an older one, or begin anew without --resume."
+                f"({type(error).__name__}: {str(error)[:200]}). Remove it to go on "
+                "from an older one, or begin anew without --resume."
             ) from error
 
 

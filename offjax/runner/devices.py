@@ -62,7 +62,9 @@ class Layout:
     @property
     def sharding(self) -> NamedSharding:
         """The leading axis over the devices."""
-        return NamedSharding(Mesh(np.array(self.devices), ("device",)), PartitionSpec("device"))
+        return NamedSharding(
+            Mesh(np.array(self.devices), ("device",)), PartitionSpec("device")
+        )
 
     def shard(self, tree: Pytree) -> Pytree:
         """[slots, …] on the host → [devices, per_device, …] on the devices.
@@ -83,8 +85,8 @@ class Layout:
         """[devices, per_device, …] → NumPy [slots, …], padding dropped."""
 
         def fetch(x: jax.Array) -> np.ndarray:
-            x = np.asarray(x)
-            return x.reshape(-1, *x.shape[2:])[: self.num_slots]
+            host = np.asarray(x)
+            return host.reshape(-1, *host.shape[2:])[: self.num_slots]
 
         return jax.tree.map(fetch, tree)
 
@@ -124,7 +126,7 @@ def choose_layout(
     return Layout(kind, devices, num_slots)
 
 
-def lift(fn: Callable[..., Pytree], layout: Layout) -> Callable[..., Pytree]:
+def lift(fn: Callable[..., Pytree], layout: Layout) -> Any:
     """`fn(slot, shared)` of one slot as one program over all slots.
 
     Returns:

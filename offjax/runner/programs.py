@@ -35,7 +35,7 @@ class Program:
         self.compilations = 0
 
     def __call__(self, slots: Pytree, shared: Pytree) -> Pytree:
-        """Runs on sharded `slots` and replicated `shared`; returns before it is done."""
+        """Dispatches on sharded `slots` and replicated `shared`."""
         if self._compiled is None:
             begin = time.perf_counter()
             self._compiled = self._lifted.lower(self._counts, slots, shared).compile()
@@ -116,9 +116,7 @@ def evaluation_program(
     evaluate = rollout.evaluate_slot(agent, env, spec, episodes)
 
     def run(slot: Pytree, shared: Pytree) -> Pytree:
-        key = jax.random.fold_in(
-            jax.random.PRNGKey(slot["seed"]), EVALUATION_STREAM
-        )
+        key = jax.random.fold_in(jax.random.PRNGKey(slot["seed"]), EVALUATION_STREAM)
         key = jax.random.fold_in(key, shared["eval_seed"])
         params: Params = slot["params"]
         return evaluate(params, key)

@@ -33,7 +33,9 @@ class Progress:
         self._slots = slots
         rate = self._steps / max(self._seconds, 1e-9)
         left = (self._total - step) / rate
-        name, values = next(((n, v) for n, v in metrics.items() if "loss" in n), ("", None))
+        name, values = next(
+            ((n, v) for n, v in metrics.items() if "loss" in n), ("", None)
+        )
         shown = f"  {name} {_range(values)}" if values is not None else ""
         self._line(
             f"{stage} {step:,}/{self._total:,}  {rate * slots:,.0f} seed-steps/s  "

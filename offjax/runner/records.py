@@ -44,8 +44,8 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"cannot write to {path}: {error.strerror or error}. Free space there, make "
-            "it writable, or choose another place with --runs_dir; what was saved "
+            f"cannot write to {path}: {error.strerror or error}. Free space there, "
+            "make it writable, or choose another place with --runs_dir; what was saved "
             "before is whole, and --resume continues from it."
         ) from error
 
@@ -70,7 +70,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist: {path.parent} is not a run.") from error
+        raise UserError(
+            f"{path} does not exist: {path.parent} is not a run."
+        ) from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from error
 
@@ -88,7 +90,9 @@ class RunFolder:
     path: Path
 
     @staticmethod
-    def create(runs_dir: Path, method: str, dataset: str, config_hash: str) -> RunFolder:
+    def create(
+        runs_dir: Path, method: str, dataset: str, config_hash: str
+    ) -> RunFolder:
         """A new folder `<runs_dir>/<method>/<dataset>/<time>-<hash>`."""
         now = datetime.datetime.now(datetime.UTC)
         with writing(runs_dir):

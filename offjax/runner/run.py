@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from offjax import envs
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.load import load_dataset
 from offjax.errors import UserError
 from offjax.evaluation import rollout
+from offjax.runner.options import Options
 from offjax.runner.records import RunFolder
-from offjax.runner.train import Options, Trainer, make_jobs
+from offjax.runner.train import Trainer, make_jobs
 from offjax.types import Params, Pytree
 
 
@@ -76,12 +76,12 @@ class Run:
             raise UserError(f"no variant {variant!r}; there are {self.variants}.")
         setting = 0 if variant is None else self.variants.index(variant)
         slot = setting * len(seeds) + seeds.index(seed)
-        _, params = self.trainer.acting_slots()
+        _, params = self.trainer.evaluator.acting_slots()
         params = jax.tree.map(lambda x: jnp.asarray(x[slot]), params)
         spec = self.trainer.dataset.spec
         low = None if spec is None else np.asarray(spec.action_low, np.float32)
         high = None if spec is None else np.asarray(spec.action_high, np.float32)
-        return SteppedAgent(self.trainer.agent(), params, low, high, seed)
+        return SteppedAgent(self.trainer.evaluator.agent(), params, low, high, seed)
 
 
 class SteppedAgent:
@@ -114,12 +114,11 @@ class SteppedAgent:
         observation = jnp.asarray(observation, jnp.float32)
         if self._time % self._policy.period == 0:
             self._carry = self._plan(self._params, self._carry, observation, key)
-        action, self._carry = self._act(
+        proposed, self._carry = self._act(
             self._params, self._carry, observation, jnp.float32(reward), key
         )
         low, high = self._bounds
-        if low is not None:
-            action = jnp.clip(action, low, high)
+        action = proposed if low is None else jnp.clip(proposed, low, high)
         self._carry = self._record(self._carry, action)
         self._time += 1
         return np.asarray(action)
@@ -128,7 +127,7 @@ class SteppedAgent:
 def train(
     request: Request | str, dataset: Dataset | str, num_seeds: int = 5, **options: Any
 ) -> Run:
-    """Trains a method on a dataset; see `offjax.runner.train.Options`.
+    """Trains a method on a dataset; see `offjax.runner.options.Options`.
 
     Args:
       request: from `recipe`, or a method's name (preset paper).
@@ -181,7 +180,9 @@ def load_run(path: str | Path, dataset: Dataset | None = None) -> Run:
         num_seeds=len(config["seeds"]),
         seed=first,
         runs_dir=str(runs_dir),
-        **{n: config[n] for n in ("eval_every", "eval_episodes", "eval_seed", "layout")},
+        **{
+            n: config[n] for n in ("eval_every", "eval_episodes", "eval_seed", "layout")
+        },
     )
     overrides = {n: _tuples(v) for n, v in config["overrides"].items()}
     jobs = make_jobs(config["method"], config["preset"], dataset, overrides)
@@ -202,9 +203,9 @@ def evaluate(run: Run, episodes: int = 100, eval_seed: int = 0) -> Scores:
       Arrays [seeds, episodes]; [settings, seeds, episodes] where a run has several.
     """
     spec = run.trainer.dataset.spec
-    if spec is None or spec.id not in envs.JAX_ENVS:
+    if spec is None or not run.trainer.evaluator.possible:
         raise UserError(f"no environment is known for {run.trainer.dataset.card.id}.")
-    returns, lengths = run.trainer.rollout(episodes, eval_seed)
+    returns, lengths = run.trainer.evaluator.rollout(episodes, eval_seed)
     if len(run.variants) == 1:
         returns, lengths = returns[0], lengths[0]
     return Scores(returns, lengths, spec.score(returns))

@@ -116,7 +116,9 @@ def _resolve(recipe: Recipe, name: str, values: Sequence[Any]) -> list[Any]:
 
 
 def _text(value: Any) -> str:
-    return format(value, "g") if isinstance(value, float) else str(value).replace(" ", "")
+    return (
+        format(value, "g") if isinstance(value, float) else str(value).replace(" ", "")
+    )
 
 
 def _replace(recipe: Recipe, values: Sequence[tuple[Target, Any]]) -> Recipe:
@@ -149,7 +151,9 @@ def expand(recipe: Recipe, overrides: Overrides, prefix: str = "") -> list[Job]:
     axes = [(n, _resolve(recipe, n, values)) for n, values in overrides.items()]
     jobs: dict[tuple, Job] = {}
     for combination in itertools.product(*(values for _, values in axes)):
-        fixed, traced, label = [], [], [prefix] if prefix else []
+        fixed: list[tuple[Target, Any]] = []
+        traced: list[tuple[Target, Any]] = []
+        label = [prefix] if prefix else []
         mine: dict[str, tuple] = {}
         for (name, values), value in zip(axes, combination, strict=True):
             if any(_default(recipe, t) != value for t in names[name]):
@@ -198,7 +202,9 @@ def stage_slots(job: Job, owner: str, seeds: Sequence[int]) -> Slots:
     """Slots of one stage, or of acting with owner "improve" (every setting)."""
     relevant = _upstream(job.recipe, owner)
     firsts: dict[tuple, int] = {}
-    of_setting, slot_seeds, values = [], [], []
+    of_setting: list[int] = []
+    slot_seeds: list[int] = []
+    values: list[dict[str, Any]] = []
     for setting in job.settings:
         mine = tuple((t, v) for t, v in setting.values if t[0] in relevant)
         key = mine if owner != "improve" else setting.values

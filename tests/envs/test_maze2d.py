@@ -186,7 +186,8 @@ def test_spec_goal_and_rewards(maze, dense, goal, horizon, references):
 
 def test_resets_cover_the_free_cells():
     env = maze2d.Maze2D("medium")
-    states = jax.vmap(env.initial)(jax.random.split(jax.random.key(0), 4000))
+    keys = jax.random.split(jax.random.key(0), 4000)
+    states = jax.jit(jax.vmap(env.initial))(keys)
     cells = np.round(states.qpos).astype(int)
     noise = np.asarray(states.qpos) - cells
     counts = np.unique(cells, axis=0, return_counts=True)
@@ -211,7 +212,7 @@ def test_unknown_maze():
         lambda: maze2d.Maze2D("huge"),
         lambda: maze2d.dynamics("huge", np.ones(2), np.zeros(2), np.zeros(2)),
     ):
-        with pytest.raises(UserError, match="'huge'.*umaze, medium, large"):
+        with pytest.raises(UserError, match=r"'huge'.*umaze, medium, large"):
             call()
 
 

@@ -1,0 +1,228 @@
+"use strict";
+(() => {
+  const $ = (selector, root = document) => root.querySelector(selector);
+  const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const data = JSON.parse($("#data").textContent);
+  const fields = ["method", "dataset", "domain", "source", "at"];
+  const initial = document.body.dataset.at;
+
+  // Text only: nothing from a run is ever parsed as HTML.
+  function element(tag, text, attributes = {}) {
+    const node = document.createElement(tag);
+    if (text !== undefined) node.textContent = text;
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    return node;
+  }
+
+  // --- theme ---
+  const root = document.documentElement;
+  const stored = (value) => {
+    try {
+      if (value === undefined) return localStorage.getItem("offjax-theme");
+      localStorage.setItem("offjax-theme", value);
+    } catch (error) { /* storage may be forbidden for local files */ }
+    return null;
+  };
+  if (stored()) root.dataset.theme = stored();
+  $("#theme").addEventListener("click", () => {
+    const dark = root.dataset.theme
+      ? root.dataset.theme === "dark"
+      : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = dark ? "light" : "dark";
+    stored(root.dataset.theme);
+  });
+
+  // --- sorting ---
+  function sortValue(row, index) {
+    const cell = row.cells[index];
+    if (cell.dataset.sort !== undefined) return cell.dataset.sort;
+    const values = $$("[data-value]", cell);
+    const shown = values.find((v) => v.classList.contains("at-" + document.body.dataset.at)) || values[0];
+    return shown && shown.dataset.value !== "" ? Number(shown.dataset.value) : null;
+  }
+
+  function sortBy(head, direction) {
+    const table = head.closest("table");
+    const sign = direction === "ascending" ? 1 : -1;
+    const rows = [...table.tBodies[0].rows].map((row) => [sortValue(row, head.cellIndex), row]);
+    rows.sort(([a], [b]) => {
+      if (a === null || b === null) return (a === null) - (b === null);  // gaps last
+      return sign * (typeof a === "string" ? a.localeCompare(b) : a - b);
+    });
+    for (const other of table.tHead.rows[0].cells) {
+      other.setAttribute("aria-sort", other === head ? direction : "none");
+    }
+    table.tBodies[0].append(...rows.map(([, row]) => row));
+  }
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest(".sort");
+    if (!button) return;
+    const head = button.closest("th");
+    const first = head.cellIndex === 0 ? "ascending" : "descending";
+    const second = head.cellIndex === 0 ? "descending" : "ascending";
+    sortBy(head, head.getAttribute("aria-sort") === first ? second : first);
+  });
+
+  // --- filters ---
+  const has = (text, query) =>
+    query.toLowerCase().split(/\s+/).filter(Boolean).every((word) => text.toLowerCase().includes(word));
+
+  function state() {
+    return Object.fromEntries(fields.map((name) => [name, $("#" + name).value]));
+  }
+
+  function apply() {
+    const wanted = state();
+    if (document.body.dataset.at !== wanted.at) {
+      document.body.dataset.at = wanted.at;
+      for (const head of $$('th[aria-sort]:not([aria-sort="none"])')) {
+        sortBy(head, head.getAttribute("aria-sort"));
+      }
+    }
+    let shown = 0;
+    let all = 0;
+    for (const section of $$(".group")) {
+      const hiddenMethods = new Set();
+      const inDomain = !wanted.domain || section.dataset.domain === wanted.domain;
+      let rows = 0;
+      for (const row of $$("table.board tbody tr", section)) {
+        const visible = inDomain && has(row.dataset.name, wanted.method) &&
+          (!wanted.source || row.dataset.source === wanted.source);
+        row.hidden = !visible;
+        if (!visible) hiddenMethods.add(row.dataset.method);
+        rows += visible;
+        all += 1;
+      }
+      for (const node of $$(".series, .legend li, .matrix [data-method]", section)) {
+        node.style.display = hiddenMethods.has(node.dataset.method) ? "none" : "";
+      }
+      const columns = $$("thead [data-dataset]", section);
+      for (const node of $$("[data-dataset]", section)) {
+        node.hidden = !has(node.dataset.dataset, wanted.dataset);
+      }
+      const anyColumn = columns.some((node) => !node.hidden);
+      $(".figures", section)?.toggleAttribute("hidden", wanted.source === "reported");
+      section.hidden = !rows || !anyColumn;
+      shown += section.hidden ? 0 : rows;
+    }
+    shown += applyReported(wanted);
+    $(".nothing").hidden = shown > 0;
+    const active = wanted.method || wanted.dataset || wanted.domain || wanted.source;
+    $("#shown").textContent = active ? `${shown} rows shown` : "";
+    const changed = fields.filter((n) => wanted[n] && !(n === "at" && wanted.at === initial));
+    const hash = changed.map((n) => `${n}=${encodeURIComponent(wanted[n])}`).join("&");
+    history.replaceState(null, "", hash ? "#" + hash : "#boards");
+  }
+
+  function applyReported(wanted) {
+    const section = $(".reported");
+    const off = wanted.source === "measured" || Boolean(wanted.domain);
+    let shown = 0;
+    for (const paper of $$(".paper", section)) {
+      let rows = 0;
+      for (const row of $$("tbody tr", paper)) {
+        row.hidden = !has(row.dataset.name, wanted.method);
+        rows += !row.hidden;
+      }
+      const columns = $$("thead [data-dataset]", paper);
+      for (const node of $$("[data-dataset]", paper)) {
+        node.hidden = !has(node.dataset.dataset, wanted.dataset);
+      }
+      paper.hidden = off || !rows || columns.every((node) => node.hidden);
+      shown += paper.hidden ? 0 : rows;
+    }
+    section.hidden = shown === 0;
+    return wanted.source === "reported" || wanted.method || wanted.dataset ? shown : 0;
+  }
+
+  function restore() {
+    const known = new URLSearchParams(location.hash.slice(1));
+    for (const name of fields) {
+      if (known.has(name)) $("#" + name).value = known.get(name);
+    }
+  }
+
+  const form = $(".filters");
+  form.addEventListener("input", apply);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("reset", () => setTimeout(apply));
+  restore();
+  if (fields.some((name) => state()[name] !== (name === "at" ? initial : ""))) apply();
+
+  // --- legend: hover fades the others, a click keeps it so ---
+  function pick(section) {
+    const keys = $$(".legend li", section).filter((item) =>
+      item.matches(":hover, :focus-within") || $(".key", item).getAttribute("aria-pressed") === "true");
+    const chosen = new Set(keys.map((item) => item.dataset.method));
+    section.classList.toggle("picking", chosen.size > 0);
+    for (const node of $$(".series", section)) {
+      node.classList.toggle("picked", chosen.has(node.dataset.method));
+    }
+  }
+  for (const section of $$(".group")) {
+    const legend = $(".legend", section);
+    if (!legend) continue;
+    for (const name of ["mouseover", "mouseout", "focusin", "focusout"]) {
+      legend.addEventListener(name, () => setTimeout(() => pick(section)));
+    }
+    legend.addEventListener("click", (event) => {
+      const key = event.target.closest(".key");
+      if (!key) return;
+      key.setAttribute("aria-pressed", String(key.getAttribute("aria-pressed") !== "true"));
+      pick(section);
+    });
+  }
+
+  // --- details ---
+  const dialog = $("#details");
+  const number = (value) => (value === null ? "–" : value.toFixed(1));
+
+  function facts(run) {
+    const list = element("dl");
+    for (const [name, value] of run.facts) list.append(element("dt", name), element("dd", value));
+    return list;
+  }
+
+  function seedTable(cell) {
+    const table = element("table");
+    const head = table.createTHead().insertRow();
+    for (const name of ["seed", "last", "best", "mean of last ten", ""]) head.append(element("th", name));
+    const body = table.createTBody();
+    for (const [seed, last, best, ten, , diverged] of cell.seeds) {
+      const row = body.insertRow();
+      for (const text of [seed, number(last), number(best), number(ten), diverged ? "† diverged" : ""]) {
+        row.append(element("td", text));
+      }
+    }
+    return table;
+  }
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button.cell");
+    if (button) {
+      const cell = data.cells[Number(button.dataset.cell)];
+      const title = $("#details-title");
+      title.textContent = cell.method + " ";
+      if (cell.variant !== "default") title.append(element("span", cell.variant, { class: "variant" }));
+      const body = $(".body", dialog);
+      body.replaceChildren(element("code", cell.dataset), element("h3", `Seeds (${cell.unit})`), seedTable(cell));
+      for (const index of new Set(cell.seeds.map((seed) => seed[4]))) {
+        const run = data.runs[index];
+        const config = element("details");
+        config.append(element("summary", "Configuration"), element("pre", data.configs[run.config]));
+        const seeds = cell.seeds.filter((seed) => seed[4] === index).map((seed) => seed[0]);
+        body.append(element("h3", `Run of seeds ${seeds.join(", ")}`), facts(run), config);
+      }
+      dialog.showModal();
+    } else if (event.target === dialog) {
+      dialog.close();
+    }
+  });
+
+  // --- live page ---
+  const refresh = Number(document.body.dataset.refresh);
+  if (refresh) {
+    setInterval(() => { if (!dialog.open) location.reload(); }, 1000 * refresh);
+  }
+})();

@@ -1,0 +1,65 @@
+"""Options of a run that are no hyperparameters."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from offjax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How to run; nothing here is a hyperparameter of a method.
+
+    Attributes:
+      num_seeds: seeds `seed` … `seed + num_seeds − 1`.
+      seed: the first seed.
+      eval_every: updates between evaluations of the last stage; 0 = at its end only.
+      eval_episodes: full episodes per seed and evaluation.
+      eval_seed: number of the set of evaluation episodes; tuning uses another.
+      log_every: updates between metrics; 0 = twenty times a stage.
+      checkpoint_every: updates between checkpoints; 0 = ten times a stage.
+      runs_dir: where run folders go.
+      layout: "auto", "map" or "vmap".
+      resume: continue the newest unfinished run of the same configuration.
+      reuse_stages: take stages from the store instead of training them again.
+      log: optional sinks beside the CSV files.
+      quiet: no progress lines.
+    """
+
+    num_seeds: int = 5
+    seed: int = 0
+    eval_every: int = 0
+    eval_episodes: int = 20
+    eval_seed: int = 0
+    log_every: int = 0
+    checkpoint_every: int = 0
+    runs_dir: str = "runs"
+    layout: str = "auto"
+    resume: bool = False
+    reuse_stages: bool = True
+    log: tuple[str, ...] = ()
+    quiet: bool = False
+
+    def validate(self) -> None:
+        """Raises `UserError` for numbers that cannot be meant."""
+        if self.num_seeds < 1:
+            raise UserError(f"num_seeds={self.num_seeds}: at least one seed is needed.")
+        for name in (
+            "seed",
+            "eval_every",
+            "eval_seed",
+            "log_every",
+            "checkpoint_every",
+        ):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name}={getattr(self, name)} must not be negative.")
+        if self.eval_episodes < 1:
+            raise UserError(
+                f"eval_episodes={self.eval_episodes}: at least 1 is needed."
+            )
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds' numbers."""
+        return list(range(self.seed, self.seed + self.num_seeds))

@@ -1,0 +1,72 @@
+"""Which folder a run writes to: a new one, or that of an unfinished run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from offjax.errors import UserError
+from offjax.runner.options import Options
+from offjax.runner.records import RunFolder, find_runs, write_json
+
+
+def open_folder(
+    config: dict[str, Any], config_hash: str, options: Options
+) -> tuple[RunFolder, bool]:
+    """The folder, and whether it is one that is resumed.
+
+    With `options.resume` the newest unfinished run of the same configuration goes on;
+    where all of them are finished, the newest finished one is returned.
+
+    Raises:
+      UserError: an unfinished run of another configuration is there, or the folder
+        cannot be written.
+    """
+    method, dataset = config["method"], config["dataset"]
+    runs_dir = Path(options.runs_dir)
+    if options.resume:
+        known = find_runs(runs_dir, method, dataset)
+        found = _to_resume(known, config, config_hash)
+        if found is not None:
+            return found, True
+        if not options.quiet:
+            print(
+                f"--resume: no unfinished run of {method} on {dataset} in "
+                f"{runs_dir}; a new one begins."
+            )
+    folder = RunFolder.create(runs_dir, method, dataset, config_hash)
+    write_json(folder.path / "config.json", config)
+    return folder, False
+
+
+def _to_resume(
+    known: Sequence[RunFolder], config: dict[str, Any], config_hash: str
+) -> RunFolder | None:
+    same = [r for r in known if r.record.get("config_hash") == config_hash]
+    unfinished = [r for r in same if r.record["status"] != "finished"]
+    if unfinished or same:
+        return (unfinished or same)[0]
+    others = [r for r in known if r.record["status"] != "finished"]
+    if not others:
+        return None
+    changed = "; ".join(_differences(others[0].config, config))
+    raise UserError(
+        f"--resume: the unfinished run {others[0].path} has another configuration "
+        f"({changed}). Give its flags again to continue it, or leave --resume away to "
+        "begin a new run."
+    )
+
+
+def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Entries in which two configurations differ, with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            difference
+            for name in sorted({*old, *new})
+            for difference in _differences(
+                old.get(name), new.get(name), f"{path}.{name}" if path else name
+            )
+        ]
+    same = old == new or (isinstance(new, tuple) and list(new) == old)
+    return [] if same else [f"{path} is {old} there, {new} here"]

@@ -1,0 +1,181 @@
+"""The stages of a job: their slots, what identifies them, and what they read."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from offjax.datasets.dataset import Dataset
+from offjax.errors import UserError
+from offjax.runner import programs, settings
+from offjax.runner.devices import Layout, choose_layout
+from offjax.runner.options import Options
+from offjax.runner.records import SCHEMA, digest
+from offjax.runner.settings import Job, Slots
+from offjax.types import Pytree, Stage, traced_fields
+
+
+@dataclasses.dataclass
+class StageRun:
+    """A stage of a run: its slots, its identity, and, once trained, its states."""
+
+    stage: Stage
+    slots: Slots
+    layout: Layout
+    key: str
+    first_step: int  # total steps before it
+    states: Pytree = None  # NumPy, leading axis [slots]
+    diverged: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+
+    @property
+    def configs(self) -> Any:
+        """The stage's config with leading axis [slots] on its traced leaves."""
+        return programs.stack_configs(self.stage.config, self.slots.values)
+
+    @property
+    def last_step(self) -> int:
+        """Total steps at its end."""
+        return self.first_step + self.stage.num_steps
+
+
+def resolve_config(
+    job: Job, method: str, preset: str, dataset: Dataset, options: Options
+) -> dict:
+    """Content of config.json: all that determines a run's results."""
+    recipe = job.recipe
+    return {
+        "schema": SCHEMA,
+        "method": method,
+        "dataset": dataset.card.id,
+        "dataset_identity": dataset.card.identity,
+        "preset": preset,
+        "seeds": options.seeds,
+        "stages": {
+            s.name: {
+                "algorithm": s.algorithm.__name__.rsplit(".", 1)[-1],
+                "num_steps": s.num_steps,
+                "config": dataclasses.asdict(s.config),
+            }
+            for s in recipe.stages
+        },
+        "improve": None
+        if recipe.improve is None
+        else {
+            "operator": recipe.improve.name,
+            "config": dataclasses.asdict(recipe.improve.config),
+        },
+        "settings": [
+            {"variant": s.variant, "values": {f"{o}.{n}": v for (o, n), v in s.values}}
+            for s in job.settings
+        ],
+        "overrides": {name: list(values) for name, values in job.overrides.items()},
+        "eval_every": options.eval_every,
+        "eval_episodes": options.eval_episodes,
+        "eval_seed": options.eval_seed,
+        "layout": options.layout,
+    }
+
+
+def _source(thing: Any) -> str:
+    """Source of a module or function; of a partial, its arguments too."""
+    if isinstance(thing, functools.partial):
+        return _source(thing.func) + repr((thing.args, sorted(thing.keywords.items())))
+    return inspect.getsource(thing)
+
+
+def _stage_key(
+    stage: Stage,
+    slots: Slots,
+    dataset: Dataset,
+    layout: Layout,
+    upstream: Mapping[str, str],
+) -> str:
+    """Hash of all that determines a stage's states, its own code included."""
+    code = "".join(_source(f) for f in (stage.algorithm, stage.prepare, stage.sampler))
+    return digest(
+        {
+            "schema": SCHEMA,
+            "name": stage.name,
+            "code": hashlib.sha256(code.encode()).hexdigest(),
+            "config": dataclasses.asdict(stage.config),
+            "values": [sorted(v.items()) for v in slots.values],
+            "seeds": slots.seeds,
+            "num_steps": stage.num_steps,
+            "dataset": dataset.card.identity,
+            "layout": layout.kind,
+            "upstream": {name: upstream[name] for name in stage.reads},
+        }
+    )
+
+
+def plan_stages(job: Job, dataset: Dataset, options: Options) -> list[StageRun]:
+    """The stages of a job in their order, with slots, layout and identity."""
+    runs: list[StageRun] = []
+    keys: dict[str, str] = {}
+    for stage in job.recipe.stages:
+        missing = [name for name in stage.reads if name not in keys]
+        if missing:
+            raise UserError(f"stage {stage.name} reads {missing}, which come later.")
+        if stage.num_steps < 1:
+            raise UserError(
+                f"{stage.name}.num_steps={stage.num_steps}: at least 1 is needed."
+            )
+        slots = settings.stage_slots(job, stage.name, options.seeds)
+        layout = choose_layout(slots.num_slots, options.layout)
+        keys[stage.name] = _stage_key(stage, slots, dataset, layout, keys)
+        first = runs[-1].last_step if runs else 0
+        runs.append(StageRun(stage, slots, layout, keys[stage.name], first))
+    return runs
+
+
+def context_of(
+    job: Job,
+    runs: Sequence[StageRun],
+    slots: Slots,
+    reads: Sequence[str],
+    num_seeds: int,
+) -> dict:
+    """States of earlier stages for each slot of another, NumPy [slots, …]."""
+    context = {}
+    for run in runs:
+        if run.stage.name in reads:
+            index = settings.slot_map(job, run.slots, slots, num_seeds)
+            context[run.stage.name] = jax.tree.map(lambda x, i=index: x[i], run.states)
+    return context
+
+
+def prepare_data(run: StageRun, dataset: Dataset, context: dict) -> Pytree:
+    """The stage's data, per slot where it asks for that."""
+    stage = run.stage
+    blank = {name: None for name in traced_fields(type(stage.config))}
+    config = dataclasses.replace(stage.config, **blank)
+    if not stage.data_per_seed:
+        return stage.prepare(dataset, config, context)
+    each = [
+        stage.prepare(dataset, config, jax.tree.map(lambda x, i=i: x[i], context))
+        for i in range(run.slots.num_slots)
+    ]
+    return jax.tree.map(lambda *xs: np.stack(xs), *each)
+
+
+def template(run: StageRun, data: Pytree, context: dict) -> Pytree:
+    """Zeros like the stage's states, NumPy [slots, …]."""
+
+    def take(tree: Pytree) -> Pytree:
+        return jax.tree.map(lambda x: np.asarray(x)[0], tree)
+
+    data = take(data) if run.stage.data_per_seed else data
+    shapes = jax.eval_shape(
+        lambda: run.stage.algorithm.init(
+            jax.random.PRNGKey(0), data, take(run.configs), take(context)
+        )
+    )
+    n = run.slots.num_slots
+    return jax.tree.map(lambda s: np.zeros((n, *s.shape), s.dtype), shapes)
