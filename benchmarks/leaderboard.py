@@ -9,8 +9,9 @@ a bootstrap of 50,000 replicates.
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,23 +73,31 @@ def write_run(
     }  # fmt: skip
     write_json(folder / "config.json", {**written_config, **(config or {})})
     write_json(folder / "run.json", {**written_info, **(info or {})})
-    head = "method,variant,dataset,seed,step,episodes,return_mean,return_std,score\n"
-    lines = [
-        f'{method},"{variant}",{dataset},{seed},{step},1,{score},0.0,{score}\n'
+    head = "method,variant,dataset,seed,step,episodes,return_mean,return_std,score"
+    keys = [
+        (variant, seed, step, scores[i, j].item())
         for variant in variants
-        for i, step in enumerate(steps)
-        for seed, score in zip(seeds, scores[:, i].tolist(), strict=True)
+        for j, step in enumerate(steps.tolist())
+        for i, seed in enumerate(seeds)
     ]
-    (folder / "scores.csv").write_text(head + "".join(lines))
-    episodes = [
-        f'"{variant}",{seed},{step},0,{score},50\n'
-        for variant in variants
-        for i, step in enumerate(steps)
-        for seed, score in zip(seeds, scores[:, i].tolist(), strict=True)
-    ]
-    head = "variant,seed,step,episode,return,length\n"
-    (folder / "episodes.csv").write_text(head + "".join(episodes))
+    write_csv(
+        folder / "scores.csv",
+        head,
+        ((method, v, dataset, s, step, 1, x, 0.0, x) for v, s, step, x in keys),
+    )
+    write_csv(
+        folder / "episodes.csv",
+        "variant,seed,step,episode,return,length",
+        ((v, s, step, 0, x, 50) for v, s, step, x in keys),
+    )
     return folder
+
+
+def write_csv(path: Path, head: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Writes a CSV file with its head."""
+    with path.open("w", newline="") as file:
+        file.write(head + "\n")
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

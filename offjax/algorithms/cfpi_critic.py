@@ -52,24 +52,19 @@ class Config(sarsa.Config):
 
 
 def improved_actions(
-    state: State,
+    critic: State,
+    config: sarsa.Config,
     behavior: bc.State,
     observations: chex.Array,
+    settings: operators.MixtureConfig,
     key: Key,
-    config: Config,
 ) -> chex.Array:
-    """I_MG of the behaviour model at raw observations [B, O], [B, A]."""
-    settings = operators.MixtureConfig(
-        log_tau=config.log_tau,
-        weight_threshold=config.weight_threshold,
-        bound=config.bound,
-        compat=config.compat,
-    )
+    """I_MG of the behaviour model at raw observations [B, O] → actions [B, A]."""
 
     def improve(observation: chex.Array) -> chex.Array:
         return operators.mixture(
             bc.distribution(behavior, observation, behavior.config),
-            lambda action: q_value(state, observation, action, config),
+            lambda action: q_value(critic, observation, action, config),
             key,
             settings,
         )
@@ -83,8 +78,16 @@ def update(
     """One step of every critic towards the improved policy's value."""
     box = state.action_box
     key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), 1)
+    settings = operators.MixtureConfig(
+        log_tau=config.log_tau,
+        weight_threshold=config.weight_threshold,
+        bound=config.bound,
+        compat=config.compat,
+    )
     behavior = context[config.behavior]
-    improved = improved_actions(state, behavior, batch.next_observations, key, config)
+    improved = improved_actions(
+        state, config, behavior, batch.next_observations, settings, key
+    )
     noise = config.target_noise * jax.random.normal(key, improved.shape)
     noise = jnp.clip(noise, -config.noise_clip, config.noise_clip)
     improved = box.from_unit(jnp.clip(box.to_unit(improved) + noise, -1.0, 1.0))

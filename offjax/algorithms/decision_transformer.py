@@ -31,6 +31,7 @@ from offjax.distributions import Distribution
 from offjax.networks.transformer import (
     ACTIVATIONS,
     HISTORIES,
+    UNSEEN,
     Linear,
     Steps,
     TrajectoryTransformer,
@@ -66,6 +67,9 @@ class Config:
       weighting: of trajectories, "length" or "uniform".
       history: what the context remembers, the "executed" action or the "base" one
         that an improvement operator began with.
+      unseen_timesteps: which embedding acting uses at time steps that the data lack:
+        of the "last" that they have, or the "untrained" one, as published codes do.
+      return_target: return that acting asks for; None: the recipe's, by environment.
       batch_size: windows in a batch.
     """
 
@@ -88,6 +92,8 @@ class Config:
     reward_shift: float = static(default=0.0)
     weighting: str = "length"
     history: str = "executed"
+    unseen_timesteps: str = "last"
+    return_target: float | None = None
     batch_size: int = 64
 
 
@@ -99,6 +105,7 @@ class State(flax.struct.PyTreeNode):
     normalizer: Normalizer
     action_box: ActionBox
     return_scale: chex.Array
+    last_timestep: chex.Array  # greatest of the data
     key: Key
     step: chex.Array
 
@@ -155,6 +162,7 @@ def validate(config: Config) -> None:
     check_option("attention_dropout", config.attention_dropout, ("weights", "output"))
     check_option("activation", config.activation, tuple(ACTIVATIONS))
     check_option("history", config.history, HISTORIES)
+    check_option("unseen_timesteps", config.unseen_timesteps, UNSEEN)
 
 
 def init(key: Key, example: Trajectories, config: Config, context: Context) -> State:
@@ -172,8 +180,16 @@ def init(key: Key, example: Trajectories, config: Config, context: Context) -> S
     steps = example_steps(statistics)
     params = Network(config, action_dim).init(key, steps)
     opt_state = _optimizer(config).init(params)
-    scale = jnp.asarray(example.return_scale)
-    return State(params, opt_state, normalizer, action_box, scale, key, jnp.int32(0))
+    return State(
+        params,
+        opt_state,
+        normalizer,
+        action_box,
+        jnp.asarray(example.return_scale),
+        jnp.max(example.timesteps),
+        key,
+        jnp.int32(0),
+    )
 
 
 def normalize(state: Pytree, batch: Segments) -> Steps:

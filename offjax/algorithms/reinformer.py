@@ -41,6 +41,7 @@ from offjax.datasets.trajectories import Segments, Trajectories
 from offjax.distributions import LOG_2PI, Distribution, gaussian
 from offjax.networks.transformer import (
     HISTORIES,
+    UNSEEN,
     Linear,
     Steps,
     TrajectoryTransformer,
@@ -82,10 +83,12 @@ class Config:
         present one; "none": all K. Strictly above; an excluded step ends the context.
       history: what the context remembers, the "executed" action or the "base" one
         that an improvement operator began with.
+      unseen_timesteps: which embedding acting uses at time steps that the data lack:
+        of the "last" that they have, or the "untrained" one, as published codes do.
       extra: "none", "pg" or "awac"; the latter two read the stage "critic".
       extra_weight: w of pg (the paper's α).
       extra_temperature: λ of awac.
-      critic_hidden_dims: widths with which the stage "critic" was trained.
+      hidden_dims: widths with which the stage "critic" was trained.
       batch_size: windows in a batch.
     """
 
@@ -108,10 +111,11 @@ class Config:
     weighting: str = "uniform"
     adaptive_context: str = "chain"
     history: str = "executed"
+    unseen_timesteps: str = "last"
     extra: str = "none"
     extra_weight: float = 1.0
     extra_temperature: float = 1.0
-    critic_hidden_dims: tuple[int, ...] = (256, 256)
+    hidden_dims: tuple[int, ...] = (256, 256)
     batch_size: int = 128
 
 
@@ -124,6 +128,7 @@ class State(flax.struct.PyTreeNode):
     normalizer: Normalizer
     action_box: ActionBox
     return_scale: chex.Array
+    last_timestep: chex.Array  # greatest of the data
     key: Key
     step: chex.Array
 
@@ -197,6 +202,7 @@ def validate(config: Config) -> None:
     )
     check_option("adaptive_context", config.adaptive_context, ADAPTIVE)
     check_option("history", config.history, HISTORIES)
+    check_option("unseen_timesteps", config.unseen_timesteps, UNSEEN)
     check_option("extra", config.extra, EXTRAS)
 
 
@@ -218,6 +224,7 @@ def init(key: Key, example: Trajectories, config: Config, context: Context) -> S
         Normalizer.from_statistics(statistics),
         ActionBox(statistics.action_low, statistics.action_high),
         jnp.asarray(example.return_scale),
+        jnp.max(example.timesteps),
         key,
         jnp.int32(0),
     )
@@ -314,7 +321,7 @@ def critic_of(state: Pytree, config: Config, context: Context) -> QFunction | No
     """The earlier stage's critic, of transformed observations and actions [B, K, …]."""
     if config.extra == "none":
         return None
-    settings = iql.Config(hidden_dims=config.critic_hidden_dims)
+    settings = iql.Config(hidden_dims=config.hidden_dims)
 
     def q(observations: chex.Array, actions: chex.Array) -> chex.Array:
         observations = state.normalizer.inverse(observations)

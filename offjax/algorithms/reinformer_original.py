@@ -49,6 +49,7 @@ class State(flax.struct.PyTreeNode):
     normalizer: Normalizer
     action_box: ActionBox
     return_scale: chex.Array
+    last_timestep: chex.Array  # greatest of the data
     key: Key
     step: chex.Array
 
@@ -95,6 +96,7 @@ def init(key: Key, example: Trajectories, config: Config, context: Context) -> S
         Normalizer.from_statistics(statistics),
         ActionBox(statistics.action_low, statistics.action_high),
         jnp.asarray(example.return_scale),
+        jnp.max(example.timesteps),
         key,
         jnp.int32(0),
     )

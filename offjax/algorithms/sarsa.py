@@ -69,7 +69,7 @@ class Config:
     aggregate: str = "min"
     lower_bound_beta: float = 1.0
     lower_bound_ddof: int = 0
-    active_size: float = np.inf
+    active_size: float = 1e6
     warm_start: str = ""
 
 

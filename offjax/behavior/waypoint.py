@@ -145,6 +145,15 @@ def _start(maze: str, key: Key, size: int) -> Stream:
     )
 
 
+def _control(maze: str, stream: Stream) -> tuple[chex.Array, chex.Array]:
+    """The PD law's actions [E, 2], and which goals have been reached [E]."""
+    qpos, qvel = stream.seen
+    end = _centre(maze, stream.target)
+    solved = _distance(qpos, end) < THRESHOLD
+    aim = jnp.where(solved[:, None], end, stream.waypoint)
+    return jnp.clip(P_GAIN * (aim - qpos) + D_GAIN * qvel, -1, 1), solved
+
+
 def _step(
     maze: str, official: bool, stream: Stream, noise: chex.Array, key: Key
 ) -> tuple[Stream, Row]:
@@ -152,10 +161,7 @@ def _step(
     table = jnp.asarray(next_cells(maze))
     noise_key, goal_key, jitter_key = jax.random.split(key, 3)
     qpos, qvel = stream.seen
-    end = _centre(maze, stream.target)
-    solved = _distance(qpos, end) < THRESHOLD
-    aim = jnp.where(solved[:, None], end, stream.waypoint)
-    action = jnp.clip(P_GAIN * (aim - qpos) + D_GAIN * qvel, -1, 1)
+    action, solved = _control(maze, stream)
     action += noise * jax.random.normal(noise_key, action.shape)
     action = jnp.clip(action, -1, 1)
     done = solved | (stream.steps >= layout(maze).horizon)

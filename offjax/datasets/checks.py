@@ -99,6 +99,21 @@ def clip_actions(actions: np.ndarray, spec: EnvSpec) -> np.ndarray:
     return np.clip(actions, low, high) if largest > 0.0 else actions
 
 
+def clip_recorded(
+    actions: np.ndarray, spec: EnvSpec
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Published actions [N, A], clipped as the environment does, and a note of it.
+
+    Nobody can correct a published file, and what was executed is the clipped action.
+    """
+    low, high = np.asarray(spec.action_low), np.asarray(spec.action_high)
+    outside = int(((actions < low) | (actions > high)).any(axis=1).sum())
+    if not outside:
+        return actions, ()
+    note = f"actions of {outside:,} rows clipped to the environment's bounds"
+    return np.clip(actions, low, high), (note,)
+
+
 def _float32(value: Any, name: str) -> np.ndarray:
     try:
         # Values beyond float32 become infinite, and are reported as such.

@@ -43,38 +43,44 @@ def to_transitions(dataset: Dataset) -> Transitions:
     A row without a next action (`has_next_action` false) repeats its own there, so
     that nothing computed from it is out of bounds.
     """
-    rows = len(dataset)
-    last = np.zeros(rows, bool)
+    last = np.zeros(len(dataset), bool)
     last[dataset.episode_ends - 1] = True
+    if dataset.next_observations is None:
+        return _following_rows(dataset, last)
     next_actions = np.concatenate([dataset.actions[1:], dataset.actions[-1:]])
     next_actions[last] = dataset.actions[last]
-    next_observations = dataset.next_observations
-    recorded = next_observations is not None
-    if next_observations is None:
-        next_observations = np.concatenate(
-            [dataset.observations[1:], dataset.observations[-1:]]
-        )
-    transitions = Transitions(
+    return Transitions(
         observations=dataset.observations,
         actions=dataset.actions,
         rewards=dataset.rewards,
-        next_observations=next_observations,
+        next_observations=dataset.next_observations,
         next_actions=next_actions,
         terminals=dataset.terminals.astype(np.float32),
         has_next_action=~last,
     )
-    if recorded:
-        return transitions
+
+
+def _following_rows(dataset: Dataset, last: np.ndarray) -> Transitions:
+    """Transitions whose next observation is row i + 1; `last` [N] ends an episode."""
     keep = ~dataset.timeouts
     keep[-1] = False
-    if not keep.any():
-        raise UserError(
-            f"Dataset {dataset.card.id!r} holds no transition: all of its {rows} rows "
-            "are the last of their episode and it has no `next_observations`. Pass "
-            "them, or record longer episodes."
-        )
     kept = np.flatnonzero(keep)
-    return Transitions(*(np.take(array, kept, axis=0) for array in transitions))
+    if not kept.size:
+        raise UserError(
+            f"Dataset {dataset.card.id!r} holds no transition: all of its "
+            f"{len(dataset)} rows are the last of their episode and it has no "
+            "`next_observations`. Pass them, or record longer episodes."
+        )
+    has_next_action = ~last[kept]
+    return Transitions(
+        observations=np.take(dataset.observations, kept, axis=0),
+        actions=np.take(dataset.actions, kept, axis=0),
+        rewards=dataset.rewards[kept],
+        next_observations=np.take(dataset.observations, kept + 1, axis=0),
+        next_actions=np.take(dataset.actions, kept + has_next_action, axis=0),
+        terminals=dataset.terminals[kept].astype(np.float32),
+        has_next_action=has_next_action,
+    )
 
 
 def returns_to_go(

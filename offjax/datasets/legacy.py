@@ -24,6 +24,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from offjax.datasets import checks
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 from offjax.types import EnvSpec
@@ -103,12 +104,13 @@ def read(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
             "$D4RL_DATASET_DIR."
         )
     arrays = _arrays(path, name)
-    actions, notes = _clipped(arrays["actions"])
     widths = [arrays[key].shape[-1] for key in ("observations", "actions")]
+    found = spec(name, *widths)
+    arrays["actions"], notes = checks.clip_recorded(arrays["actions"], found)
     try:
         return Dataset.from_arrays(
-            **arrays | {"actions": actions},
-            spec=spec(name, *widths),
+            **arrays,
+            spec=found,
             id=name,
             source=f"D4RL file {path}",
             notes=notes,
@@ -169,11 +171,3 @@ def _arrays(path: Path, name: str) -> dict[str, Any]:
                 "dimensions]. It is not a D4RL file of vectors."
             )
     return arrays
-
-
-def _clipped(actions: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    outside = int((np.abs(actions) > 1.0).any(axis=1).sum())
-    if not outside:
-        return actions, ()
-    note = f"actions of {outside:,} rows clipped to [-1, 1]"
-    return np.clip(actions, -1.0, 1.0), (note,)

@@ -25,7 +25,7 @@ import h5py
 import numpy as np
 from h5py import h5d, h5f, h5s, h5t
 
-from offjax.datasets import minari_spec
+from offjax.datasets import checks, minari_spec
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 
@@ -137,14 +137,19 @@ def read(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
             ) from error
         with suppress(OSError):  # a read-only place is read without a cache
             _save_cache(folder, arrays)
+    spec = minari_spec.decode(data, name, arrays)
     own = data.get("offjax", {})
     origin = data["description"] if own else "Minari dataset"
+    notes: tuple[str, ...] = ()
+    if spec is not None:
+        arrays["actions"], notes = checks.clip_recorded(arrays["actions"], spec)
     return Dataset.from_arrays(
         **arrays,
-        spec=minari_spec.decode(data, name, arrays),
+        spec=spec,
         id=name,
         source=f"{origin}, in {folder}",
         identity=own.get("identity"),
+        notes=notes,
     )
 
 
@@ -323,7 +328,14 @@ def _episodes(
         return
     from minari.dataset.minari_storage import MinariStorage
 
-    for episode in MinariStorage.read(path).get_episodes(range(count)):
+    try:
+        storage = MinariStorage.read(path)
+    except ImportError as error:
+        raise UserError(
+            f"The Minari dataset in {path} is stored as {data['data_format']}, which "
+            f"needs another package ({error}). Run `pip install 'minari[arrow]'`."
+        ) from error
+    for episode in storage.get_episodes(range(count)):
         value = episode["observations"]
         parts = (
             [value[key] for key in _GOAL_LAYOUT] if isinstance(value, dict) else [value]

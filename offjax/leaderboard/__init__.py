@@ -17,3 +17,19 @@ def table(runs_dir: str | Path) -> str:
       UserError: the folder does not exist or holds no run.
     """
     return "\n".join(tables.plain_lines(board.build(store.read([runs_dir])))) + "\n"
+
+
+def write_page(runs_dir: str | Path, out: str | Path | None = None) -> Path:
+    """Writes the page of a runs folder, by default to its leaderboard.html.
+
+    Returns:
+      Where the page lies.
+
+    Raises:
+      UserError: the folder does not exist, holds no run, or cannot be written to.
+    """
+    from offjax.leaderboard import page, reported  # the tables do without a template
+
+    path = Path(out) if out is not None else Path(runs_dir) / "leaderboard.html"
+    page.write(path, page.render(store.read([runs_dir]), reported.load()))
+    return path

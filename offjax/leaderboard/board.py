@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Literal
 
 import numpy as np
 
@@ -20,7 +19,6 @@ from offjax.leaderboard import statistics
 from offjax.leaderboard.statistics import Estimate
 from offjax.leaderboard.store import Curve, Note, Run, Store, clean
 
-Checkpoint = Literal["last", "best", "ten"]
 CHECKPOINTS: dict[str, str] = {
     "last": "last evaluation",
     "best": "best evaluation of each seed",
@@ -134,7 +132,7 @@ class Board:
 
     groups: list[Group]
     notes: list[Note]
-    checkpoint: Checkpoint
+    checkpoint: str
     seed: int
     replicates: int
     runs: list[Run]
@@ -184,7 +182,7 @@ def select(patterns: Sequence[str], names: Iterable[str], what: str) -> set[str]
 def build(
     store: Store,
     *,
-    checkpoint: Checkpoint = "last",
+    checkpoint: str = "last",
     seed: int = 0,
     replicates: int = 2000,
     methods: Sequence[str] = (),
@@ -260,7 +258,7 @@ def at_checkpoint(values: np.ndarray, checkpoint: str) -> float:
     return float(finite.max() if checkpoint == "best" else values[-10:].mean())
 
 
-def make_cell(curves: list[Curve], checkpoint: Checkpoint) -> Cell:
+def make_cell(curves: list[Curve], checkpoint: str) -> Cell:
     """Statistics of the seeds of one column on one dataset, without intervals."""
     scored = any(np.isfinite(curve.scores).any() for curve in curves)
     sequences = [curve.scores if scored else curve.returns for curve in curves]

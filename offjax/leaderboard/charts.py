@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 from offjax.leaderboard.statistics import Estimate
 
 WIDTH = 360
-LEFT, RIGHT, TOP, BOTTOM = 40, 10, 10, 34
+LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 34
 COLORS = 10
 
 
@@ -26,13 +26,19 @@ class Style(NamedTuple):
 
     key: str
     label: str
-    index: int
+    place: int
 
     @property
     def classes(self) -> str:
         """Colour class; from the eleventh on also a dash pattern."""
-        dash = f" d{self.index // COLORS % 4}" if self.index >= COLORS else ""
-        return f"s{self.index % COLORS}{dash}"
+        dash = f" d{self.place // COLORS % 4}" if self.place >= COLORS else ""
+        return f"s{self.place % COLORS}{dash}"
+
+    @property
+    def short(self) -> str:
+        """The label in at most 18 characters; variants differ at their end."""
+        label = self.label
+        return label if len(label) <= 18 else f"{label[:6]}…{label[-11:]}"
 
 
 class Series(NamedTuple):
@@ -108,12 +114,12 @@ class _Frame:
         self.x_limits = tuple(map(math.log10, x_limits)) if log_x else x_limits
         self.y_limits = y_limits
 
-    def x(self, value: np.ndarray) -> np.ndarray:
+    def x(self, value: np.ndarray | float) -> np.ndarray:
         low, high = self.x_limits
         value = np.log10(value) if self.log_x else np.asarray(value, np.float64)
         return LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT)
 
-    def y(self, value: np.ndarray) -> np.ndarray:
+    def y(self, value: np.ndarray | float) -> np.ndarray:
         low, high = self.y_limits
         share = (np.asarray(value, np.float64) - low) / (high - low)
         return self.height - BOTTOM - share * (self.height - TOP - BOTTOM)
@@ -124,14 +130,14 @@ class _Frame:
         floor = self.height - BOTTOM
         parts = []
         for tick in nice_ticks(*self.y_limits):
-            y = float(self.y(np.float64(tick)))
+            y = float(self.y(tick))
             parts.append(
                 f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
                 f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">'
                 f"{short(tick)}</text>"
             )
         for tick in self._x_ticks():
-            x = float(self.x(np.float64(tick)))
+            x = float(self.x(tick))
             parts.append(
                 f'<text x="{x:.1f}" y="{floor + 14}" text-anchor="middle">'
                 f"{x_text(tick)}</text>"
@@ -141,7 +147,7 @@ class _Frame:
             f'<path class="axis" d="M{LEFT} {floor}H{WIDTH - RIGHT}"/>'
             f'<text class="name" x="{middle}" y="{self.height - 4}" '
             f'text-anchor="middle">{escape(x_label)}</text>'
-            f'<text class="name" transform="translate(9 {(TOP + floor) / 2:.0f}) '
+            f'<text class="name" transform="translate(8 {(TOP + floor) / 2:.0f}) '
             f'rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
         )
         return "".join(parts)
@@ -149,7 +155,9 @@ class _Frame:
     def _x_ticks(self) -> list[float]:
         low, high = self.x_limits
         if not self.log_x:
-            return nice_ticks(low, high)
+            # Updates and counts: a label between two of them would mean nothing.
+            ticks = nice_ticks(low, high)
+            return [t for t in ticks if t == round(t)] if high - low > 1 else ticks
         decades = range(math.ceil(low), math.floor(high) + 1)
         if len(decades) >= 2:
             return [10.0**d for d in decades]
@@ -225,17 +233,15 @@ def scatter(
     return _svg(height, title, frame.axes(x_label, y_label, duration) + "".join(drawn))
 
 
-def interval_rows(
-    rows: Sequence[tuple[Style, Estimate]], title: str, x_label: str
-) -> Markup:
+def interval_rows(rows: Sequence[tuple[Style, Estimate]], title: str) -> Markup:
     """One bar per method: the interval, with a tick at the value."""
     pitch = 22
-    height = TOP + BOTTOM + pitch * len(rows) - 8
+    height = TOP + BOTTOM + pitch * len(rows) - 14
     labels = 118
     values = np.array([estimate for _, estimate in rows], np.float64)
     low, high = _limits([values], 0.05)
     scale = (WIDTH - labels - RIGHT) / (high - low)
-    floor = height - BOTTOM + 6
+    floor = height - BOTTOM + 12
     body = []
     for tick in nice_ticks(low, high, 4):
         x = labels + (tick - low) * scale
@@ -256,17 +262,11 @@ def interval_rows(
                 f'width="{max(end - start, 1):.1f}" height="10" rx="2"/>'
             )
             text += f" [{estimate.low:.1f}, {estimate.high:.1f}]"
-        name = style.label if len(style.label) <= 18 else style.label[:17] + "…"
         body.append(
             f'<g class="series {style.classes}" data-method="{escape(style.key)}">'
             f"<title>{escape(text)}</title>"
             f'<text class="name" x="{labels - 8}" y="{y + 4}" text-anchor="end">'
-            f"{escape(name)}</text>{bar}"
+            f"{escape(style.short)}</text>{bar}"
             f'<path class="value" d="M{x:.1f} {y - 7}v14"/></g>'
         )
-    middle = (labels + WIDTH - RIGHT) / 2
-    body.append(
-        f'<text class="name" x="{middle}" y="{height - 3}" text-anchor="middle">'
-        f"{escape(x_label)}</text>"
-    )
     return _svg(height, title, "".join(body))

@@ -17,10 +17,10 @@ from offjax.leaderboard.statistics import Estimate
 CURVE_POINTS = 50
 CURVE_REPLICATES = 500
 METRIC_NAMES = {
-    "iqm": "IQM (higher is better)",
-    "median": "Median (higher is better)",
-    "mean": "Mean (higher is better)",
-    "optimality_gap": "Optimality gap (lower is better)",
+    "iqm": ("IQM", "Higher is better."),
+    "median": ("Median", "Of the datasets' means. Higher is better."),
+    "mean": ("Mean", "Higher is better."),
+    "optimality_gap": ("Optimality gap", "Mean shortfall from 100. Lower is better."),
 }
 
 Styles = dict[Column, Style]
@@ -36,7 +36,7 @@ class Figure(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """P(row > column) for columns that can be compared, [n][n]; None on the diagonal."""
+    """P(row > column) for every pair of methods, [n][n]; None on the diagonal."""
 
     styles: list[Style]
     values: list[list[Estimate | None]]
@@ -49,15 +49,14 @@ def metric_figures(group: Group, styles: Styles) -> list[Figure]:
         return []
     return [
         Figure(
-            text.split(" (")[0],
-            text,
+            title,
+            caption,
             charts.interval_rows(
                 [(styles[c], group.totals[c].metrics[name]) for c in columns],
-                f"{text} with 95 % intervals, {group.name}",
-                text,
+                f"{title} with 95 % intervals, {group.name}",
             ),
         )
-        for name, text in METRIC_NAMES.items()
+        for name, (title, caption) in METRIC_NAMES.items()
     ]
 
 
@@ -119,9 +118,7 @@ def curve_figures(group: Group, styles: Styles, board: Board) -> list[Figure]:
                 made = learning_curve(cell, styles[column], board.seed)
                 series += [made] if made else []
         if series:
-            svg = charts.lines(
-                series, f"Learning curves, {dataset}", "updates", unit
-            )
+            svg = charts.lines(series, f"Learning curves, {dataset}", "updates", unit)
             figures.append(Figure(short_name(dataset), "", svg, dataset))
     return figures
 

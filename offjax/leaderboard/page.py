@@ -77,13 +77,15 @@ def render(
     start = options.pop("checkpoint", "last")
     views: dict[str, Board] = {}
     for name in CHECKPOINTS:
-        built = boards.build(store, checkpoint=name, **options)  # type: ignore[arg-type]
+        built = boards.build(store, checkpoint=name, **options)
         views[name] = reported.beside(built, sources, rank_reported)
     main = views[start]
     styles = figures.make_styles([c for g in main.groups for c in g.columns])
     data = _Data()
     groups = [
-        _group_view(i, [views[name].groups[i] for name in CHECKPOINTS], main, styles, data)
+        _group_view(
+            i, [views[name].groups[i] for name in CHECKPOINTS], main, styles, data
+        )
         for i in range(len(main.groups))
     ]
     folder = resources.files("offjax.leaderboard") / "templates"
@@ -125,7 +127,10 @@ def _environment() -> jinja2.Environment:
 
 def _summary(board: Board) -> list[tuple[str, int]]:
     cells = [
-        (key, cell) for g in board.groups for key, cell in g.cells.items() if cell.curves
+        (key, cell)
+        for g in board.groups
+        for key, cell in g.cells.items()
+        if cell.curves
     ]
     return [
         ("runs", len(board.runs)),
@@ -139,7 +144,9 @@ def _notes(board: Board) -> list[tuple[str, list[tuple[str, str]]]]:
     grouped: dict[str, list[tuple[str, str]]] = {}
     for note in board.notes:
         grouped.setdefault(note.kind, []).append((note.where, note.text))
-    return [(NOTE_TITLES[kind], grouped[kind]) for kind in NOTE_TITLES if kind in grouped]
+    return [
+        (NOTE_TITLES[kind], grouped[kind]) for kind in NOTE_TITLES if kind in grouped
+    ]
 
 
 class _Data:
@@ -197,10 +204,14 @@ def _run_facts(run: Run) -> list[tuple[str, str]]:
         return "" if value is None else clean(value)
 
     versions = run.describe("versions")
-    shown = ", ".join(f"{k} {v}" for k, v in versions.items()) if isinstance(
-        versions, dict
-    ) else ""
-    devices = " × ".join(filter(None, (text("devices", "count"), text("devices", "kind"))))
+    shown = (
+        ", ".join(f"{k} {v}" for k, v in versions.items())
+        if isinstance(versions, dict)
+        else ""
+    )
+    devices = " × ".join(
+        filter(None, (text("devices", "count"), text("devices", "kind")))
+    )
     facts = [
         ("run", clean(run.path)),
         ("status", text("status")),

@@ -21,9 +21,10 @@ from offjax.leaderboard.board import Board, Cell, Column, Group, make_group
 
 @dataclass(frozen=True)
 class Value:
-    """A printed number; `text` as printed, NaN where it is none."""
+    """A printed number and spread: as printed, and as numbers (NaN for none)."""
 
     text: str
+    std_text: str
     mean: float
     std: float
 
@@ -55,7 +56,7 @@ class ReportedTable:
     checkpoint: str
     seeds: int
     episodes: int
-    headline: bool
+    beside: list[str]
     rows: list[str]
     methods: list[str]
     values: dict[tuple[str, str], Value]
@@ -127,7 +128,7 @@ def _table(
         # A row that is printed twice counts once.
         values.setdefault(
             (row["dataset"], row["method"]),
-            Value(row["mean"], _number(row["mean"]), _number(row["std"])),
+            Value(row["mean"], row["std"], _number(row["mean"]), _number(row["std"])),
         )
     errata = [
         Erratum(
@@ -143,7 +144,7 @@ def _table(
         checkpoint=facts["checkpoint"],
         seeds=facts.get("seeds", 0),
         episodes=facts.get("episodes", 0),
-        headline=facts.get("headline", False),
+        beside=facts.get("beside", []),
         rows=list(dict.fromkeys(row["dataset"] for row in rows)),
         methods=list(dict.fromkeys(row["method"] for row in rows)),
         values=values,
@@ -164,14 +165,14 @@ def _number(text: str) -> float:
 def beside(board: Board, sources: Iterable[Source], ranked: bool = False) -> Board:
     """The board with reported columns for the datasets that it measured.
 
-    Only headline tables are added. Unless `ranked`, the new columns take no part in
-    what is called best, and have no total.
+    Only what the sources list as `beside` is added. Unless `ranked`, the new columns
+    take no part in what is called best, and have no total.
     """
     found: dict[tuple[str, Column], Cell] = {}
     for source in sources:
         for table in source.tables:
-            if table.headline:
-                for (row, method), value in table.values.items():
+            for (row, method), value in table.values.items():
+                if method in table.beside or "*" in table.beside:
                     column = Column(method, source=f"{source.label} {table.id}")
                     found[table.dataset(row), column] = _cell(value)
     groups = [_extended(group, found, ranked, board) for group in board.groups]

@@ -161,11 +161,11 @@ def read(roots: Iterable[str | Path]) -> Store:
     Raises:
       UserError: a root does not exist, or no root holds a single run folder.
     """
-    roots = [Path(root) for root in roots]
     runs: list[Run] = []
     notes: list[Note] = []
     found = False
-    for root in roots:
+    folders = [Path(root) for root in roots]
+    for root in folders:
         if not root.is_dir():
             raise UserError(
                 f"The runs folder {str(root)!r} does not exist. Point --runs_dir at a "
@@ -177,7 +177,7 @@ def read(roots: Iterable[str | Path]) -> Store:
             if run is not None:
                 runs.append(run)
     if not found:
-        names = ", ".join(repr(str(root)) for root in roots)
+        names = ", ".join(repr(str(root)) for root in folders)
         raise UserError(
             f"No runs in {names}: no folder below has a run.json. Make a run with "
             "`python -m experiments.run`, or point --runs_dir somewhere else."

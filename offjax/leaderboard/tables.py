@@ -181,6 +181,8 @@ def plain_lines(board: Board) -> Iterator[str]:
 
 def _plain_cell(cell: Cell) -> tuple[str, str, str, str]:
     seeds = f"{cell.seeds} seed{'s' if cell.seeds != 1 else ''}"
+    if not cell.curves:
+        seeds = "reported"
     marks = [cell.unit] * (cell.unit == "return") + sorted(cell.marks)
     marks += ["best"] * cell.best
     iqm = f"IQM {interval(cell.iqm)}" if math.isfinite(cell.iqm.value) else ""
@@ -279,7 +281,7 @@ def csv_text(board: Board) -> str:
                     column.source or "measured",
                     cell.unit,
                     board.checkpoint,
-                    cell.seeds,
+                    cell.seeds if cell.curves else "",
                     *(repr(v) if math.isfinite(v) else "" for v in values),
                     " ".join(sorted(cell.marks)),
                     int(cell.best),

@@ -47,6 +47,9 @@ TOKENS = ("returns", "observations", "actions")
 HISTORIES = ("executed", "base")
 """What a context remembers: the action that was executed, or the one that an
 improvement operator began with."""
+UNSEEN = ("last", "untrained")
+"""Time embedding of time steps that the data lack: of the last one that they have, or
+the one that was never trained."""
 
 
 def exact_gelu(x: chex.Array) -> chex.Array:

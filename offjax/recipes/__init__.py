@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable
 
 from offjax.errors import UserError
-from offjax.recipes import asp, bc
+from offjax.recipes import asp, bc, cfpi, value_based
 from offjax.types import EnvSpec, Recipe
 
 RECIPES: dict[str, Callable[[EnvSpec | None, str], Recipe]] = {
@@ -15,6 +15,8 @@ RECIPES: dict[str, Callable[[EnvSpec | None, str], Recipe]] = {
     "asp": asp.asp,
     "asp_k1": asp.asp_k1,
     "asp_mle": asp.asp_mle,
+    **cfpi.RECIPES,
+    **value_based.RECIPES,
 }
 """Method name → `(spec, preset) → Recipe`."""
 

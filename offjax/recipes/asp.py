@@ -15,7 +15,7 @@ from offjax.algorithms import asp as algorithm
 from offjax.datasets import convert
 from offjax.datasets.dataset import Dataset
 from offjax.distributions import Distribution, point
-from offjax.recipes.common import action_box, pick
+from offjax.recipes.common import action_box, hidden_dims, pick
 from offjax.types import (
     EnvSpec,
     Key,

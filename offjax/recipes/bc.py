@@ -14,6 +14,7 @@ from offjax.datasets.dataset import Dataset
 from offjax.distributions import Distribution
 from offjax.recipes.common import (
     TransitionData,
+    hidden_dims,
     pick,
     prepare_transitions,
     sample_transitions,

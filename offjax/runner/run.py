@@ -111,11 +111,11 @@ class SteppedAgent:
     def act(self, observation: np.ndarray, reward: float = 0.0) -> np.ndarray:
         """Action [A] for a raw observation [O] and the last step's reward."""
         key = jax.random.fold_in(self._key, self._time)
-        observation = jnp.asarray(observation, jnp.float32)
+        raw = jnp.asarray(observation, jnp.float32)
         if self._time % self._policy.period == 0:
-            self._carry = self._plan(self._params, self._carry, observation, key)
+            self._carry = self._plan(self._params, self._carry, raw, key)
         proposed, self._carry = self._act(
-            self._params, self._carry, observation, jnp.float32(reward), key
+            self._params, self._carry, raw, jnp.float32(reward), key
         )
         low, high = self._bounds
         action = proposed if low is None else jnp.clip(proposed, low, high)

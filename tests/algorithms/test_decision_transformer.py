@@ -1,21 +1,25 @@
 """Decision Transformer against PyTorch, against itself padded, and on toy data."""
 
 import dataclasses
-import pathlib
 
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sequence_reference import (
+    FIXTURES,
+    assert_close,
+    assert_same_step,
+    load,
+    small_data,
+    statistics,
+)
 
 from offjax.algorithms import decision_transformer as dt
 from offjax.datasets.trajectories import Segments, Trajectories, sample
 from offjax.errors import UserError
 from offjax.networks.transformer import Steps, empty_window, push
-from offjax.types import Statistics
 
-REFERENCE = pathlib.Path(__file__).parents[1] / "fixtures"
 CONFIG = dt.Config(
     lr=1e-2,
     weight_decay=0.01,
@@ -28,53 +32,12 @@ CONFIG = dt.Config(
 )
 
 
-def load(prefix, arrays):
-    flat = {n[len(prefix) :]: x for n, x in arrays.items() if n.startswith(prefix)}
-    return {"params": flax.traverse_util.unflatten_dict(flat, sep="/")}
-
-
-def flat(tree):
-    return flax.traverse_util.flatten_dict(tree["params"], sep="/")
-
-
-def assert_close(found, expected, skip_key_bias=False):
-    """Every entry to 1e-5 of its array's largest.
-
-    A softmax does not see the keys' bias, so that its gradient is rounding alone; it is
-    held against the queries', and steps that divide by its size are not compared.
-    """
-    found, expected = flat(found), flat(expected)
-    assert found.keys() == expected.keys()
-    for name, wanted in expected.items():
-        if skip_key_bias and name.endswith("key/bias"):
-            continue
-        size = np.abs(expected[name.replace("key/bias", "query/bias")]).max()
-        np.testing.assert_allclose(
-            found[name], wanted, rtol=0, atol=1e-5 * size, err_msg=name
-        )
-
-
-def statistics(observation_dim, action_dim):
-    zero, one = np.zeros(observation_dim), np.ones(observation_dim)
-    return Statistics(zero, one, -np.ones(action_dim), np.ones(action_dim))
-
-
-def trajectories(observations, actions, returns, timesteps, remaining, starts, lengths):
-    stats = statistics(observations.shape[-1], actions.shape[-1])
-    arrays = (observations, actions, returns, timesteps, remaining, starts, lengths)
-    arrays = [
-        jnp.asarray(x, jnp.float32 if x.dtype.kind == "f" else jnp.int32)
-        for x in arrays
-    ]
-    return Trajectories(*arrays, jnp.float32(1.0), stats)
-
-
 @pytest.mark.parametrize(
     ("case", "changes"),
     [("", {}), ("corl_", {"loss_mean": "all", "activation": "gelu"})],
 )
 def test_loss_and_gradients_equal_pytorch(case, changes):
-    reference = np.load(REFERENCE / "sequence_decision_transformer.npz")
+    reference = np.load(FIXTURES / "sequence_decision_transformer.npz")
     config = dataclasses.replace(CONFIG, **changes)
     with jax.enable_x64(True):
         batch = {
@@ -84,48 +47,33 @@ def test_loss_and_gradients_equal_pytorch(case, changes):
         }
         mask = batch.pop("mask")
         params = jax.tree.map(jnp.asarray, load("params/", reference))
-        loss, grads = jax.value_and_grad(dt.loss_fn)(
-            params, Steps(**batch), mask, jax.random.key(0), config
-        )
+        loss, grads = jax.jit(
+            lambda p: jax.value_and_grad(dt.loss_fn)(
+                p, Steps(**batch), mask, jax.random.key(0), config
+            )
+        )(params)
         np.testing.assert_allclose(loss, reference[f"{case}loss"], rtol=1e-6)
         assert_close(grads, load(f"{case}grads/", reference))
 
 
 def test_update_equals_pytorch():
-    reference = np.load(REFERENCE / "sequence_decision_transformer.npz")
+    reference = np.load(FIXTURES / "sequence_decision_transformer.npz")
     with jax.enable_x64(True):
         batch = Segments(
             *(jnp.asarray(reference[f"batch/{n}"]) for n in Segments._fields)
         )
         width, actions = batch.observations.shape[-1], batch.actions.shape[-1]
-        example = Trajectories(*[None] * 7, np.float64(1.0), statistics(width, actions))
-        state = dt.init(jax.random.key(0), example, CONFIG, {})
+        example = Trajectories(*[None] * 3, np.arange(5), *[None] * 3, np.float64(1.0), statistics(width, actions))
+        state = jax.jit(lambda: dt.init(jax.random.key(0), example, CONFIG, {}))()
         params = jax.tree.map(jnp.asarray, load("params/", reference))
         state = state.replace(
             params=params, opt_state=dt._optimizer(CONFIG).init(params)
         )
-        state, metrics = dt.update(state, batch, CONFIG, {})
+        state, metrics = jax.jit(lambda s: dt.update(s, batch, CONFIG, {}))(state)
         np.testing.assert_allclose(
             metrics["decision_transformer/loss"], reference["loss"], rtol=1e-6
         )
-        assert_close(state.params, load("updated/", reference), skip_key_bias=True)
-
-
-def small_data(rng, episodes=30, length=6):
-    """The action is 0.8 in episodes that return much, -0.8 in the others."""
-    good = np.arange(episodes) % 2
-    rows = episodes * length
-    rewards = np.repeat(good, length).astype(np.float32)
-    timesteps = np.tile(np.arange(length), episodes)
-    return trajectories(
-        rng.normal(size=(rows, 2)),
-        (1.6 * rewards - 0.8)[:, None],
-        rewards * (length - timesteps) / length,
-        timesteps,
-        length - timesteps,
-        np.arange(episodes) * length,
-        np.full(episodes, length),
-    )
+        assert_same_step(state.params, load("updated/", reference))
 
 
 TINY = dt.Config(
@@ -179,17 +127,20 @@ def test_action_follows_the_return_that_is_asked_for():
 def test_dropout_is_random_in_training_only_and_reproducible():
     data = small_data(np.random.default_rng(0))
     config = dataclasses.replace(TINY, dropout=0.5)
-    state = dt.init(jax.random.PRNGKey(0), data, config, {})
+    state = jax.jit(lambda: dt.init(jax.random.PRNGKey(0), data, config, {}))()
     batch = sample(data, jax.random.key(3), 8, 4, "length")
     steps = dt.normalize(state, batch)
-    losses = [
-        dt.loss_fn(state.params, steps, batch.mask, jax.random.key(k), config)
-        for k in (0, 0, 1)
-    ]
+
+    @jax.jit
+    @jax.vmap
+    def loss(key):
+        return dt.loss_fn(state.params, steps, batch.mask, key, config)
+
+    losses = loss(jax.vmap(jax.random.key)(jnp.array([0, 0, 1])))
     assert losses[0] == losses[1] != losses[2]
     window = jax.tree.map(lambda x: x[0], steps._replace(mask=batch.mask > 0))
-    a, b = (dt.distribution(state, window, config).mode() for _ in range(2))
-    np.testing.assert_array_equal(a, b)
+    act = jax.jit(lambda: dt.distribution(state, window, config).mode())
+    np.testing.assert_array_equal(act(), act())
 
 
 def test_actions_keep_the_box_of_the_environment():
@@ -197,9 +148,10 @@ def test_actions_keep_the_box_of_the_environment():
     box = data.statistics._replace(
         action_low=np.array([2.0]), action_high=np.array([6.0])
     )
-    state = dt.init(jax.random.PRNGKey(0), data._replace(statistics=box), TINY, {})
+    data = data._replace(statistics=box)
+    state = jax.jit(lambda: dt.init(jax.random.PRNGKey(0), data, TINY, {}))()
     window = push(empty_window(4, 2, 1), jnp.zeros(2), 0.0, jnp.int32(0))
-    dist = dt.distribution(state, window, TINY)
+    dist = jax.jit(lambda: dt.distribution(state, window, TINY))()
     assert dist.kind == "point"
     assert float(dist.mode()[0]) == pytest.approx(4.0 + 2.0 * float(dist.means[0, 0]))
 

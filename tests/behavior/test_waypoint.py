@@ -54,7 +54,7 @@ def test_paths_are_shortest(maze):
 
 
 def test_streams_are_continuous_and_obey_the_dynamics():
-    rows = data("medium")
+    rows = data("large")
     shapes = {name: (x.shape, x.dtype.name) for name, x in rows.items()}
     assert shapes == {
         "observations": ((40_000, 4), "float32"),
@@ -66,7 +66,7 @@ def test_streams_are_continuous_and_obey_the_dynamics():
         "infos/goal": ((40_000, 2), "float32"),
     }
     observations, nexts = rows["observations"], rows["next_observations"]
-    step = jax.jit(jax.vmap(functools.partial(maze2d.dynamics, "medium")))
+    step = jax.jit(jax.vmap(functools.partial(maze2d.dynamics, "large")))
     qpos, qvel = step(observations[:, :2], observations[:, 2:], rows["actions"])
     np.testing.assert_allclose(np.concatenate([qpos, qvel], 1), nexts, atol=1e-4)
     inner = ~starts(40_000)[1:]

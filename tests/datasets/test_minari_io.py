@@ -1,11 +1,13 @@
 """Local Minari datasets: what this project writes is read by Minari, and back."""
 
+import dataclasses
 import json
 import multiprocessing
 import os
 import resource
 import shutil
 import signal
+import sys
 import warnings
 
 import gymnasium
@@ -123,6 +125,7 @@ def test_an_unfinished_last_episode_becomes_a_truncation(root):
         id=ID,
     )
     write(open_end, {})
+    assert minari.load_dataset(ID)[1].truncations.tolist() == [False, True]
     cached = read(ID)
     without_cache(root)
     for found in (cached, read(ID)):
@@ -335,6 +338,47 @@ def test_goal_observations_are_flattened_as_gymnasium_does(root):
     np.testing.assert_array_equal(
         flat, np.concatenate([step[key] for key in parts]).astype(np.float32)
     )
+
+
+def test_published_actions_outside_the_bounds_are_clipped_and_counted(root):
+    rng = np.random.default_rng(0)
+    data = buffers(lambda steps: rng.normal(size=(steps, 3)), rng)
+    data[0].actions[2] = 1.5
+    foreign("mine/rows-v0", box(3), data)
+    metadata = root / "mine/rows-v0/data/metadata.json"
+    env = json.dumps({"id": "Robot-v5", "max_episode_steps": None})
+    metadata.write_text(
+        json.dumps(json.loads(metadata.read_text()) | {"env_spec": env})
+    )
+    found = read("mine/rows-v0")
+    np.testing.assert_array_equal(found.actions[2], [1.0, 1.0])
+    assert "actions of 1 rows clipped" in str(found.card)
+    assert found.spec.horizon == 4  # the longest episode: the environment has no limit
+
+
+def test_arrow_is_read_as_hdf5(root):
+    pytest.importorskip("pyarrow")
+    rng = np.random.default_rng(0)
+    # Minari itself cannot read back scalar infos from Arrow files.
+    data = [
+        dataclasses.replace(episode, infos=None)
+        for episode in buffers(lambda steps: rng.normal(size=(steps, 3)), rng)
+    ]
+    foreign("mine/plain-v0", box(3), data)
+    foreign("mine/arrow-v0", box(3), data, data_format="arrow")
+    assert_same(read("mine/arrow-v0"), read("mine/plain-v0"))
+
+
+def test_a_format_whose_package_is_missing(root, monkeypatch):
+    write(recording(), {})
+    without_cache(root)
+    path = root / ID / "data" / "metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"data_format": "arrow"}))
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for name in [key for key in sys.modules if "arrow_storage" in key]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(UserError, match=r"minari\[arrow\]"):
+        read(ID)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,134 @@
+"""Compact copies of runs that can be committed or sent, and their check.
+
+An export has the shape of a runs folder; each run keeps config.json, run.json and
+scores.csv as they are, its episodes compressed, and gets checksums.json.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from offjax.errors import UserError
+from offjax.leaderboard.store import Note, Run, Store, checksums, clean
+
+COPIED = ("config.json", "run.json", "scores.csv")
+EPISODES = ("episodes.csv", "episodes.csv.gz")
+BROKEN = ("malformed", "schema", "checksum", "missing", "unfinished", "mismatch")
+
+
+def write(runs: Sequence[Run], out: Path) -> tuple[list[Path], list[Note]]:
+    """Exports finished runs; the others are noted and left.
+
+    Returns:
+      The folders written, and the notes.
+
+    Raises:
+      UserError: a file cannot be read or written.
+    """
+    written, notes = [], []
+    for run in runs:
+        if not run.finished or not run.curves:
+            text = "not exported: it is not finished or has no score."
+            notes.append(Note("unfinished", clean(run.path), text))
+            continue
+        parts = [run.method, *run.dataset.split("/"), run.id]
+        folder = out.joinpath(*map(_file_name, parts))
+        try:
+            _write_run(run, folder)
+        except OSError as error:
+            raise UserError(
+                f"Cannot export {str(run.path)!r} to {str(folder)!r} "
+                f"({error.strerror}). Give --export a folder that you may write to."
+            ) from error
+        written.append(folder)
+    return written, notes
+
+
+def _file_name(part: str) -> str:
+    """A name that stays inside its folder, whatever the run calls itself."""
+    name = re.sub(r"[^\w.=,+-]", "_", part)
+    return name if name.strip(".") else "_"
+
+
+def _write_run(run: Run, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in COPIED:
+        (folder / name).write_bytes((run.path / name).read_bytes())
+    names = list(COPIED)
+    episodes = _episodes_text(run.path)
+    if episodes is not None:
+        # Without a time stamp the same run is always the same bytes.
+        packed = gzip.compress(episodes.encode(), mtime=0)
+        (folder / EPISODES[1]).write_bytes(packed)
+        names.append(EPISODES[1])
+    text = json.dumps(checksums(folder, names), indent=1)
+    (folder / "checksums.json").write_text(text + "\n")
+
+
+def _episodes_text(folder: Path) -> str | None:
+    """Text of the episodes, packed or not; None if there are none."""
+    plain, packed = (folder / name for name in EPISODES)
+    if plain.is_file():
+        return plain.read_text(encoding="utf-8", errors="replace")
+    if packed.is_file():
+        return gzip.decompress(packed.read_bytes()).decode("utf-8", "replace")
+    return None
+
+
+def check(store: Store) -> list[Note]:
+    """Everything that is wrong with runs that are meant to be shared.
+
+    On top of what reading them finds: whether every mean of scores.csv is that of
+    the recorded episodes.
+    """
+    problems = [note for note in store.notes if note.kind in BROKEN]
+    for run in store.runs:
+        problems += _check_episodes(run)
+    return problems
+
+
+def _check_episodes(run: Run) -> list[Note]:
+    where = clean(run.path)
+    try:
+        text = _episodes_text(run.path)
+        if text is None:
+            return [Note("missing", where, "there is no episodes.csv.")]
+        recorded = _means(text)
+    except (OSError, EOFError, KeyError, ValueError, TypeError, csv.Error) as error:
+        return [Note("malformed", where, f"episodes.csv: {clean(error)}.")]
+    wrong = []
+    for curve in run.curves:
+        for step, mean in zip(
+            curve.steps.tolist(), curve.returns.tolist(), strict=True
+        ):
+            found = recorded.get((curve.variant, curve.seed, step))
+            # Not `abs(...) > ...`: a NaN on one side only must not pass.
+            same = found is not None and (
+                abs(found - mean) <= 1e-3 * max(1.0, abs(mean))
+                or (math.isnan(found) and math.isnan(mean))
+            )
+            if not same:
+                wrong.append(f"{curve.variant}, seed {curve.seed}, step {step}")
+    if not wrong:
+        return []
+    more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    text = (
+        f"return_mean is not the mean of the episodes for {'; '.join(wrong[:3])}{more}."
+    )
+    return [Note("mismatch", where, text)]
+
+
+def _means(text: str) -> dict[tuple[str, int, int], float]:
+    """(variant, seed, step) → mean return of its episodes."""
+    returns: dict[tuple[str, int, int], list[float]] = {}
+    for row in csv.DictReader(io.StringIO(text)):
+        key = (clean(row["variant"]), int(row["seed"]), int(row["step"]))
+        returns.setdefault(key, []).append(float(row["return"]))
+    return {key: math.fsum(r) / len(r) for key, r in returns.items()}

@@ -1,0 +1,412 @@
+"""Decision Transformer and Reinformer, alone, with Action Gradient, and its rivals.
+
+Lin et al., "Adjusting the Output of Decision Transformer with Action Gradient", 2025
+(https://arxiv.org/abs/2510.05285). `dt_ag` and `reinformer_ag` refine each action on an
+IQL critic; `reinformer_pg` and `reinformer_awac` train against the same critic.
+
+The paper gives neither the sizes of its networks nor η and n; the settings here are
+those of the published Decision Transformer and Reinformer, η is relative (see
+`offjax.improvement.action_gradient`), and n = 10. Return targets are those of the
+published Decision Transformer and of CORL.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import chex
+import jax.numpy as jnp
+
+from offjax.algorithms import (
+    decision_transformer,
+    gradient_norm,
+    iql,
+    reinformer,
+    reinformer_original,
+)
+from offjax.datasets import convert, trajectories
+from offjax.datasets.dataset import Dataset
+from offjax.distributions import Distribution
+from offjax.errors import UserError
+from offjax.networks.transformer import Steps, empty_window, push
+from offjax.recipes.common import action_box, pick, sample_transitions
+from offjax.recipes.transitions import critic, domain, improvement
+from offjax.recipes.value_based import iql_stage
+from offjax.types import (
+    EnvSpec,
+    Key,
+    Params,
+    Policy,
+    Pytree,
+    QFunction,
+    Recipe,
+    Stage,
+)
+
+RETURN_TARGETS = {
+    "hopper": 3600.0,
+    "halfcheetah": 12_000.0,
+    "walker2d": 5000.0,
+    "reacher": 76.0,
+    "maze2d": 280.0,
+    "antmaze": 1.0,
+    "pen": 3100.0,
+    "door": 2900.0,
+    "hammer": 12_800.0,
+    "relocate": 4300.0,
+}
+"""Part of an environment's id → the larger of its published return targets."""
+
+
+def prepare_trajectories(
+    dataset: Dataset, config: Any, context: Mapping[str, Pytree]
+) -> trajectories.Trajectories:
+    """Episodes with returns-to-go, and statistics with the published epsilon of 1e-6."""
+    del context
+    statistics = convert.statistics(
+        dataset, action_box=action_box(dataset.spec), epsilon=1e-6
+    )
+    return trajectories.from_dataset(
+        dataset,
+        statistics,
+        config.max_timesteps,
+        config.return_scale,
+        config.reward_scale,
+        config.reward_shift,
+    )
+
+
+def sample_windows(
+    data: trajectories.Trajectories, key: Key, config: Any
+) -> trajectories.Segments:
+    """`config.batch_size` windows of `config.context_length` steps."""
+    return trajectories.sample(
+        data, key, config.batch_size, config.context_length, config.weighting
+    )
+
+
+class Carry(NamedTuple):
+    """The last K steps, and where the episode stands."""
+
+    window: Steps  # [K, …], actions in the environment's units
+    target: chex.Array  # [] return still asked for, scaled
+    time: chex.Array  # [] steps since the episode began
+
+
+@dataclasses.dataclass(frozen=True)
+class SequencePolicy(Policy):
+    """What acting with a sequence model has in common: a rolling context of K steps.
+
+    The window has a fixed size, its newest step last and a mask over the steps that
+    have happened, so that one program serves the whole episode.
+
+    Attributes:
+      stage: of the sequence model.
+      algorithm: its module.
+      config: its settings; read for what fixes shapes.
+    """
+
+    stage: str
+    algorithm: ModuleType
+    config: Any
+
+    def init(self, params: Params, task: Pytree, key: Key) -> Carry:
+        """An empty context; `task` is the return that is asked for, if any."""
+        del key
+        state = params.states[self.stage]
+        window = empty_window(
+            self.config.context_length,
+            state.normalizer.mean.shape[-1],
+            state.action_box.low.shape[-1],
+        )
+        return Carry(window, self._target(state, task), jnp.int32(0))
+
+    def _target(self, state: Pytree, task: Pytree) -> chex.Array:
+        del state, task
+        return jnp.float32(0)
+
+    def _push(
+        self, state: Pytree, carry: Carry, observation: chex.Array, target: chex.Array
+    ) -> Steps:
+        """The window with the present step, its actions still raw."""
+        last = self.config.max_timesteps - 1
+        if self.config.unseen_timesteps == "last":
+            last = jnp.minimum(state.last_timestep, last)
+        timestep = jnp.minimum(carry.time, last).astype(jnp.int32)
+        return push(carry.window, state.normalizer(observation), target, timestep)
+
+    def record(self, carry: Carry, action: chex.Array) -> Carry:
+        """The executed action becomes history (unless that is to be the base one)."""
+        window = carry.window
+        if self.config.history == "executed":
+            window = _with_action(window, action)
+        return carry._replace(window=window, time=carry.time + 1)
+
+    def _finish(
+        self, carry: Carry, window: Steps, distribution: Distribution
+    ) -> tuple[Distribution, Carry]:
+        if self.config.history == "base":
+            window = _with_action(window, distribution.mode())
+        return distribution, carry._replace(window=window)
+
+
+def _with_action(window: Steps, action: chex.Array) -> Steps:
+    return window._replace(actions=window.actions.at[-1].set(action))
+
+
+def _in_unit_box(window: Steps, state: Pytree) -> Steps:
+    return window._replace(actions=state.action_box.to_unit(window.actions))
+
+
+@dataclasses.dataclass(frozen=True)
+class ReturnConditionedPolicy(SequencePolicy):
+    """Decision Transformer: asks for a return, less what has been collected.
+
+    `target` is the return asked for where `init` is given no task, in the units of
+    the rewards.
+    """
+
+    target: float = 0.0
+
+    def _target(self, state: Pytree, task: Pytree) -> chex.Array:
+        asked = self.target if task is None else task
+        return jnp.asarray(asked, jnp.float32) / state.return_scale
+
+    def propose(
+        self,
+        params: Params,
+        carry: Carry,
+        observation: chex.Array,
+        reward: chex.Array,
+        key: Key,
+    ) -> tuple[Distribution, Carry]:
+        """The action that goes with the return still asked for."""
+        del key
+        state, settings = params.states[self.stage], params.configs[self.stage]
+        earned = self.config.reward_scale * reward + self.config.reward_shift
+        earned = jnp.where(carry.time > 0, earned, 0.0) / state.return_scale
+        carry = carry._replace(target=carry.target - earned)
+        window = self._push(state, carry, observation, carry.target)
+        distribution = self.algorithm.distribution(
+            state, _in_unit_box(window, state), settings
+        )
+        return self._finish(carry, window, distribution)
+
+
+@dataclasses.dataclass(frozen=True)
+class MaxReturnPolicy(SequencePolicy):
+    """Reinformer: predicts the greatest return from here, and acts towards it."""
+
+    def propose(
+        self,
+        params: Params,
+        carry: Carry,
+        observation: chex.Array,
+        reward: chex.Array,
+        key: Key,
+    ) -> tuple[Distribution, Carry]:
+        """The action that goes with the predicted return; no target, no decrement."""
+        del reward, key
+        state, settings = params.states[self.stage], params.configs[self.stage]
+        window = self._push(state, carry, observation, jnp.float32(0))
+        inputs = _in_unit_box(window, state)
+        # Causality hides the placeholder from the token that predicts it.
+        predicted = self.algorithm.predict_return(state, inputs, settings)
+        returns = window.returns.at[-1].set(predicted)
+        distribution = self.algorithm.distribution(
+            state, inputs._replace(returns=returns), settings
+        )
+        return self._finish(carry, window._replace(returns=returns), distribution)
+
+
+def return_target(spec: EnvSpec | None) -> float:
+    """The published return target of an environment.
+
+    Raises:
+      UserError: there is none.
+    """
+    name = spec.id.lower() if spec is not None else ""
+    for part, target in RETURN_TARGETS.items():
+        if part in name:
+            return target
+    raise UserError(
+        f"Decision Transformer has no return target for {name or 'this dataset'}: say "
+        "which return it shall ask for with --config.return_target=… (the best of the "
+        f"data is a good choice). Targets are known for {', '.join(RETURN_TARGETS)}."
+    )
+
+
+def _sizes(spec: EnvSpec | None, preset: str, paper: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a sequence model; `paper` are the published ones."""
+    horizon = max(spec.horizon if spec is not None else 1000, 1000)
+    small = {"num_layers": 2, "num_heads": 2, "width": 64, "batch_size": 64}
+    demo = {"num_layers": 1, "num_heads": 2, "width": 32, "batch_size": 64}
+    small |= {"context_length": 10, "warmup_steps": 500.0, "lr": 1e-3}
+    demo |= {"context_length": 5, "warmup_steps": 100.0, "lr": 2e-3}
+    return {"max_timesteps": horizon} | pick(
+        preset, paper=paper, small=small, demo=demo
+    )
+
+
+def _stage(
+    name: str, algorithm: ModuleType, config: Any, preset: str, paper_steps: int
+) -> Stage:
+    return Stage(
+        name,
+        algorithm,
+        config,
+        num_steps=pick(preset, paper=paper_steps, small=10_000, demo=1_500),
+        prepare=prepare_trajectories,
+        sampler=sample_windows,
+    )
+
+
+def dt_stage(spec: EnvSpec | None, preset: str) -> Stage:
+    """Stage `decision_transformer`; returns over 1000 on locomotion, else as they are."""
+    settings = _sizes(spec, preset, {"batch_size": 64})
+    settings["return_scale"] = 1000.0 if domain(spec) == "locomotion" else 1.0
+    config = decision_transformer.Config(**settings)
+    return _stage("decision_transformer", decision_transformer, config, preset, 100_000)
+
+
+def reinformer_stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
+    """Stage `reinformer`: one set of hyperparameters for all environments."""
+    settings = _sizes(spec, preset, {}) | settings
+    config = reinformer.Config(**settings)
+    stage = _stage("reinformer", reinformer, config, preset, 50_000)
+    reads = ("critic",) if config.extra != "none" else ()
+    return dataclasses.replace(stage, reads=reads)
+
+
+def critic_stage(spec: EnvSpec | None, preset: str) -> Stage:
+    """Stage `critic`: IQL's value functions, without its policy."""
+    stage = iql_stage(spec, preset, critic_only=True)
+    return dataclasses.replace(stage, name="critic")
+
+
+def gradient_norm_stage(critic: Stage) -> Stage:
+    """Stage `gradient_norm`: the unit of Action Gradient's normalised step sizes."""
+    return Stage(
+        "gradient_norm",
+        gradient_norm,
+        gradient_norm.Config(hidden_dims=critic.config.hidden_dims),
+        num_steps=1,
+        prepare=critic.prepare,
+        sampler=sample_transitions,
+        reads=("critic",),
+    )
+
+
+def _dt_policy(spec: EnvSpec | None, config: Any) -> Policy:
+    target = config.return_target
+    target = return_target(spec) if target is None else target
+    return ReturnConditionedPolicy(
+        "decision_transformer", decision_transformer, config, target=target
+    )
+
+
+def scaled_critic(params: Params) -> QFunction:
+    """The critic, over its median gradient where step sizes are normalised."""
+    q = critic("critic", iql)(params)
+    if getattr(params.improve, "step_mode", "raw") == "raw":
+        return q
+    norm = params.states["gradient_norm"].norm
+    return lambda observation, action: q(observation, action) / norm
+
+
+def _with_action_gradient(recipe: Recipe, name: str, spec: Any, preset: str) -> Recipe:
+    values = critic_stage(spec, preset)
+    return dataclasses.replace(
+        recipe,
+        name=name,
+        stages=(*recipe.stages, values, gradient_norm_stage(values)),
+        improve=improvement(
+            "action_gradient", step_size=0.03, num_steps=10, step_mode="normalised"
+        ),
+        q_function=scaled_critic,
+    )
+
+
+def dt(spec: EnvSpec | None, preset: str) -> Recipe:
+    """Decision Transformer, asking for the larger published return."""
+    return Recipe(
+        "decision_transformer",
+        (dt_stage(spec, preset),),
+        lambda configs: _dt_policy(spec, configs["decision_transformer"]),
+    )
+
+
+def dt_ag(spec: EnvSpec | None, preset: str) -> Recipe:
+    """Decision Transformer with Action Gradient."""
+    return _with_action_gradient(dt(spec, preset), "dt_ag", spec, preset)
+
+
+def _reinformer_policy(configs: Mapping[str, Any]) -> Policy:
+    return MaxReturnPolicy("reinformer", reinformer, configs["reinformer"])
+
+
+def reinformer_recipe(spec: EnvSpec | None, preset: str) -> Recipe:
+    """Reinformer as the Action Gradient paper has it: two networks, n = 0."""
+    stages = (reinformer_stage(spec, preset),)
+    return Recipe("reinformer", stages, _reinformer_policy)
+
+
+def reinformer_ag(spec: EnvSpec | None, preset: str) -> Recipe:
+    """Reinformer with Action Gradient, the paper's method."""
+    base = reinformer_recipe(spec, preset)
+    return _with_action_gradient(base, "reinformer_ag", spec, preset)
+
+
+def _rival(name: str, spec: EnvSpec | None, preset: str, **settings: Any) -> Recipe:
+    values = critic_stage(spec, preset)
+    widths = values.config.hidden_dims
+    policy = reinformer_stage(spec, preset, hidden_dims=widths, **settings)
+    return Recipe(name, (values, policy), _reinformer_policy)
+
+
+def reinformer_pg(spec: EnvSpec | None, preset: str) -> Recipe:
+    """Reinformer trained with the policy gradient of the critic, too (eq. 9)."""
+    return _rival("reinformer_pg", spec, preset, extra="pg")
+
+
+def reinformer_awac(spec: EnvSpec | None, preset: str) -> Recipe:
+    """Reinformer whose likelihood is weighted by the advantage (eq. 10)."""
+    temperature = 1 / 3 if domain(spec) == "locomotion" else 0.1
+    return _rival(
+        "reinformer_awac", spec, preset, extra="awac", extra_temperature=temperature
+    )
+
+
+def reinformer_original_recipe(spec: EnvSpec | None, preset: str) -> Recipe:
+    """Reinformer as its own authors' code: one network, per-domain scales, K = 5."""
+    scales = {"locomotion": 1000.0, "maze2d": 100.0, "kitchen": 100.0}
+    scales |= {"adroit": 10_000.0, "antmaze": 1.0}
+    halfcheetah = spec is not None and "halfcheetah" in spec.id.lower()
+    settings = _sizes(spec, preset, {}) | {
+        "context_length": 5,
+        "return_scale": 5000.0 if halfcheetah else scales.get(domain(spec), 0.0),
+    }
+    if domain(spec) == "antmaze":
+        settings |= {"reward_scale": 100.0, "reward_shift": 1.0}
+    name = "reinformer_original"
+    config = reinformer_original.Config(**settings)
+    return Recipe(
+        name,
+        (_stage(name, reinformer_original, config, preset, 50_000),),
+        lambda configs: MaxReturnPolicy(name, reinformer_original, configs[name]),
+    )
+
+
+RECIPES = {
+    "decision_transformer": dt,
+    "dt_ag": dt_ag,
+    "reinformer": reinformer_recipe,
+    "reinformer_ag": reinformer_ag,
+    "reinformer_pg": reinformer_pg,
+    "reinformer_awac": reinformer_awac,
+    "reinformer_original": reinformer_original_recipe,
+}
+"""Method name → `(spec, preset) → Recipe`."""

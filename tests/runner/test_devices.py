@@ -1,0 +1,74 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from offjax.errors import UserError
+from offjax.runner.devices import choose_layout, lift
+
+
+def _power_sum(slot, shared):
+    total, _ = jax.lax.scan(
+        lambda c, i: (c + slot["x"] ** i, None), 0.0, shared["powers"]
+    )
+    return {"total": total, "twice": 2 * slot["x"]}
+
+
+@pytest.mark.parametrize("kind", ["map", "vmap"])
+@pytest.mark.parametrize("num_slots", [1, 2, 3, 5])
+def test_lift_computes_every_slot_and_drops_the_padding(kind, num_slots):
+    x = np.arange(1, num_slots + 1, dtype=np.float32)
+    powers = np.arange(4, dtype=np.float32)
+    layout = choose_layout(num_slots, kind)
+    program = lift(_power_sum, layout)
+    result = program(
+        layout.counts(), layout.shard({"x": x}), layout.replicate({"powers": powers})
+    )
+    result = layout.gather(result)
+    expected = [sum(float(v) ** p for p in range(4)) for v in x]
+    np.testing.assert_allclose(result["total"], expected, rtol=1e-6)
+    np.testing.assert_array_equal(result["twice"], 2 * x)
+
+
+def test_slots_are_spread_over_the_devices():
+    layout = choose_layout(5, "auto")
+    assert layout.kind == "map"  # the rule for CPUs
+    assert len(layout.devices) == 2
+    assert layout.per_device == 3
+    np.testing.assert_array_equal(layout.counts(), [3, 2])
+    assert choose_layout(1).devices == (jax.local_devices()[0],)
+
+
+def test_a_padded_slot_repeats_the_last():
+    layout = choose_layout(3)
+    sharded = layout.shard(np.array([1.0, 2.0, 3.0]))
+    np.testing.assert_array_equal(sharded, [[1, 2], [3, 3]])
+    np.testing.assert_array_equal(layout.gather(sharded), [1, 2, 3])
+
+
+@pytest.mark.parametrize("num_slots, kind", [(0, "auto"), (2, "pmap")])
+def test_bad_layouts_are_user_errors(num_slots, kind):
+    with pytest.raises(UserError):
+        choose_layout(num_slots, kind)
+
+
+def test_map_is_bit_for_bit_the_same_for_any_number_of_slots():
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(4, 32, 32)).astype(np.float32)
+
+    def chain(slot, shared):
+        def step(w, _):
+            return jnp.tanh(w @ w.T) * 0.9 + 0.1 * w, None
+
+        return jax.lax.scan(step, slot, None, length=20)[0]
+
+    def run(which):
+        layout = choose_layout(len(which), "map")
+        out = lift(chain, layout)(
+            layout.counts(), layout.shard(weights[which]), layout.replicate(())
+        )
+        return layout.gather(out)
+
+    together = run([0, 1, 2, 3])
+    np.testing.assert_array_equal(run([2])[0], together[2])
+    np.testing.assert_array_equal(run([3, 1, 0])[1], together[1])

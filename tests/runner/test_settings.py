@@ -1,0 +1,101 @@
+import pytest
+
+from offjax.errors import UserError
+from offjax.recipes import build
+from offjax.recipes.bc import bc_stage
+from offjax.runner import settings
+from offjax.types import Recipe
+
+
+@pytest.fixture
+def recipe():
+    return build("asp", None, "paper")
+
+
+def two_stages():
+    first = bc_stage("paper")
+    import dataclasses
+
+    second = dataclasses.replace(first, name="second", reads=("bc",))
+    return Recipe("two", (first, second), lambda configs: None)
+
+
+def test_no_override_is_one_default_run(recipe):
+    (job,) = settings.expand(recipe, {})
+    assert job.variants == ["default"]
+    assert settings.stage_slots(job, "asp", [4, 5]).seeds == (4, 5)
+
+
+def test_traced_values_share_a_program_and_static_ones_do_not(recipe):
+    jobs = settings.expand(
+        recipe, {"lr": (1e-4, 3e-4), "k": (5, 20)}, "preset=paper"
+    )
+    assert [job.recipe.stages[0].config.k for job in jobs] == [5, 20]
+    assert jobs[0].variants == [
+        "preset=paper,lr=0.0001,k=5",
+        "preset=paper,lr=0.0003,k=5",
+    ]
+    slots = settings.stage_slots(jobs[0], "asp", [0, 1, 2])
+    assert slots.seeds == (0, 1, 2, 0, 1, 2)
+    assert [v["lr"] for v in slots.values] == [1e-4] * 3 + [3e-4] * 3
+    assert slots.of_setting == (0, 3)
+    assert jobs[0].overrides == {"lr": (1e-4, 3e-4), "k": (5,)}
+
+
+def test_a_value_equal_to_the_default_does_not_show_in_the_variant(recipe):
+    default = recipe.stages[0].config.lr
+    (job,) = settings.expand(recipe, {"lr": (default, 5e-4)})
+    assert job.variants == ["default", "lr=0.0005"]
+
+
+def test_num_steps_of_all_stages_and_of_one():
+    (job,) = settings.expand(
+        two_stages(), {"num_steps": (7,), "second.num_steps": (9,)}
+    )
+    assert [s.num_steps for s in job.recipe.stages] == [7, 9]
+
+
+def test_a_stage_is_trained_once_for_settings_that_do_not_concern_it():
+    (job,) = settings.expand(two_stages(), {"second.lr": (1e-4, 1e-3)})
+    first = settings.stage_slots(job, "bc", [0, 1])
+    second = settings.stage_slots(job, "second", [0, 1])
+    assert first.num_slots == 2
+    assert second.num_slots == 4
+    assert settings.slot_map(job, first, second, 2) == [0, 1, 0, 1]
+
+
+def test_what_reads_a_stage_varies_with_its_settings():
+    (job,) = settings.expand(two_stages(), {"bc.lr": (1e-4, 1e-3)})
+    second = settings.stage_slots(job, "second", [0, 1])
+    assert second.num_slots == 4
+    assert second.values == ({}, {}, {}, {})
+    first = settings.stage_slots(job, "bc", [0, 1])
+    assert settings.slot_map(job, first, second, 2) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "name, value, words",
+    [
+        ("learning_rate", 1e-3, ["learning_rate", "Known", "lr"]),
+        ("k", 2.5, ["k", "2.5", "int"]),
+        ("lr", "fast", ["lr", "fast", "float"]),
+        ("bc.lr", 1e-3, ["bc.lr"]),
+        ("position_encoding", 3, ["position_encoding", "bool"]),
+    ],
+)
+def test_bad_overrides_name_the_thing_the_value_and_the_remedy(
+    recipe, name, value, words
+):
+    with pytest.raises(UserError) as error:
+        settings.expand(recipe, {name: (value,)})
+    assert all(word in str(error.value) for word in words)
+
+
+def test_types_are_widened_where_that_is_safe(recipe):
+    (job,) = settings.expand(
+        recipe, {"lr": (1,), "hidden_dims": (64, 32), "random_phase": ("true",)}
+    )
+    config = job.recipe.stages[0].config
+    assert config.lr == 1.0 and isinstance(config.lr, float)
+    assert config.hidden_dims == (64, 32)
+    assert config.random_phase is True

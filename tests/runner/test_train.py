@@ -1,0 +1,245 @@
+"""The promises about seeds, layouts, divergence and stages, on tiny runs."""
+
+import csv
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from offjax import recipes
+from offjax.algorithms import bc
+from offjax.errors import UserError
+from offjax.runner import run as api
+from offjax.runner.options import Options
+from offjax.runner.train import Trainer, make_jobs
+
+TINY = {"num_steps": (10,), "hidden_dims": ((16,),), "batch_size": (8,)}
+
+
+def train(dataset, tmp_path, method="asp", overrides=None, **options):
+    job = make_jobs(method, "demo", dataset, TINY | (overrides or {}))[0]
+    options = {"eval_episodes": 2, "quiet": True, "num_seeds": 2} | options
+    trainer = Trainer(
+        job, method, "demo", dataset, Options(runs_dir=str(tmp_path), **options)
+    )
+    trainer.run()
+    return trainer
+
+
+def states(trainer):
+    return jax.tree.leaves(trainer.stages[-1].states)
+
+
+def rows(trainer, file):
+    with (trainer.folder.path / file).open() as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_run_folder_holds_what_the_contract_says(budget_dataset, tmp_path):
+    trainer = train(budget_dataset, tmp_path, eval_every=5)
+    scores = rows(trainer, "scores.csv")
+    assert [(r["seed"], r["step"]) for r in scores] == [
+        ("0", "5"), ("1", "5"), ("0", "10"), ("1", "10"),
+    ]  # fmt: skip
+    assert len(rows(trainer, "episodes.csv")) == 8
+    for row in scores:
+        mine = [
+            float(e["return"])
+            for e in rows(trainer, "episodes.csv")
+            if (e["seed"], e["step"]) == (row["seed"], row["step"])
+        ]
+        np.testing.assert_allclose(np.mean(mine), float(row["return_mean"]), rtol=1e-6)
+        expected = budget_dataset.spec.score(np.mean(mine))
+        np.testing.assert_allclose(expected, float(row["score"]), atol=1e-3)
+    record = json.loads((trainer.folder.path / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert record["total_steps"] == 10
+    assert {"jax", "offjax", "python"} <= set(record["versions"])
+    config = json.loads((trainer.folder.path / "config.json").read_text())
+    assert config["seeds"] == [0, 1]
+    assert config["stages"]["asp"]["config"]["hidden_dims"] == [16]
+
+
+def test_each_program_is_compiled_once_for_a_whole_run(budget_dataset, tmp_path):
+    events = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: events.append(name)
+    )
+    trainer = train(budget_dataset, tmp_path / "few", log_every=10, eval_every=10)
+    few = sum("backend_compile" in e for e in events)
+    events.clear()
+    many_trainer = train(budget_dataset, tmp_path / "many", log_every=3, eval_every=4)
+    many = sum("backend_compile" in e for e in events)
+    assert trainer.compilations == {"asp/init": 1, "asp/chunk": 1}
+    assert many_trainer.compilations == {"asp/init": 1, "asp/chunk": 1}
+    assert many_trainer.evaluator.compilations == 1
+    assert many <= few  # six chunks and three evaluations compile no more than one
+
+
+def test_chunks_do_not_change_the_result(budget_dataset, tmp_path):
+    one = train(budget_dataset, tmp_path / "a", log_every=10)
+    other = train(budget_dataset, tmp_path / "b", log_every=3, eval_every=4)
+    for a, b in zip(states(one), states(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_seed_alone_is_the_same_seed_among_others(budget_dataset, tmp_path):
+    together = train(budget_dataset, tmp_path / "a", num_seeds=5, layout="map")
+    alone = train(budget_dataset, tmp_path / "b", num_seeds=1, seed=3, layout="map")
+    for a, b in zip(states(together), states(alone), strict=True):
+        np.testing.assert_array_equal(a[3], b[0])
+    score = {r["seed"]: r["score"] for r in rows(together, "scores.csv")}
+    assert rows(alone, "scores.csv")[0]["score"] == score["3"]
+
+
+def test_one_device_gives_what_two_give(budget_dataset, tmp_path, monkeypatch):
+    two = train(budget_dataset, tmp_path / "a", layout="map")
+    assert len(two.stages[-1].layout.devices) == 2
+    first = jax.local_devices()[:1]
+    monkeypatch.setattr(jax, "local_devices", lambda: first)
+    one = train(budget_dataset, tmp_path / "b", layout="map")
+    assert len(one.stages[-1].layout.devices) == 1
+    for a, b in zip(states(one), states(two), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_vmap_agrees_with_map(budget_dataset, tmp_path):
+    mapped = train(budget_dataset, tmp_path / "a", layout="map", num_seeds=3)
+    vmapped = train(budget_dataset, tmp_path / "b", layout="vmap", num_seeds=3)
+    for a, b in zip(states(mapped), states(vmapped), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_values_of_a_scalar_are_slots_of_one_program(budget_dataset, tmp_path):
+    trainer = train(
+        budget_dataset, tmp_path / "a", overrides={"lr": (1e-3, 1e-2)}, layout="map"
+    )
+    assert trainer.stages[-1].slots.num_slots == 4
+    assert trainer.compilations["asp/chunk"] == 1
+    single = train(
+        budget_dataset, tmp_path / "b", overrides={"lr": (1e-2,)}, layout="map"
+    )
+    for a, b in zip(states(trainer), states(single), strict=True):
+        np.testing.assert_array_equal(a[2:], b)
+    variants = {r["variant"] for r in rows(trainer, "scores.csv")}
+    assert len(variants) == 2 and all("preset=demo" in v for v in variants)
+
+
+class _Exploding:
+    """Behaviour cloning whose loss turns NaN in seed 1 at step 6."""
+
+    Config, init, __name__ = bc.Config, staticmethod(bc.init), "exploding"
+
+    @staticmethod
+    def update(state, batch, config, context):
+        state, metrics = bc.update(state, batch, config, context)
+        bad = (state.step == 6) & (state.key[0] == BAD_KEY[0])
+        factor = jnp.where(bad, jnp.nan, 1.0)
+        params = jax.tree.map(lambda p: p * factor, state.params)
+        metrics = {"bc/loss": metrics["bc/loss"] * factor}
+        return state.replace(params=params), metrics
+
+
+BAD_KEY: list[int] = []
+
+
+def test_a_diverged_seed_is_frozen_and_the_others_go_on(
+    budget_dataset, tmp_path, monkeypatch, capsys
+):
+    from offjax.runner import stages
+    from offjax.runner.programs import stage_key
+
+    BAD_KEY[:] = [int(stage_key("bc", 1)[0])]
+    monkeypatch.setattr(stages, "_source", lambda thing: "")
+
+    def exploding(spec, preset):
+        recipe = recipes.bc.bc(spec, preset)
+        stage = dataclasses.replace(recipe.stages[0], algorithm=_Exploding)
+        return dataclasses.replace(recipe, stages=(stage,))
+
+    monkeypatch.setitem(recipes.RECIPES, "bc", exploding)
+    trainer = train(
+        budget_dataset, tmp_path, "bc", num_seeds=3, log_every=4, quiet=False
+    )
+    steps = trainer.stages[-1].states.step
+    np.testing.assert_array_equal(steps, [10, 4, 10])
+    assert all(np.isfinite(x).all() for x in states(trainer))
+    record = json.loads((trainer.folder.path / "run.json").read_text())
+    assert record["diverged"] == [
+        {"seed": 1, "variant": record["variants"][0], "stage": "bc", "step": 8}
+    ]
+    assert "seed 1 diverged" in capsys.readouterr().out
+    logged = {(r["seed"], r["step"]) for r in rows(trainer, "metrics.csv")}
+    assert ("1", "4") in logged and ("1", "8") not in logged and ("2", "10") in logged
+
+
+def test_a_stage_that_was_trained_is_taken_from_the_store(
+    budget_dataset, tmp_path, capsys
+):
+    first = train(budget_dataset, tmp_path)
+    again = train(budget_dataset, tmp_path, quiet=False)
+    assert "trained before" in capsys.readouterr().out
+    assert again.seed_steps == 0
+    assert rows(again, "scores.csv") == rows(first, "scores.csv")
+    fresh = train(budget_dataset, tmp_path, reuse_stages=False)
+    assert fresh.seed_steps == 20
+
+
+def test_load_run_acts_and_evaluates_as_it_was_trained(budget_dataset, tmp_path):
+    trainer = train(budget_dataset, tmp_path, eval_episodes=3)
+    run = api.load_run(trainer.folder.path, budget_dataset)
+    scores = api.evaluate(run, episodes=3)
+    assert scores.returns.shape == (2, 3)
+    expected = [float(r["score"]) for r in rows(trainer, "scores.csv")]
+    np.testing.assert_allclose(scores.scores.mean(1), expected, rtol=1e-4)
+
+    from offjax import envs
+
+    agent = run.agent(seed=1)
+    env = envs.make(budget_dataset.spec)
+    state = env.initial(jax.random.PRNGKey(0))
+    total = 0.0
+    for _ in range(10):
+        action = agent.act(env.observation(state, None))
+        following = env.transition(state, action, jax.random.PRNGKey(0))
+        total += float(env.reward(state, action, following, jax.random.PRNGKey(0)))
+        state = following
+    np.testing.assert_allclose(total, scores.returns[1, 0], rtol=1e-5)
+
+
+def test_resuming_another_configuration_is_refused(budget_dataset, tmp_path):
+    trainer = train(budget_dataset, tmp_path)
+    record = trainer.folder.record | {"status": "running"}
+    (trainer.folder.path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"num_seeds|seeds|another configuration"):
+        train(budget_dataset, tmp_path, resume=True, num_seeds=3)
+
+
+def test_a_corrupt_checkpoint_is_named(budget_dataset, tmp_path):
+    trainer = train(budget_dataset, tmp_path, checkpoint_every=5)
+    record = trainer.folder.record | {"status": "running"}
+    (trainer.folder.path / "run.json").write_text(json.dumps(record))
+    newest = trainer.folder.path / "checkpoints" / "10"
+    for file in newest.rglob("*"):
+        if file.is_file() and file.parent.name == "d":
+            file.write_bytes(b"\0" * 10)
+    with pytest.raises(UserError, match="corrupt"):
+        train(budget_dataset, tmp_path, resume=True)
+
+
+def test_a_foreign_checkpoint_is_refused(budget_dataset, tmp_path):
+    trainer = train(budget_dataset, tmp_path, checkpoint_every=5)
+    other = train(budget_dataset, tmp_path, "bc", checkpoint_every=5)
+    record = trainer.folder.record | {"status": "running"}
+    (trainer.folder.path / "run.json").write_text(json.dumps(record))
+    import shutil
+
+    shutil.rmtree(trainer.folder.path / "checkpoints")
+    shutil.copytree(
+        other.folder.path / "checkpoints", trainer.folder.path / "checkpoints"
+    )
+    with pytest.raises(UserError, match="another configuration"):
+        train(budget_dataset, tmp_path, resume=True)
