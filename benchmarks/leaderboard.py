@@ -11,11 +11,15 @@ from __future__ import annotations
 
 import csv
 import json
+import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from offjax.leaderboard import board, page, reported, statistics, store, tables
 
 
 def write_run(
@@ -112,3 +116,76 @@ def learning_curves(
     rise = level * (1 - np.exp(-4 * np.arange(1, evaluations + 1) / evaluations))
     seed_noise = rng.normal(0, 6, (seeds, 1))
     return np.round(rise + seed_noise + rng.normal(0, 3, (seeds, evaluations)), 4)
+
+
+DATASETS = [
+    "offjax/maze2d/umaze-v0",
+    "offjax/maze2d/medium-v0",
+    "offjax/maze2d/large-v0",
+    "offjax/hopper/medium-v0",
+] + [
+    f"offjax/budget/t{horizon}-{data}-v0"
+    for horizon in (10, 20, 50, 100)
+    for data in ("random", "smooth", "expert", "mixed")
+]
+
+
+def write_store(
+    root: Path, methods: int = 20, datasets: int = 20, runs: int = 5
+) -> int:
+    """Writes `methods` × `datasets` × `runs` runs; returns their number."""
+    rng = np.random.default_rng(0)
+    for i in range(methods):
+        for dataset in DATASETS[:datasets]:
+            level = rng.uniform(20, 100)
+            for run in range(runs):
+                write_run(
+                    root,
+                    f"method{i}",
+                    dataset,
+                    run_id=f"202501{run + 1:02d}-000000-{rng.integers(2**32):08x}",
+                    seeds=range(10 * run, 10 * (run + 1)),
+                    scores=learning_curves(10, 50, rng, level),
+                )
+    return methods * datasets * runs
+
+
+def measure(root: Path, out: Path) -> dict[str, float]:
+    """Seconds of every step from run folders to page, and the page's megabytes."""
+    seconds = {}
+    begin = time.perf_counter()
+    found = store.read([root])
+    "\n".join(tables.plain_lines(board.build(found)))
+    seconds["table"] = time.perf_counter() - begin
+    statistics.draw_counts.cache_clear()
+    begin = time.perf_counter()
+    page.write(out, page.render(store.read([root]), reported.load()))
+    seconds["page"] = time.perf_counter() - begin
+    seconds["page_megabytes"] = out.stat().st_size / 1e6
+    return seconds
+
+
+def measure_bootstrap(replicates: int = 50_000) -> float:
+    """Seconds for all metrics of 10 methods × 10 seeds × 9 tasks with intervals."""
+    rng = np.random.default_rng(0)
+    methods = [[rng.normal(50, 20, 10) for _ in range(9)] for _ in range(10)]
+    statistics.draw_counts.cache_clear()
+    begin = time.perf_counter()
+    for scores in methods:
+        statistics.intervals(scores, replicates)
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    """Prints all measurements."""
+    print(f"bootstrap of 50,000 replicates: {measure_bootstrap():.2f} s")
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "runs"
+        number = write_store(root)
+        print(f"{number} runs:")
+        for name, value in measure(root, Path(folder) / "page.html").items():
+            print(f"  {name}: {value:.2f}")
+
+
+if __name__ == "__main__":
+    main()

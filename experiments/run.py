@@ -120,7 +120,7 @@ def main(argv: list[str]) -> None:
 
     if _print_list():
         return
-    prepare_host_devices(_DEVICES.value)
+    max_devices = prepare_host_devices(_DEVICES.value)
     options = Options(
         num_seeds=_NUM_SEEDS.value,
         seed=_SEED.value,
@@ -131,6 +131,7 @@ def main(argv: list[str]) -> None:
         checkpoint_every=_CHECKPOINT_EVERY.value,
         runs_dir=_RUNS_DIR.value,
         layout=_LAYOUT.value,
+        max_devices=max_devices,
         resume=_RESUME.value,
         reuse_stages=_REUSE.value,
         log=tuple(_LOG.value),

@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from offjax.envs import register
+from offjax.registration import register
 
 _WHERE = {
     "Dataset": "offjax.datasets.dataset",

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
+
+import jax
 import pytest
 
 from offjax.runner.devices import prepare_host_devices
 
 prepare_host_devices(2)
+# Many tests train the same small program: compile it once.
+jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp(prefix="offjax-xla-"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture(scope="session")

@@ -52,6 +52,7 @@ from offjax.networks.transformer import (
 from offjax.types import Context, Key, Pytree, QFunction, config, static
 
 MAX_WEIGHT = 100.0
+MIN_RETURN_SIZE = 1e-3
 ADAPTIVE = ("chain", "every", "none")
 EXTRAS = ("none", "pg", "awac")
 
@@ -78,9 +79,9 @@ class Config:
       reward_scale: rewards count as reward_scale · r + reward_shift.
       reward_shift: see `reward_scale`.
       weighting: of trajectories, "length" or "uniform".
-      adaptive_context: which past steps the actions' network sees. "chain": step t - j
-        as long as every predicted return was above the next one; "every": above the
-        present one; "none": all K. Strictly above; an excluded step ends the context.
+      adaptive_context: how far back the actions' network sees. "chain": as long as each
+        predicted return is above the next one, "every": above the present one, both
+        strictly; "none": K steps.
       history: what the context remembers, the "executed" action or the "base" one
         that an improvement operator began with.
       unseen_timesteps: which embedding acting uses at time steps that the data lack:
@@ -236,9 +237,12 @@ def expectile_loss(
     mask: chex.Array,
     expectile: chex.Numeric,
 ) -> chex.Array:
-    """Expectile regression of returns [B, K], in units of their mean size."""
+    """Expectile regression of returns [B, K], in units of their mean size.
+
+    Where rewards are sparse, a batch may hold no return at all: the unit has a floor.
+    """
     count = jnp.sum(mask)
-    size = jnp.sum(jnp.abs(returns) * mask) / count
+    size = jnp.maximum(jnp.sum(jnp.abs(returns) * mask) / count, MIN_RETURN_SIZE)
     errors = (returns - predictions) / size
     weights = jnp.abs(expectile - (errors < 0))
     return jnp.sum(weights * errors**2 * mask) / count

@@ -8,12 +8,14 @@ are the caller's, from the `horizon` that each has (`EnvSpec.horizon`).
 
 from __future__ import annotations
 
-import gymnasium
 from gymnasium.experimental.functional import FuncEnv
 
 from offjax.envs import budget, maze2d
 from offjax.errors import UserError
+from offjax.registration import register
 from offjax.types import EnvSpec
+
+__all__ = ["JAX_ENVS", "make", "register"]
 
 JAX_ENVS: dict[str, type[FuncEnv]] = {
     budget.ID: budget.BudgetAllocation,
@@ -30,13 +32,3 @@ def make(spec: EnvSpec) -> FuncEnv:
             f"{', '.join(JAX_ENVS)}. Use gymnasium.make for the others."
         )
     return JAX_ENVS[spec.id](**dict(spec.kwargs))
-
-
-def register() -> None:
-    """Makes the environments known to `gymnasium.make`; cheap, and may be repeated."""
-    for name, entry_point in (
-        (budget.ID, "offjax.envs.wrapper:budget_allocation"),
-        (maze2d.ID, "offjax.envs.wrapper:maze_2d"),
-    ):
-        if name not in gymnasium.registry:
-            gymnasium.register(id=name, entry_point=entry_point)

@@ -35,6 +35,7 @@ import numpy as np
 
 from offjax.distributions import Distribution
 from offjax.errors import UserError
+from offjax.improvement import checks
 from offjax.types import Key, QFunction, config
 
 OPTIMIZERS = ("sgd", "momentum", "momentum_paper", "rmsprop", "adam", "adam_paper")
@@ -47,7 +48,7 @@ class Config:
 
     Attributes:
       step_size: η; in units of the action range where `step_mode` is "normalised".
-      num_steps: n, the number of gradient steps.
+      ascent_steps: n, the number of gradient steps.
       optimizer: one of `OPTIMIZERS`.
       step_mode: "raw" takes η as it is. "normalised" takes η·(high - low), and the
         recipe divides the critic by the median ‖∇_a Q‖ of the data
@@ -60,7 +61,7 @@ class Config:
     """
 
     step_size: float = 0.01
-    num_steps: int = 10
+    ascent_steps: int = 10
     optimizer: str = "sgd"
     step_mode: str = "raw"
     clip: bool = True
@@ -169,7 +170,7 @@ def action_gradient(
         distribution.mode(),
         q_function,
         step_size=step_size,
-        num_steps=config.num_steps,
+        num_steps=config.ascent_steps,
         optimizer=config.optimizer,
         low=low,
         high=high,
@@ -242,18 +243,14 @@ def _check(
             "own action) or more."
         )
     # Written so that a step size that is not a number is refused, too.
-    if _concrete(step_size) and not np.all(np.asarray(step_size) > 0):
+    if checks.concrete(step_size) and not np.all(np.asarray(step_size) > 0):
         raise UserError(
             f"Action Gradient's step_size is {step_size}; it must be above 0. For "
             "the policy without refinement set num_steps=0."
         )
-    bounds = [b for b in (low, high) if _concrete(b)] if clip else []
+    bounds = [b for b in (low, high) if checks.concrete(b)] if clip else []
     if not all(np.all(np.isfinite(np.asarray(b))) for b in bounds):
         raise UserError(
             f"Action Gradient needs finite action bounds, but they are {low} to "
             f"{high}. Give the environment's action box, or set clip=False."
         )
-
-
-def _concrete(x: chex.Numeric) -> bool:
-    return not isinstance(x, jax.core.Tracer)

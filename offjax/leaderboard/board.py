@@ -219,33 +219,32 @@ Key = tuple[str, Column]
 
 def _choose(runs: list[Run]) -> tuple[dict[Key, list[Curve]], list[Note]]:
     """For each dataset and column one curve per seed: the newest finished one."""
-    taken: dict[tuple[str, Column, int], Curve] = {}
-    replaced: dict[tuple[Run, Run], list[int]] = {}
+    claims: dict[tuple[str, Column, int], list[Curve]] = {}
     for run in sorted(runs, key=lambda r: (r.finished, r.start, r.id)):
-        # The best comes last, so that it takes the place of all others.
         for curve in run.curves:
             key = (run.dataset, Column(run.method, curve.variant), curve.seed)
-            if key in taken:
-                pair = (taken[key].run, run)
-                replaced.setdefault(pair, []).append(curve.seed)
-            taken[key] = curve
+            claims.setdefault(key, []).append(curve)
     chosen: dict[Key, list[Curve]] = {}
-    for (dataset, column, _), curve in sorted(
-        taken.items(), key=lambda item: (item[0][0], item[0][1].label, item[0][2])
-    ):
-        chosen.setdefault((dataset, column), []).append(curve)
-    notes = []
-    for (old, new), seeds in replaced.items():
-        same = old.id == new.id and old.info == new.info
+    replaced: dict[tuple[Run, Run], set[int]] = {}
+    for key in sorted(claims, key=lambda k: (k[0], k[1].label, k[2])):
+        dataset, column, seed = key
+        *others, shown = claims[key]
+        chosen.setdefault((dataset, column), []).append(shown)
+        for other in others:
+            replaced.setdefault((other.run, shown.run), set()).add(seed)
+    return chosen, [_duplicate(*pair, seeds) for pair, seeds in replaced.items()]
+
+
+def _duplicate(old: Run, new: Run, seeds: set[int]) -> Note:
+    if old.id == new.id and old.info == new.info:
+        text = f"the same run lies in {clean(new.path)}, which is shown."
+    else:
+        why = "newer" if old.finished == new.finished else "finished"
         text = (
-            f"the same run lies in {clean(new.path)}, which is shown."
-            if same
-            else f"seeds {sorted(set(seeds))} were run again in {clean(new.path)} "
-            f"({'newer' if old.finished or not new.finished else 'finished'}), "
+            f"seeds {sorted(seeds)} were run again in {clean(new.path)} ({why}), "
             "which is shown."
         )
-        notes.append(Note("duplicate", clean(old.path), text))
-    return chosen, notes
+    return Note("duplicate", clean(old.path), text)
 
 
 def at_checkpoint(values: np.ndarray, checkpoint: str) -> float:

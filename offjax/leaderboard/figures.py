@@ -92,16 +92,11 @@ def comparison(group: Group, styles: Styles, board: Board) -> Comparison | None:
     columns = by_iqm(group)
     if len(columns) < 2:
         return None
-    scores = [group.scores(column) for column in columns]
-    n = len(columns)
-    values: list[list[Estimate | None]] = [[None] * n for _ in range(n)]
-    for i in range(n):
-        for j in range(i + 1, n):
-            found = statistics.probability_of_improvement(
-                scores[i], scores[j], CURVE_REPLICATES, board.seed
-            )
-            values[i][j] = found
-            values[j][i] = Estimate(1 - found.value, 1 - found.high, 1 - found.low)
+    found = statistics.improvement_matrix(
+        [group.scores(column) for column in columns], CURVE_REPLICATES, board.seed
+    )
+    n = range(len(columns))
+    values = [[found.get((i, j)) for j in n] for i in n]
     return Comparison([styles[column] for column in columns], values)
 
 
@@ -143,8 +138,9 @@ def learning_curve(cell: Cell, style: Style, seed: int) -> Series | None:
     low = high = np.full_like(mean, np.nan)
     if len(curves) > 1:
         counts = statistics.draw_counts((len(curves),), CURVE_REPLICATES, seed)
-        drawn = counts @ known
-        means = np.where(drawn > 0, counts @ filled / np.maximum(drawn, 1), mean)
+        drawn = np.einsum("bs,se->be", counts, known.astype(np.float32))
+        sums = np.einsum("bs,se->be", counts, filled.astype(np.float32))
+        means = np.where(drawn > 0, sums / np.maximum(drawn, 1), mean)
         low, high = np.percentile(means, [2.5, 97.5], axis=0)
         low, high = (np.where(known.sum(0) > 1, bound, np.nan) for bound in (low, high))
     return Series(style, steps.astype(np.float64), mean, low, high)

@@ -23,7 +23,9 @@ from offjax.leaderboard import figures, reported, tables
 from offjax.leaderboard.board import CHECKPOINTS, Board, Cell, Column, Group
 from offjax.leaderboard.charts import Style
 from offjax.leaderboard.figures import Styles
-from offjax.leaderboard.store import Run, Store, clean
+from offjax.leaderboard.store import Curve, Run, Store, clean
+
+MOST_EVALUATIONS = 100_000  # above this every seed's curve would weigh too much
 
 NOTE_TITLES = {
     "unfinished": "Unfinished runs",
@@ -81,7 +83,8 @@ def render(
         views[name] = reported.beside(built, sources, rank_reported)
     main = views[start]
     styles = figures.make_styles([c for g in main.groups for c in g.columns])
-    data = _Data()
+    evaluations = sum(len(c.steps) for run in main.runs for c in run.curves)
+    data = _Data(with_curves=evaluations <= MOST_EVALUATIONS)
     groups = [
         _group_view(
             i, [views[name].groups[i] for name in CHECKPOINTS], main, styles, data
@@ -152,7 +155,8 @@ def _notes(board: Board) -> list[tuple[str, list[tuple[str, str]]]]:
 class _Data:
     """What the page's script needs for a cell's details, each thing once."""
 
-    def __init__(self) -> None:
+    def __init__(self, with_curves: bool) -> None:
+        self.with_curves = with_curves
         self.runs: dict[Run, int] = {}
         self.configs: dict[str, int] = {}
         self.run_views: list[dict[str, Any]] = []
@@ -166,8 +170,10 @@ class _Data:
             [c.seed, *(_known(v[i]) for v in values), self._run(c.run), c.diverged]
             for i, c in enumerate(cell.curves)
         ]
+        curves = [_curve(c, cell.unit) for c in cell.curves] if self.with_curves else []
         self.cells.append(
             {
+                "curves": curves,
                 "method": column.method, "variant": column.variant, "dataset": dataset,
                 "unit": cell.unit, "seeds": seeds,
             }
@@ -229,6 +235,17 @@ def _run_facts(run: Run) -> list[tuple[str, str]]:
         ("evaluation, s", text("evaluation_seconds")),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _curve(curve: Curve, unit: str) -> list[list[float]]:
+    """A seed's finite evaluations as [step, value], thinned."""
+    values = curve.scores if unit == "score" else curve.returns
+    points = [
+        [step, round(value, 2)]
+        for step, value in zip(curve.steps.tolist(), values.tolist(), strict=True)
+        if math.isfinite(value)
+    ]
+    return points[:: -(-len(points) // figures.CURVE_POINTS) or 1]
 
 
 def _known(value: float) -> float | None:

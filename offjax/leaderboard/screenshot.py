@@ -22,7 +22,7 @@ def find_browser() -> str | None:
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
-def take(page: Path, out: Path, width: int = 1280, height: int = 960) -> None:
+def take(page: Path, out: Path, width: int = 1280, height: int = 1360) -> None:
     """Writes a PNG of the top of `page`, twice as fine as `width` × `height`.
 
     Raises:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -121,18 +120,18 @@ def _metrics(
     counts: np.ndarray, scores: list[np.ndarray], target: float
 ) -> dict[str, np.ndarray]:
     """Metrics of replicates [B] given by their counts [B, pooled seeds]."""
+    # No products of matrices here: they are small and many, and the threads of a
+    # BLAS would mostly wait for each other.
     sizes = [len(s) for s in scores]
-    edges = np.cumsum([0, *sizes])
-    blocks = [counts[:, a:b] for a, b in pairwise(edges)]
-    means = np.stack([c @ s / len(s) for c, s in zip(blocks, scores, strict=True)], 1)
-    capped = [
-        c @ np.minimum(s, target) / len(s) for c, s in zip(blocks, scores, strict=True)
-    ]
+    starts = np.cumsum([0, *sizes[:-1]])
+    pooled = np.concatenate(scores)
+    means = np.add.reduceat(counts * pooled, starts, axis=1) / sizes
+    capped = np.add.reduceat(counts * np.minimum(pooled, target), starts, axis=1)
     return {
         "mean": means.mean(1),
         "median": np.median(means, 1),
         "iqm": _iqm(counts, scores),
-        "optimality_gap": target - np.mean(capped, 0),
+        "optimality_gap": target - (capped / sizes).mean(1),
     }
 
 
@@ -157,7 +156,8 @@ def _iqm(counts: np.ndarray, scores: list[np.ndarray]) -> np.ndarray:
     # Summation by parts: Σ v_i (below_i − below_{i−1}), without the differences.
     ordered = pooled[order]
     steps = np.append(ordered[:-1] - ordered[1:], ordered[-1])
-    return (below @ steps - trim * ordered[0]) / (total - 2 * trim)
+    kept = np.einsum("bn,n->b", below, steps)
+    return (kept - trim * ordered[0]) / (total - 2 * trim)
 
 
 def cell_intervals(
@@ -202,26 +202,52 @@ def probability_of_improvement(
     X and Y list the same tasks in the same order. An interval is computed where
     `replicates` > 0; the two sides are drawn independently.
     """
-    x, y = _checked(x), _checked(y)
-    if len(x) != len(y):
-        raise ValueError(f"X has {len(x)} tasks and Y {len(y)}")
-    wins = [
-        (a[:, None] > b) + 0.5 * (a[:, None] == b) for a, b in zip(x, y, strict=True)
-    ]
-    value = float(np.mean([w.mean() for w in wins]))
-    if not replicates or max(map(len, (*x, *y))) < 2:
-        return Estimate(value)
-    left = draw_counts(tuple(map(len, x)), replicates, seed, role=1)
-    right = draw_counts(tuple(map(len, y)), replicates, seed, role=2)
-    samples = np.zeros(replicates)
-    i = j = 0
-    for w in wins:
-        n, m = w.shape
-        samples += np.einsum(
-            "bm,bm->b", left[:, i : i + n] @ w.astype(np.float32), right[:, j : j + m]
-        ) / (n * m)
-        i, j = i + n, j + m
-    return Estimate(value, *percentiles(samples / len(wins), confidence))
+    return improvement_matrix([x, y], replicates, seed, confidence)[0, 1]
+
+
+def improvement_matrix(
+    methods: Sequence[Scores],
+    replicates: int = 0,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> dict[tuple[int, int], Estimate]:
+    """`probability_of_improvement` of method i over method j, for all i ≠ j."""
+    checked = [_checked(scores) for scores in methods]
+    tasks = {len(scores) for scores in checked}
+    if len(tasks) > 1:
+        raise ValueError(f"the methods have {sorted(tasks)} tasks, not the same ones")
+    sizes = [tuple(map(len, scores)) for scores in checked]
+    left, right = (
+        [_split(draw_counts(s, replicates, seed, role), s) for s in sizes]
+        for role in (1, 2)
+    )
+    result = {}
+    for i in range(len(checked) - 1):
+        others = range(i + 1, len(checked))
+        value = np.zeros(len(others))
+        samples = np.zeros((replicates, len(others)), np.float32)
+        for t, x in enumerate(checked[i]):
+            y = np.concatenate([checked[j][t] for j in others])
+            number = [sizes[j][t] for j in others]
+            starts = np.cumsum([0, *number[:-1]])
+            wins = (x[:, None] > y) + 0.5 * (x[:, None] == y)
+            wins /= np.repeat(number, number) * len(x) * len(sizes[i])
+            value += np.add.reduceat(wins.sum(0), starts)
+            drawn = left[i][t] @ wins.astype(np.float32)
+            drawn *= np.concatenate([right[j][t] for j in others], 1)
+            samples += np.add.reduceat(drawn, starts, axis=1)
+        for k, j in enumerate(others):
+            low = high = math.nan
+            if replicates and max(*sizes[i], *sizes[j]) > 1:
+                low, high = percentiles(samples[:, k], confidence)
+            result[i, j] = Estimate(float(value[k]), low, high)
+            result[j, i] = Estimate(1 - float(value[k]), 1 - high, 1 - low)
+    return result
+
+
+def _split(counts: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
+    """Counts [B, pooled seeds] by task."""
+    return np.split(counts, np.cumsum(sizes)[:-1], axis=1)
 
 
 class Profile(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Iterator
 
 from rich.console import Console
@@ -101,13 +102,18 @@ def rich_tables(group: Group, width: int) -> Iterator[Table]:
 def _column_width(group: Group, column: Column) -> int:
     texts = [
         column.method,
-        *column.variant.split(","),
+        *_parts(column.variant),
         total_text(group.totals[column], group),
     ]
     for dataset in group.datasets:
         cell = group.cells.get((dataset, column))
         texts += [mean_std(cell), interval(cell.iqm)] if cell else []
     return max(map(len, texts))
+
+
+def _parts(variant: str) -> list[str]:
+    """What a variant changes, one by one: split at commas outside of brackets."""
+    return re.split(r",(?![^(\[]*[)\]])", variant)
 
 
 def _rich_table(group: Group, columns: list[Column]) -> Table:
@@ -117,7 +123,7 @@ def _rich_table(group: Group, columns: list[Column]) -> Table:
         header = Text(column.method, style="italic" if column.source else "bold")
         detail = column.source and f"‡ {column.source}"
         if not column.source and column.variant != "default":
-            detail = column.variant.replace(",", ",\n")
+            detail = ",\n".join(_parts(column.variant))
         header.append(f"\n{detail}" if detail else "", style="dim not bold")
         table.add_column(header, justify="right", overflow="fold")
     for dataset in group.datasets:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable
 
 from offjax.errors import UserError
-from offjax.recipes import asp, bc, cfpi, value_based
+from offjax.recipes import asp, bc, cfpi, sequence, value_based
 from offjax.types import EnvSpec, Recipe
 
 RECIPES: dict[str, Callable[[EnvSpec | None, str], Recipe]] = {
@@ -17,6 +17,7 @@ RECIPES: dict[str, Callable[[EnvSpec | None, str], Recipe]] = {
     "asp_mle": asp.asp_mle,
     **cfpi.RECIPES,
     **value_based.RECIPES,
+    **sequence.RECIPES,
 }
 """Method name → `(spec, preset) → Recipe`."""
 

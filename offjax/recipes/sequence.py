@@ -15,10 +15,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any, NamedTuple
-
-import chex
-import jax.numpy as jnp
+from typing import Any
 
 from offjax.algorithms import (
     decision_transformer,
@@ -29,10 +26,9 @@ from offjax.algorithms import (
 )
 from offjax.datasets import convert, trajectories
 from offjax.datasets.dataset import Dataset
-from offjax.distributions import Distribution
 from offjax.errors import UserError
-from offjax.networks.transformer import Steps, empty_window, push
 from offjax.recipes.common import action_box, pick, sample_transitions
+from offjax.recipes.sequence_policies import MaxReturnPolicy, ReturnConditionedPolicy
 from offjax.recipes.transitions import critic, domain, improvement
 from offjax.recipes.value_based import iql_stage
 from offjax.types import (
@@ -64,7 +60,7 @@ RETURN_TARGETS = {
 def prepare_trajectories(
     dataset: Dataset, config: Any, context: Mapping[str, Pytree]
 ) -> trajectories.Trajectories:
-    """Episodes with returns-to-go, and statistics with the published epsilon of 1e-6."""
+    """Episodes with returns-to-go; the deviations' epsilon is 1e-6, as published."""
     del context
     statistics = convert.statistics(
         dataset, action_box=action_box(dataset.spec), epsilon=1e-6
@@ -88,140 +84,6 @@ def sample_windows(
     )
 
 
-class Carry(NamedTuple):
-    """The last K steps, and where the episode stands."""
-
-    window: Steps  # [K, …], actions in the environment's units
-    target: chex.Array  # [] return still asked for, scaled
-    time: chex.Array  # [] steps since the episode began
-
-
-@dataclasses.dataclass(frozen=True)
-class SequencePolicy(Policy):
-    """What acting with a sequence model has in common: a rolling context of K steps.
-
-    The window has a fixed size, its newest step last and a mask over the steps that
-    have happened, so that one program serves the whole episode.
-
-    Attributes:
-      stage: of the sequence model.
-      algorithm: its module.
-      config: its settings; read for what fixes shapes.
-    """
-
-    stage: str
-    algorithm: ModuleType
-    config: Any
-
-    def init(self, params: Params, task: Pytree, key: Key) -> Carry:
-        """An empty context; `task` is the return that is asked for, if any."""
-        del key
-        state = params.states[self.stage]
-        window = empty_window(
-            self.config.context_length,
-            state.normalizer.mean.shape[-1],
-            state.action_box.low.shape[-1],
-        )
-        return Carry(window, self._target(state, task), jnp.int32(0))
-
-    def _target(self, state: Pytree, task: Pytree) -> chex.Array:
-        del state, task
-        return jnp.float32(0)
-
-    def _push(
-        self, state: Pytree, carry: Carry, observation: chex.Array, target: chex.Array
-    ) -> Steps:
-        """The window with the present step, its actions still raw."""
-        last = self.config.max_timesteps - 1
-        if self.config.unseen_timesteps == "last":
-            last = jnp.minimum(state.last_timestep, last)
-        timestep = jnp.minimum(carry.time, last).astype(jnp.int32)
-        return push(carry.window, state.normalizer(observation), target, timestep)
-
-    def record(self, carry: Carry, action: chex.Array) -> Carry:
-        """The executed action becomes history (unless that is to be the base one)."""
-        window = carry.window
-        if self.config.history == "executed":
-            window = _with_action(window, action)
-        return carry._replace(window=window, time=carry.time + 1)
-
-    def _finish(
-        self, carry: Carry, window: Steps, distribution: Distribution
-    ) -> tuple[Distribution, Carry]:
-        if self.config.history == "base":
-            window = _with_action(window, distribution.mode())
-        return distribution, carry._replace(window=window)
-
-
-def _with_action(window: Steps, action: chex.Array) -> Steps:
-    return window._replace(actions=window.actions.at[-1].set(action))
-
-
-def _in_unit_box(window: Steps, state: Pytree) -> Steps:
-    return window._replace(actions=state.action_box.to_unit(window.actions))
-
-
-@dataclasses.dataclass(frozen=True)
-class ReturnConditionedPolicy(SequencePolicy):
-    """Decision Transformer: asks for a return, less what has been collected.
-
-    `target` is the return asked for where `init` is given no task, in the units of
-    the rewards.
-    """
-
-    target: float = 0.0
-
-    def _target(self, state: Pytree, task: Pytree) -> chex.Array:
-        asked = self.target if task is None else task
-        return jnp.asarray(asked, jnp.float32) / state.return_scale
-
-    def propose(
-        self,
-        params: Params,
-        carry: Carry,
-        observation: chex.Array,
-        reward: chex.Array,
-        key: Key,
-    ) -> tuple[Distribution, Carry]:
-        """The action that goes with the return still asked for."""
-        del key
-        state, settings = params.states[self.stage], params.configs[self.stage]
-        earned = self.config.reward_scale * reward + self.config.reward_shift
-        earned = jnp.where(carry.time > 0, earned, 0.0) / state.return_scale
-        carry = carry._replace(target=carry.target - earned)
-        window = self._push(state, carry, observation, carry.target)
-        distribution = self.algorithm.distribution(
-            state, _in_unit_box(window, state), settings
-        )
-        return self._finish(carry, window, distribution)
-
-
-@dataclasses.dataclass(frozen=True)
-class MaxReturnPolicy(SequencePolicy):
-    """Reinformer: predicts the greatest return from here, and acts towards it."""
-
-    def propose(
-        self,
-        params: Params,
-        carry: Carry,
-        observation: chex.Array,
-        reward: chex.Array,
-        key: Key,
-    ) -> tuple[Distribution, Carry]:
-        """The action that goes with the predicted return; no target, no decrement."""
-        del reward, key
-        state, settings = params.states[self.stage], params.configs[self.stage]
-        window = self._push(state, carry, observation, jnp.float32(0))
-        inputs = _in_unit_box(window, state)
-        # Causality hides the placeholder from the token that predicts it.
-        predicted = self.algorithm.predict_return(state, inputs, settings)
-        returns = window.returns.at[-1].set(predicted)
-        distribution = self.algorithm.distribution(
-            state, inputs._replace(returns=returns), settings
-        )
-        return self._finish(carry, window._replace(returns=returns), distribution)
-
-
 def return_target(spec: EnvSpec | None) -> float:
     """The published return target of an environment.
 
@@ -242,10 +104,22 @@ def return_target(spec: EnvSpec | None) -> float:
 def _sizes(spec: EnvSpec | None, preset: str, paper: dict[str, Any]) -> dict[str, Any]:
     """Settings of a sequence model; `paper` are the published ones."""
     horizon = max(spec.horizon if spec is not None else 1000, 1000)
-    small = {"num_layers": 2, "num_heads": 2, "width": 64, "batch_size": 64}
-    demo = {"num_layers": 1, "num_heads": 2, "width": 32, "batch_size": 64}
-    small |= {"context_length": 10, "warmup_steps": 500.0, "lr": 1e-3}
-    demo |= {"context_length": 5, "warmup_steps": 100.0, "lr": 2e-3}
+    small: dict[str, Any] = {
+        "num_layers": 2,
+        "num_heads": 2,
+        "width": 64,
+        "batch_size": 32,
+        "context_length": 10,
+        "warmup_steps": 500.0,
+        "lr": 1e-3,
+    }
+    demo = small | {
+        "num_layers": 1,
+        "width": 32,
+        "context_length": 5,
+        "warmup_steps": 100.0,
+        "lr": 2e-3,
+    }
     return {"max_timesteps": horizon} | pick(
         preset, paper=paper, small=small, demo=demo
     )
@@ -265,7 +139,7 @@ def _stage(
 
 
 def dt_stage(spec: EnvSpec | None, preset: str) -> Stage:
-    """Stage `decision_transformer`; returns over 1000 on locomotion, else as they are."""
+    """Stage `decision_transformer`; returns over 1000 on locomotion, else raw."""
     settings = _sizes(spec, preset, {"batch_size": 64})
     settings["return_scale"] = 1000.0 if domain(spec) == "locomotion" else 1.0
     config = decision_transformer.Config(**settings)
@@ -324,7 +198,7 @@ def _with_action_gradient(recipe: Recipe, name: str, spec: Any, preset: str) -> 
         name=name,
         stages=(*recipe.stages, values, gradient_norm_stage(values)),
         improve=improvement(
-            "action_gradient", step_size=0.03, num_steps=10, step_mode="normalised"
+            "action_gradient", step_size=0.03, ascent_steps=10, step_mode="normalised"
         ),
         q_function=scaled_critic,
     )

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,20 +25,28 @@ from offjax.types import Pytree
 LAYOUTS = ("auto", "map", "vmap")
 
 
-def prepare_host_devices(num_devices: int | None = None) -> None:
-    """Makes one CPU device per core (or `num_devices`); call before JAX starts.
+def prepare_host_devices(num_devices: int | None = None) -> int:
+    """Makes CPU devices, one per core or `num_devices`; call before JAX starts.
 
     Matrix products then stay on their device's own thread: seeds in parallel beat
-    one product in parallel. No effect on accelerators, or where the user has set the
-    number of host devices in XLA_FLAGS.
+    one product in parallel. Where one device is asked for, here or in XLA_FLAGS, two
+    are made all the same, and `Layout` leaves the second idle: a program for one
+    device takes another way through the compiler, and rounds differently.
+
+    Returns:
+      The number of devices to use. No effect on accelerators.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_force_host_platform_device_count" in flags:
-        return
+    forced = re.search(r"--xla_force_host_platform_device_count=(\d+)", flags)
+    if forced:
+        num_devices = int(forced.group(1))
+        flags = flags.replace(forced.group(0), "")
     count = num_devices or len(os.sched_getaffinity(0))
     if "xla_cpu_multi_thread_eigen" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
-    jax.config.update("jax_num_cpu_devices", count)
+        flags += " --xla_cpu_multi_thread_eigen=false"
+    os.environ["XLA_FLAGS"] = flags.strip()
+    jax.config.update("jax_num_cpu_devices", max(2, count))
+    return count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,18 +55,20 @@ class Layout:
 
     Attributes:
       kind: "map" or "vmap", inside a device.
-      devices: the devices that are used.
+      devices: the devices of the program.
+      active: how many of them have slots; the rest only pad the program.
       num_slots: number of slots, padding excluded.
     """
 
     kind: str
     devices: tuple[Any, ...]
+    active: int
     num_slots: int
 
     @property
     def per_device(self) -> int:
         """Slots on each device, padding included."""
-        return -(-self.num_slots // len(self.devices))
+        return -(-self.num_slots // self.active)
 
     @property
     def sharding(self) -> NamedSharding:
@@ -109,9 +120,14 @@ class Layout:
 
 
 def choose_layout(
-    num_slots: int, kind: str = "auto", devices: Sequence[Any] | None = None
+    num_slots: int, kind: str = "auto", max_devices: int | None = None
 ) -> Layout:
     """A layout by rule: vmap on accelerators, map on CPUs (measured faster there).
+
+    Args:
+      num_slots: seeds × settings.
+      kind: "map", "vmap" or "auto".
+      max_devices: use no more than these of the local devices.
 
     Raises:
       UserError: an unknown kind, or no slots.
@@ -120,10 +136,13 @@ def choose_layout(
         raise UserError(f"seed layout {kind!r} is not one of {', '.join(LAYOUTS)}.")
     if num_slots < 1:
         raise UserError(f"{num_slots} seeds were asked for; at least 1 is needed.")
-    devices = tuple(devices or jax.local_devices())[:num_slots]
+    devices = tuple(jax.local_devices())
+    on_cpu = devices[0].platform == "cpu"
+    active = min(len(devices), num_slots, max_devices or len(devices))
     if kind == "auto":
-        kind = "map" if devices[0].platform == "cpu" else "vmap"
-    return Layout(kind, devices, num_slots)
+        kind = "map" if on_cpu else "vmap"
+    used = devices[: max(2, active) if on_cpu else active]
+    return Layout(kind, used, active, num_slots)
 
 
 def lift(fn: Callable[..., Pytree], layout: Layout) -> Any:

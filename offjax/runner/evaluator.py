@@ -72,7 +72,9 @@ class Evaluator:
         spec = self._dataset.spec
         assert spec is not None
         slots, params = self.acting_slots()
-        layout = choose_layout(slots.num_slots, self._options.layout)
+        layout = choose_layout(
+            slots.num_slots, self._options.layout, self._options.max_devices
+        )
         if episodes not in self._programs:
             self._programs[episodes] = programs.evaluation_program(
                 self.agent(), envs.make(spec), spec, episodes, layout

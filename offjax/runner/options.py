@@ -21,6 +21,7 @@ class Options:
       checkpoint_every: updates between checkpoints; 0 = ten times a stage.
       runs_dir: where run folders go.
       layout: "auto", "map" or "vmap".
+      max_devices: local devices to use at most; 0 = all.
       resume: continue the newest unfinished run of the same configuration.
       reuse_stages: take stages from the store instead of training them again.
       log: optional sinks beside the CSV files.
@@ -36,6 +37,7 @@ class Options:
     checkpoint_every: int = 0
     runs_dir: str = "runs"
     layout: str = "auto"
+    max_devices: int = 0
     resume: bool = False
     reuse_stages: bool = True
     log: tuple[str, ...] = ()

@@ -122,7 +122,7 @@ class Trainer:
             "devices": {
                 "platform": layout.devices[0].platform,
                 "kind": layout.devices[0].device_kind,
-                "count": len(layout.devices),
+                "count": layout.active,
             },
             "seed_layout": layout.kind,
             "dataset": {
@@ -262,7 +262,9 @@ class Trainer:
         alive = layout.gather(now_alive)
         self._freeze(run, layout.gather(slots["alive"]) & ~alive, total)
         slots["alive"] = now_alive
-        values = layout.gather(metrics)
+        values = jax.tree.map(
+            lambda v: np.where(alive, v, np.nan), layout.gather(metrics)
+        )
         self._log(run, values, alive, total)
         count = run.slots.num_slots
         self.progress.chunk(stage.name, total, end - step, count, seconds, values)

@@ -110,7 +110,9 @@ def test_joint_loss_equals_pytorch(reference):
 def example(reference):
     batch = segments(reference)
     shapes = batch.observations.shape[-1], batch.actions.shape[-1]
-    return Trajectories(*[None] * 3, np.arange(5), *[None] * 3, np.float64(1.0), statistics(*shapes))
+    return Trajectories(
+        *[None] * 3, np.arange(5), *[None] * 3, np.float64(1.0), statistics(*shapes)
+    )
 
 
 def with_params(trained_before, params, config):
@@ -173,6 +175,12 @@ def test_expectile_loss_by_hand():
     # |R| has mean 2 on the recorded steps: errors 0.5 and -0.5.
     loss = reinformer.expectile_loss(predictions, returns, mask, 0.9)
     assert float(loss) == pytest.approx((0.9 * 0.25 + 0.1 * 0.25) / 2)
+    # Sparse rewards: no return in the whole batch.
+    nothing = jnp.zeros_like(returns)
+    loss = jax.value_and_grad(reinformer.expectile_loss)(
+        predictions, nothing, mask, 0.9
+    )
+    assert all(np.all(np.isfinite(x)) for x in loss)
 
 
 def test_context_rules_by_hand():

@@ -151,17 +151,17 @@ def test_critic_that_is_not_a_number_never_wins():
 def test_operator_works_in_the_distributions_box():
     shift, scale = jnp.array([5.0]), jnp.array([2.0])
     dist = gaussian(jnp.array([0.0]), jnp.array([0.3]), shift, scale)
-    config = Config(step_size=0.1, num_steps=3)
+    config = Config(step_size=0.1, ascent_steps=3)
     key = jax.random.key(0)
     got = action_gradient(dist, lambda a: 2.0 * a[0], key, config)
     assert float(got[0]) == pytest.approx(5.0 + 3 * 0.1 * 2.0)
-    config = Config(step_size=0.1, num_steps=3, step_mode="normalised")
+    config = Config(step_size=0.1, ascent_steps=3, step_mode="normalised")
     got = action_gradient(dist, lambda a: a[0], key, config)
     assert float(got[0]) == pytest.approx(5.0 + 3 * 0.1 * 4.0)
-    config = Config(step_size=0.1, num_steps=100)
+    config = Config(step_size=0.1, ascent_steps=100)
     got = action_gradient(dist, lambda a: 2.0 * a[0], key, config)
     assert float(got[0]) == pytest.approx(7.0)
-    config = Config(num_steps=0)
+    config = Config(ascent_steps=0)
     got = action_gradient(point(jnp.array([0.25])), lambda a: a[0], key, config)
     assert float(got[0]) == 0.25
 
@@ -182,7 +182,7 @@ def test_grid_of_settings_is_one_program():
     etas, ns = jnp.array([0.01, 0.01, 0.1]), jnp.array([2.0, 8.0, 8.0])
 
     def stacked(etas):
-        config = Config(step_size=etas, num_steps=8, active_steps=ns)
+        config = Config(step_size=etas, ascent_steps=8, active_steps=ns)
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (3,)), config)
 
     got = grid(stacked(etas), start)

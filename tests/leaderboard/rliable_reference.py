@@ -34,7 +34,9 @@ def main() -> None:
         {"p": (x, y)}, metrics.probability_of_improvement, reps=20_000
     )
     thresholds = np.linspace(0, 100, 11)
-    profile, bands = library.create_performance_profile({"x": x}, thresholds, reps=20_000)
+    profile, bands = library.create_performance_profile(
+        {"x": x}, thresholds, reps=20_000
+    )
     content = {
         "x": x.T.tolist(),
         "y": y.T.tolist(),

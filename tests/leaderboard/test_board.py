@@ -79,7 +79,9 @@ def test_of_two_runs_of_a_seed_the_newest_finished_one_counts(tmp_path):
     built = build(tmp_path)
     assert cell(built, "bc").finite.tolist() == [2.0, 2.0]
     notes = [n for n in built.notes if n.kind == "duplicate"]
-    assert len(notes) == 3 and all("[0, 1]" in note.text for note in notes)
+    assert len(notes) == 3
+    for note in notes:
+        assert "[0, 1]" in note.text and "umaze-v0/b (" in note.text
     assert "unfinished" not in cell(built, "bc").marks
 
 

@@ -36,7 +36,7 @@ def test_unequal_seeds_weigh_each_task_the_same():
     short = [np.array([0.0, 10, 20, 30]), np.array([40.0, 50])]
     long = [np.array([0.0, 10, 20, 30]), np.array([40.0, 40, 50, 50])]
     a, b = statistics.aggregate(short), statistics.aggregate(long)
-    assert a["iqm"] == pytest.approx(b["iqm"]) == pytest.approx(30.0)
+    assert a["iqm"] == pytest.approx(b["iqm"]) == pytest.approx(32.5)
     assert a["mean"] == pytest.approx(b["mean"]) == pytest.approx(30.0)
 
 
@@ -120,14 +120,42 @@ def test_probability_of_improvement():
         [np.array([1.0, 3.0])], [np.array([1.0, 2.0, 3.0])]
     )
     assert by_hand.value == pytest.approx((0.5 + 2.5) / 6)
-    mirrored = statistics.probability_of_improvement(Y, X)
-    assert found.value + mirrored.value == pytest.approx(1.0)
+    # The two sides are drawn independently, also of a method against itself.
+    itself = statistics.probability_of_improvement(X, X, replicates=500)
+    assert (
+        itself.low < 0.45 and itself.value == pytest.approx(0.5) and itself.high > 0.55
+    )
+
+
+def test_improvement_matrix_is_that_of_every_pair():
+    rng = np.random.default_rng(2)
+    methods = [
+        [rng.integers(0, 6, n).astype(float) for n in sizes]
+        for sizes in [(4, 5, 3), (2, 2, 6), (5, 1, 4)]
+    ]
+    found = statistics.improvement_matrix(methods, 200)
+    assert len(found) == 6
+    for (i, j), estimate in found.items():
+        expected = np.mean(
+            [
+                np.mean([(a > b) + (a == b) / 2 for a in x for b in y])
+                for x, y in zip(methods[i], methods[j], strict=True)
+            ]
+        )
+        assert estimate.value == pytest.approx(expected)
+        assert estimate.low < estimate.value < estimate.high
+        pair = statistics.probability_of_improvement(methods[i], methods[j], 200)
+        assert pair.value == pytest.approx(expected)
+        if i < j:
+            assert estimate == pytest.approx(pair, abs=1e-5)
 
 
 def test_performance_profile():
     thresholds = np.array(REFERENCE["thresholds"])
     found = statistics.performance_profile(X, thresholds, replicates=20_000)
     np.testing.assert_allclose(found.fraction, REFERENCE["profile"])
+    on_a_score = statistics.performance_profile([np.array([1.0, 2, 3])], [2.0])
+    assert on_a_score.fraction[0] == pytest.approx(1 / 3)
     low, high = REFERENCE["profile_interval"]
     np.testing.assert_allclose(found.low, low, atol=0.0112)
     np.testing.assert_allclose(found.high, high, atol=0.0112)
@@ -136,7 +164,8 @@ def test_performance_profile():
 def test_expected_online_performance_is_the_mean_over_all_subsets():
     values = np.array([3.0, 10.0, 1.0, 2.0, 7.0])
     expected = [
-        np.mean([max(subset) for subset in combinations(values, k)]) for k in range(1, 6)
+        np.mean([max(subset) for subset in combinations(values, k)])
+        for k in range(1, 6)
     ]
     found = statistics.expected_online_performance(values)
     np.testing.assert_allclose(found, expected)
@@ -147,5 +176,5 @@ def test_misshapen_scores_are_refused():
         statistics.aggregate(np.zeros((3, 4, 2)))
     with pytest.raises(ValueError, match="per task"):
         statistics.aggregate([np.array([])])
-    with pytest.raises(ValueError, match="2 tasks and Y 1"):
+    with pytest.raises(ValueError, match=r"\[1, 2\] tasks"):
         statistics.probability_of_improvement(X[:2], Y[:1])

@@ -62,7 +62,9 @@ def test_half_written_and_unreadable_lines_are_skipped_and_named(tmp_path):
     path = write_run(tmp_path, seeds=(0, 1), scores=SCORES) / "scores.csv"
     lines = path.read_text().splitlines()
     lines[2] = lines[2].replace(",1000,", ",soon,")
-    path.write_text("\n".join([*lines, "bc,default,offjax/maze2d/umaze-v0,1,3000,20,5"]))
+    path.write_text(
+        "\n".join([*lines, "bc,default,offjax/maze2d/umaze-v0,1,3000,20,5"])
+    )
     found = store.read([tmp_path])
     (note,) = found.notes
     assert note.kind == "malformed" and "line 3, 6" in note.text

@@ -53,6 +53,15 @@ def test_every_column_is_printed_at_every_width(built, width):
     assert "…" not in text
 
 
+def test_long_variants_are_broken_between_what_they_change(tmp_path):
+    write_run(tmp_path, variants=("preset=demo,hidden_dims=(64,64),batch_size=32",))
+    out = io.StringIO()
+    console = Console(file=out, width=70, force_terminal=True, color_system=None)
+    tables.write_terminal(board.build(store.read([tmp_path])), console)
+    for part in ("preset=demo,", "hidden_dims=(64,64),", "batch_size=32"):
+        assert part in out.getvalue()
+
+
 def test_names_are_never_markup_on_the_terminal(tmp_path):
     write_run(tmp_path, "[red]bc[/red]", variants=("[link=x]",))
     out = io.StringIO()
@@ -88,9 +97,7 @@ def test_csv_is_exact_and_complete(built):
 def test_markdown(built):
     text = tables.markdown(built)
     (line,) = [x for x in text.splitlines() if x.startswith(f"| {M}")]
-    assert line == (
-        f"| {M} | 20.0 ± 8.2<br><sub>20.0 [10.0, 30.0]</sub> | **77.8** |"
-    )
+    assert line == (f"| {M} | 20.0 ± 8.2<br><sub>20.0 [10.0, 30.0]</sub> | **77.8** |")
     assert "| **total** | 22.0 | 82.8 |" in text
 
 
@@ -101,7 +108,9 @@ def test_markdown_and_latex_escape_names(tmp_path):
     assert "<b>" not in text and r"&lt;b&gt;a\|b\_\*c" in text
     head = next(x for x in tables.latex(built).splitlines() if "Dataset" in x)
     assert r"<b>a|b\_*c" in head
-    assert r"k=50\%\&\$\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}" in head
+    assert (
+        r"k=50\%\&\$\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}" in head
+    )
 
 
 def test_latex_is_a_booktabs_table(built):

@@ -36,7 +36,16 @@ def test_slots_are_spread_over_the_devices():
     assert len(layout.devices) == 2
     assert layout.per_device == 3
     np.testing.assert_array_equal(layout.counts(), [3, 2])
-    assert choose_layout(1).devices == (jax.local_devices()[0],)
+    assert choose_layout(1).active == 1
+
+
+def test_one_device_leaves_the_others_idle():
+    layout = choose_layout(3, max_devices=1)
+    np.testing.assert_array_equal(layout.counts(), [3, 0])
+    x = np.array([1.0, 2.0, 3.0], np.float32)
+    program = lift(lambda slot, shared: slot + shared, layout)
+    out = program(layout.counts(), layout.shard(x), layout.replicate(np.float32(1)))
+    np.testing.assert_array_equal(layout.gather(out), x + 1)
 
 
 def test_a_padded_slot_repeats_the_last():

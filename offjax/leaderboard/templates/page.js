@@ -198,6 +198,39 @@
     return table;
   }
 
+  // One line per seed; the range of both axes stands at their ends.
+  function seedChart(cell) {
+    const points = cell.curves.flat();
+    if (points.length < 2) return "";
+    const make = (tag, attributes, text) => {
+      const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+      for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+      if (text !== undefined) node.textContent = text;
+      return node;
+    };
+    const range = (index) => {
+      const values = points.map((point) => point[index]);
+      const [low, high] = [Math.min(...values), Math.max(...values)];
+      return low === high ? [low - 1, high + 1] : [low, high];
+    };
+    const [[x0, x1], [y0, y1]] = [range(0), range(1)];
+    const place = ([x, y]) =>
+      `${(46 + 306 * (x - x0) / (x1 - x0)).toFixed(1)},${(128 - 118 * (y - y0) / (y1 - y0)).toFixed(1)}`;
+    const svg = make("svg", { viewBox: "0 0 360 148", role: "img", "aria-label": "Learning curve of every seed" });
+    svg.append(
+      make("path", { class: "axis", d: "M46 128H352" }),
+      make("text", { x: 40, y: 131, "text-anchor": "end" }, y0.toFixed(1)),
+      make("text", { x: 40, y: 14, "text-anchor": "end" }, y1.toFixed(1)),
+      make("text", { x: 46, y: 144 }, x0.toLocaleString("en")),
+      make("text", { x: 352, y: 144, "text-anchor": "end" }, `${x1.toLocaleString("en")} updates`));
+    cell.curves.forEach((curve, i) => {
+      const line = make("polyline", { class: `line seed s${i % 10}`, points: curve.map(place).join(" ") });
+      line.append(make("title", {}, `seed ${cell.seeds[i][0]}`));
+      svg.append(line);
+    });
+    return svg;
+  }
+
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button.cell");
     if (button) {
@@ -206,7 +239,7 @@
       title.textContent = cell.method + " ";
       if (cell.variant !== "default") title.append(element("span", cell.variant, { class: "variant" }));
       const body = $(".body", dialog);
-      body.replaceChildren(element("code", cell.dataset), element("h3", `Seeds (${cell.unit})`), seedTable(cell));
+      body.replaceChildren(element("code", cell.dataset), element("h3", `Seeds (${cell.unit})`), seedTable(cell), seedChart(cell));
       for (const index of new Set(cell.seeds.map((seed) => seed[4]))) {
         const run = data.runs[index];
         const config = element("details");

@@ -1,0 +1,204 @@
+"""The chapter's tables, each by one command on datasets that you name.
+
+    python -m experiments.cfpi.tables --table=3.4 --datasets=offjax/hopper/medium-v0
+        [--preset=paper|small] [--num_seeds=10] [--eval_episodes=100] [--dry_run]
+
+Every entry of a table is a call of experiments.run with the chapter's protocol: ten
+seeds (five in 3.2 and 3.7), 100 full episodes, the last checkpoint. Stages that entries
+share are trained once. Seeds 0 to 9 are those that are reported; tune on others
+(`--seed=100`). Afterwards experiments.leaderboard shows the scores beside the
+reported ones of offjax/leaderboard/reported/cfpi.csv.
+
+With --preset=paper the number of SARSA updates is the published one of the dataset
+(table 3.16) where there is one; for other data choose it with
+experiments.cfpi.sarsa_steps and give --sarsa_steps.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import NamedTuple
+
+from absl import flags
+
+from experiments import cli
+from offjax.errors import UserError
+
+_TABLE = flags.DEFINE_string("table", None, "Number of the table, or `list`.")
+_DATASETS = flags.DEFINE_list("datasets", [], "Dataset ids.")
+_PRESET = flags.DEFINE_enum("preset", "paper", ["paper", "small"], "Hyperparameters.")
+_NUM_SEEDS = flags.DEFINE_integer("num_seeds", 0, "Seeds; 0: the table's number.")
+_SEED = flags.DEFINE_integer("seed", 0, "First seed.")
+_EPISODES = flags.DEFINE_integer("eval_episodes", 100, "Episodes per seed.")
+_RUNS_DIR = flags.DEFINE_string("runs_dir", "runs", "Where run folders go.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Root of the datasets.")
+_STEPS = flags.DEFINE_integer("sarsa_steps", 0, "SARSA updates; 0: the preset's.")
+_DRY = flags.DEFINE_bool("dry_run", False, "Print the commands and stop.")
+
+SARSA_STEPS = {
+    ("halfcheetah", "medium"): 200_000,
+    ("hopper", "medium"): 400_000,
+    ("walker2d", "medium"): 700_000,
+    ("halfcheetah", "medium-replay"): 1_500_000,
+    ("hopper", "medium-replay"): 300_000,
+    ("walker2d", "medium-replay"): 1_100_000,
+    ("halfcheetah", "medium-expert"): 400_000,
+    ("hopper", "medium-expert"): 400_000,
+    ("walker2d", "medium-expert"): 400_000,
+}
+"""(environment, kind of data) → SARSA updates of table 3.16."""
+
+
+class Entry(NamedTuple):
+    """One method of a table: what is run, with which settings."""
+
+    method: str
+    settings: tuple[tuple[str, str], ...] = ()
+
+
+class Table(NamedTuple):
+    """What a table compares."""
+
+    title: str
+    entries: tuple[Entry, ...]
+    num_seeds: int = 10
+
+
+CANDIDATES = (
+    ("n", "2"),
+    ("n", "5"),
+    ("n", "10"),
+    ("n", "20"),
+    ("n", "50"),
+    ("n", "100"),
+)
+ALPHAS = (("alpha", "0.03,0.1,0.3,1.0,3.0,10.0"),)
+
+TABLES = {
+    "3.1": Table("one-step I_MG", (Entry("bc_mixture"), Entry("cfpi"))),
+    "3.2": Table("iterative I_MG on AntMaze", (Entry("iterative_cfpi"),), 5),
+    "3.3": Table(
+        "I_SG on IQL, log tau per dataset",
+        (Entry("iql"), Entry("iql_cfpi", (("log_tau", "0.1,0.2,2.0"),))),
+    ),
+    "3.4": Table(
+        "operators on the same behaviour and critic",
+        (
+            Entry("ebcq"),
+            Entry("rev_kl"),
+            Entry("cfpi_sg"),
+            Entry("ebcq_mixture"),
+            Entry("rev_kl_mixture"),
+            Entry("cfpi"),
+        ),
+    ),
+    "3.7": Table(
+        "deterministic behaviour models",
+        (
+            Entry("bc_deterministic"),
+            Entry("bc_vae"),
+            Entry("vae_ebcq"),
+            Entry("idet"),
+            Entry("idet_vae"),
+        ),
+        5,
+    ),
+    "3.9": Table(
+        "mixture EBCQ over N", tuple(Entry("ebcq_mixture", (c,)) for c in CANDIDATES)
+    ),
+    "3.10": Table(
+        "Gaussian EBCQ over N", tuple(Entry("ebcq", (c,)) for c in CANDIDATES)
+    ),
+    "3.11": Table("mixture rev-KL over alpha", (Entry("rev_kl_mixture", ALPHAS),)),
+    "3.12": Table("Gaussian rev-KL over alpha", (Entry("rev_kl", ALPHAS),)),
+    "3.14": Table("mode selection", (Entry("mode_selection"),)),
+    "3.15": Table(
+        "I_MG with 4 and 8 components",
+        (Entry("cfpi"), Entry("cfpi", (("num_components", "8"),))),
+    ),
+    "3.18": Table("I_SG on CQL", (Entry("cql"), Entry("cql_cfpi"))),
+    "figure-3.5": Table(
+        "I_MG and I_SG over log tau",
+        (
+            Entry("cfpi", (("log_tau", "0.0,0.5,1.0,1.5,2.0"),)),
+            Entry("cfpi_sg", (("log_tau", "0.0,0.5,1.0,1.5,2.0"),)),
+        ),
+    ),
+    "figure-3.6": Table(
+        "I_MG over the size of an MLP ensemble",
+        tuple(
+            Entry("cfpi_ensemble", (("ensemble_size", size),))
+            for size in ("1", "2", "5", "10")
+        ),
+        8,
+    ),
+}
+"""Number → table; those of the chapter that report scores of its own runs."""
+
+
+def kind_of(dataset: str) -> tuple[str, str]:
+    """(environment, kind) of a dataset id: ("hopper", "medium-replay")."""
+    environments = ("halfcheetah", "hopper", "walker2d")
+    environment = next((e for e in environments if e in dataset.lower()), "")
+    kinds = ("medium-replay", "medium-expert", "medium")
+    return environment, next((k for k in kinds if k in dataset.lower()), "")
+
+
+def command(
+    table: str, entry: Entry, dataset: str, preset: str, sarsa_steps: int = 0
+) -> list[str]:
+    """Arguments of experiments.run for one entry on one dataset, flags of seeds aside.
+
+    Table 3.1 has log tau = 0 on hopper-medium-expert.
+    """
+    settings = dict(entry.settings)
+    environment, kind = kind_of(dataset)
+    if (table, entry.method, environment, kind) == (
+        "3.1",
+        "cfpi",
+        "hopper",
+        "medium-expert",
+    ):
+        settings["log_tau"] = "0.0"
+    if not sarsa_steps and preset == "paper":
+        sarsa_steps = SARSA_STEPS.get((environment, kind), 0)
+    reads_sarsa = ("cfpi", "ebcq", "idet", "mode", "rev_kl", "vae_ebcq")
+    if sarsa_steps and entry.method.startswith(reads_sarsa):
+        settings["sarsa.num_steps"] = str(sarsa_steps)
+    arguments = [f"--method={entry.method}", f"--dataset={dataset}"]
+    arguments.append(f"--preset={preset}")
+    return arguments + [f"--config.{name}={value}" for name, value in settings.items()]
+
+
+def main(_: list[str]) -> None:
+    """Runs every entry of the table on every dataset, one after another."""
+    if _TABLE.value == "list" or _TABLE.value is None:
+        print("\n".join(f"{name}: {table.title}" for name, table in TABLES.items()))
+        return
+    if _TABLE.value not in TABLES:
+        raise UserError(f"There is no table {_TABLE.value!r}; known: {[*TABLES]}.")
+    if not _DATASETS.value:
+        raise UserError("--datasets is missing: name one or more, joined by commas.")
+    table = TABLES[_TABLE.value]
+    shared = [
+        f"--num_seeds={_NUM_SEEDS.value or table.num_seeds}",
+        f"--seed={_SEED.value}",
+        f"--eval_episodes={_EPISODES.value}",
+        f"--runs_dir={_RUNS_DIR.value}",
+    ]
+    if _DATA_DIR.value:
+        shared.append(f"--data_dir={_DATA_DIR.value}")
+    for dataset in _DATASETS.value:
+        for entry in table.entries:
+            arguments = command(
+                _TABLE.value, entry, dataset, _PRESET.value, _STEPS.value
+            )
+            call = ["-m", "experiments.run", *arguments, *shared]
+            print("python", *call, flush=True)
+            if not _DRY.value:
+                subprocess.run([sys.executable, *call], check=True)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,18 @@
+"""Registration with Gymnasium; imports no JAX, so that `import offjax` stays cheap."""
+
+from __future__ import annotations
+
+import gymnasium
+
+ENTRY_POINTS = {
+    "offjax/BudgetAllocation-v0": "offjax.envs.wrapper:budget_allocation",
+    "offjax/Maze2D-v0": "offjax.envs.wrapper:maze_2d",
+}
+"""Gymnasium id → what makes it; the keys are those of `offjax.envs.JAX_ENVS`."""
+
+
+def register() -> None:
+    """Makes the environments known to `gymnasium.make`; may be repeated."""
+    for name, entry_point in ENTRY_POINTS.items():
+        if name not in gymnasium.registry:
+            gymnasium.register(id=name, entry_point=entry_point)
