@@ -1,6 +1,6 @@
 """Rate of the closed-form mixture operator: one batched call beside a loop of states.
 
-    python -m benchmarks.improvement [--states=65536] [--network_states=2048]
+    python -m benchmarks.improvement [--states=65536] [--network_states=1024]
 
 The critic is a pair of IQNs as CFPI acts with, and, to see the operator alone, a
 quadratic. The loop calls the compiled operator for one state at a time, as an agent in
@@ -21,11 +21,11 @@ from offjax.networks.iqn import IQNEnsemble
 
 _STATES = flags.DEFINE_integer("states", 65_536, "States of the batched call.")
 _NETWORK_STATES = flags.DEFINE_integer(
-    "network_states", 2_048, "States of the batched call with the network."
+    "network_states", 1_024, "States of the batched call with the network."
 )
 _LOOP = flags.DEFINE_integer("loop_states", 200, "States of the loop.")
 _CHUNK = flags.DEFINE_integer(
-    "chunk", 1_024, "States at once with the network, whose activations fill memory."
+    "chunk", 256, "States at once with the network, whose activations fill memory."
 )
 COMPONENTS, ACTION, OBSERVATION, FRACTIONS = 4, 6, 17, 32
 

@@ -1,0 +1,1 @@
+"""Commands: absl flags in, run folders and tables out."""

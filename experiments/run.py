@@ -12,8 +12,12 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import cli
+from offjax.errors import UserError
 
 _METHOD = flags.DEFINE_string("method", None, "Method, or `list`.")
+_POLICY = flags.DEFINE_string("policy", None, "With --method=compose: a method.")
+_CRITIC = flags.DEFINE_string("critic", None, "With --method=compose: a critic.")
+_IMPROVE = flags.DEFINE_string("improve", None, "With --method=compose: an operator.")
 _DATASET = flags.DEFINE_string("dataset", None, "Dataset id, or `list`.")
 _PRESET = flags.DEFINE_enum(
     "preset", "small", ["paper", "small", "demo"],
@@ -63,7 +67,9 @@ def _declare_config() -> flags.FlagHolder:
             continue
         node = config
         for part in parts[1:-1]:
-            node = node.setdefault(part, ml_collections.ConfigDict())
+            if part not in node:
+                node[part] = ml_collections.ConfigDict()
+            node = node[part]
         node[parts[-1]] = ()
     return config_flags.DEFINE_config_dict("config", config)
 
@@ -89,11 +95,23 @@ def overrides() -> dict[str, tuple]:
 
 
 def _required(value: str | None, flag: str) -> str:
-    from offjax.errors import UserError
-
     if not value:
         raise UserError(f"--{flag} is missing; --{flag}=list prints what there is.")
     return value
+
+
+def _method() -> str:
+    """The method's name; that of a composed one is `policy+critic+operator`."""
+    parts = {"policy": _POLICY, "critic": _CRITIC, "improve": _IMPROVE}
+    if _METHOD.value == "compose":
+        return "+".join(_required(flag.value, name) for name, flag in parts.items())
+    given = [name for name, flag in parts.items() if flag.value]
+    if given:
+        raise UserError(
+            f"--{given[0]} goes with --method=compose; to evaluate a trained run with "
+            "another operator, use experiments.evaluate --improve."
+        )
+    return _required(_METHOD.value, "method")
 
 
 def _print_list() -> bool:
@@ -137,7 +155,7 @@ def main(argv: list[str]) -> None:
         log=tuple(_LOG.value),
     )
     options.validate()
-    method = _required(_METHOD.value, "method")
+    method = _method()
     name = _required(_DATASET.value, "dataset")
     build(method, None, _PRESET.value)  # an error here, before data is collected
     dataset = load_dataset(name, _DATA_DIR.value, progress=print)

@@ -76,10 +76,17 @@ class Distribution(flax.struct.PyTreeNode):
         return log_density - jacobian
 
 
-def point(action: chex.Array) -> Distribution:
-    """All mass on one environment action [A]."""
-    zero, one = jnp.zeros_like(action), jnp.ones_like(action)
-    return Distribution(jnp.zeros(1), action[None], zero[None], zero, one, kind="point")
+def point(
+    action: chex.Array,
+    shift: chex.Array | None = None,
+    scale: chex.Array | None = None,
+) -> Distribution:
+    """All mass on one environment action [A]; the box is [-1, 1] if none is given."""
+    shift = jnp.zeros_like(action) if shift is None else shift
+    scale = jnp.ones_like(action) if scale is None else scale
+    latent = ((action - shift) / scale)[None]
+    stds = jnp.zeros_like(latent)
+    return Distribution(jnp.zeros(1), latent, stds, shift, scale, kind="point")
 
 
 def gaussian(

@@ -30,10 +30,7 @@ from experiments import cli
 from offjax.distributions import mixture as mixture_of
 from offjax.improvement import closed_form
 
-_OUT = flags.DEFINE_string(
-    "out", "docs/results/cfpi_demo.png", "Where the figure goes."
-)
-_LOG_TAU = flags.DEFINE_float("log_tau", 0.5, "Size of the trust region.")
+FLAGS = flags.FLAGS
 
 STD = 0.25
 LOGITS = np.zeros(2, np.float32)
@@ -125,6 +122,12 @@ def draw(axis: Any, case: Case, result: dict[str, np.ndarray]) -> None:
     axis.set_xlabel("action 1")
 
 
+def define_flags() -> None:
+    """The command's flags; not at import, where commands' names would collide."""
+    flags.DEFINE_string("out", "docs/results/cfpi_demo.png", "Where the figure goes.")
+    flags.DEFINE_float("log_tau", 0.5, "Size of the trust region.")
+
+
 def main(_: list[str]) -> None:
     """Prints the numbers and draws the figure."""
     matplotlib.use("Agg")
@@ -132,17 +135,18 @@ def main(_: list[str]) -> None:
 
     figure, axes = pyplot.subplots(1, 3, figsize=(11, 4.2), layout="constrained")
     for axis, case in zip(axes, cases(), strict=True):
-        result = solve(case, _LOG_TAU.value)
+        result = solve(case, FLAGS.log_tau)
         print("\n".join(report(case, result)))
         draw(axis, case, result)
     axes[0].set_ylabel("action 2")
     handles, labels = axes[1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-    path = Path(_OUT.value)
+    path = Path(FLAGS.out)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
     print(f"figure: {path}")
 
 
 if __name__ == "__main__":
+    define_flags()
     cli.run(main)

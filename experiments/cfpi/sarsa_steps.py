@@ -31,16 +31,7 @@ from offjax.recipes.cfpi import sarsa_critic
 from offjax.recipes.common import TransitionData
 from offjax.types import Transitions
 
-_DATASET = flags.DEFINE_string("dataset", None, "Dataset id.", required=True)
-_PRESET = flags.DEFINE_enum("preset", "paper", ["paper", "small", "demo"], "Networks.")
-_STEPS = flags.DEFINE_integer("num_steps", 1_500_000, "Most updates to consider.")
-_REFERENCE = flags.DEFINE_integer("reference_steps", 2_000_000, "Updates of Q_all.")
-_FOLDS = flags.DEFINE_integer("folds", 2, "Random splits.")
-_POINTS = flags.DEFINE_integer("points", 30, "Points on the curve.")
-_SEED = flags.DEFINE_integer("seed", 100, "Seed; reported runs use others.")
-_NETWORK = flags.DEFINE_enum("network", "iqn", ["iqn", "mlp"], "Critic of step 2.")
-_OUT = flags.DEFINE_string("out", "sarsa_steps.csv", "Where the curve goes.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Root of the datasets.")
+FLAGS = flags.FLAGS
 
 VALIDATION_SHARE = 0.05
 
@@ -89,7 +80,9 @@ class Critic:
         pairs = (jnp.asarray(rows.observations), jnp.asarray(rows.actions))
         evaluate = jax.jit(
             lambda state, pairs: jax.lax.map(
-                lambda pair: sarsa.q_value(state, *pair, config), pairs, batch_size=512
+                lambda x: sarsa.q_value(state, x[0], x[1], config),
+                pairs,
+                batch_size=512,
             )
         )
         return np.asarray(evaluate(self.state, pairs))
@@ -114,35 +107,49 @@ def validation_curve(
     return np.array(curve)
 
 
+def define_flags() -> None:
+    """The command's flags; not at import, where commands' names would collide."""
+    flags.DEFINE_string("dataset", None, "Dataset id.", required=True)
+    flags.DEFINE_enum("preset", "paper", ["paper", "small", "demo"], "Networks.")
+    flags.DEFINE_integer("num_steps", 1_500_000, "Most updates to consider.")
+    flags.DEFINE_integer("reference_steps", 2_000_000, "Updates of Q_all.")
+    flags.DEFINE_integer("folds", 2, "Random splits.")
+    flags.DEFINE_integer("points", 30, "Points on the curve.")
+    flags.DEFINE_integer("seed", 100, "Seed; reported runs use others.")
+    flags.DEFINE_enum("network", "iqn", ["iqn", "mlp"], "Critic of step 2.")
+    flags.DEFINE_string("out", "sarsa_steps.csv", "Where the curve goes.")
+    flags.DEFINE_string("data_dir", None, "Root of the datasets.")
+
+
 def main(_: list[str]) -> None:
     """Prints the curve and the number, and writes the curve."""
-    dataset = load_dataset(_DATASET.value, _DATA_DIR.value, progress=print)
-    stage = sarsa_critic(dataset.spec, _PRESET.value)
+    dataset = load_dataset(FLAGS.dataset, FLAGS.data_dir, progress=print)
+    stage = sarsa_critic(dataset.spec, FLAGS.preset)
     data = stage.prepare(dataset, stage.config, {})
     widths = stage.config.hidden_dims
     mlp = dataclasses.replace(
         stage.config, network="mlp", hidden_dims=(*widths, widths[-1])
     )
-    whole = Critic(data, mlp, _SEED.value)
-    whole.train(_REFERENCE.value)
+    whole = Critic(data, mlp, FLAGS.seed)
+    whole.train(FLAGS.reference_steps)
     reference = whole.values(data.rows)
-    print(f"reference: {_REFERENCE.value:,} updates on {len(reference):,} rows")
+    print(f"reference: {FLAGS.reference_steps:,} updates on {len(reference):,} rows")
 
-    config = stage.config if _NETWORK.value == "iqn" else mlp
-    points = np.linspace(0, _STEPS.value, _POINTS.value + 1).astype(int)[1:]
-    folds = range(_SEED.value, _SEED.value + _FOLDS.value)
+    config = stage.config if FLAGS.network == "iqn" else mlp
+    points = np.linspace(0, FLAGS.num_steps, FLAGS.points + 1).astype(int)[1:]
+    folds = range(FLAGS.seed, FLAGS.seed + FLAGS.folds)
     curves = [validation_curve(data, reference, config, points, f) for f in folds]
     mean = np.mean(curves, axis=0)
-    with Path(_OUT.value).open("w", newline="") as file:
+    columns = [points, *curves, mean]
+    with Path(FLAGS.out).open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["step", *[f"fold_{i}" for i in range(len(curves))], "mean"])
-        writer.writerows(
-            [p, *v, m] for p, v, m in zip(points, zip(*curves, strict=True), mean, strict=True)
-        )  # fmt: skip
+        writer.writerow(["step", *[f"fold_{i}" for i in folds], "mean"])
+        writer.writerows(zip(*columns, strict=True))
     for point, value in zip(points, mean, strict=True):
         print(f"step={point} distance={value:.6g}")
-    print(f"sarsa_steps={points[int(np.argmin(mean))]}  curve: {_OUT.value}")
+    print(f"sarsa_steps={points[int(np.argmin(mean))]}  curve: {FLAGS.out}")
 
 
 if __name__ == "__main__":
+    define_flags()
     cli.run(main)

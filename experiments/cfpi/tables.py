@@ -25,16 +25,7 @@ from absl import flags
 from experiments import cli
 from offjax.errors import UserError
 
-_TABLE = flags.DEFINE_string("table", None, "Number of the table, or `list`.")
-_DATASETS = flags.DEFINE_list("datasets", [], "Dataset ids.")
-_PRESET = flags.DEFINE_enum("preset", "paper", ["paper", "small"], "Hyperparameters.")
-_NUM_SEEDS = flags.DEFINE_integer("num_seeds", 0, "Seeds; 0: the table's number.")
-_SEED = flags.DEFINE_integer("seed", 0, "First seed.")
-_EPISODES = flags.DEFINE_integer("eval_episodes", 100, "Episodes per seed.")
-_RUNS_DIR = flags.DEFINE_string("runs_dir", "runs", "Where run folders go.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Root of the datasets.")
-_STEPS = flags.DEFINE_integer("sarsa_steps", 0, "SARSA updates; 0: the preset's.")
-_DRY = flags.DEFINE_bool("dry_run", False, "Print the commands and stop.")
+FLAGS = flags.FLAGS
 
 SARSA_STEPS = {
     ("halfcheetah", "medium"): 200_000,
@@ -171,34 +162,49 @@ def command(
     return arguments + [f"--config.{name}={value}" for name, value in settings.items()]
 
 
+def define_flags() -> None:
+    """The command's flags; not at import, where commands' names would collide."""
+    flags.DEFINE_string("table", None, "Number of the table, or `list`.")
+    flags.DEFINE_list("datasets", [], "Dataset ids.")
+    flags.DEFINE_enum("preset", "paper", ["paper", "small"], "Hyperparameters.")
+    flags.DEFINE_integer("num_seeds", 0, "Seeds; 0: the table's number.")
+    flags.DEFINE_integer("seed", 0, "First seed.")
+    flags.DEFINE_integer("eval_episodes", 100, "Episodes per seed.")
+    flags.DEFINE_string("runs_dir", "runs", "Where run folders go.")
+    flags.DEFINE_string("data_dir", None, "Root of the datasets.")
+    flags.DEFINE_integer("sarsa_steps", 0, "SARSA updates; 0: the preset's.")
+    flags.DEFINE_bool("dry_run", False, "Print the commands and stop.")
+
+
 def main(_: list[str]) -> None:
     """Runs every entry of the table on every dataset, one after another."""
-    if _TABLE.value == "list" or _TABLE.value is None:
+    if FLAGS.table == "list" or FLAGS.table is None:
         print("\n".join(f"{name}: {table.title}" for name, table in TABLES.items()))
         return
-    if _TABLE.value not in TABLES:
-        raise UserError(f"There is no table {_TABLE.value!r}; known: {[*TABLES]}.")
-    if not _DATASETS.value:
+    if FLAGS.table not in TABLES:
+        raise UserError(f"There is no table {FLAGS.table!r}; known: {[*TABLES]}.")
+    if not FLAGS.datasets:
         raise UserError("--datasets is missing: name one or more, joined by commas.")
-    table = TABLES[_TABLE.value]
+    table = TABLES[FLAGS.table]
     shared = [
-        f"--num_seeds={_NUM_SEEDS.value or table.num_seeds}",
-        f"--seed={_SEED.value}",
-        f"--eval_episodes={_EPISODES.value}",
-        f"--runs_dir={_RUNS_DIR.value}",
+        f"--num_seeds={FLAGS.num_seeds or table.num_seeds}",
+        f"--seed={FLAGS.seed}",
+        f"--eval_episodes={FLAGS.eval_episodes}",
+        f"--runs_dir={FLAGS.runs_dir}",
     ]
-    if _DATA_DIR.value:
-        shared.append(f"--data_dir={_DATA_DIR.value}")
-    for dataset in _DATASETS.value:
+    if FLAGS.data_dir:
+        shared.append(f"--data_dir={FLAGS.data_dir}")
+    for dataset in FLAGS.datasets:
         for entry in table.entries:
             arguments = command(
-                _TABLE.value, entry, dataset, _PRESET.value, _STEPS.value
+                FLAGS.table, entry, dataset, FLAGS.preset, FLAGS.sarsa_steps
             )
             call = ["-m", "experiments.run", *arguments, *shared]
             print("python", *call, flush=True)
-            if not _DRY.value:
+            if not FLAGS.dry_run:
                 subprocess.run([sys.executable, *call], check=True)
 
 
 if __name__ == "__main__":
+    define_flags()
     cli.run(main)

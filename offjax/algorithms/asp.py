@@ -115,6 +115,14 @@ def validate(config: Config) -> None:
             f"asp: k={config.k} actions cannot be planned in episodes of "
             f"T={config.horizon} steps; k must be between 1 and T."
         )
+    for name in ("segment_length", "batch_size", "embedding_dim"):
+        if getattr(config, name) < 1:
+            raise UserError(f"asp: {name}={getattr(config, name)} must be positive.")
+    if config.embedding_dim % 2:
+        raise UserError(
+            f"asp: embedding_dim={config.embedding_dim} must be even: half sines of "
+            "the time, half cosines."
+        )
     if config.mode in ("anchored", "mle") and config.kl_weight:
         raise UserError(
             f"asp: kl_weight={config.kl_weight} has no meaning in mode "

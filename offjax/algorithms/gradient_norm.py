@@ -30,7 +30,7 @@ class Config:
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)
-    batch_size: int = 4096
+    batch_size: int = 1024
 
 
 class State(flax.struct.PyTreeNode):

@@ -82,8 +82,8 @@ class Config:
       adaptive_context: how far back the actions' network sees. "chain": as long as each
         predicted return is above the next one, "every": above the present one, both
         strictly; "none": K steps.
-      history: what the context remembers, the "executed" action or the "base" one
-        that an improvement operator began with.
+      history: which action the context remembers: the "executed" one, or the "base"
+        one that an improvement operator began with.
       unseen_timesteps: which embedding acting uses at time steps that the data lack:
         of the "last" that they have, or the "untrained" one, as published codes do.
       extra: "none", "pg" or "awac"; the latter two read the stage "critic".
@@ -193,11 +193,7 @@ def lamb(config: Config) -> optax.GradientTransformation:
 
 
 def validate(config: Config) -> None:
-    """Refuses sizes that do not fit together and unknown options.
-
-    Raises:
-      UserError: see `check_sizes` and `check_option`.
-    """
+    """Raises `UserError` for sizes that do not fit together and unknown options."""
     check_sizes(
         config.context_length, config.max_timesteps, config.width, config.num_heads
     )

@@ -74,11 +74,7 @@ class Network(nn.Module):
 
 
 def validate(config: Config) -> None:
-    """Refuses sizes that do not fit together and unknown options.
-
-    Raises:
-      UserError: as `reinformer.validate`.
-    """
+    """Raises `UserError` for sizes that do not fit together and unknown options."""
     reinformer.validate(config)
 
 

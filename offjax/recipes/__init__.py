@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 
-from offjax.errors import UserError
 from offjax.recipes import asp, bc, cfpi, sequence, value_based
+from offjax.recipes.compose import check, compose
 from offjax.types import EnvSpec, Recipe
 
 RECIPES: dict[str, Callable[[EnvSpec | None, str], Recipe]] = {
@@ -25,13 +24,12 @@ RECIPES: dict[str, Callable[[EnvSpec | None, str], Recipe]] = {
 def build(name: str, spec: EnvSpec | None, preset: str = "paper") -> Recipe:
     """The recipe `name` with the settings of `preset` for the domain of `spec`.
 
+    `policy+critic+operator` composes one; see `offjax.recipes.compose`.
+
     Raises:
       UserError: an unknown method or preset.
     """
-    if name not in RECIPES:
-        close = difflib.get_close_matches(name, RECIPES, 3, 0.4)
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
-        raise UserError(
-            f"there is no method {name!r}.{hint} Methods: {', '.join(RECIPES)}."
-        )
+    if "+" in name:
+        return compose(name, RECIPES)(spec, preset)
+    check("method", name, RECIPES)
     return RECIPES[name](spec, preset)

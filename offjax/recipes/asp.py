@@ -138,7 +138,8 @@ class PlanningPolicy(Policy):
         key: Key,
     ) -> tuple[Distribution, Carry]:
         """The plan's next action, as a point."""
-        return point(carry.actions[carry.index]), carry
+        box = params.states[self.stage].action_box
+        return point(carry.actions[carry.index], box.shift, box.scale), carry
 
     def record(self, carry: Carry, action: chex.Array) -> Carry:
         """One step further in the plan."""

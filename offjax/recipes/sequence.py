@@ -6,7 +6,7 @@ IQL critic; `reinformer_pg` and `reinformer_awac` train against the same critic.
 
 The paper gives neither the sizes of its networks nor η and n; the settings here are
 those of the published Decision Transformer and Reinformer, η is relative (see
-`offjax.improvement.action_gradient`), and n = 10. Return targets are those of the
+`offjax.improvement.action_gradient`): 0.01, and n = 10. Return targets are those of the
 published Decision Transformer and of CORL.
 """
 
@@ -198,7 +198,7 @@ def _with_action_gradient(recipe: Recipe, name: str, spec: Any, preset: str) -> 
         name=name,
         stages=(*recipe.stages, values, gradient_norm_stage(values)),
         improve=improvement(
-            "action_gradient", step_size=0.03, ascent_steps=10, step_mode="normalised"
+            "action_gradient", step_size=0.01, ascent_steps=10, step_mode="normalised"
         ),
         q_function=scaled_critic,
     )

@@ -110,7 +110,8 @@ class LearntPolicy(Policy):
         state, config = params.states[self.stage], params.configs[self.stage]
         distribution = self.algorithm.distribution(state, observation, config)
         if self.sample:
-            distribution = point(distribution.sample(key))
+            action = distribution.sample(key)
+            distribution = point(action, distribution.shift, distribution.scale)
         return distribution, carry
 
 

@@ -128,10 +128,19 @@ class RunFolder:
                 whole = line.endswith("\n") and len(row) == len(header)
                 if whole and int(row[column]) <= step:
                     kept.append(line)
-            with writing(self.path):
-                temporary = path.with_suffix(".tmp")
-                temporary.write_text("".join(kept))
-                os.replace(temporary, path)
+            self._write(file, "".join(kept))
+
+    def rewrite(self, file: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Replaces all rows of a file, atomically."""
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="\n").writerows([HEADERS[file], *rows])
+        self._write(file, buffer.getvalue())
+
+    def _write(self, file: str, text: str) -> None:
+        with writing(self.path):
+            temporary = self.path / f".{file}.{secrets.token_hex(4)}"
+            temporary.write_text(text)
+            os.replace(temporary, self.path / file)
 
     @property
     def config(self) -> dict[str, Any]:

@@ -156,44 +156,66 @@ def train(
     return Run(trainer.run(), trainer)
 
 
+def finished(path: str | Path) -> RunFolder:
+    """The folder of a finished run; `UserError` for anything else."""
+    folder = RunFolder(Path(path))
+    if folder.record["status"] != "finished":
+        raise UserError(
+            f"{path} is {folder.record['status']}; run its command again with --resume."
+        )
+    return folder
+
+
+def options_of(folder: RunFolder, max_devices: int = 0) -> Options:
+    """The options that a run was made with, as far as they shape its states."""
+    config = folder.config
+    parents = [p for p in folder.path.parents if (p / "stages").exists()]
+    if not parents:
+        raise UserError(
+            f"no stages/ folder lies above {folder.path}: run folders need the one "
+            "that they were made beside."
+        )
+    return Options(
+        num_seeds=len(config["seeds"]),
+        seed=config["seeds"][0],
+        eval_every=config["eval_every"],
+        eval_episodes=config["eval_episodes"],
+        eval_seed=config["eval_seed"],
+        layout=config["layout"],
+        runs_dir=str(parents[0]),
+        max_devices=max_devices,
+        quiet=True,
+    )
+
+
+def overrides_of(config: dict[str, Any]) -> dict[str, tuple]:
+    """The overrides recorded in config.json."""
+    return {
+        name: tuple(tuple(v) if isinstance(v, list) else v for v in values)
+        for name, values in config["overrides"].items()
+    }
+
+
 def load_run(path: str | Path, dataset: Dataset | None = None) -> Run:
     """Loads a finished run from its folder.
 
     Raises:
       UserError: not a run, unfinished, or its stages are missing.
     """
-    folder = RunFolder(Path(path))
-    config, record = folder.config, folder.record
-    if record["status"] != "finished":
-        raise UserError(
-            f"{path} is {record['status']}; run its command again with --resume."
-        )
+    folder = finished(path)
+    config = folder.config
     dataset = dataset or load_dataset(config["dataset"])
     if dataset.card.identity != config["dataset_identity"]:
         raise UserError(
             f"{path} was trained on another version of {config['dataset']} (identity "
             f"{config['dataset_identity'][:12]}, here {dataset.card.identity[:12]})."
         )
-    runs_dir = next(p for p in folder.path.parents if (p / "stages").exists())
-    first, *_ = config["seeds"]
-    options = Options(
-        num_seeds=len(config["seeds"]),
-        seed=first,
-        runs_dir=str(runs_dir),
-        **{
-            n: config[n] for n in ("eval_every", "eval_episodes", "eval_seed", "layout")
-        },
-    )
-    overrides = {n: _tuples(v) for n, v in config["overrides"].items()}
-    jobs = make_jobs(config["method"], config["preset"], dataset, overrides)
-    trainer = Trainer(jobs[0], config["method"], config["preset"], dataset, options)
+    method, preset = config["method"], config["preset"]
+    jobs = make_jobs(method, preset, dataset, overrides_of(config))
+    trainer = Trainer(jobs[0], method, preset, dataset, options_of(folder))
     trainer.folder = folder
     trainer.load_states()
     return Run(folder, trainer)
-
-
-def _tuples(values: list[Any]) -> tuple[Any, ...]:
-    return tuple(tuple(v) if isinstance(v, list) else v for v in values)
 
 
 def evaluate(run: Run, episodes: int = 100, eval_seed: int = 0) -> Scores:

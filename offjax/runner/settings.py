@@ -157,7 +157,7 @@ def expand(recipe: Recipe, overrides: Overrides, prefix: str = "") -> list[Job]:
         mine: dict[str, tuple] = {}
         for (name, values), value in zip(axes, combination, strict=True):
             if any(_default(recipe, t) != value for t in names[name]):
-                label.append(f"{name}={_text(value)}")
+                label.append(f"{name.removeprefix('improve.')}={_text(value)}")
             together = len(values) > 1 and _is_traced(recipe, names[name])
             mine[name] = tuple(values) if together else (value,)
             (traced if together else fixed).extend((t, value) for t in names[name])

@@ -128,9 +128,7 @@ def plan_stages(job: Job, dataset: Dataset, options: Options) -> list[StageRun]:
                 f"{stage.name}.num_steps={stage.num_steps}: at least 1 is needed."
             )
         slots = settings.stage_slots(job, stage.name, options.seeds)
-        layout = choose_layout(
-            slots.num_slots, options.layout, options.max_devices
-        )
+        layout = choose_layout(slots.num_slots, options.layout, options.max_devices)
         keys[stage.name] = _stage_key(stage, slots, dataset, layout, keys)
         first = runs[-1].last_step if runs else 0
         runs.append(StageRun(stage, slots, layout, keys[stage.name], first))

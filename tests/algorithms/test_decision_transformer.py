@@ -1,24 +1,23 @@
 """Decision Transformer against PyTorch, against itself padded, and on toy data."""
 
 import dataclasses
+import pathlib
+import runpy
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sequence_reference import (
-    FIXTURES,
-    assert_close,
-    assert_same_step,
-    load,
-    small_data,
-    statistics,
-)
 
 from offjax.algorithms import decision_transformer as dt
 from offjax.datasets.trajectories import Segments, Trajectories, sample
 from offjax.errors import UserError
 from offjax.networks.transformer import Steps, empty_window, push
+
+SHARED = runpy.run_path(str(pathlib.Path(__file__).with_name("sequence_reference.py")))
+FIXTURES, load = SHARED["FIXTURES"], SHARED["load"]
+assert_close, assert_same_step = SHARED["assert_close"], SHARED["assert_same_step"]
+small_data, statistics = SHARED["small_data"], SHARED["statistics"]
 
 CONFIG = dt.Config(
     lr=1e-2,
@@ -63,7 +62,9 @@ def test_update_equals_pytorch():
             *(jnp.asarray(reference[f"batch/{n}"]) for n in Segments._fields)
         )
         width, actions = batch.observations.shape[-1], batch.actions.shape[-1]
-        example = Trajectories(*[None] * 3, np.arange(5), *[None] * 3, np.float64(1.0), statistics(width, actions))
+        unread, one = [None] * 3, np.float64(1.0)
+        known = statistics(width, actions)
+        example = Trajectories(*unread, np.arange(5), *unread, one, known)
         state = jax.jit(lambda: dt.init(jax.random.key(0), example, CONFIG, {}))()
         params = jax.tree.map(jnp.asarray, load("params/", reference))
         state = state.replace(

@@ -1,25 +1,24 @@
 """Reinformer's losses and updates against PyTorch; its context rule by hand."""
 
 import dataclasses
+import pathlib
+import runpy
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sequence_reference import (
-    FIXTURES,
-    assert_close,
-    assert_same_step,
-    load,
-    small_data,
-    statistics,
-)
 
 from offjax.algorithms import iql, reinformer, reinformer_original
 from offjax.algorithms.common import trained
 from offjax.datasets.trajectories import Segments, Trajectories, sample
 from offjax.errors import UserError
 from offjax.networks.transformer import Steps, empty_window, push
+
+SHARED = runpy.run_path(str(pathlib.Path(__file__).with_name("sequence_reference.py")))
+FIXTURES, load = SHARED["FIXTURES"], SHARED["load"]
+assert_close, assert_same_step = SHARED["assert_close"], SHARED["assert_same_step"]
+small_data, statistics = SHARED["small_data"], SHARED["statistics"]
 
 SIZES = {
     "lr": 1e-2,

@@ -76,9 +76,16 @@ def sizes_of(config, sizes):
     return {name: value for name, value in sizes.items() if name in names}
 
 
-@pytest.mark.parametrize("name", [*cfpi.RECIPES, *value_based.RECIPES])
+EVERY = cfpi.RECIPES | value_based.RECIPES
+QUICK = ("cfpi", "idet_vae", "rev_kl", "iql_cfpi", "td3_bc")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in QUICK else pytest.param(n, marks=pytest.mark.long) for n in EVERY],
+)
 def test_every_recipe_trains_and_acts(name):
-    build = (cfpi.RECIPES | value_based.RECIPES)[name]
+    build = EVERY[name]
     recipe = narrow(build(SPEC, "demo"))
     assert recipe.name == name
     params = train(recipe, small_dataset(), updates=2)

@@ -1,0 +1,1 @@
+"""ASPlanner's experiments: horizons, windows, and the smoothness of gradients."""

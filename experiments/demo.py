@@ -1,0 +1,72 @@
+"""The main job, at a size that a laptop finishes in minutes: `make run`.
+
+Collects two datasets, trains the methods and their baselines over several seeds,
+evaluates them, prints the leaderboard and writes its page. Runs that are finished are
+kept: called again, only what is missing is trained.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+
+from absl import flags
+
+from experiments import cli
+
+_NUM_SEEDS = flags.DEFINE_integer("num_seeds", 4, "Seeds of every method.")
+_RUNS_DIR = flags.DEFINE_string("runs_dir", "runs/demo", "Where run folders go.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Root of the datasets.")
+_DEVICES = flags.DEFINE_integer("host_devices", None, "CPU devices; one per core.")
+
+BUDGET, MAZE = "offjax/budget/t50-smooth-v0", "offjax/maze2d/umaze-v0"
+PLAN = {
+    BUDGET: ["bc", "percent_bc", "asp_k1", "asp_mle", "asp"],
+    MAZE: [
+        "bc",
+        "percent_bc",
+        "asp",
+        "td3_bc",
+        "iql",
+        "cfpi",
+        "reinformer",
+        "reinformer_ag",
+    ],
+}
+"""Dataset → methods."""
+
+
+def main(argv: list[str]) -> None:
+    """Trains what `PLAN` names, and shows it."""
+    del argv
+    from offjax import leaderboard
+    from offjax.datasets.load import load_dataset
+    from offjax.runner.devices import prepare_host_devices
+    from offjax.runner.options import Options
+    from offjax.runner.records import find_runs
+    from offjax.runner.train import Trainer, make_jobs
+
+    options = Options(
+        num_seeds=_NUM_SEEDS.value,
+        runs_dir=_RUNS_DIR.value,
+        max_devices=prepare_host_devices(_DEVICES.value),
+    )
+    options.validate()
+    begin = time.perf_counter()
+    for name, methods in PLAN.items():
+        dataset = load_dataset(name, _DATA_DIR.value, progress=print)
+        print(dataset.card, flush=True)
+        for method in methods:
+            (job,) = make_jobs(method, "demo", dataset, {})
+            before = find_runs(Path(options.runs_dir), method, name)
+            mine = dataclasses.replace(options, resume=bool(before))
+            Trainer(job, method, "demo", dataset, mine).run()
+    print()
+    print(leaderboard.table(_RUNS_DIR.value))
+    print(f"page: {leaderboard.write_page(_RUNS_DIR.value)}")
+    print(f"done in {time.perf_counter() - begin:.0f} s")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,73 @@
+"""Evaluate a finished run again: more episodes, another operator, grids of settings.
+
+python -m experiments.evaluate --run=runs/cfpi/… --grid=log_tau=0,0.5,1.0
+
+Nothing is trained: all values × seeds × episodes run in one batch (one for each value
+of a setting that shapes the program), and the rows join the run's scores.csv.
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from experiments import cli
+
+_RUN = flags.DEFINE_string("run", None, "Folder of a finished run.")
+_IMPROVE = flags.DEFINE_string("improve", None, "Operator in place of the run's own.")
+_CRITIC_RUN = flags.DEFINE_string(
+    "critic_run", None, "Take the critic from this run (same dataset and seeds)."
+)
+_GRID = flags.DEFINE_multi_string(
+    "grid", [], "NAME=VALUE,VALUE… of the operator's settings; repeat for a product."
+)
+_EPISODES = flags.DEFINE_integer("eval_episodes", 100, "Episodes per seed and value.")
+_EVAL_SEED = flags.DEFINE_integer("eval_seed", 0, "Which set of evaluation episodes.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Root of the datasets.")
+_DEVICES = flags.DEFINE_integer("host_devices", None, "CPU devices; one per core.")
+
+
+def parse_grid(entries: list[str]) -> dict[str, tuple]:
+    """`["log_tau=0,0.5"]` → {"improve.log_tau": (0, 0.5)}."""
+    from ml_collections.config_flags import tuple_parser
+
+    from offjax.errors import UserError
+
+    grid = {}
+    for entry in entries:
+        name, equals, values = entry.partition("=")
+        if not equals or not values:
+            raise UserError(f"--grid={entry} is not of the form NAME=VALUE,VALUE….")
+        parsed = tuple_parser.TupleParser().parse(values)
+        grid["improve." + name.removeprefix("improve.")] = parsed
+    return grid
+
+
+def main(argv: list[str]) -> None:
+    """Evaluates, and prints a line per variant."""
+    del argv
+    from offjax.errors import UserError
+    from offjax.runner.devices import prepare_host_devices
+    from offjax.runner.reevaluate import reevaluate
+
+    max_devices = prepare_host_devices(_DEVICES.value)
+    if not _RUN.value:
+        raise UserError("--run is missing: the folder of a finished run.")
+    for variant, scores, returns in reevaluate(
+        _RUN.value,
+        improve=_IMPROVE.value,
+        critic_run=_CRITIC_RUN.value,
+        grid=parse_grid(_GRID.value),
+        episodes=_EPISODES.value,
+        eval_seed=_EVAL_SEED.value,
+        data_dir=_DATA_DIR.value,
+        max_devices=max_devices,
+    ):
+        print(
+            f"{variant}  score {scores.mean():.2f} ± {scores.std():.2f} "
+            f"[{scores.min():.2f}, {scores.max():.2f}]  return {returns.mean():.4g}  "
+            f"({len(scores)} seeds)"
+        )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,81 @@
+"""Any policy × any critic × any operator: `policy+critic+operator` is a method's name.
+
+bc_mixture+sarsa_iqn+closed_form_mixture      is cfpi
+td3_bc+iql+action_gradient                    is nobody's yet
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Iterable
+from types import ModuleType
+
+from offjax.algorithms import cql, iql, sarsa
+from offjax.errors import UserError
+from offjax.improvement import OPERATORS
+from offjax.recipes.cfpi import sarsa_critic
+from offjax.recipes.transitions import critic, improvement
+from offjax.recipes.value_based import cql_stage, iql_stage
+from offjax.types import EnvSpec, Recipe, Stage
+
+Builder = Callable[[EnvSpec | None, str], Recipe]
+
+CRITICS: dict[str, tuple[Callable[[EnvSpec | None, str], Stage], ModuleType]] = {
+    "sarsa_iqn": (sarsa_critic, sarsa),
+    "iql": (iql_stage, iql),
+    "cql": (cql_stage, cql),
+}
+"""Critic → its stage, and the algorithm whose `q_value` reads it."""
+
+
+def compose(name: str, policies: dict[str, Builder]) -> Builder:
+    """The recipe builder of a name `policy+critic+operator`.
+
+    The stages are the policy's and the critic's; a stage that both have is one.
+
+    Raises:
+      UserError: an unknown part; an operator that needs a density on a policy
+        without one is found when it is first used.
+    """
+    parts = name.split("+")
+    if len(parts) != 3:
+        raise UserError(
+            f"{name!r} is not of the form policy+critic+operator, such as "
+            "bc_mixture+sarsa_iqn+closed_form_mixture."
+        )
+    policy, critic_name, operator = parts
+    check("policy", policy, policies)
+    check("critic", critic_name, CRITICS)
+    check("operator", operator, OPERATORS)
+
+    def build(spec: EnvSpec | None, preset: str) -> Recipe:
+        recipe = policies[policy](spec, preset)
+        make_stage, algorithm = CRITICS[critic_name]
+        stage = make_stage(spec, preset)
+        known = {s.name: s for s in recipe.stages}
+        stages = recipe.stages
+        if stage.name not in known:
+            stages = (*stages, stage)
+        elif known[stage.name].algorithm is not algorithm:
+            stage = dataclasses.replace(stage, name=f"{stage.name}_critic")
+            stages = (*stages, stage)
+        return dataclasses.replace(
+            recipe,
+            name=name,
+            stages=stages,
+            improve=improvement(operator),
+            q_function=critic(stage.name, algorithm),
+        )
+
+    return build
+
+
+def check(kind: str, name: str, known: Iterable[str]) -> None:
+    """Raises `UserError` with near names where `name` is not known."""
+    known = list(known)
+    if name in known:
+        return
+    close = difflib.get_close_matches(name, known, 3, 0.4)
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    raise UserError(f"there is no {kind} {name!r}.{hint} Known: {', '.join(known)}.")

@@ -1,0 +1,121 @@
+"""Evaluation of finished runs with other operators and settings; no training."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from offjax import recipes
+from offjax.datasets.load import load_dataset
+from offjax.errors import UserError
+from offjax.improvement import OPERATORS
+from offjax.recipes.compose import check
+from offjax.recipes.transitions import improvement
+from offjax.runner import settings
+from offjax.runner.options import Options
+from offjax.runner.records import HEADERS, RunFolder
+from offjax.runner.run import Run, finished, load_run, options_of, overrides_of
+from offjax.runner.train import Trainer
+from offjax.types import Recipe
+
+
+def reevaluate(
+    path: str | Path,
+    *,
+    improve: str | None = None,
+    critic_run: str | None = None,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    episodes: int = 100,
+    eval_seed: int = 0,
+    data_dir: str | None = None,
+    max_devices: int = 0,
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yields (variant, scores [seeds], returns [seeds]) and extends the run's records.
+
+    Args:
+      path: folder of a finished run.
+      improve: operator of `offjax.improvement.OPERATORS` in place of the run's.
+      critic_run: run whose critic the operator reads, where the run has none.
+      grid: `improve.NAME` → values; all values of traced settings run together.
+      episodes: full episodes per seed.
+      eval_seed: number of the set of episodes.
+      data_dir: root of the datasets.
+      max_devices: devices to use at most; 0 = all.
+
+    Raises:
+      UserError: an unfinished run, an unknown operator or setting, no critic.
+    """
+    folder = finished(path)
+    config = folder.config
+    dataset = load_dataset(config["dataset"], data_dir)
+    base = options_of(folder, max_devices)
+    options = dataclasses.replace(base, eval_episodes=episodes, eval_seed=eval_seed)
+    recipe = recipes.build(config["method"], dataset.spec, config["preset"])
+    label = [] if config["preset"] == "paper" else [f"preset={config['preset']}"]
+    overrides = overrides_of(config)
+    if improve is not None:
+        check("operator", improve, OPERATORS)
+        recipe = dataclasses.replace(recipe, improve=improvement(improve))
+        label.append(f"improve={improve}")
+    if critic_run is not None:
+        recipe = _borrow(recipe, load_run(critic_run, dataset), base)
+        label.append(f"critic={RunFolder(Path(critic_run)).config['method']}")
+    if recipe.improve is not None and recipe.q_function is None:
+        raise UserError(
+            f"{config['method']} has no critic for the operator {improve}; name a run "
+            "that has one with --critic_run."
+        )
+    if grid and recipe.improve is None:
+        raise UserError(
+            f"{config['method']} acts without an operator, so there is nothing that "
+            "--grid could set; choose one with --improve."
+        )
+    for job in settings.expand(recipe, overrides | dict(grid or {}), ",".join(label)):
+        trainer = Trainer(job, config["method"], config["preset"], dataset, options)
+        trainer.load_states()
+        if not trainer.evaluator.possible:
+            raise UserError(f"no environment is known for {dataset.card.id}.")
+        step = trainer.stages[-1].last_step
+        rows, each, scores = trainer.evaluator.rows(config["method"], step)
+        _replace(folder, "episodes.csv", each)
+        _replace(folder, "scores.csv", rows)
+        returns = np.array([float(row[6]) for row in rows]).reshape(scores.shape)
+        for i, variant in enumerate(job.variants):
+            yield variant, scores[i], returns[i]
+
+
+def _borrow(recipe: Recipe, run: Run, options: Options) -> Recipe:
+    """The recipe with the stages and the critic of another run behind its own."""
+    other = run.trainer.job.recipe
+    if run.trainer.options.seeds != options.seeds or len(run.variants) > 1:
+        raise UserError(
+            f"{run.path} has the seeds {run.trainer.options.seeds} and the variants "
+            f"{run.variants}; a critic is read seed by seed, so it needs the seeds "
+            f"{options.seeds} and a single variant."
+        )
+    if other.q_function is None:
+        raise UserError(f"{run.path} has no critic that an operator could read.")
+    both = {s.name for s in recipe.stages} & {s.name for s in other.stages}
+    if both:
+        raise UserError(
+            f"{run.path} and the run both have stages named {', '.join(both)}; train "
+            "them together with --method=compose instead."
+        )
+    stages = (*recipe.stages, *other.stages)
+    return dataclasses.replace(recipe, stages=stages, q_function=other.q_function)
+
+
+def _replace(folder: RunFolder, file: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Appends rows in place of those of the same variant, seed and step."""
+    header = HEADERS[file]
+    key = [header.index(name) for name in ("variant", "seed", "step")]
+    new = {tuple(str(row[i]) for i in key) for row in rows}
+    with (folder.path / file).open() as lines:
+        old = list(csv.reader(lines))[1:]
+    kept = [row for row in old if tuple(row[i] for i in key) not in new]
+    folder.rewrite(file, [*kept, *rows])

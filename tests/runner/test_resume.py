@@ -1,0 +1,178 @@
+"""A run that is killed and resumed is the run that was not, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from offjax.errors import UserError
+from offjax.runner.options import Options
+from offjax.runner.records import RunFolder, write_json
+from offjax.runner.resume import open_folder
+
+DATASET = "offjax/budget/t10-smooth-v0"
+FILES = ("scores.csv", "metrics.csv", "episodes.csv")
+
+
+class Command:
+    """`experiments.run` on two seeds and four settings, thirty checkpoints long."""
+
+    def __init__(self, root):
+        self.root = root
+        compiled = {
+            "JAX_COMPILATION_CACHE_DIR": str(root / "compiled"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
+        self.environment = {**os.environ, **compiled}
+
+    def start(self, runs, *flags):
+        command = [
+            sys.executable, "-m", "experiments.run", "--method=asp", "--preset=demo",
+            f"--dataset={DATASET}", f"--data_dir={self.root / 'data'}",
+            f"--runs_dir={self.root / runs}", "--num_seeds=2", "--num_steps=1500",
+            "--eval_every=400", "--eval_episodes=3", "--checkpoint_every=50",
+            "--config.lr=1e-3,3e-3", "--config.temperature=1.0,2.0",
+            "--config.hidden_dims=16,16", "--config.batch_size=16", *flags,
+        ]  # fmt: skip
+        return subprocess.Popen(
+            command, env=self.environment, stdout=subprocess.PIPE, text=True
+        )
+
+    def finish(self, runs, *flags):
+        """Runs to the end; the run's folder."""
+        process = self.start(runs, *flags)
+        printed, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, printed
+        line = next(x for x in printed.splitlines() if x.startswith("run: "))
+        return RunFolder(self.root / runs / line.removeprefix("run: ")), printed
+
+    def kill(self, runs, fraction, *flags):
+        """Begins, and kills where about `fraction` of the training is done."""
+        process = self.start(runs, *flags)
+        wanted, end = fraction * 1500, time.monotonic() + 300
+        while self.progress(runs) < wanted and time.monotonic() < end:
+            assert process.poll() is None
+            time.sleep(0.002)
+        time.sleep(random.random() * 0.05)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+    def progress(self, runs):
+        """Step of the newest metrics, 0 before there are any."""
+        steps = [0]
+        for path in (self.root / runs / "asp").glob("**/metrics.csv"):
+            lines = path.read_text().splitlines()[1:-1]
+            steps += [int(line.split(",")[0]) for line in lines[-1:]]
+        return max(steps)
+
+    def parameters(self, runs, folder):
+        """Leaves of the trained states, by position."""
+        (key,) = folder.record["stages"].values()
+        with ocp.StandardCheckpointer() as checkpointer:
+            return checkpointer.restore(self.root / runs / "stages" / key / "state")
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    return Command(tmp_path_factory.mktemp("resume"))
+
+
+@pytest.fixture(scope="module")
+def whole(command):
+    """The run that nobody interrupts."""
+    folder, _ = command.finish("whole")
+    return folder, command.parameters("whole", folder)
+
+
+def check(command, runs, whole, fractions):
+    command.kill(runs, fractions[0])
+    for fraction in fractions[1:]:
+        command.kill(runs, fraction, "--resume")
+    folder, printed = command.finish(runs, "--resume")
+    assert "resumed" in printed, fractions
+    expected, parameters = whole
+    for file in FILES:
+        mine = (folder.path / file).read_text()
+        assert mine == (expected.path / file).read_text(), (file, fractions)
+        assert len(mine.splitlines()) > 8
+    found = command.parameters(runs, folder)
+    assert found.keys() == parameters.keys()
+    for name, value in parameters.items():
+        assert value.dtype == found[name].dtype
+        np.testing.assert_array_equal(found[name], value, err_msg=str(fractions))
+    assert folder.record["status"] == "finished"
+    assert folder.record["stages"] == expected.record["stages"]
+    again, printed = command.finish(runs, "--resume")
+    assert "finished already" in printed and again == folder
+
+
+def test_killed_and_resumed(command, whole):
+    assert len(np.unique(whole[1]["00000"][:, 0])) == 8  # 2 seeds × 2 × 2 settings
+    check(command, "killed", whole, [random.random() * 0.9])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("attempt", range(5))
+def test_killed_twice_and_resumed(command, whole, attempt):
+    first, second = sorted(random.random() * 0.9 for _ in range(2))
+    check(command, f"killed{attempt}", whole, [first, second])
+
+
+# -- which folder -----------------------------------------------------------
+
+
+CONFIG = {"method": "bc", "dataset": "d-v0", "seeds": [0, 1], "stages": {"lr": 1}}
+
+
+def opened(tmp_path, status, config_hash="aa", config=CONFIG, resume=True):
+    """The folder of a new run, after one of another status."""
+    options = Options(runs_dir=str(tmp_path), resume=False, quiet=True)
+    before, resumed = open_folder(CONFIG, "aa", options)
+    assert not resumed
+    write_json(before.path / "run.json", {"status": status, "config_hash": "aa"})
+    options = Options(runs_dir=str(tmp_path), resume=resume, quiet=True)
+    return before, *open_folder(config, config_hash, options)
+
+
+def test_an_unfinished_run_goes_on_in_its_folder(tmp_path):
+    before, folder, resumed = opened(tmp_path, "running")
+    assert resumed and folder == before
+
+
+def test_without_resume_a_new_folder_begins(tmp_path):
+    before, folder, resumed = opened(tmp_path, "running", resume=False)
+    assert not resumed and folder != before
+    assert json.loads((folder.path / "config.json").read_text()) == CONFIG
+
+
+def test_a_finished_run_is_returned_and_an_unfinished_one_preferred(tmp_path):
+    before, folder, resumed = opened(tmp_path, "finished")
+    assert resumed and folder == before
+    failed, _ = open_folder(CONFIG, "aa", Options(runs_dir=str(tmp_path)))
+    write_json(failed.path / "run.json", {"status": "failed", "config_hash": "aa"})
+    _, folder, _ = opened(tmp_path, "finished")
+    assert folder == failed
+
+
+def test_what_differs_is_named(tmp_path):
+    other = CONFIG | {"seeds": [0, 1, 2], "stages": {"lr": 2}}
+    with pytest.raises(UserError) as error:
+        opened(tmp_path, "running", "bb", other)
+    assert "seeds is [0, 1] there, [0, 1, 2] here" in str(error.value)
+    assert "stages.lr is 1 there, 2 here" in str(error.value)
+    assert "method" not in str(error.value)
+
+
+def test_a_finished_run_of_another_configuration_is_no_hindrance(tmp_path):
+    before, folder, resumed = opened(tmp_path, "finished", "bb", CONFIG | {"seeds": []})
+    assert not resumed and folder != before
