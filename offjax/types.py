@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 Pytree = Any
-Key = chex.PRNGKey
+Key = jax.Array
 Context = Mapping[str, Pytree]
 """Stage name → that stage's trained state, for one seed."""
 

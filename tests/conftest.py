@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 
-import jax
 import pytest
+
+# Many tests train the same small programs: compile each once, for all processes that
+# the tests start, and without the passes that take longest.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="offjax-xla-")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+if "expensive_passes" not in os.environ.get("XLA_FLAGS", ""):
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_llvm_disable_expensive_passes=true"
 
 from offjax.runner.devices import prepare_host_devices
 
 prepare_host_devices(2)
-# Many tests train the same small program: compile it once.
-jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp(prefix="offjax-xla-"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ _DATASETS = flags.DEFINE_list(
     "Datasets.",
 )
 _WINDOWS = flags.DEFINE_list("windows", ["1", "5", "10", "25", "50"], "Values of k.")
-_NUM_STEPS = flags.DEFINE_integer("num_steps", 10_000, "Updates of every run.")
+_NUM_STEPS = flags.DEFINE_integer("num_steps", 5_000, "Updates of every run.")
 _NUM_SEEDS = flags.DEFINE_integer("num_seeds", 5, "Seeds.")
 _EPISODES = flags.DEFINE_integer("eval_episodes", 50, "Episodes per seed.")
 _RUNS_DIR = flags.DEFINE_string("runs_dir", "runs/asp", "Where run folders go.")
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
     rows = []
     for name in _DATASETS.value:
         dataset = load_dataset(name, _DATA_DIR.value, progress=print)
-        plan = [("bc", {}), ("percent_bc", {})]
+        plan: list[tuple[str, dict]] = [("bc", {}), ("percent_bc", {})]
         plan += [("asp", {"k": (int(k),)}) for k in _WINDOWS.value]
         for method, overrides in plan:
             found = scores(method, dataset, steps | overrides, options)[0]

@@ -1,1 +1,1 @@
-
+"""One file per algorithm: Config, State, losses, update, acting."""

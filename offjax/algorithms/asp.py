@@ -67,6 +67,7 @@ class Config:
       mass_weight: factor on the mass term of boxes; 1 = binary cross-entropy, 0
         leaves the level undetermined.
       std_min: floor on σ.
+      learn_std: whether σ is an output; otherwise it is `std_min` everywhere.
       action_min: m of the listing, in the environment's units.
       random_phase: windows begin anywhere rather than at multiples of k.
       budget_index: entry of the observation that is the budget left.
@@ -91,6 +92,7 @@ class Config:
     embedding_dim: int = 64
     batch_size: int = 256
     mle_time_reversed: bool = False
+    learn_std: bool = True
     random_phase: bool = False
     position_encoding: bool = True
     budget_index: int = 1
@@ -199,7 +201,8 @@ def _moments(outputs: chex.Array, config: Config) -> tuple[chex.Array, chex.Arra
     """[..., 2kA] → means and standard deviations, each [..., k, A]."""
     shaped = outputs.reshape(*outputs.shape[:-1], config.k, -1)
     mean, raw_std = jnp.split(shaped, 2, axis=-1)
-    return mean, config.std_min + jax.nn.softplus(raw_std)
+    learnt = jax.nn.softplus(raw_std) if config.learn_std else jnp.zeros_like(raw_std)
+    return mean, config.std_min + learnt
 
 
 def return_weights(batch: Batch, config: Config) -> chex.Array:

@@ -1,1 +1,1 @@
-
+"""Rollouts on device, and what is measured without an environment."""

@@ -1,1 +1,1 @@
-
+"""Flax modules without losses."""

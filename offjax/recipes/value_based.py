@@ -49,7 +49,10 @@ def _stage(
 
 def _recipe(name: str, stage: Stage) -> Recipe:
     return Recipe(
-        name, (stage,), lambda configs: LearntPolicy(stage.name, stage.algorithm)
+        name,
+        (stage,),
+        lambda configs: LearntPolicy(stage.name, stage.algorithm),
+        q_function=critic(stage.name, stage.algorithm),
     )
 
 

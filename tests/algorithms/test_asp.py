@@ -364,6 +364,17 @@ def test_likelihood_pairs_every_step_with_its_own_return():
         assert loss == pytest.approx(expected, abs=1e-9)
 
 
+def test_a_fixed_deviation_is_the_floor_everywhere():
+    outputs, data, config, _ = mle_case(np.arange(6))
+    config = dataclasses.replace(config, learn_std=False, std_min=0.3)
+    mean = np.asarray(outputs).reshape(4, 6, 2)[..., 0]
+    x = np.asarray((data.actions - BOX.shift) / BOX.scale).reshape(4, 6)
+    weights = np.asarray(data.standard).reshape(4, 6)
+    expected = -(weights * log_normal(x, mean, 0.3)).mean()
+    loss = float(mle_loss(outputs, data, BOX, config))
+    assert loss == pytest.approx(expected, abs=1e-9)
+
+
 def test_the_printed_likelihood_pairs_them_in_opposite_order():
     losses = []
     for order in (np.arange(6), np.array([2, 0, 1, 3, 5, 4])):

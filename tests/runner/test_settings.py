@@ -27,9 +27,7 @@ def test_no_override_is_one_default_run(recipe):
 
 
 def test_traced_values_share_a_program_and_static_ones_do_not(recipe):
-    jobs = settings.expand(
-        recipe, {"lr": (1e-4, 3e-4), "k": (5, 20)}, "preset=paper"
-    )
+    jobs = settings.expand(recipe, {"lr": (1e-4, 3e-4), "k": (5, 20)}, "preset=paper")
     assert [job.recipe.stages[0].config.k for job in jobs] == [5, 20]
     assert jobs[0].variants == [
         "preset=paper,lr=0.0001,k=5",

@@ -21,7 +21,8 @@ TINY = {"num_steps": (10,), "hidden_dims": ((16,),), "batch_size": (8,)}
 
 def train(dataset, tmp_path, method="asp", overrides=None, **options):
     job = make_jobs(method, "demo", dataset, TINY | (overrides or {}))[0]
-    options = {"eval_episodes": 2, "quiet": True, "num_seeds": 2} | options
+    defaults = {"eval_episodes": 2, "quiet": True, "num_seeds": 2}
+    options = defaults | {"log_every": 10, "checkpoint_every": 10} | options
     trainer = Trainer(
         job, method, "demo", dataset, Options(runs_dir=str(tmp_path), **options)
     )

@@ -1,0 +1,84 @@
+"""Optional sinks, with stand-ins for the packages that they need."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from offjax.errors import UserError
+from offjax.runner import sinks
+
+ROWS = [
+    (5, 0, "preset=demo", "bc/loss", "0.5"),
+    (5, 1, "preset=demo", "bc/loss", "0.25"),
+    (10, 0, "a/b", "bc/loss", "0.125"),
+]
+
+
+class Writers:
+    """Remembers what event writers and runs were told."""
+
+    def __init__(self):
+        self.logged, self.closed, self.begun = [], [], None
+
+    def summary_writer(self, place):
+        return SimpleNamespace(
+            add_scalar=lambda *row: self.logged.append((place, *row)),
+            close=lambda: self.closed.append(place),
+        )
+
+    def init(self, **options):
+        self.begun = options
+        return SimpleNamespace(
+            log=lambda values, step: self.logged.append((step, values)),
+            finish=lambda: self.closed.append("run"),
+        )
+
+
+def test_tensorboard_has_a_folder_per_seed_and_variant(tmp_path, monkeypatch):
+    writers = Writers()
+    module = SimpleNamespace(SummaryWriter=writers.summary_writer)
+    monkeypatch.setitem(sys.modules, "tensorboardX", module)
+    (sink,) = sinks.make(["tensorboard"], tmp_path, {})
+    sink.write(ROWS)
+    sink.write(ROWS[:1])
+    sink.close()
+    places = [
+        str(tmp_path / "tensorboard" / name)
+        for name in ("preset=demo-seed0", "preset=demo-seed1", "a_b-seed0")
+    ]
+    assert writers.logged == [
+        (places[0], "bc/loss", 0.5, 5),
+        (places[1], "bc/loss", 0.25, 5),
+        (places[2], "bc/loss", 0.125, 10),
+        (places[0], "bc/loss", 0.5, 5),
+    ]
+    assert writers.closed == places
+
+
+def test_wandb_has_a_series_per_seed_and_variant(tmp_path, monkeypatch):
+    writers = Writers()
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=writers.init))
+    (sink,) = sinks.make(["wandb"], tmp_path / "run-1", {"preset": "demo"})
+    sink.write(ROWS)
+    sink.close()
+    assert writers.begun["config"] == {"preset": "demo"}
+    assert writers.begun["name"] == "run-1"
+    first = {
+        "bc/loss/preset=demo/seed0": 0.5,
+        "bc/loss/preset=demo/seed1": 0.25,
+    }
+    assert writers.logged == [(5, first), (10, {"bc/loss/a/b/seed0": 0.125})]
+    assert writers.closed == ["run"]
+
+
+def test_none_by_default_and_unknown_ones_are_named(tmp_path):
+    assert sinks.make([], tmp_path, {}) == []
+    with pytest.raises(UserError, match="--log=paper is not one of tensorboard, wandb"):
+        sinks.make(["paper"], tmp_path, {})
+
+
+def test_a_missing_package_is_named_with_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match=r"pip install 'offjax\[wandb\]'"):
+        sinks.make(["wandb"], tmp_path, {})
