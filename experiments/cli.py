@@ -30,7 +30,16 @@ def run(main: Callable[[list[str]], None]) -> None:
         except BrokenPipeError:
             sys.exit(141)
 
-    app.run(guarded)
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """absl's parser; a bad flag is bad input like any other."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        _fail(str(error))
+        raise
 
 
 def _fail(message: str) -> None:

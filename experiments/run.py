@@ -160,9 +160,10 @@ def main(argv: list[str]) -> None:
     build(method, None, _PRESET.value)  # an error here, before data is collected
     dataset = load_dataset(name, _DATA_DIR.value, progress=print)
     print(dataset.card, flush=True)
-    for job in make_jobs(method, _PRESET.value, dataset, overrides()):
-        folder = Trainer(job, method, _PRESET.value, dataset, options).run()
-        print(f"run: {folder.path}")
+    jobs = make_jobs(method, _PRESET.value, dataset, overrides())
+    trainers = [Trainer(job, method, _PRESET.value, dataset, options) for job in jobs]
+    for trainer in trainers:
+        print(f"run: {trainer.run().path}")
 
 
 if __name__ == "__main__":

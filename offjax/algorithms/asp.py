@@ -142,7 +142,7 @@ class Batch(NamedTuple):
     actions: chex.Array  # [B, W, k, A]
     returns: chex.Array  # [B, W, k] returns-to-go
     standard: chex.Array  # [B, W, k] standardised over the dataset, per time step
-    ranks: chex.Array  # [B, W, k] share of the returns at that time that are lower
+    ranks: chex.Array  # [B, W, k] share of that time's returns below; ties by row
     mask: chex.Array  # [B, W, k] 1 within the episode
 
 

@@ -62,7 +62,8 @@ def prepare_windows(
     table = returns.reshape(-1, lengths[0]) if equal else returns[:, None]
     spread = table.std(0, ddof=1) if len(table) > 1 else np.zeros(table.shape[1])
     standard = ((table - table.mean(0)) / (spread + algorithm.EPSILON)).reshape(-1)
-    ranks = (table.argsort(0).argsort(0) / len(table)).reshape(-1)
+    order = table.argsort(0, kind="stable")
+    ranks = (order.argsort(0, kind="stable") / len(table)).reshape(-1)
     phase = times % (config.windows * config.k)
     begin = np.arange(rows) if config.random_phase else np.flatnonzero(phase == 0)
     return WindowData(

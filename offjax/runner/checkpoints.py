@@ -42,9 +42,14 @@ class Checkpoints:
             state=ocp.args.StandardSave(_listed(state)),
             meta=ocp.args.JsonSave(meta),
         )
+        self.wait()
+        with writing(self._folder):
+            self._manager.save(step, args=args, force=True)
+
+    def wait(self) -> None:
+        """Returns when what was saved is on disk."""
         with writing(self._folder):
             self._manager.wait_until_finished()
-            self._manager.save(step, args=args, force=True)
 
     def latest_step(self) -> int | None:
         """Step of the newest whole checkpoint."""
@@ -65,9 +70,8 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits until everything is on disk."""
-        with writing(self._folder):
-            self._manager.wait_until_finished()
-            self._manager.close()
+        self.wait()
+        self._manager.close()
 
 
 class StageStore:

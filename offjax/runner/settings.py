@@ -82,10 +82,12 @@ def _coerce(name: str, value: Any, default: Any) -> Any:
     if kind is tuple and isinstance(value, (int, float)):
         value = (value,)
     if kind is tuple and isinstance(value, (list, tuple)):
-        return tuple(value)
+        entry = type(default[0]) if default else None
+        if entry is None or all(type(v) is entry for v in value):
+            return tuple(value)
     if kind is bool and value in ("true", "True", "false", "False"):
         return value in ("true", "True")
-    if default is None or type(value) is kind:
+    if default is None or (type(value) is kind and kind is not tuple):
         return value
     raise UserError(
         f"--config.{name}={value!r} is of type {type(value).__name__}, but {name} is "

@@ -26,9 +26,11 @@ class Sink(Protocol):
 class TensorBoard:
     """One event folder per seed and variant, under `<run>/tensorboard`."""
 
+    package = "tensorboardX"
+
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
         del config
-        self._module = _load("tensorboardX", "tensorboard")
+        self._module = _load(self.package, "tensorboard")
         self._folder, self._writers = folder / "tensorboard", {}  # type: ignore[var-annotated]
 
     def write(self, rows: Rows) -> None:
@@ -48,8 +50,10 @@ class TensorBoard:
 class WandB:
     """One Weights & Biases run; a series per seed and variant."""
 
+    package = "wandb"
+
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
-        module = _load("wandb", "wandb")
+        module = _load(self.package, "wandb")
         self._run = module.init(
             project="offjax", dir=str(folder), config=config, name=folder.name
         )
@@ -70,15 +74,17 @@ class WandB:
 SINKS: dict[str, Any] = {"tensorboard": TensorBoard, "wandb": WandB}
 
 
-def make(names: Sequence[str], folder: Path, config: dict[str, Any]) -> list[Sink]:
-    """The sinks of `--log=`.
-
-    Raises:
-      UserError: an unknown name, or a package that is not installed.
-    """
+def check(names: Sequence[str]) -> None:
+    """Raises `UserError` for an unknown sink, or one whose package is missing."""
     for name in names:
         if name not in SINKS:
             raise UserError(f"--log={name} is not one of {', '.join(SINKS)}.")
+        _load(SINKS[name].package, name)
+
+
+def make(names: Sequence[str], folder: Path, config: dict[str, Any]) -> list[Sink]:
+    """The sinks of `--log=`; raises as `check` does."""
+    check(names)
     return [SINKS[name](folder, config) for name in names]
 
 

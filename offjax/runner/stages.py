@@ -6,12 +6,15 @@ import dataclasses
 import functools
 import hashlib
 import inspect
+import sys
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import jax
 import numpy as np
 
+from offjax.datasets import convert, sampling
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 from offjax.runner import programs, settings
@@ -83,11 +86,33 @@ def resolve_config(
     }
 
 
-def _source(thing: Any) -> str:
-    """Source of a module or function; of a partial, its arguments too."""
-    if isinstance(thing, functools.partial):
-        return _source(thing.func) + repr((thing.args, sorted(thing.keywords.items())))
-    return inspect.getsource(thing)
+MODEL_CODE = ("algorithms", "networks", "datasets", "improvement", "distributions")
+
+
+@functools.cache
+def _source(module: ModuleType) -> str:
+    """Source of a module and of the model code that it imports, in a fixed order."""
+    found: dict[str, str] = {}
+    todo = [module, convert, sampling]
+    while todo:
+        current = todo.pop()
+        if current.__name__ in found:
+            continue
+        found[current.__name__] = inspect.getsource(current)
+        for value in vars(current).values():
+            name = value.__name__ if inspect.ismodule(value) else ""
+            name = name or str(getattr(value, "__module__", ""))
+            if name.startswith(tuple(f"offjax.{part}" for part in MODEL_CODE)):
+                todo.append(sys.modules[name])
+    return "".join(found[name] for name in sorted(found))
+
+
+def _function_source(function: Any) -> str:
+    """Source of a function; of a partial, its arguments too."""
+    if isinstance(function, functools.partial):
+        arguments = (function.args, sorted(function.keywords.items()))
+        return _function_source(function.func) + repr(arguments)
+    return inspect.getsource(function)
 
 
 def _stage_key(
@@ -98,7 +123,8 @@ def _stage_key(
     upstream: Mapping[str, str],
 ) -> str:
     """Hash of all that determines a stage's states, its own code included."""
-    code = "".join(_source(f) for f in (stage.algorithm, stage.prepare, stage.sampler))
+    functions = (_function_source(f) for f in (stage.prepare, stage.sampler))
+    code = _source(stage.algorithm) + "".join(functions)
     return digest(
         {
             "schema": SCHEMA,

@@ -49,9 +49,14 @@ class Trainer:
         self, job: Job, method: str, preset: str, dataset: Dataset, options: Options
     ) -> None:
         options.validate()
+        sinks.check(options.log)
         for stage in job.recipe.stages:
-            if hasattr(stage.algorithm, "validate"):
-                stage.algorithm.validate(stage.config)
+            for setting in job.settings:
+                values = setting.of(stage.name)
+                if hasattr(stage.algorithm, "validate"):
+                    stage.algorithm.validate(
+                        dataclasses.replace(stage.config, **values)
+                    )
         self.job, self.dataset, self.options = job, dataset, options
         self.method = method
         self.config = resolve_config(job, method, preset, dataset, options)
@@ -205,6 +210,7 @@ class Trainer:
             "config": dataclasses.asdict(run.stage.config),
             "diverged": run.diverged,
         }
+        self.checkpoints.wait()  # a resumed run must find its rows' checkpoint first
         self.store.save(run.key, run.states, meta)
 
     def _train(

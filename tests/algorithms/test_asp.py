@@ -282,6 +282,19 @@ def test_shape_and_mass_are_the_binary_cross_entropy():
         assert loss == pytest.approx(whole + (factor - 1) * mass, abs=1e-6)
 
 
+def test_a_partial_window_has_the_mass_of_its_own_steps():
+    u, x = rng.normal(size=6), rng.uniform(size=6)
+    s = 1 / (1 + np.exp(-u))
+    config = settings("anchored", 6, 4, weights="raw", mass_weight=0.3)
+    outputs = jnp.asarray(np.append(u, [5.0, -5.0]).reshape(1, 2, 4))
+    expected = 0.0
+    for part in (slice(0, 4), slice(4, 6)):
+        mass = len(x[part]) * binary(x[part].mean(), s[part].mean())
+        expected += binary(x[part], s[part]).sum() - 0.7 * mass
+    loss = float(box_loss(outputs, batch(x[None], 4), UNIT, config))
+    assert loss == pytest.approx(expected / 2, abs=1e-9)
+
+
 def test_divergence_of_masses_is_cross_entropy_over_time_plus_mass():
     """Σ(eᵘ − x u) = S·CE(x/S, softmax u) + Λ − S log Λ, Λ = Σeᵘ."""
     u, x = rng.normal(size=6), rng.uniform(size=6)

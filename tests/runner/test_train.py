@@ -248,3 +248,21 @@ def test_a_foreign_checkpoint_is_refused(budget_dataset, tmp_path):
     )
     with pytest.raises(UserError, match="another configuration"):
         train(budget_dataset, tmp_path, resume=True)
+
+
+def test_every_value_of_a_list_is_validated_before_anything_is_written(
+    budget_dataset, tmp_path
+):
+    with pytest.raises(UserError, match="kl_weight"):
+        train(budget_dataset, tmp_path, overrides={"kl_weight": (0.0, 0.2)})
+    with pytest.raises(UserError, match="paper"):
+        train(budget_dataset, tmp_path, log=("paper",))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stage_is_known_by_the_code_of_its_networks_too():
+    from offjax.algorithms import asp
+    from offjax.runner.stages import _source
+
+    assert "class MLP" in _source(asp) and "class Normalizer" in _source(asp)
+    assert "def to_transitions" in _source(asp)
