@@ -6,12 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import chex
-
 from offjax.algorithms import bc as algorithm
 from offjax.datasets import convert
 from offjax.datasets.dataset import Dataset
-from offjax.distributions import Distribution
 from offjax.recipes.common import (
     TransitionData,
     hidden_dims,
@@ -19,37 +16,15 @@ from offjax.recipes.common import (
     prepare_transitions,
     sample_transitions,
 )
+from offjax.recipes.transitions import LearntPolicy
 from offjax.types import (
     EnvSpec,
-    Key,
-    Params,
-    Policy,
     Pytree,
     Recipe,
     Stage,
     config,
     static,
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class CloningPolicy(Policy):
-    """Acts with the distribution that the stage `stage` has learnt."""
-
-    stage: str = "bc"
-
-    def propose(
-        self,
-        params: Params,
-        carry: Pytree,
-        observation: chex.Array,
-        reward: chex.Array,
-        key: Key,
-    ) -> tuple[Distribution, Pytree]:
-        """The cloned distribution; the carry is empty."""
-        del reward, key
-        state, settings = params.states[self.stage], params.configs[self.stage]
-        return algorithm.distribution(state, observation, settings), carry
 
 
 def bc_stage(preset: str, **settings: Any) -> Stage:
@@ -68,7 +43,9 @@ def bc_stage(preset: str, **settings: Any) -> Stage:
 def bc(spec: EnvSpec | None, preset: str) -> Recipe:
     """Gaussian behaviour cloning (`--config.head=deterministic` for the other)."""
     del spec
-    return Recipe("bc", (bc_stage(preset),), lambda configs: CloningPolicy())
+    return Recipe(
+        "bc", (bc_stage(preset),), lambda configs: LearntPolicy("bc", algorithm)
+    )
 
 
 @config
@@ -92,4 +69,4 @@ def percent_bc(spec: EnvSpec | None, preset: str) -> Recipe:
     stage = bc_stage(preset)
     settings = PercentConfig(**dataclasses.asdict(stage.config))
     stage = dataclasses.replace(stage, config=settings, prepare=prepare_best)
-    return Recipe("percent_bc", (stage,), lambda configs: CloningPolicy())
+    return Recipe("percent_bc", (stage,), lambda configs: LearntPolicy("bc", algorithm))
