@@ -109,7 +109,7 @@ def test_vmap_agrees_with_map(budget_dataset, tmp_path):
     mapped = train(budget_dataset, tmp_path / "a", layout="map", num_seeds=3)
     vmapped = train(budget_dataset, tmp_path / "b", layout="vmap", num_seeds=3)
     for a, b in zip(states(mapped), states(vmapped), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
 def test_values_of_a_scalar_are_slots_of_one_program(budget_dataset, tmp_path):
