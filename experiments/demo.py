@@ -49,6 +49,7 @@ def main(argv: list[str]) -> None:
 
     options = Options(
         num_seeds=_NUM_SEEDS.value,
+        eval_every=1000,
         runs_dir=_RUNS_DIR.value,
         max_devices=prepare_host_devices(_DEVICES.value),
     )
