@@ -32,5 +32,5 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.environments
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
