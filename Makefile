@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := dev,mujoco
+EXTRAS := dev,mujoco,ogbench,render,ray
 
 .PHONY: run test test-full lint bench clean
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+import ml_collections
 from absl import app, flags, logging
+from ml_collections import config_flags
 
 from offjax.errors import UserError
 
@@ -33,6 +35,37 @@ def run(main: Callable[[list[str]], None]) -> None:
     app.run(guarded, flags_parser=_parse)
 
 
+def declare_config() -> flags.FlagHolder:
+    """`--config.NAME=VALUE[,VALUE…]`: every name given is declared as a tuple.
+
+    Which names exist depends on the method, so they are checked with the recipe.
+    """
+    config = ml_collections.ConfigDict()
+    for argument in sys.argv[1:]:
+        name, _, _ = argument.lstrip("-").partition("=")
+        parts = name.split(".")
+        if parts[0] != "config" or len(parts) < 2:
+            continue
+        node = config
+        for part in parts[1:-1]:
+            if part not in node:
+                node[part] = ml_collections.ConfigDict()
+            node = node[part]
+        node[parts[-1]] = ()
+    return config_flags.DEFINE_config_dict("config", config)
+
+
+def overrides(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, tuple]:
+    """The `--config.` flags as name → values."""
+    found: dict[str, tuple] = {}
+    for name, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            found |= overrides(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = tuple(value)
+    return found
+
+
 def _parse(argv: list[str]) -> list[str]:
     """absl's parser; a bad flag is bad input like any other."""
     try:
@@ -40,6 +73,19 @@ def _parse(argv: list[str]) -> list[str]:
     except flags.Error as error:
         _fail(str(error))
         raise
+
+
+def parse_grid(entries: list[str]) -> dict[str, tuple]:
+    """`["log_tau=0,0.5"]` → {"log_tau": (0, 0.5)}."""
+    from ml_collections.config_flags import tuple_parser
+
+    grid = {}
+    for entry in entries:
+        name, equals, values = entry.partition("=")
+        if not equals or not values:
+            raise UserError(f"--grid={entry} is not of the form NAME=VALUE,VALUE….")
+        grid[name] = tuple_parser.TupleParser().parse(values)
+    return grid
 
 
 def _fail(message: str) -> None:

@@ -14,7 +14,9 @@ from offjax.errors import UserError
 
 _DATASET = flags.DEFINE_string("dataset", None, "Id of the dataset; 'list' for all.")
 _TRANSITIONS = flags.DEFINE_integer(
-    "num_transitions", None, "Steps to record (maze2d); by default 1,000,000."
+    "num_transitions",
+    None,
+    "Steps to record; by default 1,000,000 for maze2d and 200,000 for robots.",
 )
 _EPISODES = flags.DEFINE_integer(
     "num_episodes",

@@ -1,9 +1,13 @@
 """Evaluate a finished run again: more episodes, another operator, grids of settings.
 
 python -m experiments.evaluate --run=runs/cfpi/… --grid=log_tau=0,0.5,1.0
+python -m experiments.evaluate --run=runs/ebcq/… --grid=n=2,5,10,20,50,100
+python -m experiments.evaluate --run=runs/cfpi_ensemble/… --grid=active_size=1,2,5,10
 
 Nothing is trained: all values × seeds × episodes run in one batch (one for each value
-of a setting that shapes the program), and the rows join the run's scores.csv.
+of a setting that shapes the program), and the rows join the run's scores.csv. A grid
+may set what acting alone reads: the operator's settings, and of a SARSA critic how many
+members count (active_size) and their pessimism (lower_bound_beta).
 """
 
 from __future__ import annotations
@@ -18,28 +22,15 @@ _CRITIC_RUN = flags.DEFINE_string(
     "critic_run", None, "Take the critic from this run (same dataset and seeds)."
 )
 _GRID = flags.DEFINE_multi_string(
-    "grid", [], "NAME=VALUE,VALUE… of the operator's settings; repeat for a product."
+    "grid", [], "NAME=VALUE,VALUE… of what acting reads; repeat for a product."
 )
 _EPISODES = flags.DEFINE_integer("eval_episodes", 100, "Episodes per seed and value.")
 _EVAL_SEED = flags.DEFINE_integer("eval_seed", 0, "Which set of evaluation episodes.")
+_RENDER = flags.DEFINE_integer(
+    "render", 0, "Videos of each variant's first episodes, into the run's videos/."
+)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Root of the datasets.")
 _DEVICES = flags.DEFINE_integer("host_devices", None, "CPU devices; one per core.")
-
-
-def parse_grid(entries: list[str]) -> dict[str, tuple]:
-    """`["log_tau=0,0.5"]` → {"improve.log_tau": (0, 0.5)}."""
-    from ml_collections.config_flags import tuple_parser
-
-    from offjax.errors import UserError
-
-    grid = {}
-    for entry in entries:
-        name, equals, values = entry.partition("=")
-        if not equals or not values:
-            raise UserError(f"--grid={entry} is not of the form NAME=VALUE,VALUE….")
-        parsed = tuple_parser.TupleParser().parse(values)
-        grid["improve." + name.removeprefix("improve.")] = parsed
-    return grid
 
 
 def main(argv: list[str]) -> None:
@@ -56,11 +47,12 @@ def main(argv: list[str]) -> None:
         _RUN.value,
         improve=_IMPROVE.value,
         critic_run=_CRITIC_RUN.value,
-        grid=parse_grid(_GRID.value),
+        grid=cli.parse_grid(_GRID.value),
         episodes=_EPISODES.value,
         eval_seed=_EVAL_SEED.value,
         data_dir=_DATA_DIR.value,
         max_devices=max_devices,
+        videos=_RENDER.value,
     ):
         print(
             f"{variant}  score {scores.mean():.2f} ± {scores.std():.2f} "

@@ -5,6 +5,7 @@ python -m experiments.leaderboard --runs_dir=runs --format=html [--watch]
 python -m experiments.leaderboard --runs_dir=runs --screenshot=docs/board.png
 python -m experiments.leaderboard --runs_dir=runs --export=contributed
 python -m experiments.leaderboard --runs_dir=contributed --check
+python -m experiments.leaderboard --runs_dir=runs --tuning
 """
 
 from __future__ import annotations
@@ -24,7 +25,16 @@ from rich.console import Console
 
 from experiments import cli
 from offjax.errors import UserError
-from offjax.leaderboard import board, export, page, reported, screenshot, store, tables
+from offjax.leaderboard import (
+    board,
+    effort,
+    export,
+    page,
+    reported,
+    screenshot,
+    store,
+    tables,
+)
 
 FORMATS = ("terminal", "markdown", "csv", "latex", "html")
 
@@ -59,6 +69,9 @@ INTERVAL = flags.DEFINE_integer(
     "interval", 30, "Seconds between two pages of --watch.", lower_bound=1
 )
 CHECK = flags.DEFINE_bool("check", False, "Check runs that are meant to be shared.")
+TUNING = flags.DEFINE_bool(
+    "tuning", False, "Scores after k evaluations of tuned methods, as markdown."
+)
 EXPORT = flags.DEFINE_string("export", None, "Folder to export finished runs to.")
 SCREENSHOT = flags.DEFINE_string("screenshot", None, "PNG of the page to write.")
 
@@ -70,6 +83,8 @@ def main(argv: list[str]) -> None:
         watch()
     elif CHECK.value:
         check()
+    elif TUNING.value:
+        print(effort.markdown(effort.read(RUNS_DIR.value)), end="")
     elif EXPORT.value is not None:
         export_runs(Path(EXPORT.value))
     elif SCREENSHOT.value is not None:

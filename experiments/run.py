@@ -5,14 +5,15 @@ python -m experiments.run --method=asp --dataset=offjax/budget/t50-smooth-v0
 
 from __future__ import annotations
 
-import sys
+from typing import TYPE_CHECKING
 
-import ml_collections
 from absl import flags
-from ml_collections import config_flags
 
 from experiments import cli
 from offjax.errors import UserError
+
+if TYPE_CHECKING:
+    from offjax.datasets.dataset import Dataset
 
 _METHOD = flags.DEFINE_string("method", None, "Method, or `list`.")
 _POLICY = flags.DEFINE_string("policy", None, "With --method=compose: a method.")
@@ -33,6 +34,10 @@ _EVAL_EPISODES = flags.DEFINE_integer("eval_episodes", 20, "Episodes per evaluat
 _EVAL_SEED = flags.DEFINE_integer(
     "eval_seed", 0, "Which set of evaluation episodes; tune on another than you report."
 )
+_EVAL_BEHIND = flags.DEFINE_enum(
+    "eval_behind", "auto", ["auto", "on", "off"],
+    "Train on while environments on the host are stepped; the results are the same.",
+)  # fmt: skip
 _LOG_EVERY = flags.DEFINE_integer("log_every", 0, "Updates between metrics; 0: auto.")
 _CHECKPOINT_EVERY = flags.DEFINE_integer(
     "checkpoint_every", 0, "Updates between checkpoints; 0: ten per stage."
@@ -52,43 +57,19 @@ _LOG = flags.DEFINE_list("log", [], "Further sinks: tensorboard, wandb.")
 _DEVICES = flags.DEFINE_integer(
     "host_devices", None, "CPU devices; one per core by default."
 )
-
-
-def _declare_config() -> flags.FlagHolder:
-    """`--config.NAME=VALUE[,VALUE…]`: every name given is declared as a tuple.
-
-    Which names exist depends on the method, so they are checked with the recipe.
-    """
-    config = ml_collections.ConfigDict()
-    for argument in sys.argv[1:]:
-        name, _, _ = argument.lstrip("-").partition("=")
-        parts = name.split(".")
-        if parts[0] != "config" or len(parts) < 2:
-            continue
-        node = config
-        for part in parts[1:-1]:
-            if part not in node:
-                node[part] = ml_collections.ConfigDict()
-            node = node[part]
-        node[parts[-1]] = ()
-    return config_flags.DEFINE_config_dict("config", config)
-
-
-_CONFIG = _declare_config()
+_SWEEP = flags.DEFINE_string("sweep", "", "Name of the sweep that this run is part of.")
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "Share the seeds with other hosts."
+)
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of the first host.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of hosts.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this host.")
+_CONFIG = cli.declare_config()
 
 
 def overrides() -> dict[str, tuple]:
     """`--config.` flags and `--num_steps` as name → values."""
-    found: dict[str, tuple] = {}
-
-    def visit(node: ml_collections.ConfigDict, prefix: str) -> None:
-        for name, value in node.items():
-            if isinstance(value, ml_collections.ConfigDict):
-                visit(value, f"{prefix}{name}.")
-            else:
-                found[prefix + name] = tuple(value)
-
-    visit(_CONFIG.value, "")
+    found = cli.overrides(_CONFIG.value)
     if _NUM_STEPS.value is not None:
         found = {"num_steps": (_NUM_STEPS.value,)} | found
     return found
@@ -116,35 +97,51 @@ def _method() -> str:
 
 def _print_list() -> bool:
     """Answers --method=list and --dataset=list."""
-    from offjax.datasets.load import list_datasets
+    from offjax.datasets.load import describe_datasets
     from offjax.recipes import RECIPES
 
     if _METHOD.value == "list":
         for name, builder in RECIPES.items():
             print(f"{name:24s}{(builder.__doc__ or '').splitlines()[0]}")
     if _DATASET.value == "list":
-        print("\n".join(list_datasets(_DATA_DIR.value)))
+        print(describe_datasets(_DATA_DIR.value))
     return "list" in (_METHOD.value, _DATASET.value)
+
+
+def _load(name: str) -> Dataset:
+    """The dataset; where it has to be collected, one host does it for all."""
+    from offjax.datasets.load import load_dataset
+    from offjax.runner import hosts
+
+    if hosts.is_writer():
+        dataset = load_dataset(name, _DATA_DIR.value, progress=print)
+    hosts.barrier("dataset")
+    return dataset if hosts.is_writer() else load_dataset(name, _DATA_DIR.value)
 
 
 def main(argv: list[str]) -> None:
     """Trains, evaluates, and tells where the run lies."""
     del argv
-    from offjax.datasets.load import load_dataset
+    from offjax.evaluation import environments
     from offjax.recipes import build
+    from offjax.runner import hosts, interrupts
     from offjax.runner.devices import prepare_host_devices
     from offjax.runner.options import Options
     from offjax.runner.train import Trainer, make_jobs
 
     if _print_list():
         return
+    interrupts.listen()
     max_devices = prepare_host_devices(_DEVICES.value)
+    if _DISTRIBUTED.value:
+        hosts.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     options = Options(
         num_seeds=_NUM_SEEDS.value,
         seed=_SEED.value,
         eval_every=_EVAL_EVERY.value,
         eval_episodes=_EVAL_EPISODES.value,
         eval_seed=_EVAL_SEED.value,
+        eval_behind=_EVAL_BEHIND.value,
         log_every=_LOG_EVERY.value,
         checkpoint_every=_CHECKPOINT_EVERY.value,
         runs_dir=_RUNS_DIR.value,
@@ -153,17 +150,21 @@ def main(argv: list[str]) -> None:
         resume=_RESUME.value,
         reuse_stages=_REUSE.value,
         log=tuple(_LOG.value),
+        sweep=_SWEEP.value,
     )
     options.validate()
     method = _method()
     name = _required(_DATASET.value, "dataset")
     build(method, None, _PRESET.value)  # an error here, before data is collected
-    dataset = load_dataset(name, _DATA_DIR.value, progress=print)
-    print(dataset.card, flush=True)
+    dataset = _load(name)
+    if hosts.is_writer():
+        print(dataset.card, environments.line(dataset.spec), sep="\n", flush=True)
     jobs = make_jobs(method, _PRESET.value, dataset, overrides())
     trainers = [Trainer(job, method, _PRESET.value, dataset, options) for job in jobs]
     for trainer in trainers:
-        print(f"run: {trainer.run().path}")
+        path = trainer.run().path
+        if hosts.is_writer():
+            print(f"run: {path}")
 
 
 if __name__ == "__main__":

@@ -135,6 +135,8 @@ class Stage:
       sampler: `(data, key, config) → batch`, on device, pure.
       reads: names of the stages whose states make up `context`.
       data_per_seed: `prepare` is called for each seed with that seed's context.
+      acting: traced fields of `config` that its training does not read: several
+        values of them share one trained stage, unless another stage reads it.
     """
 
     name: str
@@ -145,6 +147,7 @@ class Stage:
     sampler: Callable[..., Pytree]
     reads: tuple[str, ...] = ()
     data_per_seed: bool = False
+    acting: tuple[str, ...] = ()
 
 
 class Params(NamedTuple):
@@ -216,7 +219,8 @@ class Recipe:
 
     `policy(configs) → Policy` assembles the policy from the stages' configs (after
     overrides; stage name → config), and `q_function(params) → QFunction` is the
-    critic that `improve` reads.
+    critic that `improve` reads. `link(recipe)`, after overrides, gives stages what they
+    must know of the configs of others (a critic's widths).
     """
 
     name: str
@@ -224,3 +228,4 @@ class Recipe:
     policy: Callable[[Mapping[str, Any]], Policy]
     improve: Improvement | None = None
     q_function: Callable[[Params], QFunction] | None = None
+    link: Callable[[Recipe], Recipe] | None = None

@@ -18,6 +18,9 @@ if "expensive_passes" not in os.environ.get("XLA_FLAGS", ""):
     flags = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{flags} --xla_llvm_disable_expensive_passes=true"
 
+# No test reaches out to the network; those of downloads serve themselves.
+os.environ["OFFJAX_OFFLINE"] = "1"
+
 from offjax.runner.devices import prepare_host_devices
 
 prepare_host_devices(2)

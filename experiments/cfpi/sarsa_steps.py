@@ -56,6 +56,14 @@ class Critic:
         self._config, self._data = config, jax.tree.map(jnp.asarray, data.rows)
         self.state = sarsa.init(jax.random.PRNGKey(seed), data, config, {})
         self._train = jax.jit(self._updates)
+        mean = dataclasses.replace(config, aggregate="mean")
+        self._values = jax.jit(
+            lambda state, pairs: jax.lax.map(
+                lambda x: sarsa.q_value(state, x[0], x[1], mean),
+                pairs,
+                batch_size=512,
+            )
+        )
 
     def _updates(
         self, state: sarsa.State, rows: Transitions, num_updates: jax.Array
@@ -76,16 +84,8 @@ class Critic:
 
     def values(self, rows: Transitions) -> np.ndarray:
         """Mean of the members' values at every row, [N]."""
-        config = dataclasses.replace(self._config, aggregate="mean")
         pairs = (jnp.asarray(rows.observations), jnp.asarray(rows.actions))
-        evaluate = jax.jit(
-            lambda state, pairs: jax.lax.map(
-                lambda x: sarsa.q_value(state, x[0], x[1], config),
-                pairs,
-                batch_size=512,
-            )
-        )
-        return np.asarray(evaluate(self.state, pairs))
+        return np.asarray(self._values(self.state, pairs))
 
 
 def validation_curve(

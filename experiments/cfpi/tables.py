@@ -24,6 +24,7 @@ from absl import flags
 
 from experiments import cli
 from offjax.errors import UserError
+from offjax.recipes.transitions import kind_of
 
 FLAGS = flags.FLAGS
 
@@ -41,6 +42,25 @@ SARSA_STEPS = {
 """(environment, kind of data) → SARSA updates of table 3.16."""
 
 
+COMPARISON = (
+    "bc_gaussian",
+    "bc_mixture",
+    "mode_selection",
+    "ebcq",
+    "rev_kl",
+    "cfpi_sg",
+    "cfpi",
+    "iql",
+    "iql_cfpi",
+    "cql",
+    "cql_cfpi",
+    "td3_bc",
+    "bcq",
+    "awac",
+)
+"""Methods of `--table=comparison`; see experiments.cfpi.report."""
+
+
 class Entry(NamedTuple):
     """One method of a table: what is run, with which settings."""
 
@@ -56,14 +76,8 @@ class Table(NamedTuple):
     num_seeds: int = 10
 
 
-CANDIDATES = (
-    ("n", "2"),
-    ("n", "5"),
-    ("n", "10"),
-    ("n", "20"),
-    ("n", "50"),
-    ("n", "100"),
-)
+CANDIDATES = (("n", "2,5,10,20,50,100"),)
+LOG_TAUS = (("log_tau", "0.0,0.5,1.0,1.5,2.0"),)
 ALPHAS = (("alpha", "0.03,0.1,0.3,1.0,3.0,10.0"),)
 
 TABLES = {
@@ -95,12 +109,8 @@ TABLES = {
         ),
         5,
     ),
-    "3.9": Table(
-        "mixture EBCQ over N", tuple(Entry("ebcq_mixture", (c,)) for c in CANDIDATES)
-    ),
-    "3.10": Table(
-        "Gaussian EBCQ over N", tuple(Entry("ebcq", (c,)) for c in CANDIDATES)
-    ),
+    "3.9": Table("mixture EBCQ over N", (Entry("ebcq_mixture", CANDIDATES),)),
+    "3.10": Table("Gaussian EBCQ over N", (Entry("ebcq", CANDIDATES),)),
     "3.11": Table("mixture rev-KL over alpha", (Entry("rev_kl_mixture", ALPHAS),)),
     "3.12": Table("Gaussian rev-KL over alpha", (Entry("rev_kl", ALPHAS),)),
     "3.14": Table("mode selection", (Entry("mode_selection"),)),
@@ -111,29 +121,24 @@ TABLES = {
     "3.18": Table("I_SG on CQL", (Entry("cql"), Entry("cql_cfpi"))),
     "figure-3.5": Table(
         "I_MG and I_SG over log tau",
-        (
-            Entry("cfpi", (("log_tau", "0.0,0.5,1.0,1.5,2.0"),)),
-            Entry("cfpi_sg", (("log_tau", "0.0,0.5,1.0,1.5,2.0"),)),
-        ),
+        (Entry("cfpi", LOG_TAUS), Entry("cfpi_sg", LOG_TAUS)),
     ),
     "figure-3.6": Table(
         "I_MG over the size of an MLP ensemble",
-        tuple(
-            Entry("cfpi_ensemble", (("ensemble_size", size),))
-            for size in ("1", "2", "5", "10")
-        ),
+        (Entry("cfpi_ensemble", (("active_size", "1.0,2.0,5.0,10.0"),)),),
         8,
     ),
+    "comparison": Table(
+        "behaviour models, operators and value-based baselines",
+        tuple(Entry(method) for method in COMPARISON),
+        5,
+    ),
 }
-"""Number → table; those of the chapter that report scores of its own runs."""
+"""Number → table; those of the chapter that report scores of its own runs.
 
-
-def kind_of(dataset: str) -> tuple[str, str]:
-    """(environment, kind) of a dataset id: ("hopper", "medium-replay")."""
-    environments = ("halfcheetah", "hopper", "walker2d")
-    environment = next((e for e in environments if e in dataset.lower()), "")
-    kinds = ("medium-replay", "medium-expert", "medium")
-    return environment, next((k for k in kinds if k in dataset.lower()), "")
+All values of log tau, N and the ensemble's size come from one training, and those of
+alpha from one program.
+"""
 
 
 def command(

@@ -17,11 +17,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from offjax.algorithms.common import Network, Trained, descend, trained
+from offjax.algorithms.common import (
+    Network,
+    Trained,
+    bootstrap,
+    critics,
+    descend,
+    inputs_of,
+    q_values,
+    trained,
+)
 from offjax.datasets.normalize import ActionBox, Normalizer
 from offjax.distributions import LOG_2PI, Distribution, gaussian
 from offjax.networks.gaussian import GlobalStdGaussian
-from offjax.networks.mlp import QEnsemble
 from offjax.types import Context, Key, Pytree, Transitions, config
 
 
@@ -62,10 +70,6 @@ def _actor(config: Config, action_dim: int) -> Network:
     )
 
 
-def _critic(config: Config) -> Network:
-    return QEnsemble(config.hidden_dims)
-
-
 def _sample(
     params: Pytree, observations: chex.Array, noise: chex.Array, config: Config
 ) -> chex.Array:
@@ -76,18 +80,16 @@ def _sample(
 def init(key: Key, example: Pytree, config: Config, context: Context) -> State:
     """Fresh state; `example` is the prepared data, read for its statistics."""
     del context
-    statistics = example.statistics
-    observation = jnp.zeros_like(statistics.observation_mean)
-    action = jnp.zeros_like(statistics.action_low)
+    observation, action, normalizer, action_box = inputs_of(example)
     actor_key, critic_key = jax.random.split(key)
     actor = _actor(config, action.shape[-1]).init(actor_key, observation)
-    critic = _critic(config).init(critic_key, observation, action)
+    critic = critics(config.hidden_dims).init(critic_key, observation, action)
     return State(
         trained(actor, optax.adam(config.actor_lr)),
         trained(critic, optax.adam(config.lr)),
         jax.tree.map(jnp.copy, critic),
-        Normalizer.from_statistics(statistics),
-        ActionBox(statistics.action_low, statistics.action_high),
+        normalizer,
+        action_box,
         key,
         jnp.int32(0),
     )
@@ -100,11 +102,12 @@ def critic_loss(
     observations = state.normalizer(batch.observations)
     next_observations = state.normalizer(batch.next_observations)
     next_actions = _sample(state.actor.params, next_observations, noise, config)
-    next_q = _critic(config).apply(state.target_params, next_observations, next_actions)
-    masks = 1 - batch.terminals
-    targets = batch.rewards + config.discount * masks * next_q.min(0)
+    next_q = critics(config.hidden_dims).apply(
+        state.target_params, next_observations, next_actions
+    )
+    targets = bootstrap(batch, next_q.min(0), config.discount)
     actions = state.action_box.to_unit(batch.actions)
-    q = _critic(config).apply(params, observations, actions)
+    q = critics(config.hidden_dims).apply(params, observations, actions)
     return jnp.mean((q - targets) ** 2), targets
 
 
@@ -119,7 +122,7 @@ def actor_loss(
     """Weighted negative log-likelihood; aux is the mean advantage."""
     observations = state.normalizer(batch.observations)
     actions = state.action_box.to_unit(batch.actions)
-    critic = _critic(config)
+    critic = critics(config.hidden_dims)
     sampled = _sample(state.actor.params, observations, noise, config)
     advantages = critic.apply(critic_params, observations, actions).min(
         0
@@ -186,5 +189,4 @@ def q_value(
     state: State, observation: chex.Array, action: chex.Array, config: Config
 ) -> chex.Array:
     """Minimum of the two online critics [] at one raw observation and action."""
-    inputs = (state.normalizer(observation), state.action_box.to_unit(action))
-    return _critic(config).apply(state.critic.params, *inputs).min(0)
+    return q_values(state, config.hidden_dims, observation, action).min(0)

@@ -18,10 +18,20 @@ import jax.numpy as jnp
 import optax
 
 from offjax.algorithms import bc_vae
-from offjax.algorithms.common import Network, Trained, descend, trained
+from offjax.algorithms.common import (
+    Network,
+    Trained,
+    bootstrap,
+    critics,
+    descend,
+    inputs_of,
+    q_values,
+    squared_error,
+    trained,
+)
 from offjax.datasets.normalize import ActionBox, Normalizer
 from offjax.distributions import Distribution
-from offjax.networks.mlp import MLP, QEnsemble
+from offjax.networks.mlp import MLP
 from offjax.types import Context, Key, Pytree, Transitions, config
 
 
@@ -64,10 +74,6 @@ def _vae_config(config: Config) -> bc_vae.Config:
     return bc_vae.Config(lr=config.lr, hidden_dims=config.vae_hidden_dims)
 
 
-def _critic(config: Config) -> Network:
-    return QEnsemble(config.hidden_dims)
-
-
 def _perturb(
     params: Pytree, observations: chex.Array, actions: chex.Array, config: Config
 ) -> chex.Array:
@@ -80,22 +86,20 @@ def _perturb(
 
 def init(key: Key, example: Pytree, config: Config, context: Context) -> State:
     """Fresh state; `example` is the prepared data, read for its statistics."""
-    statistics = example.statistics
-    observation = jnp.zeros_like(statistics.observation_mean)
-    action = jnp.zeros_like(statistics.action_low)
+    observation, action, normalizer, action_box = inputs_of(example)
     vae_key, actor_key, critic_key = jax.random.split(key, 3)
     adam = optax.adam(config.lr)
     network = MLP(config.hidden_dims, action.shape[-1])
     actor = network.init(actor_key, jnp.concatenate([observation, action]))
-    critic = _critic(config).init(critic_key, observation, action)
+    critic = critics(config.hidden_dims).init(critic_key, observation, action)
     return State(
         bc_vae.init(vae_key, example, _vae_config(config), context).vae,
         trained(actor, adam),
         trained(critic, adam),
         jax.tree.map(jnp.copy, actor),
         jax.tree.map(jnp.copy, critic),
-        Normalizer.from_statistics(statistics),
-        ActionBox(statistics.action_low, statistics.action_high),
+        normalizer,
+        action_box,
         key,
         jnp.int32(0),
     )
@@ -115,14 +119,13 @@ def critic_loss(
         following, (*candidates.shape[:2], following.shape[-1])
     )
     moved = _perturb(state.target_actor, following, candidates, config)
-    next_q = _critic(config).apply(state.target_critic, following, moved)
+    next_q = critics(config.hidden_dims).apply(state.target_critic, following, moved)
     weight = config.min_weight
     next_q = weight * next_q.min(0) + (1 - weight) * next_q.max(0)
-    masks = 1 - batch.terminals
-    targets = batch.rewards + config.discount * masks * next_q.max(-1)
+    targets = bootstrap(batch, next_q.max(-1), config.discount)
     actions = state.action_box.to_unit(batch.actions)
-    q = _critic(config).apply(params, observations, actions)
-    return jnp.sum(jnp.mean((q - targets) ** 2, axis=-1)), targets
+    q = critics(config.hidden_dims).apply(params, observations, actions)
+    return squared_error(q, targets), targets
 
 
 def actor_loss(
@@ -134,7 +137,9 @@ def actor_loss(
 ) -> tuple[chex.Array, None]:
     """−E Q_1 of the moved actions, at transformed observations."""
     moved = _perturb(params, observations, decoded, config)
-    return -jnp.mean(_critic(config).apply(critic_params, observations, moved)[0]), None
+    return -jnp.mean(
+        critics(config.hidden_dims).apply(critic_params, observations, moved)[0]
+    ), None
 
 
 def update(
@@ -212,5 +217,4 @@ def q_value(
     state: State, observation: chex.Array, action: chex.Array, config: Config
 ) -> chex.Array:
     """The first critic [] at one raw observation and action, as the authors act."""
-    inputs = (state.normalizer(observation), state.action_box.to_unit(action))
-    return _critic(config).apply(state.critic.params, *inputs)[0]
+    return q_values(state, config.hidden_dims, observation, action)[0]

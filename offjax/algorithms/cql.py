@@ -22,11 +22,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from offjax.algorithms.common import Network, Trained, descend, trained
+from offjax.algorithms.common import (
+    Network,
+    Trained,
+    critics,
+    descend,
+    inputs_of,
+    q_values,
+    squared_error,
+    trained,
+)
 from offjax.datasets.normalize import ActionBox, Normalizer
 from offjax.distributions import Distribution, gaussian
 from offjax.networks.gaussian import TanhGaussian, tanh_sample
-from offjax.networks.mlp import QEnsemble
 from offjax.types import Context, Key, Pytree, Transitions, config
 
 
@@ -95,10 +103,6 @@ def _actor(config: Config, action_dim: int) -> Network:
     return TanhGaussian(config.hidden_dims, action_dim)
 
 
-def _critic(config: Config) -> Network:
-    return QEnsemble(config.hidden_dims)
-
-
 def _sample(
     actor_params: Pytree, observations: chex.Array, noise: chex.Array, config: Config
 ) -> tuple[chex.Array, chex.Array]:
@@ -114,26 +118,24 @@ def _values(
     """Both critics [2, B, n] at n actions [B, n, A] of each observation."""
     shape = (*actions.shape[:2], observations.shape[-1])
     repeated = jnp.broadcast_to(observations[:, None], shape)
-    return _critic(config).apply(params, repeated, actions)
+    return critics(config.hidden_dims).apply(params, repeated, actions)
 
 
 def init(key: Key, example: Pytree, config: Config, context: Context) -> State:
     """Fresh state; `example` is the prepared data, read for its statistics."""
     del context
-    statistics = example.statistics
-    observation = jnp.zeros_like(statistics.observation_mean)
-    action = jnp.zeros_like(statistics.action_low)
+    observation, action, normalizer, action_box = inputs_of(example)
     actor_key, critic_key = jax.random.split(key)
     actor = _actor(config, action.shape[-1]).init(actor_key, observation)
-    critic = _critic(config).init(critic_key, observation, action)
+    critic = critics(config.hidden_dims).init(critic_key, observation, action)
     return State(
         trained(actor, optax.adam(config.actor_lr)),
         trained(critic, optax.adam(config.lr)),
         jax.tree.map(jnp.copy, critic),
         trained(jnp.float32(0.0), optax.adam(config.actor_lr)),
         trained(jnp.float32(1.0), optax.adam(config.lagrange_lr)),
-        Normalizer.from_statistics(statistics),
-        ActionBox(statistics.action_low, statistics.action_high),
+        normalizer,
+        action_box,
         key,
         jnp.int32(0),
     )
@@ -187,8 +189,8 @@ def critic_loss(
     next_q = _values(state.target_params, rows.next_observations, sample, config)
     next_q = next_q.min(0).max(-1)
     targets = rows.rewards + config.discount * rows.masks * next_q
-    q = _critic(config).apply(params, observations, rows.actions)
-    bellman = jnp.sum(jnp.mean((q - targets) ** 2, axis=-1))
+    q = critics(config.hidden_dims).apply(params, observations, rows.actions)
+    bellman = squared_error(q, targets)
 
     here, log_here = _sample(actor, observations, noise.here, config)
     there, log_there = _sample(actor, rows.next_observations, noise.there, config)
@@ -287,5 +289,4 @@ def q_value(
     state: State, observation: chex.Array, action: chex.Array, config: Config
 ) -> chex.Array:
     """Minimum of the two online critics [] at one raw observation and action."""
-    inputs = (state.normalizer(observation), state.action_box.to_unit(action))
-    return _critic(config).apply(state.critic.params, *inputs).min(0)
+    return q_values(state, config.hidden_dims, observation, action).min(0)

@@ -16,6 +16,7 @@ The defaults are those of the authors' code. CORL's implementation differs in
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import chex
@@ -28,6 +29,7 @@ import optax
 from offjax.datasets.normalize import ActionBox, Normalizer
 from offjax.datasets.trajectories import Segments, Trajectories
 from offjax.distributions import Distribution
+from offjax.errors import UserError
 from offjax.networks.transformer import (
     ACTIVATIONS,
     HISTORIES,
@@ -64,12 +66,15 @@ class Config:
       return_scale: what returns are divided by; 0: the data's largest.
       reward_scale: rewards count as reward_scale · r + reward_shift.
       reward_shift: see `reward_scale`.
+      episode_length: 0 for episodes as recorded; else uninterrupted recordings are
+        cut every so many steps, see `offjax.datasets.trajectories.recut`.
       weighting: of trajectories, "length" or "uniform".
       history: what the context remembers, the "executed" action or the "base" one
         that an improvement operator began with.
       unseen_timesteps: which embedding acting uses at time steps that the data lack:
         of the "last" that they have, or the "untrained" one, as published codes do.
-      return_target: return that acting asks for; None: the recipe's, by environment.
+      return_target: return that acting asks for, in the units of the rewards; no
+        training depends on it, so that several share one trained model.
       batch_size: windows in a batch.
     """
 
@@ -90,10 +95,11 @@ class Config:
     return_scale: float = static(default=0.0)
     reward_scale: float = static(default=1.0)
     reward_shift: float = static(default=0.0)
+    episode_length: int = 0
     weighting: str = "length"
     history: str = "executed"
     unseen_timesteps: str = "last"
-    return_target: float | None = None
+    return_target: float = math.nan
     batch_size: int = 64
 
 
@@ -152,8 +158,18 @@ def validate(config: Config) -> None:
 
     Raises:
       UserError: a context longer than the table of time embeddings, heads that do not
-        divide the width, or an unknown option.
+        divide the width, an unknown option, or no return target.
     """
+    _check(config)
+    if math.isnan(config.return_target):
+        raise UserError(
+            "Decision Transformer has no return target for this environment: say which "
+            "return it shall ask for with --config.return_target=… (the best of the "
+            "data is a good choice)."
+        )
+
+
+def _check(config: Config) -> None:
     check_sizes(
         config.context_length, config.max_timesteps, config.width, config.num_heads
     )
@@ -169,10 +185,10 @@ def init(key: Key, example: Trajectories, config: Config, context: Context) -> S
     """Fresh state; `example` is the prepared data, read for shapes and statistics.
 
     Raises:
-      UserError: as `validate`.
+      UserError: as `validate`, but for the return target.
     """
     del context
-    validate(config)
+    _check(config)
     statistics = example.statistics
     normalizer = Normalizer.from_statistics(statistics)
     action_box = ActionBox(statistics.action_low, statistics.action_high)

@@ -9,6 +9,7 @@ step sizes are in units of (action range) / m.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import chex
@@ -25,11 +26,12 @@ class Config:
     """Settings.
 
     Attributes:
-      hidden_dims: widths with which the stage "critic" was trained.
+      critic: settings of the stage that is read, of the module whose `q_value` is the
+        critic.
       batch_size: recorded pairs that the median is taken over.
     """
 
-    hidden_dims: tuple[int, ...] = (256, 256)
+    critic: Any = iql.Config()
     batch_size: int = 1024
 
 
@@ -50,11 +52,12 @@ def init(key: Key, example: Any, config: Config, context: Context) -> State:
 def update(
     state: State, batch: Transitions, config: Config, context: Context
 ) -> tuple[State, dict[str, chex.Array]]:
-    """Measures the median on a batch, with the critic of the stage "critic"."""
-    settings = iql.Config(hidden_dims=config.hidden_dims)
+    """Measures the median on a batch, with the critic of the stage that is read."""
+    (critic,) = context.values()
+    algorithm = sys.modules[type(config.critic).__module__]
 
     def q_function(observation: chex.Array, action: chex.Array) -> chex.Array:
-        return iql.q_value(context["critic"], observation, action, settings)
+        return algorithm.q_value(critic, observation, action, config.critic)
 
     norm = median_gradient_norm(q_function, batch.observations, batch.actions)
     # A critic that is flat everywhere has no unit; 1 leaves it as it is.

@@ -18,12 +18,22 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from offjax.algorithms.common import Network, Trained, descend, trained
+from offjax.algorithms.common import (
+    Network,
+    Trained,
+    bootstrap,
+    critics,
+    descend,
+    inputs_of,
+    q_values,
+    squared_error,
+    trained,
+)
 from offjax.datasets.normalize import ActionBox, Normalizer
 from offjax.distributions import LOG_2PI, Distribution, gaussian
 from offjax.networks.gaussian import GlobalStdGaussian
-from offjax.networks.mlp import MLP, QEnsemble
-from offjax.types import Context, Key, Pytree, Transitions, config
+from offjax.networks.mlp import MLP
+from offjax.types import Context, Key, Pytree, Transitions, config, static
 
 
 @config
@@ -35,6 +45,7 @@ class Config:
       temperature: β, which multiplies the advantage.
       advantage_clip: upper bound of exp(β A).
       actor_decay_steps: updates over which the policy's step size falls to 0.
+      dropout: share of the policy's hidden units that training leaves out.
       critic_only: leave the policy out, for methods that need Q alone.
     """
 
@@ -48,6 +59,7 @@ class Config:
     advantage_clip: float = 100.0
     hidden_dims: tuple[int, ...] = (256, 256)
     batch_size: int = 256
+    dropout: float = static(default=0.0)
     critic_only: bool = False
 
 
@@ -65,11 +77,7 @@ class State(flax.struct.PyTreeNode):
 
 
 def _actor(config: Config, action_dim: int) -> Network:
-    return GlobalStdGaussian(config.hidden_dims, action_dim)
-
-
-def _critic(config: Config) -> Network:
-    return QEnsemble(config.hidden_dims)
+    return GlobalStdGaussian(config.hidden_dims, action_dim, dropout=config.dropout)
 
 
 def _value(config: Config) -> Network:
@@ -87,12 +95,10 @@ def _actor_optimiser(config: Config) -> optax.GradientTransformation:
 def init(key: Key, example: Pytree, config: Config, context: Context) -> State:
     """Fresh state; `example` is the prepared data, read for its statistics."""
     del context
-    statistics = example.statistics
-    observation = jnp.zeros_like(statistics.observation_mean)
-    action = jnp.zeros_like(statistics.action_low)
+    observation, action, normalizer, action_box = inputs_of(example)
     actor_key, critic_key, value_key = jax.random.split(key, 3)
     actor = _actor(config, action.shape[-1]).init(actor_key, observation)
-    critic = _critic(config).init(critic_key, observation, action)
+    critic = critics(config.hidden_dims).init(critic_key, observation, action)
     value = _value(config).init(value_key, observation)
     adam = optax.adam(config.lr)
     return State(
@@ -100,8 +106,8 @@ def init(key: Key, example: Pytree, config: Config, context: Context) -> State:
         trained(critic, adam),
         trained(value, adam),
         jax.tree.map(jnp.copy, critic),
-        Normalizer.from_statistics(statistics),
-        ActionBox(statistics.action_low, statistics.action_high),
+        normalizer,
+        action_box,
         key,
         jnp.int32(0),
     )
@@ -123,9 +129,15 @@ def actor_loss(
     actions: chex.Array,
     advantages: chex.Array,
     config: Config,
+    key: Key | None = None,
 ) -> tuple[chex.Array, None]:
-    """Advantage-weighted negative log-likelihood of actions in [-1, 1]."""
-    mean, log_std = _actor(config, actions.shape[-1]).apply(params, observations)
+    """Advantage-weighted negative log-likelihood of actions in [-1, 1].
+
+    `key` decides what dropout leaves out; without it nothing is.
+    """
+    rngs = {} if key is None else {"dropout": key}
+    actor = _actor(config, actions.shape[-1])
+    mean, log_std = actor.apply(params, observations, key is not None, rngs=rngs)
     z = (actions - mean) / jnp.exp(log_std)
     log_prob = -0.5 * jnp.sum(z**2 + 2 * log_std + LOG_2PI, axis=-1)
     weight = jnp.exp(config.temperature * advantages)
@@ -141,8 +153,8 @@ def critic_loss(
     config: Config,
 ) -> tuple[chex.Array, None]:
     """Sum over the critics of their mean squared error towards targets [B]."""
-    q = _critic(config).apply(params, observations, actions)
-    return jnp.sum(jnp.mean((q - targets) ** 2, axis=-1)), None
+    q = critics(config.hidden_dims).apply(params, observations, actions)
+    return squared_error(q, targets), None
 
 
 def update(
@@ -154,7 +166,11 @@ def update(
     next_observations = state.normalizer(batch.next_observations)
     actions = state.action_box.to_unit(batch.actions)
     adam = optax.adam(config.lr)
-    q = _critic(config).apply(state.target_params, observations, actions).min(0)
+    q = (
+        critics(config.hidden_dims)
+        .apply(state.target_params, observations, actions)
+        .min(0)
+    )
     value, loss_v, _ = descend(value_loss, state.value, adam, observations, q, config)
     metrics = {"iql/value_loss": loss_v, "iql/q": jnp.mean(q)}
 
@@ -169,9 +185,10 @@ def update(
             jnp.clip(actions, -1 + 1e-5, 1 - 1e-5),
             q - v,
             config,
+            jax.random.fold_in(state.key, state.step) if config.dropout > 0 else None,
         )
     next_v = _value(config).apply(value.params, next_observations)[..., 0]
-    targets = batch.rewards + config.discount * (1 - batch.terminals) * next_v
+    targets = bootstrap(batch, next_v, config.discount)
     critic, metrics["iql/critic_loss"], _ = descend(
         critic_loss, state.critic, adam, observations, actions, targets, config
     )
@@ -201,5 +218,4 @@ def q_value(
     state: State, observation: chex.Array, action: chex.Array, config: Config
 ) -> chex.Array:
     """Minimum of the two online critics [] at one raw observation and action."""
-    inputs = (state.normalizer(observation), state.action_box.to_unit(action))
-    return _critic(config).apply(state.critic.params, *inputs).min(0)
+    return q_values(state, config.hidden_dims, observation, action).min(0)

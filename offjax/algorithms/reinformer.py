@@ -53,6 +53,8 @@ from offjax.types import Context, Key, Pytree, QFunction, config, static
 
 MAX_WEIGHT = 100.0
 MIN_RETURN_SIZE = 1e-3
+OPTIMIZERS = ("lamb", "adamw")
+RETURN_HISTORIES = ("returns", "none")
 ADAPTIVE = ("chain", "every", "none")
 EXTRAS = ("none", "pg", "awac")
 
@@ -62,8 +64,8 @@ class Config:
     """Hyperparameters, those of Reinformer's code where it has them.
 
     Attributes:
-      lr: LAMB's step size after the warm-up.
-      weight_decay: LAMB's.
+      lr: the optimiser's step size after the warm-up.
+      weight_decay: the optimiser's.
       warmup_steps: updates over which the step size rises linearly.
       max_grad_norm: global norm, per network, to which gradients are clipped.
       expectile: τ of the returns' loss.
@@ -78,7 +80,15 @@ class Config:
       return_scale: what returns are divided by; 0: the data's largest.
       reward_scale: rewards count as reward_scale · r + reward_shift.
       reward_shift: see `reward_scale`.
+      discount: of the returns-to-go; 1 as published. Below 1, one who comes to the
+        reward sooner has a greater return, also where the data never stay there.
+      episode_length: 0 for episodes as recorded; else uninterrupted recordings are
+        cut every so many steps, see `offjax.datasets.trajectories.recut`.
       weighting: of trajectories, "length" or "uniform".
+      optimizer: "lamb", or "adamw", with which few updates go further.
+      return_history: whether the returns' network reads the "returns" of earlier steps,
+        as published, or "none". Reading them it learns to repeat the last one, and
+        while acting repeats what it said at the start.
       adaptive_context: how far back the actions' network sees. "chain": as long as each
         predicted return is above the next one, "every": above the present one, both
         strictly; "none": K steps.
@@ -89,7 +99,7 @@ class Config:
       extra: "none", "pg" or "awac"; the latter two read the stage "critic".
       extra_weight: w of pg (the paper's α).
       extra_temperature: λ of awac.
-      hidden_dims: widths with which the stage "critic" was trained.
+      critic: settings with which the stage "critic" was trained.
       batch_size: windows in a batch.
     """
 
@@ -109,14 +119,18 @@ class Config:
     return_scale: float = static(default=0.0)
     reward_scale: float = static(default=1.0)
     reward_shift: float = static(default=0.0)
+    discount: float = static(default=1.0)
+    episode_length: int = 0
     weighting: str = "uniform"
+    optimizer: str = "lamb"
+    return_history: str = "returns"
     adaptive_context: str = "chain"
     history: str = "executed"
     unseen_timesteps: str = "last"
     extra: str = "none"
     extra_weight: float = 1.0
     extra_temperature: float = 1.0
-    hidden_dims: tuple[int, ...] = (256, 256)
+    critic: Any = iql.Config()
     batch_size: int = 128
 
 
@@ -159,6 +173,8 @@ class ReturnNetwork(nn.Module):
     @nn.compact
     def __call__(self, steps: Steps, train: bool = False) -> chex.Array:
         """Scaled returns [B, K]."""
+        if self.config.return_history == "none":
+            steps = steps._replace(returns=jnp.zeros_like(steps.returns))
         hidden = transformer(self.config)(steps, train)
         return Linear(1, name="head")(hidden["observations"])[..., 0]
 
@@ -180,15 +196,16 @@ class ActionNetwork(nn.Module):
         return mean, jnp.clip(log_std, -20.0, 2.0)
 
 
-def lamb(config: Config) -> optax.GradientTransformation:
-    """LAMB after clipping by global norm, with a linear warm-up."""
+def optimizer(config: Config) -> optax.GradientTransformation:
+    """LAMB or AdamW after clipping by global norm, with a linear warm-up."""
 
     def rate(count: chex.Numeric) -> chex.Numeric:
         return config.lr * jnp.minimum((count + 1) / config.warmup_steps, 1.0)
 
+    make = optax.lamb if config.optimizer == "lamb" else optax.adamw
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
-        optax.lamb(rate, eps=1e-8, weight_decay=config.weight_decay),
+        make(rate, eps=1e-8, weight_decay=config.weight_decay),
     )
 
 
@@ -200,6 +217,8 @@ def validate(config: Config) -> None:
     check_option("adaptive_context", config.adaptive_context, ADAPTIVE)
     check_option("history", config.history, HISTORIES)
     check_option("unseen_timesteps", config.unseen_timesteps, UNSEEN)
+    check_option("optimizer", config.optimizer, OPTIMIZERS)
+    check_option("return_history", config.return_history, RETURN_HISTORIES)
     check_option("extra", config.extra, EXTRAS)
 
 
@@ -215,8 +234,8 @@ def init(key: Key, example: Trajectories, config: Config, context: Context) -> S
     actions = network.init(action_key, steps)
     log_alpha = jnp.log(jnp.asarray(config.temperature, jnp.float32))
     return State(
-        trained(returns, lamb(config)),
-        trained(actions, lamb(config)),
+        trained(returns, optimizer(config)),
+        trained(actions, optimizer(config)),
         trained(log_alpha, optax.adam(config.temperature_lr)),
         Normalizer.from_statistics(statistics),
         ActionBox(statistics.action_low, statistics.action_high),
@@ -321,12 +340,11 @@ def critic_of(state: Pytree, config: Config, context: Context) -> QFunction | No
     """The earlier stage's critic, of transformed observations and actions [B, K, …]."""
     if config.extra == "none":
         return None
-    settings = iql.Config(hidden_dims=config.hidden_dims)
 
     def q(observations: chex.Array, actions: chex.Array) -> chex.Array:
         observations = state.normalizer.inverse(observations)
         actions = state.action_box.from_unit(actions)
-        return iql.q_value(context["critic"], observations, actions, settings)
+        return iql.q_value(context["critic"], observations, actions, config.critic)
 
     return q
 
@@ -334,19 +352,25 @@ def critic_of(state: Pytree, config: Config, context: Context) -> QFunction | No
 def update(
     state: State, batch: Segments, config: Config, context: Context
 ) -> tuple[State, dict[str, chex.Array]]:
-    """One step of LAMB for each network, and one of Adam for the temperature."""
+    """One step for each network, and one of Adam for the temperature."""
     key = jax.random.fold_in(state.key, state.step)
     return_key, action_key = jax.random.split(key)
     steps, mask = normalize(state, batch), batch.mask
     alpha = jnp.exp(state.log_alpha.params)
     q_function = critic_of(state, config, context)
     returns, return_loss, _ = descend(
-        return_loss_fn, state.returns, lamb(config), steps, mask, return_key, config
+        return_loss_fn,
+        state.returns,
+        optimizer(config),
+        steps,
+        mask,
+        return_key,
+        config,
     )
     actions, action_loss, parts = descend(
         action_loss_fn,
         state.actions,
-        lamb(config),
+        optimizer(config),
         steps,
         mask,
         alpha,

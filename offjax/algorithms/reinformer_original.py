@@ -28,7 +28,7 @@ from offjax.algorithms.decision_transformer import normalize
 from offjax.datasets.normalize import ActionBox, Normalizer
 from offjax.datasets.trajectories import Segments, Trajectories
 from offjax.distributions import Distribution, gaussian
-from offjax.networks.transformer import Linear, Steps, example_steps
+from offjax.networks.transformer import Linear, Steps, check_option, example_steps
 from offjax.types import Context, Key, Pytree, config
 
 
@@ -76,6 +76,8 @@ class Network(nn.Module):
 def validate(config: Config) -> None:
     """Raises `UserError` for sizes that do not fit together and unknown options."""
     reinformer.validate(config)
+    check_option("extra", config.extra, ("none",))
+    check_option("return_history", config.return_history, ("returns",))
 
 
 def init(key: Key, example: Trajectories, config: Config, context: Context) -> State:
@@ -87,7 +89,7 @@ def init(key: Key, example: Trajectories, config: Config, context: Context) -> S
     params = Network(config, steps.actions.shape[-1]).init(key, steps)
     log_alpha = jnp.log(jnp.asarray(config.temperature, jnp.float32))
     return State(
-        trained(params, reinformer.lamb(config)),
+        trained(params, reinformer.optimizer(config)),
         trained(log_alpha, optax.adam(config.temperature_lr)),
         Normalizer.from_statistics(statistics),
         ActionBox(statistics.action_low, statistics.action_high),
@@ -123,14 +125,14 @@ def loss_fn(
 def update(
     state: State, batch: Segments, config: Config, context: Context
 ) -> tuple[State, dict[str, chex.Array]]:
-    """One step of LAMB, and one of Adam for the temperature."""
+    """One step of the optimiser, and one of Adam for the temperature."""
     del context
     key = jax.random.fold_in(state.key, state.step)
     alpha = jnp.exp(state.log_alpha.params)
     network, loss, parts = descend(
         loss_fn,
         state.network,
-        reinformer.lamb(config),
+        reinformer.optimizer(config),
         normalize(state, batch),
         batch.mask,
         alpha,

@@ -18,10 +18,20 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from offjax.algorithms.common import Network, Trained, descend, trained
+from offjax.algorithms.common import (
+    Network,
+    Trained,
+    bootstrap,
+    critics,
+    descend,
+    inputs_of,
+    q_values,
+    squared_error,
+    trained,
+)
 from offjax.datasets.normalize import ActionBox, Normalizer
 from offjax.distributions import Distribution
-from offjax.networks.mlp import MLP, QEnsemble
+from offjax.networks.mlp import MLP
 from offjax.types import Context, Key, Pytree, Transitions, config
 
 
@@ -62,10 +72,6 @@ class State(flax.struct.PyTreeNode):
     step: chex.Array
 
 
-def _critic(config: Config) -> Network:
-    return QEnsemble(config.hidden_dims)
-
-
 def _act(params: Pytree, observations: chex.Array, config: Config) -> chex.Array:
     # The output layer's width tells the number of action dimensions.
     last = params["params"][f"Dense_{len(config.hidden_dims)}"]["bias"]
@@ -76,19 +82,17 @@ def _act(params: Pytree, observations: chex.Array, config: Config) -> chex.Array
 def init(key: Key, example: Pytree, config: Config, context: Context) -> State:
     """Fresh state; `example` is the prepared data, read for its statistics."""
     del context
-    statistics = example.statistics
-    observation = jnp.zeros_like(statistics.observation_mean)
-    action = jnp.zeros_like(statistics.action_low)
+    observation, action, normalizer, action_box = inputs_of(example)
     actor_key, critic_key = jax.random.split(key)
     actor = MLP(config.hidden_dims, action.shape[-1]).init(actor_key, observation)
-    critic = _critic(config).init(critic_key, observation, action)
+    critic = critics(config.hidden_dims).init(critic_key, observation, action)
     return State(
         trained(actor, optax.adam(config.actor_lr)),
         trained(critic, optax.adam(config.lr)),
         jax.tree.map(jnp.copy, actor),
         jax.tree.map(jnp.copy, critic),
-        Normalizer.from_statistics(statistics),
-        ActionBox(statistics.action_low, statistics.action_high),
+        normalizer,
+        action_box,
         key,
         jnp.int32(0),
     )
@@ -104,11 +108,12 @@ def critic_loss(
     noise = jnp.clip(config.policy_noise * noise, -config.noise_clip, config.noise_clip)
     next_actions = _act(state.target_actor, next_observations, config) + noise
     next_actions = jnp.clip(next_actions, -1.0, 1.0)
-    next_q = _critic(config).apply(state.target_critic, next_observations, next_actions)
-    masks = 1 - batch.terminals
-    targets = batch.rewards + config.discount * masks * next_q.min(0)
-    q = _critic(config).apply(params, observations, actions)
-    return jnp.sum(jnp.mean((q - targets) ** 2, axis=-1)), targets
+    next_q = critics(config.hidden_dims).apply(
+        state.target_critic, next_observations, next_actions
+    )
+    targets = bootstrap(batch, next_q.min(0), config.discount)
+    q = critics(config.hidden_dims).apply(params, observations, actions)
+    return squared_error(q, targets), targets
 
 
 def actor_loss(
@@ -120,7 +125,7 @@ def actor_loss(
 ) -> tuple[chex.Array, chex.Array]:
     """Loss of the policy at transformed rows; aux is the mean of Q_1."""
     proposed = _act(params, observations, config)
-    q = _critic(config).apply(critic_params, observations, proposed)[0]
+    q = critics(config.hidden_dims).apply(critic_params, observations, proposed)[0]
     weight = config.alpha / jax.lax.stop_gradient(jnp.mean(jnp.abs(q)))
     cloning = jnp.mean((proposed - actions) ** 2)
     return -weight * jnp.mean(q) + cloning, jnp.mean(q)
@@ -192,5 +197,4 @@ def q_value(
     state: State, observation: chex.Array, action: chex.Array, config: Config
 ) -> chex.Array:
     """Minimum of the two online critics [] at one raw observation and action."""
-    inputs = (state.normalizer(observation), state.action_box.to_unit(action))
-    return _critic(config).apply(state.critic.params, *inputs).min(0)
+    return q_values(state, config.hidden_dims, observation, action).min(0)

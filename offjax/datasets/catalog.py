@@ -2,6 +2,8 @@
 
     offjax/budget/t<T>-<kind>[-i<instance>][-k<kappa>][-n<noise>]-v0
     offjax/maze2d/<maze>[-dense]-v0
+    offjax/<robot>/<kind>-v0
+    offjax/<scene>/play-v0
 
 A part in brackets is spelt out only where it differs from the default (instance 0,
 kappa 1.5, no noise), so that every dataset has one name.
@@ -14,18 +16,26 @@ import difflib
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 from offjax.datasets.dataset import Dataset
+from offjax.datasets.language import annotate
 from offjax.errors import UserError
 from offjax.types import EnvSpec
 
 BUDGET_HORIZONS = (10, 20, 50, 100, 200)
 BUDGET_KINDS = ("random", "smooth", "medium", "expert", "mixed", "under")
 MAZES = ("umaze", "medium", "large")
+ROBOTS = ("hopper", "halfcheetah", "walker2d")
+SCENES = ("scene", "cube-double", "cube-triple")
+ROBOT_KINDS = ("random", "medium", "medium-replay", "medium-expert", "expert")
 
 _GENERATOR_VERSION = 0
 """Raise it when a generator's rule changes: data of another one are refused."""
+
+Progress = Callable[[str], None] | None
+"""Called with a line of text when something takes time."""
 
 _BUDGET = re.compile(
     r"t(?P<horizon>\d+)-(?P<kind>[a-z]+)"
@@ -64,7 +74,14 @@ class Budget:
 
         return budget.spec(self.horizon, self.instance, self.kappa, self.noise)
 
-    def generate(self, size: int, seed: int) -> dict[str, Any]:
+    @property
+    def origin(self) -> dict[str, str]:
+        """What else the data depend on: nothing."""
+        return {}
+
+    def generate(
+        self, size: int, seed: int, progress: Progress = None
+    ) -> dict[str, Any]:
         """Flat rows of `size` episodes, as `Dataset.from_arrays` takes them."""
         from offjax.behavior import budget
 
@@ -112,7 +129,14 @@ class Maze2D:
 
         return maze2d.spec(self.maze, dense=self.dense)
 
-    def generate(self, size: int, seed: int) -> dict[str, Any]:
+    @property
+    def origin(self) -> dict[str, str]:
+        """What else the data depend on: nothing."""
+        return {}
+
+    def generate(
+        self, size: int, seed: int, progress: Progress = None
+    ) -> dict[str, Any]:
         """Flat rows of `size` steps, as `Dataset.from_arrays` takes them."""
         from offjax.behavior import waypoint
 
@@ -122,14 +146,94 @@ class Maze2D:
         return {key: data[key] for key in data if not key.startswith("infos/")}
 
 
-Entry = Budget | Maze2D
+@dataclasses.dataclass(frozen=True)
+class Locomotion:
+    """A robot's dataset after D4RL's definitions, by this project's own policies."""
+
+    robot: str
+    kind: str
+
+    @property
+    def name(self) -> str:
+        """The dataset's only id."""
+        return f"offjax/{self.robot}/{self.kind}-v0"
+
+    @property
+    def size(self) -> tuple[str, int]:
+        """What sets the amount of data, and its default."""
+        return "num_transitions", 200_000
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What else the data depend on: the policies, by the hash of their file."""
+        if self.kind == "random":
+            return {}
+        from offjax.behavior import policies
+
+        return {"policies": policies.digest(self.robot)}
+
+    def spec(self) -> EnvSpec:
+        """Where policies trained on it are evaluated."""
+        from offjax.envs import mujoco
+
+        return mujoco.spec(self.robot)
+
+    def generate(
+        self, size: int, seed: int, progress: Progress = None
+    ) -> dict[str, Any]:
+        """Flat rows of `size` steps, as `Dataset.from_arrays` takes them."""
+        from offjax.behavior import locomotion
+
+        data = locomotion.generate(self.robot, self.kind, size, seed, progress)
+        infos = {key: data.pop(f"infos/{key}") for key in ("qpos", "qvel")}
+        return {**data, "infos": infos}
+
+
+@dataclasses.dataclass(frozen=True)
+class Play:
+    """Annotated play in one of OGBench's scenes, by its scripted oracles."""
+
+    scene: str
+
+    @property
+    def name(self) -> str:
+        """The dataset's only id."""
+        return f"offjax/{self.scene}/play-v0"
+
+    @property
+    def size(self) -> tuple[str, int]:
+        """What sets the amount of data, and its default."""
+        return "num_transitions", 400_000 if self.scene == "scene" else 200_000
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What else the data depend on: nothing."""
+        return {}
+
+    def spec(self) -> EnvSpec:
+        """Where policies trained on it are evaluated."""
+        from offjax.envs import scene
+
+        return scene.spec(self.scene)
+
+    def generate(
+        self, size: int, seed: int, progress: Progress = None
+    ) -> dict[str, Any]:
+        """Flat rows of `size` steps, as `Dataset.from_arrays` takes them."""
+        from offjax.behavior import scene_collect
+
+        return scene_collect.generate(self.scene, size, seed, progress=progress)
+
+
+Entry = Budget | Maze2D | Locomotion | Play
 
 
 def ids() -> list[str]:
     """The ids with default instance, kappa and noise."""
     budgets = [Budget(t, kind).name for t in BUDGET_HORIZONS for kind in BUDGET_KINDS]
     mazes = [Maze2D(maze, dense).name for dense in (False, True) for maze in MAZES]
-    return budgets + mazes
+    robots = [Locomotion(r, kind).name for r in ROBOTS for kind in ROBOT_KINDS]
+    return budgets + mazes + robots + [Play(scene).name for scene in SCENES]
 
 
 def parse(name: str) -> Entry:
@@ -139,13 +243,22 @@ def parse(name: str) -> Entry:
       UserError: naming the id, what is wrong with it, and ids close to it.
     """
     parts = name.split("/")
-    if len(parts) != 3 or parts[0] != "offjax" or parts[1] not in ("budget", "maze2d"):
-        raise _unknown(name, "is not offjax/budget/… or offjax/maze2d/…")
+    families = ("budget", "maze2d", *ROBOTS, *SCENES)
+    if len(parts) != 3 or parts[0] != "offjax" or parts[1] not in families:
+        raise _unknown(
+            name, f"is not of the families offjax/{{{','.join(families)}}}/…"
+        )
     versioned = _VERSION.fullmatch(parts[2])
     if versioned is None:
         raise _unknown(name, "does not end in a version such as -v0")
     if versioned["version"] != "0":
         raise _unknown(name, f"is of version {versioned['version']}; there is only v0")
+    if parts[1] in ROBOTS:
+        return _parse_robot(name, parts[1], versioned["stem"])
+    if parts[1] in SCENES:
+        if versioned["stem"] != "play":
+            raise _unknown(name, f"is not offjax/{parts[1]}/play-v0")
+        return Play(parts[1])
     parse_stem = _parse_budget if parts[1] == "budget" else _parse_maze
     return parse_stem(name, versioned["stem"])
 
@@ -155,7 +268,7 @@ def specification(entry: Entry, size: int | None, seed: int) -> dict[str, Any]:
 
     Args:
       entry: the dataset.
-      size: episodes (budget) or transitions (maze2d); None for the default.
+      size: episodes (budget) or transitions (others); None for the default.
       seed: of the generator.
     """
     unit, default = entry.size
@@ -167,6 +280,7 @@ def specification(entry: Entry, size: int | None, seed: int) -> dict[str, Any]:
         "generator_version": _GENERATOR_VERSION,
         unit: size,
         "seed": seed,
+        **entry.origin,
     }
 
 
@@ -176,18 +290,22 @@ def identity(specification: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def generate(entry: Entry, size: int | None = None, seed: int = 0) -> Dataset:
+def generate(
+    entry: Entry, size: int | None = None, seed: int = 0, progress: Progress = None
+) -> Dataset:
     """Makes the dataset in memory; arguments as in `specification`."""
     made_from = specification(entry, size, seed)
     unit, _ = entry.size
-    rows = entry.generate(made_from[unit], seed)
-    return Dataset.from_arrays(
+    rows = entry.generate(made_from[unit], seed, progress)
+    annotations = rows.pop("annotations", None)
+    dataset = Dataset.from_arrays(
         **rows,
         spec=entry.spec(),
         id=entry.name,
         source=f"collected by offjax, {unit} {made_from[unit]}, seed {seed}",
         identity=identity(made_from),
     )
+    return dataset if annotations is None else annotate(dataset, annotations)
 
 
 def near(name: str, known: list[str]) -> str:
@@ -230,6 +348,12 @@ def _parse_maze(name: str, stem: str) -> Maze2D:
             name, f"names no maze: {', '.join(MAZES)}, each with or without -dense"
         )
     return Maze2D(maze, bool(dense))
+
+
+def _parse_robot(name: str, robot: str, stem: str) -> Locomotion:
+    if stem not in ROBOT_KINDS:
+        raise _unknown(name, f"names no behaviour: {', '.join(ROBOT_KINDS)}")
+    return Locomotion(robot, stem)
 
 
 def _unknown(name: str, reason: str) -> UserError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,61 @@ from offjax.types import EnvSpec
 
 ACTION_TOLERANCE = 1e-4
 """Excess over an action bound that counts as rounding."""
+
+GOAL_KEYS = ("achieved_goal", "desired_goal", "observation")
+"""Parts of a goal-conditioned observation, in the order of `gymnasium`'s flatten."""
+
+
+@contextmanager
+def damaged(what: str, remedy: str) -> Iterator[None]:
+    """Turns whatever a parser raises over damaged bytes into UserError.
+
+    Parsers of HDF5, npz and JSON meet bytes that nobody foresaw with exceptions that
+    nobody listed; all of them mean the same to the user.
+
+    Args:
+      what: the file and what it is, as the subject of a sentence.
+      remedy: a sentence.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except MemoryError as error:
+        raise UserError(
+            f"{what} does not fit into the memory of this machine ({error})."
+        ) from error
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"[:300]
+        raise UserError(
+            f"{what} is damaged or incomplete, or cannot be read ({reason}). {remedy}"
+        ) from error
+
+
+def goal_vector(value: Any, name: str) -> Any:
+    """A Dict of goal-conditioned observations as [N, D]; anything else as it is.
+
+    Raises:
+      UserError: a Dict with other keys, or whose parts differ in length.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    if sorted(value) != list(GOAL_KEYS):
+        raise UserError(
+            f"`{name}` is a Dict with the keys {', '.join(map(str, value))}, whose "
+            f"layout is unknown; a Dict of the vectors {', '.join(GOAL_KEYS)} is put "
+            "side by side in this order. Flatten others to [rows, dimensions] yourself."
+        )
+    parts = [matrix(value[key], f"{name}/{key}") for key in GOAL_KEYS]
+    if len({len(part) for part in parts}) != 1:
+        lengths = ", ".join(
+            f"{key} {len(part)}" for key, part in zip(GOAL_KEYS, parts, strict=True)
+        )
+        raise UserError(
+            f"The parts of `{name}` differ in their rows ({lengths}); each step must "
+            "have all of them."
+        )
+    return np.concatenate(parts, axis=1)
 
 
 def matrix(
@@ -23,7 +80,7 @@ def matrix(
             f"`{name}` has shape {array.shape}; it must be [rows, dimensions]. "
             "Flatten each step to a vector (a single number becomes shape [rows, 1])."
         )
-    _length(array, name, rows)
+    same_length(array, name, rows)
     if width is not None and array.shape[1] != width:
         raise UserError(
             f"`{name}` holds {array.shape[1]} numbers a row and `observations` "
@@ -36,7 +93,7 @@ def matrix(
 def vector(value: Any, name: str, rows: int) -> np.ndarray:
     """`value` as finite float32 [N]; `[N, 1]` is squeezed."""
     array = _squeeze(_float32(value, name), name)
-    _length(array, name, rows)
+    same_length(array, name, rows)
     _finite(array, name)
     return array
 
@@ -44,7 +101,7 @@ def vector(value: Any, name: str, rows: int) -> np.ndarray:
 def flags(value: Any, name: str, rows: int) -> np.ndarray:
     """`value` as bool [N]; zeros and ones of any type and `[N, 1]` are accepted."""
     array = _squeeze(np.asarray(value), name)
-    _length(array, name, rows)
+    same_length(array, name, rows)
     if array.dtype == bool:
         return array
     wrong = (
@@ -136,8 +193,9 @@ def _squeeze(array: np.ndarray, name: str) -> np.ndarray:
     return array
 
 
-def _length(array: np.ndarray, name: str, rows: int | None) -> None:
-    if len(array) == 0:
+def same_length(array: np.ndarray, name: str, rows: int | None) -> None:
+    """Raises UserError unless the array has `rows` rows, and at least one."""
+    if array.ndim == 0 or len(array) == 0:
         raise UserError(
             f"`{name}` has no rows: a dataset needs at least one episode of one step."
         )

@@ -175,6 +175,7 @@ def top_fraction(dataset: Dataset, fraction: float) -> Dataset:
         id=dataset.card.id,
         source=dataset.card.source,
         identity=hashlib.sha256(text.encode()).hexdigest(),
+        infos={key: value[rows] for key, value in dataset.infos.items()},
     )
     note = f"best {len(best):,} of {len(returns):,} episodes by return"
     notes = (*dataset.card.notes, note)

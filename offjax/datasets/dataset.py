@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,8 @@ class Dataset:
         which at the end of an episode belongs to the next one.
       card: its numbers and origin.
       spec: where its policies are evaluated; None where that is unknown.
+      infos: further arrays [N, ...] that were asked for (qpos, qvel); no part of the
+        identity.
     """
 
     observations: np.ndarray
@@ -99,6 +102,7 @@ class Dataset:
     next_observations: np.ndarray | None
     card: Card
     spec: EnvSpec | None = None
+    infos: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def from_arrays(
@@ -114,6 +118,7 @@ class Dataset:
         source: str = "arrays",
         identity: str | None = None,
         notes: tuple[str, ...] = (),
+        infos: Mapping[str, Any] | None = None,
     ) -> Dataset:
         """A dataset from the user's own arrays.
 
@@ -123,23 +128,26 @@ class Dataset:
         rewards and flags are taken as `[N]`.
 
         Args:
-          observations: [N, O].
+          observations: [N, O], or a Dict of observation, achieved_goal and
+            desired_goal, each [N, ...].
           actions: [N, A].
           rewards: [N].
           terminals: [N] booleans, or zeros and ones.
           timeouts: [N], likewise.
-          next_observations: [N, O].
+          next_observations: as observations.
           spec: evaluation environment, action bounds and reference scores.
           id: name on the card.
           source: origin on the card.
           identity: hash of the specification; by default that of the content.
           notes: remarks on the card.
+          infos: further arrays [N, ...], kept as they are.
 
         Raises:
-          UserError: no rows, no episode ends, NaN or infinity, wrong shapes or
-            lengths, flags that are not boolean, actions outside their bounds, or
-            bounds that are inverted or infinite.
+          UserError: no rows, a Dict of another layout, no episode ends, NaN or
+            infinity, wrong shapes or lengths, flags that are not boolean, actions
+            outside their bounds, or bounds that are inverted or infinite.
         """
+        observations = checks.goal_vector(observations, "observations")
         observations = checks.matrix(observations, "observations")
         rows = len(observations)
         actions = checks.matrix(actions, "actions", rows)
@@ -147,8 +155,9 @@ class Dataset:
         terminals = checks.flags(terminals, "terminals", rows)
         if next_observations is not None:
             width = observations.shape[1]
+            following = checks.goal_vector(next_observations, "next_observations")
             next_observations = checks.matrix(
-                next_observations, "next_observations", rows, width
+                following, "next_observations", rows, width
             )
         if spec is not None:
             checks.matches_spec(observations, actions, spec)
@@ -169,7 +178,10 @@ class Dataset:
         arrays = (observations, actions, rewards, terminals, timeouts)
         checksum = content_hash(*arrays, next_observations)
         card = _card(id, source, identity or checksum, checksum, arrays, notes)
-        return cls(*arrays, next_observations, card, spec)
+        kept = {key: np.asarray(value) for key, value in (infos or {}).items()}
+        for key, value in kept.items():
+            checks.same_length(value, f"infos/{key}", rows)
+        return cls(*arrays, next_observations, card, spec, kept)
 
     def __len__(self) -> int:
         return len(self.rewards)

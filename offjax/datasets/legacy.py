@@ -8,6 +8,12 @@ Files differ: flags may be floats or columns, maze2d-v0 and files written by D4R
 scripts have no time-outs, random and stitched ones no metadata. `next_observations`
 are left alone even where a file has them, as in D4RL's Q-learning view: a row's next
 observation is the following row, and rows at a time-out make no transition.
+
+Two things D4RL's `qlearning_dataset` does otherwise, and `compat` brings back: where
+time-outs are missing, it counts the first step after a terminal as the second, which
+cuts full episodes a step early; and its `terminate_on_end` keeps the rows at time-outs,
+with the first observation of the next episode as their next one and `terminals` false
+(its documentation says true).
 """
 
 from __future__ import annotations
@@ -16,7 +22,7 @@ import csv
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,12 +30,17 @@ from typing import Any
 import h5py
 import numpy as np
 
-from offjax.datasets import checks
+from offjax.datasets import checks, download
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 from offjax.types import EnvSpec
 
+COMPAT = ("", "official", "official-terminate-on-end")
+"""How transitions are made: the right way, or as `d4rl.qlearning_dataset` does."""
+
 _KEYS = ("observations", "actions", "rewards", "terminals")
+_MAX_COMPRESSION = 1100  # deflate's is 1032
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,38 +93,88 @@ def find(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path | No
     return None
 
 
-def read(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
+def obtain(
+    name: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Path:
+    """A D4RL id's file: the one found, else downloaded into the first of `folders`.
+
+    Raises:
+      UserError: it is in none of the folders and could not be downloaded; the message
+        names the file, where to put it, and the places that were tried.
+    """
+    path = find(name, data_dir)
+    if path is not None:
+        return path
+    file, searched = Path(table()[name].file), folders(data_dir)
+    absent = (
+        f"The file of D4RL dataset {name!r}, {file.name}, is in none of "
+        f"{', '.join(map(str, searched))}. Put it into one of these folders (under "
+        f"this name or as {name}.hdf5), or name its folder with --data_dir or "
+        "$D4RL_DATASET_DIR."
+    )
+    if download.offline():
+        raise UserError(f"{absent} It was not downloaded: $OFFJAX_OFFLINE is set.")
+    prefixes = download.places(download.D4RL)
+    try:
+        target = searched[0] / file.name
+        return download.fetch(file.as_posix(), target, prefixes, _SIGNATURE, progress)
+    except UserError as error:
+        raise UserError(f"{absent} {error}") from error
+
+
+def read(
+    name: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    infos: Sequence[str] = (),
+    compat: str = "",
+    progress: Callable[[str], None] | None = None,
+) -> Dataset:
     """Reads the file of a D4RL id.
 
     Where the file has no time-outs, episodes are cut every `horizon` steps since the
-    last terminal. (D4RL counts the first step after a terminal as the second, which
-    drops the step before the last of a full episode and lets the last one run into
-    the next episode.) Actions outside [-1, 1] are clipped, as D4RL's environments do,
-    and counted on the card.
+    last terminal. Actions outside [-1, 1] are clipped, as D4RL's environments do, and
+    counted on the card.
+
+    Args:
+      name: D4RL id.
+      data_dir: first of the folders that are searched.
+      infos: arrays under `infos/` to read as well, such as qpos and qvel.
+      compat: one of `COMPAT`.
+      progress: called with lines of text during a download.
 
     Raises:
-      UserError: the file is not there, is damaged, or its arrays do not fit together.
+      UserError: the file cannot be had, is damaged, has no such infos, or its arrays
+        do not fit together; or an unknown `compat`.
     """
-    path = find(name, data_dir)
-    if path is None:
-        places = ", ".join(str(folder) for folder in folders(data_dir))
+    if compat not in COMPAT:
         raise UserError(
-            f"The file of D4RL dataset {name!r}, {Path(table()[name].file).name}, is "
-            f"in none of {places}. Put it into one of these folders (under this name "
-            f"or as {name}.hdf5), or name its folder with --data_dir or "
-            "$D4RL_DATASET_DIR."
+            f"compat={compat!r} is unknown; choose one of {', '.join(COMPAT[1:])}, or "
+            "none."
         )
-    arrays = _arrays(path, name)
+    path = obtain(name, data_dir, progress)
+    arrays, extra = _arrays(path, name, infos)
     widths = [arrays[key].shape[-1] for key in ("observations", "actions")]
     found = spec(name, *widths)
-    arrays["actions"], notes = checks.clip_recorded(arrays["actions"], found)
     try:
+        arrays["actions"] = checks.matrix(arrays["actions"], "actions")
+        arrays["actions"], notes = checks.clip_recorded(arrays["actions"], found)
+        if name.startswith("antmaze-") and name.endswith("-v0"):
+            notes += ("time-outs of antmaze v0 are out of step with its resets",)
+        if compat:
+            notes += (f"transitions as d4rl.qlearning_dataset makes them ({compat})",)
+            arrays = _official(arrays, found.horizon, compat == COMPAT[2])
+            extra = {
+                key: value[: len(arrays["rewards"])] for key, value in extra.items()
+            }
         return Dataset.from_arrays(
             **arrays,
             spec=found,
             id=name,
             source=f"D4RL file {path}",
             notes=notes,
+            infos=extra,
         )
     except UserError as error:
         raise UserError(f"D4RL file {path} cannot be used: {error}") from error
@@ -144,30 +205,73 @@ def spec(name: str, observation_dim: int, action_dim: int) -> EnvSpec:
     )
 
 
-def _arrays(path: Path, name: str) -> dict[str, Any]:
-    """The arrays of the file that a dataset is made of."""
-    try:
-        with h5py.File(path, "r") as file:
-            missing = [
-                key for key in _KEYS if not isinstance(file.get(key), h5py.Dataset)
-            ]
-            if missing:
+def _arrays(
+    path: Path, name: str, infos: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The arrays of the file that a dataset is made of, and those of `infos`."""
+    what = f"{path}, the file of D4RL dataset {name!r},"
+    with checks.damaged(what, "Copy it again."), h5py.File(path, "r") as file:
+        missing = [key for key in _KEYS if not isinstance(file.get(key), h5py.Dataset)]
+        if missing:
+            raise UserError(
+                f"{what} has no array {', '.join(missing)}; it holds "
+                f"{', '.join(file)}. It is not a D4RL file, or only a part of one: "
+                "copy it again."
+            )
+        keys = [*_KEYS, *(["timeouts"] if "timeouts" in file else [])]
+        arrays = {key: _whole(file, key) for key in keys}
+        extra = {}
+        for key in infos:
+            if not isinstance(file.get(f"infos/{key}"), h5py.Dataset):
+                there = ", ".join(file["infos"]) if "infos" in file else "none"
                 raise UserError(
-                    f"{path}, the file of D4RL dataset {name!r}, has no array "
-                    f"{', '.join(missing)}; it holds {', '.join(file)}. It is not a "
-                    "D4RL file, or only a part of one: copy it again."
+                    f"{what} has no infos/{key}; the infos it has: {there}."
                 )
-            keys = [*_KEYS, *(["timeouts"] if "timeouts" in file else [])]
-            arrays = {key: np.asarray(file[key]) for key in keys}
-    except (OSError, RuntimeError, KeyError) as error:
-        raise UserError(
-            f"{path}, the file of D4RL dataset {name!r}, cannot be read ({error}). It "
-            "is damaged or incomplete: copy it again."
-        ) from error
+            extra[key] = _whole(file, f"infos/{key}")
     for key in ("observations", "actions"):
         if arrays[key].ndim != 2:
             raise UserError(
                 f"`{key}` of {path} has shape {arrays[key].shape}; it must be [rows, "
                 "dimensions]. It is not a D4RL file of vectors."
             )
-    return arrays
+    return arrays, extra
+
+
+def _whole(file: h5py.File, key: str) -> np.ndarray:
+    """One array; refused where the file cannot hold as much as its header claims."""
+    dataset = file[key]
+    if dataset.dtype.kind not in "biuf":
+        raise ValueError(f"{key} is of type {dataset.dtype}, not of numbers")
+    ratio = 1 if dataset.chunks is None else _MAX_COMPRESSION
+    if dataset.nbytes > ratio * dataset.id.get_storage_size():
+        raise ValueError(f"{key} is shorter than its shape {dataset.shape}")
+    return np.asarray(dataset)
+
+
+def _official(
+    arrays: dict[str, Any], horizon: int, terminate_on_end: bool
+) -> dict[str, Any]:
+    """Rows whose transitions are those of `d4rl.qlearning_dataset`."""
+    rows = len(arrays["rewards"])
+    if "timeouts" not in arrays:
+        terminals = checks.flags(arrays["terminals"], "terminals", rows)
+        arrays["timeouts"] = _official_timeouts(terminals, horizon, terminate_on_end)
+    if not terminate_on_end:
+        return arrays
+    shifted = {"next_observations": arrays["observations"][1:]}
+    return {key: value[:-1] for key, value in arrays.items()} | shifted
+
+
+def _official_timeouts(
+    terminals: np.ndarray, horizon: int, terminate_on_end: bool
+) -> np.ndarray:
+    """Where D4RL's count of steps reaches the horizon, [N] bool."""
+    timeouts = np.zeros(len(terminals), bool)
+    step = 0
+    for row, done in enumerate(terminals.tolist()):
+        timeouts[row] = step == horizon - 1
+        if timeouts[row] and not terminate_on_end:
+            step = 0
+        else:
+            step = 1 if done or timeouts[row] else step + 1
+    return timeouts

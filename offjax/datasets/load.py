@@ -1,12 +1,16 @@
-"""Datasets by name: this project's own, collected when missing, and local ones."""
+"""Datasets by name: this project's own, collected when missing, and published ones.
+
+A name means one thing only: `offjax/…` is collected here, a D4RL id is D4RL's own HDF5
+file, an OGBench id its npz file, and anything else a local Minari dataset.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from offjax.datasets import catalog, legacy, minari_io
+from offjax.datasets import catalog, legacy, minari_io, ogbench
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 
@@ -18,37 +22,55 @@ def load_dataset(
     data_dir: Path | None = None,
     collect: bool = True,
     progress: Callable[[str], None] | None = None,
+    infos: Sequence[str] = (),
+    compat: str = "",
 ) -> Dataset:
     """Loads a dataset by its id.
 
     Args:
       name: an id of this project (`offjax/…`), a D4RL id (`hopper-medium-v2`), which
-        is always D4RL's own HDF5 file, or the id of a local Minari dataset.
+        is always D4RL's own HDF5 file, an OGBench id (`scene-play-singletask-v0`), or
+        the id of a local Minari dataset.
       data_dir: root of the datasets; by default $MINARI_DATASETS_PATH, else
-        ~/.minari/datasets. D4RL's files are looked for there first, then in
-        $D4RL_DATASET_DIR and ~/.d4rl/datasets.
+        ~/.minari/datasets. Files of D4RL are looked for there first, then in
+        $D4RL_DATASET_DIR and ~/.d4rl/datasets; those of OGBench in
+        $OGBENCH_DATASET_DIR and ~/.ogbench/data. They are downloaded when missing.
       collect: make this project's own datasets on first use.
       progress: called with a line of text when something takes time.
+      infos: further arrays to read, such as qpos and qvel, into `Dataset.infos`.
+      compat: one of `legacy.COMPAT`, for D4RL's files.
 
     Raises:
-      UserError: the name is unknown, the dataset is not there or cannot be read.
+      UserError: the name is unknown or means two things, or the dataset is not there,
+        lacks the infos, or cannot be read.
     """
+    if compat and name not in legacy.table():
+        raise UserError(
+            f"compat={compat!r} is for D4RL's own files; {name!r} is none of them."
+        )
+    if name in legacy.table():
+        _refuse_two_meanings(name, legacy.table()[name].file, data_dir)
+        return legacy.read(name, data_dir, infos, compat, progress)
+    entry = ogbench.parse(name)
+    if entry is not None:
+        _refuse_two_meanings(name, entry.file, data_dir)
+        return ogbench.read(name, data_dir, infos, progress=progress)
     if name.startswith("offjax/"):
-        entry = catalog.parse(name)
-        if minari_io.exists(name, data_dir):
-            _check_version(name, data_dir)
-        elif collect:
-            return collect_dataset(name, data_dir=data_dir, progress=progress)
-        else:
-            raise UserError(
-                f"Dataset {name!r} is not in {minari_io.root(data_dir)}; run `python "
-                f"-m experiments.collect --dataset={entry.name}` to collect it."
-            )
-    elif name in legacy.table():
-        return legacy.read(name, data_dir)
+        own = catalog.parse(name)
+        if not minari_io.exists(name, data_dir):
+            if not collect:
+                raise UserError(
+                    f"Dataset {name!r} is not in {minari_io.root(data_dir)}; run "
+                    f"`python -m experiments.collect --dataset={own.name}` to collect "
+                    "it."
+                )
+            dataset = collect_dataset(name, data_dir=data_dir, progress=progress)
+            if not infos:
+                return dataset
+        _check_version(name, data_dir)
     elif not minari_io.exists(name, data_dir):
         raise _missing(name, data_dir)
-    return minari_io.read(name, data_dir)
+    return minari_io.read(name, data_dir, infos)
 
 
 def collect_dataset(
@@ -65,7 +87,7 @@ def collect_dataset(
 
     Args:
       name: its id.
-      size: episodes (budget) or transitions (maze2d); None for the default.
+      size: episodes (budget) or transitions (others); None for the default.
       seed: of the generator.
       data_dir: root of the datasets, as for `load_dataset`.
       force: collect anew in place of what is there.
@@ -77,13 +99,14 @@ def collect_dataset(
     """
     entry = catalog.parse(name)
     wanted = catalog.specification(entry, size, seed)
-    if force or not minari_io.exists(name, data_dir):
-        if progress:
+    say = progress or (lambda _: None)
+    with minari_io.writing(name, data_dir, say):
+        if force or not minari_io.exists(name, data_dir):
             unit, _ = entry.size
             words = f"{wanted[unit]:,} {unit.removeprefix('num_')}"
-            progress(f"collecting {name} ({words}) into {minari_io.root(data_dir)}")
-        dataset = catalog.generate(entry, size, seed)
-        minari_io.write(dataset, wanted, data_dir, replace=force)
+            say(f"collecting {name} ({words}) into {minari_io.root(data_dir)}")
+            dataset = catalog.generate(entry, size, seed, progress)
+            minari_io.write(dataset, wanted, data_dir, replace=force)
     found = _specification(name, data_dir)
     if found != wanted:
         raise UserError(
@@ -95,14 +118,50 @@ def collect_dataset(
 
 
 def list_datasets(data_dir: Path | None = None) -> list[str]:
-    """Ids that `load_dataset` takes: this project's own, then other local ones.
+    """Ids that `load_dataset` has at hand: this project's own, then other local ones.
 
     Budget Allocation's own are listed with default instance, kappa and noise.
     """
     own = catalog.ids()
     others = [name for name in minari_io.local_ids(data_dir) if name not in own]
-    files = [name for name in legacy.table() if legacy.find(name, data_dir)]
-    return own + others + files
+    return own + others + _local_files(data_dir)
+
+
+def describe_datasets(data_dir: Path | None = None) -> str:
+    """The known ids by family, one a line; those that lie here are marked with *."""
+    local = {*minari_io.local_ids(data_dir), *_local_files(data_dir)}
+    own = catalog.ids()
+    known = {*own, *legacy.table(), *ogbench.ids()}
+    minari_root = minari_io.root(data_dir)
+    families = {
+        "offjax, collected on first use": own,
+        f"Minari, in {minari_root}": sorted(local - known),
+        "D4RL, HDF5 files (docs/data.md)": list(legacy.table()),
+        "OGBench, npz files; also <…>-singletask[-task1…5]-v0": ogbench.ids(),
+    }
+    lines = ["* lies on this machine"]
+    for title, names in families.items():
+        lines += ["", f"# {title}"]
+        lines += [f"{name} *" if name in local else name for name in names]
+        lines += [] if names else ["(none)"]
+    return "\n".join(lines)
+
+
+def _local_files(data_dir: Path | None) -> list[str]:
+    """Ids of D4RL and OGBench whose files are there."""
+    d4rl = [name for name in legacy.table() if legacy.find(name, data_dir)]
+    return d4rl + [
+        name for name in ogbench.ids() if ogbench.find(f"{name}.npz", data_dir)
+    ]
+
+
+def _refuse_two_meanings(name: str, file: str, data_dir: Path | None) -> None:
+    if minari_io.exists(name, data_dir):
+        raise UserError(
+            f"{name!r} names two datasets: the file {file.rsplit('/', 1)[-1]}, which "
+            f"this id means, and a Minari dataset in {minari_io.root(data_dir)}. "
+            "Rename the latter's folder, or name another --data_dir."
+        )
 
 
 def _specification(name: str, data_dir: Path | None) -> dict:
@@ -124,15 +183,17 @@ def _check_version(name: str, data_dir: Path | None) -> None:
 
 def _missing(name: str, data_dir: Path | None) -> UserError:
     place = minari_io.root(data_dir) / name
-    close = catalog.near(name, [*list_datasets(data_dir), *legacy.table()])
+    known = [*list_datasets(data_dir), *legacy.table(), *ogbench.ids()]
+    close = catalog.near(name, known)
     if not re.search(r"-v\d+$", name):
         return UserError(
             f"Dataset id {name!r} does not end in a version such as -v0.{close} "
             "`--dataset=list` prints the ids there are."
         )
     return UserError(
-        f"There is no dataset {name!r}: it is not one of offjax's own, nor D4RL's, nor "
-        f"a Minari dataset at {place}.{close} If it is an official Minari dataset, run "
-        f"`minari download {name}` where there is a network and put its folder there, "
-        "or name its root with --data_dir or $MINARI_DATASETS_PATH."
+        f"There is no dataset {name!r}: it is not one of offjax's own, nor of "
+        f"D4RL or OGBench, nor a Minari dataset at {place}.{close} If it is an "
+        f"official Minari dataset, run `minari download {name}` where there is a "
+        "network and put its folder there, or name its root with --data_dir or "
+        "$MINARI_DATASETS_PATH."
     )

@@ -12,27 +12,25 @@ import dataclasses
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import uuid
-import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import h5py
 import numpy as np
-from h5py import h5d, h5f, h5s, h5t
+from h5py import h5d, h5s, h5t
 
-from offjax.datasets import checks, minari_spec
+from offjax.datasets import checks, language, locks, minari_rows, minari_spec
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 
+_ID = re.compile(r"([\w-]+/)*[\w-][\w.-]*-v\d+")
 _CACHE = "offjax_rows.npz"
-_MAIN = "main_data.hdf5"
-_FIELDS = ("observations", "actions", "rewards", "terminations", "truncations")
-_GOAL_LAYOUT = ("achieved_goal", "desired_goal", "observation")
 _ROWS = ("observations", "actions", "rewards", "terminals", "timeouts")
 
 
@@ -64,13 +62,37 @@ def metadata(
 ) -> dict[str, Any]:
     """The dataset's metadata.json; the "offjax" entry is this project's own."""
     path = root(data_dir) / name / "data" / "metadata.json"
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"The metadata of dataset {name!r} cannot be read from {path} ({error}). "
-            f"Remove the folder {path.parent.parent} and collect or download it again."
-        ) from error
+    with checks.damaged(
+        f"{path}, the metadata of dataset {name!r},",
+        f"Remove the folder {path.parent.parent} and collect or download it again.",
+    ):
+        found = json.loads(path.read_text())
+        if not isinstance(found, dict) or not isinstance(found.get("offjax", {}), dict):
+            raise ValueError("it holds no JSON object")
+        return found
+
+
+@contextmanager
+def writing(
+    name: str,
+    data_dir: str | os.PathLike[str] | None,
+    say: Callable[[str], None],
+) -> Iterator[None]:
+    """Holds the lock of a dataset that is being made; others wait for it.
+
+    Raises:
+      UserError: the root cannot be written.
+    """
+    base = root(data_dir)
+    lock = base / f".{name.replace('/', '-')}.lock"
+    waiting = f"waiting for another process that makes {name} in {base}"
+    with ExitStack() as stack:
+        try:
+            base.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locks.exclusive(lock, lambda: say(waiting)))
+        except OSError as error:
+            raise UserError(_unwritable(name, base / name, error)) from error
+        yield
 
 
 def write(
@@ -89,67 +111,90 @@ def write(
         which another process may just have finished, is left as it is.
 
     Raises:
-      UserError: the disk is full or cannot be written, or the next observations do
-        not continue within an episode. Nothing is left behind.
+      UserError: the disk is full or cannot be written, the id has no version, or the
+        next observations do not continue within an episode. Nothing is left behind.
     """
     name = dataset.card.id
+    if not _ID.fullmatch(name):
+        raise UserError(
+            f"{name!r} cannot be stored under this id: a Minari id is words separated "
+            "by slashes that end in a version, such as mine/robot/walks-v0."
+        )
     base = root(data_dir)
     temporary = base / f".{name.replace('/', '-')}-{uuid.uuid4().hex}"
     target = base / name
     try:
         temporary.mkdir(parents=True)
         _write_data(dataset, specification, temporary / "data")
+        if isinstance(dataset, language.LanguageDataset):
+            language.require(dataset).save(temporary / "data" / language.FILE)
         _save_cache(temporary, dataset)
         _make_namespaces(base, name)
         _move(temporary, target, replace)
     except (OSError, RuntimeError) as error:  # h5py reports a failed flush as either
-        raise UserError(
-            f"Dataset {name!r} cannot be written to {target} ({error}). Free some "
-            "space or make the folder writable, or choose another with --data_dir or "
-            "$MINARI_DATASETS_PATH. Nothing was left behind."
-        ) from error
+        raise UserError(_unwritable(name, target, error)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def read(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """Reads a local Minari dataset, Box or goal-conditioned Dict observations.
+def read(
+    name: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    infos: Sequence[str] = (),
+) -> Dataset:
+    """Reads a local Minari dataset, HDF5 or Arrow.
 
-    Dict observations {observation, achieved_goal, desired_goal} (PointMaze, AntMaze)
-    become one vector in the order achieved_goal, desired_goal, observation: that of
-    `gymnasium.spaces.flatten`.
+    Observations are vectors, or Dicts {observation, achieved_goal, desired_goal} of
+    vectors (PointMaze, AntMaze) or of Dicts of vectors (FrankaKitchen), which become
+    one vector in the order of `gymnasium.spaces.flatten`. What this project wrote
+    with annotations is read as a `LanguageDataset`.
+
+    Args:
+      name: its id.
+      data_dir: root of the datasets.
+      infos: arrays under `infos/` to read as well, at each row's observation.
 
     Raises:
-      UserError: the files are damaged, or the observations or actions are of a kind
-        that does not flatten to one vector.
+      UserError: the files are damaged, the observations or actions are of a kind
+        that does not flatten to one vector, or there are no such infos.
     """
     folder = root(data_dir) / name
     data = metadata(name, data_dir)
-    arrays = _load_cache(folder)
-    if arrays is None:
-        try:
-            arrays = _read_rows(folder / "data", data, name)
-        except (OSError, KeyError, ValueError, RuntimeError) as error:
-            raise UserError(
-                f"The data of dataset {name!r} in {folder / 'data'} are damaged or "
-                f"incomplete ({error}). Remove {folder} and collect or download it "
-                "again."
-            ) from error
-        with suppress(OSError):  # a read-only place is read without a cache
-            _save_cache(folder, arrays)
-    spec = minari_spec.decode(data, name, arrays)
-    own = data.get("offjax", {})
-    origin = data["description"] if own else "Minari dataset"
-    notes: tuple[str, ...] = ()
-    if spec is not None:
-        arrays["actions"], notes = checks.clip_recorded(arrays["actions"], spec)
-    return Dataset.from_arrays(
+    what = f"{folder / 'data'}, the data of dataset {name!r},"
+    with checks.damaged(what, f"Remove {folder} and collect or download it again."):
+        arrays = _load_cache(folder)
+        if arrays is None:
+            arrays = minari_rows.read(folder / "data", data, name)
+            with suppress(OSError):  # a read-only place is read without a cache
+                _save_cache(folder, arrays)
+        extra = minari_rows.infos(folder / "data", data, name, infos)
+        spec = minari_spec.decode(data, name, arrays)
+        own = data.get("offjax", {})
+        origin = data["description"] if own else "Minari dataset"
+        notes: tuple[str, ...] = ()
+        if spec is not None:
+            checks.matches_spec(arrays["observations"], arrays["actions"], spec)
+            arrays["actions"], notes = checks.clip_recorded(arrays["actions"], spec)
+    dataset = Dataset.from_arrays(
         **arrays,
         spec=spec,
         id=name,
         source=f"{origin}, in {folder}",
         identity=own.get("identity"),
         notes=notes,
+        infos=extra,
+    )
+    annotations = folder / "data" / language.FILE
+    if annotations.is_file():
+        return language.annotate(dataset, language.Annotations.load(annotations))
+    return dataset
+
+
+def _unwritable(name: str, target: Path, error: Exception) -> str:
+    return (
+        f"Dataset {name!r} cannot be written to {target} ({error}). Free some space "
+        "or make the folder writable, or choose another with --data_dir or "
+        "$MINARI_DATASETS_PATH. Nothing was left behind."
     )
 
 
@@ -168,7 +213,7 @@ def _write_data(dataset: Dataset, specification: Mapping[str, Any], path: Path) 
             np.asarray(spec.action_high, np.float32),
         ),
     )
-    _write_episodes(dataset, path / _MAIN)
+    _write_episodes(dataset, path / minari_rows.MAIN)
     own = {
         "identity": dataset.card.identity,
         "specification": dict(specification),
@@ -228,6 +273,8 @@ def _write_episodes(dataset: Dataset, path: Path) -> None:
                 h5d.create(group.id, key, kind, space).write(
                     h5s.ALL, h5s.ALL, np.ascontiguousarray(array)
                 )
+            for name, values in dataset.infos.items():
+                group[f"infos/{name}"] = values[rows]
 
 
 def _make_namespaces(base: Path, name: str) -> None:
@@ -252,124 +299,21 @@ def _move(temporary: Path, target: Path, replace: bool) -> None:
             raise
 
 
-def _read_rows(path: Path, data: dict[str, Any], name: str) -> dict[str, Any]:
-    """Flat rows of the dataset in `path`, as `Dataset.from_arrays` takes them."""
-    from minari.serialization import deserialize_space
-
-    layout = _layout(deserialize_space(data["observation_space"]), name)
-    actions = deserialize_space(data["action_space"])
-    if not (isinstance(actions, gymnasium.spaces.Box) and len(actions.shape) == 1):
-        raise UserError(
-            f"Dataset {name!r} has actions {actions}; only vectors of real numbers "
-            "(a one-dimensional Box) can be read."
-        )
-    columns: dict[str, list[np.ndarray]] = {key: [] for key in _FIELDS}
-    for episode in _episodes(path, data, layout):
-        for key, value in zip(_FIELDS, episode, strict=True):
-            columns[key].append(value)
-    whole = np.concatenate(columns.pop("observations"))
-    lengths = np.array([len(rewards) for rewards in columns["rewards"]])
-    if len(whole) != lengths.sum() + len(lengths) or (lengths == 0).any():
-        raise ValueError("an episode must have one observation more than actions")
-    last = np.cumsum(lengths + 1) - 1
-    flat = {key: np.concatenate(parts) for key, parts in columns.items()}
-    return {
-        "observations": np.delete(whole, last, axis=0),
-        "actions": flat["actions"].astype(np.float32),
-        "rewards": flat["rewards"].astype(np.float32),
-        "terminals": flat["terminations"].astype(bool),
-        "timeouts": _cut_at(lengths, flat["terminations"], flat["truncations"]),
-        "next_observations": np.delete(whole, last - lengths, axis=0),
-    }
-
-
-def _cut_at(
-    lengths: np.ndarray, terminations: np.ndarray, truncations: np.ndarray
-) -> np.ndarray:
-    """Time-outs: the last step of an episode that did not terminate, [N] bool."""
-    timeouts = truncations.astype(bool)
-    last = np.cumsum(lengths) - 1
-    timeouts[last] |= ~terminations[last].astype(bool)
-    return timeouts
-
-
-def _layout(space: gymnasium.Space, name: str) -> tuple[str, ...]:
-    """HDF5 paths whose arrays, side by side, are the observation vector."""
-    Box, Dict = gymnasium.spaces.Box, gymnasium.spaces.Dict
-    if isinstance(space, Box) and len(space.shape) == 1:
-        return ("observations",)
-    if (
-        isinstance(space, Dict)
-        and tuple(sorted(space.spaces)) == _GOAL_LAYOUT
-        and all(isinstance(s, Box) and len(s.shape) == 1 for s in space.values())
-    ):
-        return tuple(f"observations/{key}" for key in _GOAL_LAYOUT)
-    raise UserError(
-        f"Dataset {name!r} has observations {space}, whose layout is unknown. Vectors "
-        f"(a one-dimensional Box) and Dicts of the vectors {', '.join(_GOAL_LAYOUT)} "
-        "can be read; flatten others yourself and pass them to Dataset.from_arrays."
-    )
-
-
-def _episodes(
-    path: Path, data: dict[str, Any], layout: tuple[str, ...]
-) -> Iterator[tuple[np.ndarray, ...]]:
-    """Arrays of `_FIELDS` for each episode in turn, observations as one matrix."""
-    count = data["total_episodes"]
-    if data.get("data_format", "hdf5") == "hdf5":
-        with _open(path / _MAIN) as file:
-            for number in range(count):
-                fetch = (
-                    _fetch(file, f"episode_{number}/{key}")
-                    for key in (*layout, *_FIELDS[1:])
-                )
-                *parts, actions, rewards, terminations, truncations = fetch
-                yield _join(parts), actions, rewards, terminations, truncations
-        return
-    from minari.dataset.minari_storage import MinariStorage
-
-    try:
-        storage = MinariStorage.read(path)
-    except ImportError as error:
-        raise UserError(
-            f"The Minari dataset in {path} is stored as {data['data_format']}, which "
-            f"needs another package ({error}). Run `pip install 'minari[arrow]'`."
-        ) from error
-    for episode in storage.get_episodes(range(count)):
-        value = episode["observations"]
-        parts = (
-            [value[key] for key in _GOAL_LAYOUT] if isinstance(value, dict) else [value]
-        )
-        yield _join(parts), *(np.asarray(episode[key]) for key in _FIELDS[1:])
-
-
-def _join(parts: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.asarray(p, np.float32) for p in parts], axis=-1)
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[h5f.FileID]:
-    with h5py.File(path, "r") as file:
-        yield file.id
-
-
-def _fetch(file: h5f.FileID, key: str) -> np.ndarray:
-    dataset = h5d.open(file, key.encode())
-    array = np.empty(dataset.shape, dataset.dtype)
-    dataset.read(h5s.ALL, h5s.ALL, array)
-    return array
-
-
 def _stamp(folder: Path) -> str:
     """Names, sizes and times of the data files; changes when any of them does."""
-    files = sorted(p for p in (folder / "data").iterdir() if p.is_file())
-    return json.dumps([(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files])
+    base = folder / "data"
+    files = sorted(
+        (path.relative_to(base).as_posix(), path.stat())
+        for path in base.rglob("*")
+        if path.is_file()
+    )
+    return json.dumps([(name, s.st_size, s.st_mtime_ns) for name, s in files])
 
 
 def _save_cache(folder: Path, rows: Dataset | dict[str, Any]) -> None:
     if isinstance(rows, Dataset):
         arrays = {key: getattr(rows, key) for key in (*_ROWS, "next_observations")}
-        arrays["timeouts"] = _cut_at(
+        arrays["timeouts"] = minari_rows.cut_at(
             rows.episode_lengths, rows.terminals, rows.timeouts
         )
     else:
@@ -384,10 +328,11 @@ def _save_cache(folder: Path, rows: Dataset | dict[str, Any]) -> None:
 
 
 def _load_cache(folder: Path) -> dict[str, Any] | None:
+    """The cached rows; None where there are none, or of other data files."""
     try:
-        with np.load(folder / _CACHE) as cache:
+        with np.load(folder / _CACHE, allow_pickle=False) as cache:
             if str(cache["stamp"]) != _stamp(folder):
                 return None
             return {key: cache[key] for key in (*_ROWS, "next_observations")}
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+    except Exception:  # whatever a damaged cache brings about, the data are read anew
         return None

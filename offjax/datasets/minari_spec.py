@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
 
+from offjax.errors import UserError
 from offjax.types import EnvSpec
+
+_ENV_ID = re.compile(r"[\w.\-/]+")
+"""No colon: `gymnasium.make("module:id")` would import a module that data name."""
 
 _DOMAINS = (
     ("offjax/budget/", "budget"),
@@ -50,10 +55,14 @@ def decode(
 
     None where no environment is named or the actions have no finite bounds. An
     environment without a time limit gets the longest recorded episode's.
+
+    Raises:
+      UserError: an entry is of another type than it should be, or the environment's
+        id would make Gymnasium import a module.
     """
     own = metadata.get("offjax", {}).get("spec")
     if own is not None:
-        return _restore(own)
+        return _checked(_restore(own))
     text = metadata.get("eval_env_spec") or metadata.get("env_spec")
     if text is None:
         return None
@@ -63,7 +72,7 @@ def decode(
     box = deserialize_space(metadata["action_space"])
     if not (np.isfinite(box.low).all() and np.isfinite(box.high).all()):
         return None
-    return EnvSpec(
+    spec = EnvSpec(
         id=env["id"],
         kwargs=tuple((env.get("kwargs") or {}).items()),
         observation_dim=arrays["observations"].shape[1],
@@ -75,6 +84,7 @@ def decode(
         score_source="Minari metadata" if "ref_max_score" in metadata else "",
         domain=next((d for prefix, d in _DOMAINS if name.startswith(prefix)), ""),
     )
+    return _checked(spec)
 
 
 def _restore(stored: Mapping[str, Any]) -> EnvSpec:
@@ -84,6 +94,32 @@ def _restore(stored: Mapping[str, Any]) -> EnvSpec:
     for key in ("action_low", "action_high"):
         fields[key] = tuple(fields[key])
     return EnvSpec(**fields)
+
+
+def _checked(spec: EnvSpec) -> EnvSpec:
+    """The spec, if its fields are of the types that training and scoring rely on."""
+    scores = (spec.ref_min_score, spec.ref_max_score)
+    texts = (spec.id, spec.score_source, spec.domain)
+    sound = (
+        all(isinstance(text, str) for text in texts)
+        and _ENV_ID.fullmatch(spec.id)
+        and all(isinstance(key, str) for key, _ in spec.kwargs)
+        and all(type(x) is int and x > 0 for x in (spec.observation_dim, spec.horizon))
+        and all(_is_number(x) for x in (*spec.action_low, *spec.action_high))
+        and all(score is None or _is_number(score) for score in scores)
+        and not (None not in scores and scores[0] == scores[1])
+    )
+    if not sound:
+        raise UserError(
+            f"The metadata name the environment {str(spec)[:300]}, which is malformed: "
+            "its id must be a plain Gymnasium id (without a colon), its horizon a "
+            "positive number, and the two reference scores different numbers."
+        )
+    return spec
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and np.isfinite(value)
 
 
 def _longest(arrays: Mapping[str, np.ndarray]) -> int:

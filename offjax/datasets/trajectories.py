@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from offjax.datasets.convert import returns_to_go
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 from offjax.types import Key, Statistics
@@ -26,7 +27,7 @@ class Segments(NamedTuple):
 
     observations: chex.Array  # [B, K, O] raw
     actions: chex.Array  # [B, K, A] environment's
-    returns: chex.Array  # [B, K] undiscounted returns-to-go
+    returns: chex.Array  # [B, K] returns-to-go
     timesteps: chex.Array  # [B, K] int, steps since the episode began
     mask: chex.Array  # [B, K] 1 on recorded steps
 
@@ -36,7 +37,7 @@ class Trajectories(NamedTuple):
 
     observations: chex.Array  # [N, O]
     actions: chex.Array  # [N, A]
-    returns: chex.Array  # [N] undiscounted returns-to-go
+    returns: chex.Array  # [N] returns-to-go
     timesteps: chex.Array  # [N] steps since the episode began
     remaining: chex.Array  # [N] steps to the episode's end, this one included
     starts: chex.Array  # [E] first row of each episode
@@ -52,11 +53,13 @@ def from_dataset(
     return_scale: float = 0.0,
     reward_scale: float = 1.0,
     reward_shift: float = 0.0,
+    episode_length: int = 0,
+    discount: float = 1.0,
 ) -> Trajectories:
     """The complete episodes of a dataset, with returns-to-go.
 
     A last episode that is neither terminated nor cut by a time-out is dropped, unless
-    it is the only one.
+    it is the only one or `episode_length` is given.
 
     Args:
       dataset: recorded episodes.
@@ -65,13 +68,17 @@ def from_dataset(
       return_scale: what returns are divided by; 0: the largest absolute return-to-go.
       reward_scale: rewards count as reward_scale · r + reward_shift.
       reward_shift: see `reward_scale`.
+      episode_length: 0 for episodes as recorded; else see `recut`.
+      discount: of the returns-to-go.
 
     Raises:
       UserError: an episode longer than the table of time embeddings.
     """
     ends = np.asarray(dataset.episode_ends)
     complete = bool(dataset.terminals[-1] or dataset.timeouts[-1])
-    if not complete and len(ends) > 1:
+    if episode_length:
+        ends = recut(dataset, episode_length)
+    elif not complete and len(ends) > 1:
         ends = ends[:-1]
     rows = int(ends[-1])
     starts = np.concatenate([[0], ends[:-1]])
@@ -83,8 +90,7 @@ def from_dataset(
             f"set max_timesteps to {lengths.max()} or more."
         )
     rewards = reward_scale * dataset.rewards[:rows].astype(np.float64) + reward_shift
-    before = np.concatenate([[0.0], np.cumsum(rewards)])
-    returns = np.repeat(before[ends], lengths) - before[:-1]
+    returns = returns_to_go(rewards, starts, ends, discount)
     largest = float(np.abs(returns).max()) or 1.0
     timesteps = np.arange(rows) - np.repeat(starts, lengths)
     return Trajectories(
@@ -98,6 +104,37 @@ def from_dataset(
         return_scale=np.float32(return_scale or largest),
         statistics=statistics,
     )
+
+
+def recut(dataset: Dataset, length: int) -> np.ndarray:
+    """Episodes of `length` steps, cut from what was recorded without interruption.
+
+    A stream goes on across a time-out whose next observation is that of the next row,
+    or where the data hold none; it ends at terminals. Its last piece may be shorter.
+    For data like maze2d's, where a time-out only says that the navigation's goal was
+    reached: returns-to-go of recorded episodes end there, however long the ball stays
+    in the reward.
+
+    Returns:
+      One past the last row of each episode, [E].
+
+    Raises:
+      UserError: a length below 1.
+    """
+    if length < 1:
+        raise UserError(
+            f"episode_length is {length}; it must be 0 (episodes as recorded) or the "
+            "number of steps at which to cut anew."
+        )
+    broken = dataset.terminals.copy()
+    if dataset.next_observations is not None:
+        kept = dataset.next_observations[:-1] == dataset.observations[1:]
+        broken[:-1] |= dataset.timeouts[:-1] & ~kept.all(axis=1)
+    broken[-1] = True
+    rows = np.arange(len(broken))
+    starts = np.where(np.concatenate([[True], broken[:-1]]), rows, 0)
+    steps = rows - np.maximum.accumulate(starts)
+    return np.flatnonzero(broken | (steps % length == length - 1)) + 1
 
 
 def sample(

@@ -1,1 +1,1 @@
-"""Rollouts on device, and what is measured without an environment."""
+"""Episodes, on device and on the host, and what needs no environment."""

@@ -6,7 +6,9 @@
 for choosing a policy without its environment. All policies are fitted together, each
 with its own network on the same batches; their actions at the data's states are
 computed once, before. Estimates rank policies better than they measure them (Fu et al.,
-DOPE, 2021): read differences, not levels.
+DOPE, 2021): read differences, not levels. What they cannot know: actions far from the
+data's, where the fit extrapolates, usually upwards; and the undiscounted return of an
+episode that is cut at its horizon, which is what scores are made of.
 """
 
 from __future__ import annotations
@@ -23,7 +25,15 @@ from offjax.datasets.normalize import ActionBox, Normalizer
 from offjax.errors import UserError
 from offjax.evaluation.rollout import Agent
 from offjax.networks.mlp import QEnsemble
-from offjax.types import Key, Params, Pytree, Statistics, Transitions, config
+from offjax.types import (
+    Key,
+    Params,
+    Policy,
+    Pytree,
+    Statistics,
+    Transitions,
+    config,
+)
 
 
 @config
@@ -64,7 +74,17 @@ def policy_actions(
       observations: [N, O], raw.
       key: noise of policies that sample.
       chunk: observations at once.
+
+    Raises:
+      UserError: a policy that remembers or plans, whose action is no function of the
+        observation.
     """
+    if agent.policy.period > 1 or type(agent.policy).init is not Policy.init:
+        raise UserError(
+            f"{type(agent.policy).__name__} acts on more than the observation (what "
+            "it has seen, or a plan), so fitted Q evaluation has no action for it at "
+            "the data's states; evaluate it in its environment."
+        )
 
     def act(mine: Params, observation: chex.Array, index: chex.Array) -> chex.Array:
         noise = jax.random.fold_in(key, index)

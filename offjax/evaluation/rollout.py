@@ -16,6 +16,30 @@ import numpy as np
 
 from offjax.types import EnvSpec, Improvement, Key, Params, Policy, Pytree, QFunction
 
+EVALUATION_STREAM = 0xE7A1  # keeps episodes' randomness apart from the training's
+
+
+def slot_key(seed: Any, eval_seed: Any) -> Key:
+    """Key of all evaluation episodes of a seed; `eval_seed` numbers the set."""
+    key = jax.random.fold_in(jax.random.PRNGKey(seed), EVALUATION_STREAM)
+    return jax.random.fold_in(key, eval_seed)
+
+
+def split_key(key: Key) -> tuple[Key, Key, Key]:
+    """An episode's key → of its steps, of the environment's start, of the policy's."""
+    steps, start, policy = jax.random.split(key, 3)
+    return steps, start, policy
+
+
+def plan_key(steps: Key, time: Any) -> Key:
+    """Key of the plan that is made at a time."""
+    return jax.random.fold_in(jax.random.fold_in(steps, time), 1)
+
+
+def act_key(steps: Key, time: Any) -> Key:
+    """Key of the action at a time."""
+    return jax.random.split(jax.random.fold_in(steps, time))[0]
+
 
 class Agent(NamedTuple):
     """A policy with its operator; what is stepped in an environment."""
@@ -75,10 +99,13 @@ def rollout(agent: Agent, env: Any, spec: EnvSpec, task: Pytree = None) -> Calla
     period = agent.policy.period
 
     def step(episode: Episode, time: chex.Array, params: Params) -> Episode:
-        key = jax.random.fold_in(episode.key, time)
-        act_key, env_key = jax.random.split(key)
+        env_key = jax.random.split(jax.random.fold_in(episode.key, time))[1]
         action, carry = agent.act(
-            params, episode.carry, episode.observation, episode.reward, act_key
+            params,
+            episode.carry,
+            episode.observation,
+            episode.reward,
+            act_key(episode.key, time),
         )
         action = jnp.clip(action, low, high)
         carry = agent.policy.record(carry, action)
@@ -97,14 +124,14 @@ def rollout(agent: Agent, env: Any, spec: EnvSpec, task: Pytree = None) -> Calla
         )
 
     def window(episode: Episode, start: chex.Array, params: Params) -> Episode:
-        key = jax.random.fold_in(jax.random.fold_in(episode.key, start), 1)
+        key = plan_key(episode.key, start)
         carry = agent.policy.plan(params, episode.carry, episode.observation, key)
         episode = episode._replace(carry=carry)
         steps = start + jnp.arange(period)
         return jax.lax.scan(lambda e, t: (step(e, t, params), None), episode, steps)[0]
 
     def run(params: Params, key: Key) -> tuple[chex.Array, chex.Array]:
-        key, env_key, policy_key = jax.random.split(key, 3)
+        key, env_key, policy_key = split_key(key)
         state = env.initial(env_key)
         episode = Episode(
             state,

@@ -10,6 +10,7 @@ from typing import Any
 
 import chex
 
+from offjax.errors import UserError
 from offjax.improvement import (
     action_gradient,
     best_of_n,
@@ -19,12 +20,14 @@ from offjax.improvement import (
 )
 
 __all__ = [
+    "MASKS",
     "OPERATORS",
     "action_gradient",
     "best_of_n",
     "closed_form",
     "mode_selection",
     "operators",
+    "validate",
 ]
 
 OPERATORS: dict[str, tuple[Callable[..., chex.Array], Any]] = {
@@ -39,3 +42,43 @@ OPERATORS: dict[str, tuple[Callable[..., chex.Array], Any]] = {
     "action_gradient": (action_gradient.action_gradient, action_gradient.Config),
 }
 """Name → the operator and the class of its settings."""
+
+MASKS = {"n": ("active_n", 1), "ascent_steps": ("active_steps", 0)}
+"""Number of candidates → the traced field that hides those beyond it, and its least.
+
+The first candidates are the same whatever their number, so that a grid over it runs
+the largest number once.
+"""
+
+LEAST = {
+    "log_tau": 0.0,
+    "log_tau_max": 0.0,
+    "delta": 0.0,
+    "weight_threshold": 0.0,
+    "n": 1,
+    "num_draws": 1,
+    "num_candidates": 1,
+}
+"""Setting → the least value that has a meaning."""
+
+
+def validate(config: Any) -> None:
+    """Refuses settings of an operator that have no meaning; values must be known.
+
+    Operators check what they are given, too, but not inside a compiled program.
+
+    Raises:
+      UserError: a value below its least, or not a number.
+    """
+    for name, least in LEAST.items():
+        value = getattr(config, name, least)
+        if not value >= least:
+            raise UserError(
+                f"{name} is {value}, but the operator needs at least {least:g}."
+            )
+    lowest, highest = getattr(config, "log_tau", 0), getattr(config, "log_tau_max", 0)
+    if getattr(config, "num_draws", 1) > 1 and highest < lowest:
+        raise UserError(
+            f"log_tau is {lowest} and log_tau_max {highest}: with num_draws > 1 they "
+            "are the ends of a range, so the first must not be above the second."
+        )

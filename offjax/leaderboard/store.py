@@ -24,6 +24,8 @@ import numpy as np
 from offjax.errors import UserError
 
 SCHEMA = 1
+BESIDE = ("stages", "sweeps", "tuning")
+"""Folders of a run store that hold no runs to be ranked."""
 MARKERS = ("run.json", "config.json", "scores.csv")
 SCORE_COLUMNS = ("variant", "seed", "step", "episodes", "return_mean", "score")
 ALL_SCORE_COLUMNS = {*SCORE_COLUMNS, "method", "dataset", "return_std"}
@@ -131,7 +133,7 @@ def clean(text: Any) -> str:
 
 
 def find(root: Path) -> Iterator[Path]:
-    """Run folders below `root`, in order of their paths; the stage store is none.
+    """Run folders below `root`, in order of their paths; those of `BESIDE` are none.
 
     Does not look inside a run folder: its checkpoints hold many small files.
     """
@@ -151,7 +153,7 @@ def find(root: Path) -> Iterator[Path]:
             for entry in entries
             if entry.is_dir(follow_symlinks=False)
             and not entry.name.startswith(".")
-            and not (folder == root and entry.name == "stages")
+            and not (folder == root and entry.name in BESIDE)
         ]
 
 

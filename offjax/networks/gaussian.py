@@ -22,6 +22,7 @@ class GlobalStdGaussian(nn.Module):
       tanh_mean: whether the mean is squashed into [-1, 1].
       log_std_min: lower clip of the log deviation.
       log_std_max: upper clip.
+      dropout: share of the MLP's hidden units that training leaves out.
     """
 
     hidden_dims: Sequence[int]
@@ -29,11 +30,15 @@ class GlobalStdGaussian(nn.Module):
     tanh_mean: bool = True
     log_std_min: float = -5.0
     log_std_max: float = 2.0
+    dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, observations: chex.Array) -> tuple[chex.Array, chex.Array]:
+    def __call__(
+        self, observations: chex.Array, train: bool = False
+    ) -> tuple[chex.Array, chex.Array]:
         """[..., O] → mean [..., A] and log deviation [A]."""
-        mean = MLP(self.hidden_dims, self.action_dim)(observations)
+        network = MLP(self.hidden_dims, self.action_dim, dropout=self.dropout)
+        mean = network(observations, train)
         if self.tanh_mean:
             mean = jnp.tanh(mean)
         log_std = self.param(

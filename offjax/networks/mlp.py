@@ -18,6 +18,7 @@ class MLP(nn.Module):
       activation: applied after every hidden layer.
       layer_norm: LayerNorm before each activation.
       output_scale: factor on the output layer's initial weights.
+      dropout: share of hidden units that training leaves out.
     """
 
     hidden_dims: Sequence[int]
@@ -25,15 +26,18 @@ class MLP(nn.Module):
     activation: Callable[[chex.Array], chex.Array] = nn.relu
     layer_norm: bool = False
     output_scale: float = 1.0
+    dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, x: chex.Array) -> chex.Array:
-        """[..., in] → [..., output_dim]."""
+    def __call__(self, x: chex.Array, train: bool = False) -> chex.Array:
+        """[..., in] → [..., output_dim]; dropout in training needs rngs."""
         for width in self.hidden_dims:
             x = nn.Dense(width)(x)
             if self.layer_norm:
                 x = nn.LayerNorm()(x)
             x = self.activation(x)
+            if self.dropout > 0:
+                x = nn.Dropout(self.dropout, deterministic=not train)(x)
         init = nn.initializers.variance_scaling(
             self.output_scale, "fan_in", "truncated_normal"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from offjax.recipes import asp, bc, cfpi, sequence, value_based
+from offjax.recipes import asp, bc, cfpi, language, low_level, sequence, value_based
 from offjax.recipes.compose import check, compose
 from offjax.types import EnvSpec, Recipe
 
@@ -17,19 +17,26 @@ RECIPES: dict[str, Callable[[EnvSpec | None, str], Recipe]] = {
     **cfpi.RECIPES,
     **value_based.RECIPES,
     **sequence.RECIPES,
+    **low_level.RECIPES,
+    **language.RECIPES,
 }
 """Method name → `(spec, preset) → Recipe`."""
 
 
-def build(name: str, spec: EnvSpec | None, preset: str = "paper") -> Recipe:
+def build(
+    name: str, spec: EnvSpec | None, preset: str = "paper", dataset: str = ""
+) -> Recipe:
     """The recipe `name` with the settings of `preset` for the domain of `spec`.
 
-    `policy+critic+operator` composes one; see `offjax.recipes.compose`.
+    `policy+critic+operator` composes one; see `offjax.recipes.compose`. With the id of
+    a dataset it has what is published for that dataset alone.
 
     Raises:
       UserError: an unknown method or preset.
     """
     if "+" in name:
-        return compose(name, RECIPES)(spec, preset)
-    check("method", name, RECIPES)
-    return RECIPES[name](spec, preset)
+        recipe = compose(name, RECIPES)(spec, preset)
+    else:
+        check("method", name, RECIPES)
+        recipe = RECIPES[name](spec, preset)
+    return value_based.with_exceptions(recipe, dataset)

@@ -99,6 +99,7 @@ def sarsa_critic(spec: EnvSpec | None, preset: str) -> Stage:
         num_steps=pick(preset, paper=paper, small=20_000, demo=3_000),
         prepare=_rows(spec, next_actions=True),
         sampler=sample_transitions,
+        acting=("active_size", "lower_bound_beta"),
     )
 
 

@@ -15,7 +15,12 @@ from offjax.algorithms import cql, iql, sarsa
 from offjax.errors import UserError
 from offjax.improvement import OPERATORS
 from offjax.recipes.cfpi import sarsa_critic
-from offjax.recipes.transitions import critic, improvement
+from offjax.recipes.transitions import (
+    critic,
+    gradient_norm_stage,
+    improvement,
+    link_critics,
+)
 from offjax.recipes.value_based import cql_stage, iql_stage
 from offjax.types import EnvSpec, Recipe, Stage
 
@@ -32,7 +37,8 @@ CRITICS: dict[str, tuple[Callable[[EnvSpec | None, str], Stage], ModuleType]] = 
 def compose(name: str, policies: dict[str, Builder]) -> Builder:
     """The recipe builder of a name `policy+critic+operator`.
 
-    The stages are the policy's and the critic's; a stage that both have is one.
+    The stages are the policy's and the critic's; a stage that both have is one. Action
+    Gradient's normalised steps need one more, which measures the critic's gradient.
 
     Raises:
       UserError: an unknown part; an operator that needs a density on a policy
@@ -53,19 +59,24 @@ def compose(name: str, policies: dict[str, Builder]) -> Builder:
         recipe = policies[policy](spec, preset)
         make_stage, algorithm = CRITICS[critic_name]
         stage = make_stage(spec, preset)
-        known = {s.name: s for s in recipe.stages}
-        stages = recipe.stages
+        stages = tuple(s for s in recipe.stages if s.name != "gradient_norm")
+        known = {s.name: s for s in stages}
         if stage.name not in known:
             stages = (*stages, stage)
         elif known[stage.name].algorithm is not algorithm:
             stage = dataclasses.replace(stage, name=f"{stage.name}_critic")
             stages = (*stages, stage)
+        norm = None
+        if operator == "action_gradient":
+            stages = (*stages, gradient_norm_stage(stage))
+            norm = "gradient_norm"
         return dataclasses.replace(
             recipe,
             name=name,
             stages=stages,
             improve=improvement(operator),
-            q_function=critic(stage.name, algorithm),
+            q_function=critic(stage.name, algorithm, norm),
+            link=link_critics,
         )
 
     return build

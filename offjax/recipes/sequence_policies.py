@@ -42,16 +42,16 @@ class SequencePolicy(Policy):
     def init(self, params: Params, task: Pytree, key: Key) -> Carry:
         """An empty context; `task` is the return that is asked for, if any."""
         del key
-        state = params.states[self.stage]
+        state, settings = params.states[self.stage], params.configs[self.stage]
         window = empty_window(
             self.config.context_length,
             state.normalizer.mean.shape[-1],
             state.action_box.low.shape[-1],
         )
-        return Carry(window, self._target(state, task), jnp.int32(0))
+        return Carry(window, self._target(state, settings, task), jnp.int32(0))
 
-    def _target(self, state: Pytree, task: Pytree) -> chex.Array:
-        del state, task
+    def _target(self, state: Pytree, settings: Any, task: Pytree) -> chex.Array:
+        del state, settings, task
         return jnp.float32(0)
 
     def _push(
@@ -91,14 +91,11 @@ def _in_unit_box(window: Steps, state: Pytree) -> Steps:
 class ReturnConditionedPolicy(SequencePolicy):
     """Decision Transformer: asks for a return, less what has been collected.
 
-    `target` is the return asked for where `init` is given no task, in the units of
-    the rewards.
+    Where `init` is given no task, the return is the `return_target` of the settings.
     """
 
-    target: float = 0.0
-
-    def _target(self, state: Pytree, task: Pytree) -> chex.Array:
-        asked = self.target if task is None else task
+    def _target(self, state: Pytree, settings: Any, task: Pytree) -> chex.Array:
+        asked = settings.return_target if task is None else task
         return jnp.asarray(asked, jnp.float32) / state.return_scale
 
     def propose(

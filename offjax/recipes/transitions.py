@@ -10,12 +10,13 @@ from typing import Any
 import chex
 import numpy as np
 
+from offjax.algorithms import gradient_norm
 from offjax.datasets import convert, sampling
 from offjax.datasets.dataset import Dataset
 from offjax.distributions import Distribution, point
 from offjax.errors import UserError
 from offjax.improvement import OPERATORS
-from offjax.recipes.common import TransitionData, action_box
+from offjax.recipes.common import TransitionData, action_box, sample_transitions
 from offjax.types import (
     EnvSpec,
     Improvement,
@@ -24,6 +25,8 @@ from offjax.types import (
     Policy,
     Pytree,
     QFunction,
+    Recipe,
+    Stage,
     Transitions,
 )
 
@@ -31,6 +34,14 @@ from offjax.types import (
 def domain(spec: EnvSpec | None) -> str:
     """The dataset's domain, "" where it is unknown."""
     return spec.domain if spec is not None else ""
+
+
+def kind_of(dataset: str) -> tuple[str, str]:
+    """(environment, kind) of a dataset id: ("hopper", "medium-replay"), or "" each."""
+    environments = ("halfcheetah", "hopper", "walker2d")
+    environment = next((e for e in environments if e in dataset.lower()), "")
+    kinds = ("medium-replay", "medium-expert", "medium")
+    return environment, next((k for k in kinds if k in dataset.lower()), "")
 
 
 def prepare_rows(
@@ -138,16 +149,60 @@ class DecodingPolicy(Policy):
         return atoms, carry
 
 
-def critic(stage: str, algorithm: ModuleType) -> Callable[[Params], QFunction]:
-    """`Recipe.q_function` that reads the stage's critic."""
+def critic(
+    stage: str, algorithm: ModuleType, norm: str | None = None
+) -> Callable[[Params], QFunction]:
+    """`Recipe.q_function` that reads the stage's critic.
+
+    Where the operator's steps are normalised the critic is divided by its median
+    gradient, which the stage `norm` has measured.
+
+    Raises:
+      UserError: normalised steps, but no such stage.
+    """
 
     def q_function(params: Params) -> QFunction:
         state, config = params.states[stage], params.configs[stage]
-        return lambda observation, action: algorithm.q_value(
-            state, observation, action, config
+        unit: chex.Numeric = 1.0
+        if getattr(params.improve, "step_mode", "raw") == "normalised":
+            if norm is None:
+                raise UserError(
+                    f"step_mode=normalised needs the size of the gradients of {stage}, "
+                    "which this run has not measured: take step_mode=raw, or train "
+                    "with --method=compose --improve=action_gradient."
+                )
+            unit = params.states[norm].norm
+        return lambda observation, action: (
+            algorithm.q_value(state, observation, action, config) / unit
         )
 
     return q_function
+
+
+def gradient_norm_stage(critic: Stage) -> Stage:
+    """Stage `gradient_norm`: the unit of Action Gradient's normalised step sizes."""
+    return Stage(
+        "gradient_norm",
+        gradient_norm,
+        gradient_norm.Config(critic=critic.config),
+        num_steps=1,
+        prepare=critic.prepare,
+        sampler=sample_transitions,
+        reads=(critic.name,),
+    )
+
+
+def link_critics(recipe: Recipe) -> Recipe:
+    """`Recipe.link`: stages that read a critic know the settings it is trained with."""
+    configs = {stage.name: stage.config for stage in recipe.stages}
+
+    def linked(stage: Stage) -> Stage:
+        if not (stage.reads and hasattr(stage.config, "critic")):
+            return stage
+        config = dataclasses.replace(stage.config, critic=configs[stage.reads[0]])
+        return dataclasses.replace(stage, config=config)
+
+    return dataclasses.replace(recipe, stages=tuple(map(linked, recipe.stages)))
 
 
 def improvement(name: str, **settings: Any) -> Improvement:

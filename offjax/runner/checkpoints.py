@@ -1,7 +1,9 @@
 """Checkpoints of complete states by orbax: asynchronous and atomic.
 
 States are saved as NumPy arrays with leading axis [slots], so that they can be resumed
-on another number of devices.
+on another number of devices or hosts. With them go their checksums: an array that
+reads well and is not what was written is corrupt like any other. With several hosts all
+of them call every method; the first one writes.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ import json
 import os
 import secrets
 import shutil
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from offjax.errors import UserError
-from offjax.runner.records import read_json, writing
+from offjax.runner import hosts
+from offjax.runner.records import read_json, require_space, writing
 from offjax.types import Pytree
 
 
@@ -38,11 +43,14 @@ class Checkpoints:
 
         Waits for the previous one, so that a full disk is seen one save later at most.
         """
+        listed = _listed(state)
         args = ocp.args.Composite(
-            state=ocp.args.StandardSave(_listed(state)),
+            state=ocp.args.StandardSave(listed),
             meta=ocp.args.JsonSave(meta),
+            checksums=ocp.args.JsonSave(_checksums(listed)),
         )
         self.wait()
+        require_space(self._folder, _size(listed))
         with writing(self._folder):
             self._manager.save(step, args=args, force=True)
 
@@ -55,6 +63,31 @@ class Checkpoints:
         """Step of the newest whole checkpoint."""
         return self._manager.latest_step()
 
+    def newest_whole(self, say: Callable[[str], None]) -> int | None:
+        """Step of the newest checkpoint that reads as it was written.
+
+        `say` is told of those that do not, which are passed over and removed.
+        """
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                self.meta(step)
+                self._load(step, None)
+                return step
+            except UserError as error:
+                say(f"{error} The one before it is tried.")
+                hosts.barrier(f"corrupt {step}")
+                if hosts.is_writer():
+                    shutil.rmtree(self._folder / str(step), ignore_errors=True)
+                hosts.barrier(f"removed {step}")
+                self._manager.reload()
+        return None
+
+    def drop_after(self, step: int) -> None:
+        """Removes the checkpoints of later steps."""
+        for later in self._manager.all_steps():
+            if later > step:
+                self._manager.delete(later)
+
     def meta(self, step: int) -> dict[str, Any]:
         """What was saved beside the state."""
         with _reading(self._folder / str(step)):
@@ -63,10 +96,20 @@ class Checkpoints:
 
     def restore(self, step: int, like: Pytree) -> Pytree:
         """The state saved at `step`, in the structure of `like`."""
+        template = _listed(jax.tree.map(np.asarray, like))
+        listed = self._load(step, template)
         with _reading(self._folder / str(step)):
-            template = _listed(jax.tree.map(np.asarray, like))
-            args = ocp.args.Composite(state=ocp.args.StandardRestore(template))
-            return _unlisted(self._manager.restore(step, args=args)["state"], like)
+            return _unlisted(listed, like)
+
+    def _load(self, step: int, template: dict[str, np.ndarray] | None) -> Any:
+        with _reading(self._folder / str(step)):
+            args = ocp.args.Composite(
+                state=ocp.args.StandardRestore(template),
+                checksums=ocp.args.JsonRestore(),
+            )
+            saved = self._manager.restore(step, args=args)
+            _check(saved["state"], saved["checksums"])
+            return saved["state"]
 
     def close(self) -> None:
         """Waits until everything is on disk."""
@@ -86,21 +129,36 @@ class StageStore:
 
     def save(self, key: str, state: Pytree, meta: dict[str, Any]) -> None:
         """Stores a state (NumPy, leading axis [slots]); keeps what is there already."""
-        if self.has(key):
+        if hosts.agree(lambda: self.has(key)):
             return
-        temporary = self._folder / f".{key}-{secrets.token_hex(4)}"
+        token = hosts.agree(lambda: secrets.token_hex(4))
+        temporary = self._folder / f".{key}-{token}"
+        listed = _listed(state)
         with writing(self._folder):
             try:
-                temporary.mkdir(parents=True)
+                temporary.mkdir(parents=True, exist_ok=True)
+                require_space(self._folder, _size(listed))
                 with ocp.StandardCheckpointer() as checkpointer:
-                    checkpointer.save((temporary / "state").resolve(), _listed(state))
-                (temporary / "stage.json").write_text(json.dumps(meta, indent=2))
-                os.rename(temporary, self._folder / key)
+                    checkpointer.save((temporary / "state").resolve(), listed)
+                if hosts.is_writer():
+                    content = meta | {"checksums": _checksums(listed)}
+                    (temporary / "stage.json").write_text(json.dumps(content, indent=2))
+                    os.rename(temporary, self._folder / key)
             except OSError:
                 if not self.has(key):  # another process may have been faster
                     raise
             finally:
+                hosts.barrier(f"stored {key}")
                 shutil.rmtree(temporary, ignore_errors=True)
+
+    def discard(self, key: str) -> None:
+        """Removes a stage, to be trained anew."""
+        hosts.barrier(f"discard {key}")
+        shutil.rmtree(self._folder / key, ignore_errors=True)
+
+    def lock(self, key: str) -> Path:
+        """The file that a process locks while it trains the stage."""
+        return self._folder / f".lock-{key}"
 
     def meta(self, key: str) -> dict[str, Any]:
         """What was stored beside the state."""
@@ -118,6 +176,7 @@ class StageStore:
         with _reading(path), ocp.StandardCheckpointer() as checkpointer:
             template = _listed(jax.tree.map(np.asarray, like))
             state = checkpointer.restore((path / "state").resolve(), template)
+            _check(state, self.meta(key)["checksums"])
             return _unlisted(state, like)
 
 
@@ -142,6 +201,23 @@ class _reading:
 def _listed(tree: Pytree) -> dict[str, np.ndarray]:
     """Leaves by position: files do not depend on the names of Python classes."""
     return {f"{i:05d}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(tree))}
+
+
+def _checksums(listed: dict[str, np.ndarray]) -> dict[str, int]:
+    return {
+        name: zlib.crc32(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data)
+        for name, x in listed.items()
+    }
+
+
+def _size(listed: dict[str, np.ndarray]) -> int:
+    return sum(x.nbytes for x in listed.values())
+
+
+def _check(listed: dict[str, Any], checksums: dict[str, int]) -> None:
+    found = _checksums({k: np.asarray(x) for k, x in listed.items()})
+    if found != checksums:
+        raise ValueError("its arrays are not those that were written")
 
 
 def _unlisted(listed: dict[str, Any], like: Pytree) -> Pytree:

@@ -3,7 +3,8 @@
 A slot is one seed with one setting of the traced hyperparameters: the outermost axis
 of every state. `lift` turns a function of one slot into a program over all of them:
 `jax.pmap` over devices, and inside a device the slots are vmapped (GPU, TPU) or
-mapped one after another (CPU, one device per core).
+mapped one after another (CPU, one device per core). Several hosts each run the program
+over their own devices with their own share of the slots.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from offjax.errors import UserError
+from offjax.runner import hosts
 from offjax.types import Pytree
 
 LAYOUTS = ("auto", "map", "vmap")
@@ -55,15 +57,20 @@ class Layout:
 
     Attributes:
       kind: "map" or "vmap", inside a device.
-      devices: the devices of the program.
-      active: how many of them have slots; the rest only pad the program.
-      num_slots: number of slots, padding excluded.
+      devices: this host's devices, those of the program.
+      lanes: how many of them may have slots; the rest only pad the program.
+      num_slots: number of slots on all hosts, padding excluded.
     """
 
     kind: str
     devices: tuple[Any, ...]
-    active: int
+    lanes: int
     num_slots: int
+
+    @property
+    def active(self) -> int:
+        """How many devices of all hosts have slots."""
+        return min(self.lanes * hosts.count(), self.num_slots)
 
     @property
     def per_device(self) -> int:
@@ -78,26 +85,24 @@ class Layout:
         )
 
     def shard(self, tree: Pytree) -> Pytree:
-        """[slots, …] on the host → [devices, per_device, …] on the devices.
+        """[slots, …] of all hosts → [devices, per_device, …] on this host's devices.
 
         Padding repeats the last slot.
         """
-        pad = len(self.devices) * self.per_device - self.num_slots
+        slots = self._first_slots()[:, None] + np.arange(self.per_device)
+        slots = np.minimum(slots, self.num_slots - 1)
 
         def place(x: Any) -> jax.Array:
-            x = np.asarray(x)
-            x = np.concatenate([x, np.repeat(x[-1:], pad, axis=0)]) if pad else x
-            x = x.reshape(len(self.devices), self.per_device, *x.shape[1:])
-            return jax.device_put(x, self.sharding)
+            return jax.device_put(np.asarray(x)[slots], self.sharding)
 
         return jax.tree.map(place, tree)
 
     def gather(self, tree: Pytree) -> Pytree:
-        """[devices, per_device, …] → NumPy [slots, …], padding dropped."""
+        """[devices, per_device, …] → NumPy [slots, …] of all hosts, padding dropped."""
 
         def fetch(x: jax.Array) -> np.ndarray:
-            host = np.asarray(x)
-            return host.reshape(-1, *host.shape[2:])[: self.num_slots]
+            host = hosts.gather(np.asarray(x)[: self.lanes])
+            return host.reshape(-1, *host.shape[3:])[: self.num_slots]
 
         return jax.tree.map(fetch, tree)
 
@@ -114,9 +119,14 @@ class Layout:
 
     def counts(self) -> jax.Array:
         """Slots of each device that are no padding, [devices]."""
-        first = np.arange(len(self.devices)) * self.per_device
-        counts = np.clip(self.num_slots - first, 0, self.per_device)
+        counts = np.clip(self.num_slots - self._first_slots(), 0, self.per_device)
         return jax.device_put(counts.astype(np.int32), self.sharding)
+
+    def _first_slots(self) -> np.ndarray:
+        """Number of the first slot of each of this host's devices, [devices]."""
+        device = np.arange(len(self.devices))
+        number = hosts.index() * self.lanes + device
+        return np.where(device < self.lanes, number * self.per_device, self.num_slots)
 
 
 def choose_layout(
@@ -138,11 +148,13 @@ def choose_layout(
         raise UserError(f"{num_slots} seeds were asked for; at least 1 is needed.")
     devices = tuple(jax.local_devices())
     on_cpu = devices[0].platform == "cpu"
-    active = min(len(devices), num_slots, max_devices or len(devices))
+    lanes = min(len(devices), max_devices or len(devices))
+    if hosts.count() == 1:
+        lanes = min(lanes, num_slots)
     if kind == "auto":
         kind = "map" if on_cpu else "vmap"
-    used = devices[: max(2, active) if on_cpu else active]
-    return Layout(kind, used, active, num_slots)
+    used = devices[: max(2, lanes) if on_cpu else lanes]
+    return Layout(kind, used, lanes, num_slots)
 
 
 def lift(fn: Callable[..., Pytree], layout: Layout) -> Any:

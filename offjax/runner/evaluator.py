@@ -1,21 +1,40 @@
-"""Evaluation of all slots of a job: parameters, rollouts, and their records."""
+"""Evaluation of all slots of a job: parameters, rollouts, and their records.
+
+JAX environments are rolled out on device. All others are stepped on the host, under a
+policy that acts for all slots and episodes at once. Where training runs on an
+accelerator, a policy that is cheap enough acts on the host's cores instead, so that the
+accelerator can train on meanwhile.
+"""
 
 from __future__ import annotations
 
+import functools
+import re
 import time
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from offjax import envs
 from offjax.datasets.dataset import Dataset
+from offjax.evaluation import environments, host
+from offjax.evaluation.batched import BatchedAgent
 from offjax.evaluation.rollout import Agent
 from offjax.runner import programs, settings
-from offjax.runner.devices import choose_layout
+from offjax.runner.devices import Layout, choose_layout
 from offjax.runner.options import Options
 from offjax.runner.settings import Job, Slots
 from offjax.runner.stages import StageRun, context_of
-from offjax.types import Params
+from offjax.types import EnvSpec, Params
+
+if TYPE_CHECKING:
+    from offjax.envs.batched import BatchedEnv
+
+HOST_FLOPS = 2e6
+"""Operations per action up to which a policy acts on the host's cores: about what a
+MuJoCo step costs there."""
 
 
 class Evaluator:
@@ -27,23 +46,55 @@ class Evaluator:
         self._job, self._dataset, self._stages = job, dataset, stages
         self._options = options
         self._programs: dict[int, programs.Program] = {}
+        self._places: dict[int, tuple[BatchedAgent, BatchedEnv]] = {}
         self.seconds = 0.0
+        self.clipped: np.ndarray | None = None
+
+    @functools.cached_property
+    def missing(self) -> str | None:
+        """Why there can be no scores, with the remedy; None if there can."""
+        return environments.missing(self._dataset.spec)
+
+    @functools.cached_property
+    def environment(self) -> dict[str, Any] | None:
+        """What scores are measured in, for the run's record."""
+        return environments.describe(self._dataset.spec)
 
     @property
     def possible(self) -> bool:
-        """Whether the dataset names an environment that runs on device."""
-        spec = self._dataset.spec
-        return spec is not None and spec.id in envs.JAX_ENVS
+        """Whether the dataset's environment can be made here."""
+        return self.missing is None
+
+    @functools.cached_property
+    def behind(self) -> bool:
+        """Whether the next chunk is to be dispatched before an evaluation begins.
+
+        By itself only where that lets both run at once: the environments are the
+        host's, and the policy acts on other devices than those that train.
+        """
+        spec, chosen = self._dataset.spec, self._options.eval_behind
+        if spec is None or not self.possible:
+            return False
+        if chosen != "auto":
+            return chosen == "on"
+        if environments.on_device(spec) or jax.default_backend() == "cpu":
+            return False
+        acting = self._acting_layout(self.acting_slots()[1])
+        return acting.devices[0].platform == "cpu"
 
     @property
     def compile_seconds(self) -> float:
         """Seconds spent compiling."""
-        return sum(p.compile_seconds for p in self._programs.values())
+        return sum(p.compile_seconds for p in self._all_programs())
 
     @property
     def compilations(self) -> int:
-        """Programs compiled: one per number of episodes."""
-        return sum(p.compilations for p in self._programs.values())
+        """Programs compiled: on device, one per number of episodes."""
+        return sum(p.compilations for p in self._all_programs())
+
+    def _all_programs(self) -> list[programs.Program]:
+        acting = [p for agent, _ in self._places.values() for p in agent.programs]
+        return [*self._programs.values(), *acting]
 
     def agent(self) -> Agent:
         """How the recipe acts."""
@@ -68,10 +119,29 @@ class Evaluator:
         return slots, Params(states, configs, improve)
 
     def rollout(self, episodes: int, eval_seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns and lengths of full episodes, [settings, seeds, episodes]."""
+        """Returns and lengths of full episodes, [settings, seeds, episodes].
+
+        Leaves in `clipped` the share [settings, seeds] of actions that lay outside the
+        environment's box, where the environment is the host's.
+        """
         spec = self._dataset.spec
         assert spec is not None
         slots, params = self.acting_slots()
+        shape = (len(self._job.settings), len(self._options.seeds))
+        compiled, begin = self.compile_seconds, time.perf_counter()
+        if environments.on_device(spec):
+            returns, lengths = self._on_device(slots, params, spec, episodes, eval_seed)
+        else:
+            found = self._on_host(slots, params, spec, episodes, eval_seed)
+            returns, lengths = found.returns, found.lengths
+            self.clipped = found.clipped.reshape(shape)
+        self.seconds += time.perf_counter() - begin - (self.compile_seconds - compiled)
+        returns = np.asarray(returns, np.float64).reshape(*shape, episodes)
+        return returns, np.asarray(lengths).reshape(*shape, episodes)
+
+    def _on_device(
+        self, slots: Slots, params: Params, spec: EnvSpec, episodes: int, eval_seed: int
+    ) -> Any:
         layout = choose_layout(
             slots.num_slots, self._options.layout, self._options.max_devices
         )
@@ -79,16 +149,73 @@ class Evaluator:
             self._programs[episodes] = programs.evaluation_program(
                 self.agent(), envs.make(spec), spec, episodes, layout
             )
-        compiled = self.compile_seconds
-        begin = time.perf_counter()
         inputs = {"params": params, "seed": np.asarray(slots.seeds, np.uint32)}
         shared = layout.replicate({"eval_seed": np.uint32(eval_seed)})
-        results = self._programs[episodes](layout.shard(inputs), shared)
-        results = layout.gather(results)
-        self.seconds += time.perf_counter() - begin - (self.compile_seconds - compiled)
-        shape = (len(self._job.settings), len(self._options.seeds), episodes)
-        returns, lengths = (np.asarray(x).reshape(shape) for x in results)
-        return returns.astype(np.float64), lengths
+        return layout.gather(self._programs[episodes](layout.shard(inputs), shared))
+
+    def _on_host(
+        self, slots: Slots, params: Params, spec: EnvSpec, episodes: int, eval_seed: int
+    ) -> host.Episodes:
+        from offjax.envs.batched import make_batched
+
+        places = host.num_places(slots.num_slots, episodes)
+        if places not in self._places:
+            layout = self._acting_layout(params)
+            agent = BatchedAgent(self.agent(), spec, places, layout, programs.Program)
+            env = make_batched(spec, slots.num_slots * places)
+            self._places[places] = agent, env
+        agent, env = self._places[places]
+        agent.load(params)
+        return host.evaluate(agent, env, spec.horizon, slots.seeds, episodes, eval_seed)
+
+    def _acting_layout(self, params: Params) -> Layout:
+        """Where a policy acts for environments on the host: see the module."""
+        options, spec = self._options, self._dataset.spec
+        assert spec is not None
+        slots = settings.stage_slots(self._job, "improve", options.seeds)
+        chosen = choose_layout(slots.num_slots, options.layout, options.max_devices)
+        if chosen.devices[0].platform == "cpu":
+            return chosen
+        try:
+            cores = tuple(jax.local_devices(backend="cpu"))
+        except RuntimeError:  # JAX was told to leave the CPU alone
+            return chosen
+        if host.flops_per_action(self.agent(), params, spec) > HOST_FLOPS:
+            return chosen
+        lanes = min(len(cores), slots.num_slots)
+        return Layout("map", cores[: max(2, lanes)], lanes, slots.num_slots)
+
+    def film(self, count: int, folder: Path, eval_seed: int) -> list[Path]:
+        """Videos of the first seed's first `count` episodes of each variant.
+
+        On the host they are the episodes that `rollout` counts; those of a JAX
+        environment are others of the same kind, since its randomness differs there.
+        """
+        from offjax.evaluation.render import RenderedEnv
+
+        spec = self._dataset.spec
+        assert spec is not None
+        slots, params = self.acting_slots()
+        layout = choose_layout(1, "auto", self._options.max_devices)
+        agent = BatchedAgent(self.agent(), spec, count, layout, programs.Program)
+        found: list[Path] = []
+        for i, variant in enumerate(self._job.variants):
+            slot = i * len(self._options.seeds)
+            seed = int(slots.seeds[slot])
+            name = re.sub(r"[^\w.=-]+", "_", variant)
+            paths = [
+                folder / f"{name}-seed{seed}-set{eval_seed}-episode{k}.mp4"
+                for k in range(count)
+            ]
+            one = slice(slot, slot + 1)
+            agent.load(jax.tree.map(lambda x, one=one: x[one], params))
+            env = RenderedEnv(spec, paths)
+            try:
+                host.evaluate(agent, env, spec.horizon, [seed], count, eval_seed)
+            finally:
+                env.close()
+            found += paths
+        return found
 
     def rows(
         self, method: str, step: int
@@ -112,3 +239,14 @@ class Evaluator:
                     for e, (r, n) in enumerate(zip(mine, lengths[i, j], strict=True))
                 ]
         return rows, episodes, scores
+
+    def clipped_rows(self, step: int) -> list[tuple[Any, ...]]:
+        """Rows of metrics.csv: share of the last evaluation's actions clipped."""
+        if self.clipped is None:
+            return []
+        name = "evaluation/clipped_actions"
+        return [
+            (step, seed, variant, name, f"{self.clipped[i, j]:.8g}")
+            for i, variant in enumerate(self._job.variants)
+            for j, seed in enumerate(self._options.seeds)
+        ]

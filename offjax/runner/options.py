@@ -6,6 +6,8 @@ import dataclasses
 
 from offjax.errors import UserError
 
+EVAL_BEHIND = ("auto", "on", "off")
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -17,6 +19,9 @@ class Options:
       eval_every: updates between evaluations of the last stage; 0 = at its end only.
       eval_episodes: full episodes per seed and evaluation.
       eval_seed: number of the set of evaluation episodes; tuning uses another.
+      eval_behind: whether the next chunk trains while the host steps an evaluation's
+        environments: "on", "off", or "auto" where both can run at once. The results
+        are the same.
       log_every: updates between metrics; 0 = twenty times a stage.
       checkpoint_every: updates between checkpoints; 0 = ten times a stage.
       runs_dir: where run folders go.
@@ -25,6 +30,8 @@ class Options:
       resume: continue the newest unfinished run of the same configuration.
       reuse_stages: take stages from the store instead of training them again.
       log: optional sinks beside the CSV files.
+      sweep: name of the sweep that the run belongs to, if any; `resume` then begins a
+        new run where none of this configuration is there, whatever else is under way.
       quiet: no progress lines.
     """
 
@@ -33,6 +40,7 @@ class Options:
     eval_every: int = 0
     eval_episodes: int = 20
     eval_seed: int = 0
+    eval_behind: str = "auto"
     log_every: int = 0
     checkpoint_every: int = 0
     runs_dir: str = "runs"
@@ -41,6 +49,7 @@ class Options:
     resume: bool = False
     reuse_stages: bool = True
     log: tuple[str, ...] = ()
+    sweep: str = ""
     quiet: bool = False
 
     def validate(self) -> None:
@@ -56,6 +65,11 @@ class Options:
         ):
             if getattr(self, name) < 0:
                 raise UserError(f"{name}={getattr(self, name)} must not be negative.")
+        if self.eval_behind not in EVAL_BEHIND:
+            raise UserError(
+                f"eval_behind={self.eval_behind!r} is not one of "
+                f"{', '.join(EVAL_BEHIND)}."
+            )
         if self.eval_episodes < 1:
             raise UserError(
                 f"eval_episodes={self.eval_episodes}: at least 1 is needed."

@@ -21,7 +21,6 @@ from offjax.runner.devices import Layout, lift
 from offjax.types import EnvSpec, Key, Params, Pytree, Stage
 
 SAMPLER_STREAM = 0x5A17  # keeps the batches' randomness apart from the updates'
-EVALUATION_STREAM = 0xE7A1
 
 
 class Program:
@@ -116,8 +115,7 @@ def evaluation_program(
     evaluate = rollout.evaluate_slot(agent, env, spec, episodes)
 
     def run(slot: Pytree, shared: Pytree) -> Pytree:
-        key = jax.random.fold_in(jax.random.PRNGKey(slot["seed"]), EVALUATION_STREAM)
-        key = jax.random.fold_in(key, shared["eval_seed"])
+        key = rollout.slot_key(slot["seed"], shared["eval_seed"])
         params: Params = slot["params"]
         return evaluate(params, key)
 

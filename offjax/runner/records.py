@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import secrets
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from importlib import metadata
@@ -24,8 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from offjax.errors import UserError
+from offjax.runner import hosts
 
 SCHEMA = 1
+RESERVE = 20_000_000  # bytes of disk that a checkpoint leaves free
 HEADERS = {
     "metrics.csv": ["step", "seed", "variant", "name", "value"],
     "scores.csv": [
@@ -50,8 +53,22 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def require_space(folder: Path, size: int) -> None:
+    """Raises `UserError` if `size` bytes and a little more do not fit the disk."""
+    with writing(folder):
+        free = shutil.disk_usage(folder).free
+    if free < size + RESERVE:
+        raise UserError(
+            f"{folder} has {free / 1e6:,.0f} MB free, and a checkpoint needs "
+            f"{size / 1e6:,.0f} MB (and {RESERVE / 1e6:,.0f} MB to spare). Free space "
+            "there and go on with --resume; what was saved before is whole."
+        )
+
+
 def write_json(path: Path, content: Any) -> None:
-    """Writes atomically: readers see the old file or the new one."""
+    """Writes atomically, on the first host: readers see the old file or the new one."""
+    if not hosts.is_writer():
+        return
     with writing(path.parent):
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
@@ -110,7 +127,9 @@ class RunFolder:
         return RunFolder(path)
 
     def append(self, file: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Appends rows, and has them on disk when it returns."""
+        """Appends rows (on the first host), and has them on disk when it returns."""
+        if not hosts.is_writer():
+            return
         buffer = io.StringIO()
         csv.writer(buffer, lineterminator="\n").writerows(rows)
         with writing(self.path), (self.path / file).open("a") as out:
@@ -137,6 +156,8 @@ class RunFolder:
         self._write(file, buffer.getvalue())
 
     def _write(self, file: str, text: str) -> None:
+        if not hosts.is_writer():
+            return
         with writing(self.path):
             temporary = self.path / f".{file}.{secrets.token_hex(4)}"
             temporary.write_text(text)

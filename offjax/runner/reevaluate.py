@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from offjax import recipes
+from offjax.datasets.dataset import Dataset
 from offjax.datasets.load import load_dataset
 from offjax.errors import UserError
 from offjax.improvement import OPERATORS
@@ -20,6 +21,7 @@ from offjax.runner import settings
 from offjax.runner.options import Options
 from offjax.runner.records import HEADERS, RunFolder
 from offjax.runner.run import Run, finished, load_run, options_of, overrides_of
+from offjax.runner.settings import Job
 from offjax.runner.train import Trainer
 from offjax.types import Recipe
 
@@ -34,6 +36,7 @@ def reevaluate(
     eval_seed: int = 0,
     data_dir: str | None = None,
     max_devices: int = 0,
+    videos: int = 0,
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Yields (variant, scores [seeds], returns [seeds]) and extends the run's records.
 
@@ -41,11 +44,13 @@ def reevaluate(
       path: folder of a finished run.
       improve: operator of `offjax.improvement.OPERATORS` in place of the run's.
       critic_run: run whose critic the operator reads, where the run has none.
-      grid: `improve.NAME` → values; all values of traced settings run together.
+      grid: `improve.NAME`, `NAME` or `STAGE.NAME` of what acting alone reads →
+        values; traced ones and numbers of candidates run together.
       episodes: full episodes per seed.
       eval_seed: number of the set of episodes.
       data_dir: root of the datasets.
       max_devices: devices to use at most; 0 = all.
+      videos: episodes of each variant to film, into the run's `videos/`.
 
     Raises:
       UserError: an unfinished run, an unknown operator or setting, no critic.
@@ -55,38 +60,89 @@ def reevaluate(
     dataset = load_dataset(config["dataset"], data_dir)
     base = options_of(folder, max_devices)
     options = dataclasses.replace(base, eval_episodes=episodes, eval_seed=eval_seed)
-    recipe = recipes.build(config["method"], dataset.spec, config["preset"])
+    jobs = plan(folder, dataset, base, improve, critic_run, grid)
+    for job in jobs:
+        trainer = Trainer(job, config["method"], config["preset"], dataset, options)
+        trainer.load_states()
+        if not trainer.evaluator.possible:
+            reason = trainer.evaluator.missing
+            raise UserError(f"{path} cannot be evaluated: {reason}")
+        step = trainer.stages[-1].last_step
+        rows, each, scores = trainer.evaluator.rows(config["method"], step)
+        _replace(folder, "episodes.csv", each)
+        _replace(folder, "scores.csv", rows)
+        if videos:
+            trainer.evaluator.film(videos, folder.path / "videos", eval_seed)
+        returns = np.array([float(row[6]) for row in rows]).reshape(scores.shape)
+        for i, variant in enumerate(job.variants):
+            yield variant, scores[i], returns[i]
+
+
+def plan(
+    folder: RunFolder,
+    dataset: Dataset,
+    options: Options,
+    improve: str | None = None,
+    critic_run: str | None = None,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+) -> list[Job]:
+    """The run's settings with another operator, critic or grid, as jobs to act with.
+
+    Args: as of `reevaluate`; `options` are the run's own.
+    """
+    config = folder.config
+    method, preset = config["method"], config["preset"]
+    recipe = recipes.build(method, dataset.spec, preset, dataset.card.id)
     label = [] if config["preset"] == "paper" else [f"preset={config['preset']}"]
     overrides = overrides_of(config)
     if improve is not None:
         check("operator", improve, OPERATORS)
         recipe = dataclasses.replace(recipe, improve=improvement(improve))
         label.append(f"improve={improve}")
+        known = settings.known_names(recipe)  # the former operator's are gone
+        overrides = {name: v for name, v in overrides.items() if name in known}
     if critic_run is not None:
-        recipe = _borrow(recipe, load_run(critic_run, dataset), base)
+        recipe = _borrow(recipe, load_run(critic_run, dataset), options)
         label.append(f"critic={RunFolder(Path(critic_run)).config['method']}")
     if recipe.improve is not None and recipe.q_function is None:
         raise UserError(
             f"{config['method']} has no critic for the operator {improve}; name a run "
             "that has one with --critic_run."
         )
-    if grid and recipe.improve is None:
-        raise UserError(
-            f"{config['method']} acts without an operator, so there is nothing that "
-            "--grid could set; choose one with --improve."
-        )
-    for job in settings.expand(recipe, overrides | dict(grid or {}), ",".join(label)):
-        trainer = Trainer(job, config["method"], config["preset"], dataset, options)
-        trainer.load_states()
-        if not trainer.evaluator.possible:
-            raise UserError(f"no environment is known for {dataset.card.id}.")
-        step = trainer.stages[-1].last_step
-        rows, each, scores = trainer.evaluator.rows(config["method"], step)
-        _replace(folder, "episodes.csv", each)
-        _replace(folder, "scores.csv", rows)
-        returns = np.array([float(row[6]) for row in rows]).reshape(scores.shape)
-        for i, variant in enumerate(job.variants):
-            yield variant, scores[i], returns[i]
+    with_grid = _with_grid(recipe, overrides, grid or {})
+    return settings.expand(recipe, with_grid, ",".join(label))
+
+
+def _with_grid(
+    recipe: Recipe, overrides: settings.Overrides, grid: settings.Overrides
+) -> dict[str, Sequence[Any]]:
+    """The run's overrides with a grid in place of those that set the same."""
+    names = settings.known_names(recipe)
+    allowed = {
+        name
+        for name, targets in names.items()
+        if all(settings.acting_only(recipe, *target) for target in targets)
+    }
+    chosen = {}
+    for name, values in grid.items():
+        full = f"improve.{name}" if f"improve.{name}" in allowed else name
+        if recipe.improve is None and full not in allowed:
+            raise UserError(
+                f"{recipe.name} acts without an operator, so there is no {name} that "
+                "--grid could set; choose an operator with --improve."
+            )
+        if full not in allowed:
+            known = sorted(n for n in allowed if "." not in n)
+            reason = "is read in training" if full in names else "is not known"
+            raise UserError(
+                f"--grid={name}: {name} {reason}. What acting alone reads: "
+                f"{', '.join(known)}; anything else is set by experiments.run "
+                "--config."
+            )
+        chosen[full] = values
+    set_by_grid = {target for name in chosen for target in names[name]}
+    kept = {n: v for n, v in overrides.items() if not set_by_grid.issuperset(names[n])}
+    return {**kept, **chosen}
 
 
 def _borrow(recipe: Recipe, run: Run, options: Options) -> Recipe:

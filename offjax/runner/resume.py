@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from offjax.errors import UserError
+from offjax.runner import hosts
 from offjax.runner.options import Options
 from offjax.runner.records import RunFolder, find_runs, write_json
 
@@ -14,7 +15,7 @@ from offjax.runner.records import RunFolder, find_runs, write_json
 def open_folder(
     config: dict[str, Any], config_hash: str, options: Options
 ) -> tuple[RunFolder, bool]:
-    """The folder, and whether it is one that is resumed.
+    """The folder, and whether it is one that is resumed; the same on all hosts.
 
     With `options.resume` the newest unfinished run of the same configuration goes on;
     where all of them are finished, the newest finished one is returned.
@@ -23,13 +24,20 @@ def open_folder(
       UserError: an unfinished run of another configuration is there, or the folder
         cannot be written.
     """
+    path, resumed = hosts.agree(lambda: _open(config, config_hash, options))
+    return RunFolder(Path(path)), resumed
+
+
+def _open(
+    config: dict[str, Any], config_hash: str, options: Options
+) -> tuple[str, bool]:
     method, dataset = config["method"], config["dataset"]
     runs_dir = Path(options.runs_dir)
     if options.resume:
         known = find_runs(runs_dir, method, dataset)
-        found = _to_resume(known, config, config_hash)
+        found = _to_resume(known, config, config_hash, alone=not options.sweep)
         if found is not None:
-            return found, True
+            return str(found.path), True
         if not options.quiet:
             print(
                 f"--resume: no unfinished run of {method} on {dataset} in "
@@ -37,18 +45,18 @@ def open_folder(
             )
     folder = RunFolder.create(runs_dir, method, dataset, config_hash)
     write_json(folder.path / "config.json", config)
-    return folder, False
+    return str(folder.path), False
 
 
 def _to_resume(
-    known: Sequence[RunFolder], config: dict[str, Any], config_hash: str
+    known: Sequence[RunFolder], config: dict[str, Any], config_hash: str, alone: bool
 ) -> RunFolder | None:
     same = [r for r in known if r.record.get("config_hash") == config_hash]
     unfinished = [r for r in same if r.record["status"] != "finished"]
     if unfinished or same:
         return (unfinished or same)[0]
     others = [r for r in known if r.record["status"] != "finished"]
-    if not others:
+    if not others or not alone:  # a sweep's other settings are under way beside it
         return None
     changed = "; ".join(_differences(others[0].config, config))
     raise UserError(

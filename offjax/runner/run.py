@@ -189,10 +189,17 @@ def options_of(folder: RunFolder, max_devices: int = 0) -> Options:
 
 
 def overrides_of(config: dict[str, Any]) -> dict[str, tuple]:
-    """The overrides recorded in config.json."""
+    """The overrides recorded in config.json, in the order that its variants name."""
+    variants = "".join(f",{s['variant']}" for s in config["settings"])
+
+    def place(name: str) -> int:
+        return variants.find(f",{name.removeprefix('improve.')}=")
+
     return {
-        name: tuple(tuple(v) if isinstance(v, list) else v for v in values)
-        for name, values in config["overrides"].items()
+        name: tuple(
+            tuple(v) if isinstance(v, list) else v for v in config["overrides"][name]
+        )
+        for name in sorted(config["overrides"], key=place)
     }
 
 
@@ -226,7 +233,8 @@ def evaluate(run: Run, episodes: int = 100, eval_seed: int = 0) -> Scores:
     """
     spec = run.trainer.dataset.spec
     if spec is None or not run.trainer.evaluator.possible:
-        raise UserError(f"no environment is known for {run.trainer.dataset.card.id}.")
+        reason = run.trainer.evaluator.missing
+        raise UserError(f"{run.path} cannot be evaluated: {reason}")
     returns, lengths = run.trainer.evaluator.rollout(episodes, eval_seed)
     if len(run.variants) == 1:
         returns, lengths = returns[0], lengths[0]

@@ -1,7 +1,8 @@
 """Overrides of hyperparameters → runs, and the slots of each of their stages.
 
 An override is a name with one or more values. Values of a traced scalar share one
-program with the seeds; each combination of static ones is a run of its own.
+program with the seeds, and so do several numbers of candidates of an operator, which
+are masks of the largest; each combination of other static values is a run of its own.
 """
 
 from __future__ import annotations
@@ -13,18 +14,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from offjax.errors import UserError
+from offjax.improvement import MASKS, validate
 from offjax.types import Recipe, Stage, traced_fields
 
 Overrides = Mapping[str, Sequence[Any]]
 Target = tuple[str, str]
 """(stage name or "improve", field)."""
+Pairs = tuple[tuple[Target, Any], ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
     """One combination of values: what differs, by target, and its name."""
 
-    values: tuple[tuple[Target, Any], ...]
+    values: Pairs
     variant: str
 
     def of(self, owner: str) -> dict[str, Any]:
@@ -50,13 +53,16 @@ def known_names(recipe: Recipe) -> dict[str, list[Target]]:
     """Every name that an override may have, with the fields that it sets."""
     names: dict[str, list[Target]] = {}
     owners = [(s.name, s.config, ["num_steps"]) for s in recipe.stages]
+    # A stage of one update measures something; the length of trainings is not its.
+    measuring = {s.name for s in recipe.stages if s.num_steps == 1}
     if recipe.improve is not None:
         owners.append(("improve", recipe.improve.config, []))
     for owner, config, extra in owners:
         fields = [f.name for f in dataclasses.fields(config)] if config else []
         for field in [*extra, *fields]:
             names.setdefault(f"{owner}.{field}", []).append((owner, field))
-            names.setdefault(field, []).append((owner, field))
+            if field != "num_steps" or owner not in measuring:
+                names.setdefault(field, []).append((owner, field))
     return names
 
 
@@ -67,7 +73,8 @@ def _config_of(recipe: Recipe, owner: str) -> Any:
     return next(s.config for s in recipe.stages if s.name == owner)
 
 
-def _default(recipe: Recipe, target: Target) -> Any:
+def default_value(recipe: Recipe, target: Target) -> Any:
+    """What the recipe itself has for a field."""
     owner, field = target
     if field == "num_steps" and owner != "improve":
         return next(s.num_steps for s in recipe.stages if s.name == owner)
@@ -108,7 +115,7 @@ def _resolve(recipe: Recipe, name: str, values: Sequence[Any]) -> list[Any]:
         )
     if not values:
         raise UserError(f"--config.{name} was given without a value.")
-    default = _default(recipe, names[name][0])
+    default = default_value(recipe, names[name][0])
     if isinstance(default, tuple) and not isinstance(values[0], (tuple, list)):
         values = [tuple(values)]  # one tuple, typed without its parentheses
     if isinstance(default, str):
@@ -135,7 +142,8 @@ def _replace(recipe: Recipe, values: Sequence[tuple[Target, Any]]) -> Recipe:
     if improve is not None and mine:
         config = dataclasses.replace(improve.config, **mine)
         improve = dataclasses.replace(improve, config=config)
-    return dataclasses.replace(recipe, stages=tuple(stages), improve=improve)
+    recipe = dataclasses.replace(recipe, stages=tuple(stages), improve=improve)
+    return recipe.link(recipe) if recipe.link is not None else recipe
 
 
 def expand(recipe: Recipe, overrides: Overrides, prefix: str = "") -> list[Job]:
@@ -150,26 +158,95 @@ def expand(recipe: Recipe, overrides: Overrides, prefix: str = "") -> list[Job]:
       UserError: an unknown name or a value of the wrong type.
     """
     names = known_names(recipe)
-    axes = [(n, _resolve(recipe, n, values)) for n, values in overrides.items()]
+    axes = [_axis(recipe, names, name, overrides[name]) for name in overrides]
     jobs: dict[tuple, Job] = {}
-    for combination in itertools.product(*(values for _, values in axes)):
-        fixed: list[tuple[Target, Any]] = []
-        traced: list[tuple[Target, Any]] = []
-        label = [prefix] if prefix else []
-        mine: dict[str, tuple] = {}
-        for (name, values), value in zip(axes, combination, strict=True):
-            if any(_default(recipe, t) != value for t in names[name]):
-                label.append(f"{name.removeprefix('improve.')}={_text(value)}")
-            together = len(values) > 1 and _is_traced(recipe, names[name])
-            mine[name] = tuple(values) if together else (value,)
-            (traced if together else fixed).extend((t, value) for t in names[name])
+    for points in itertools.product(*axes):
+        fixed = [pair for point in points for pair in point.fixed]
+        traced = [pair for point in points for pair in point.traced]
+        labels = [prefix, *(point.label for point in points)]
         key = tuple(fixed)
         if key not in jobs:
+            mine = {point.name: point.together for point in points}
             jobs[key] = Job(_replace(recipe, fixed), (), mine)
-        setting = Setting(tuple(traced), ",".join(label) or "default")
+        variant = ",".join(label for label in labels if label) or "default"
+        setting = Setting(tuple(traced), variant)
         settings = (*jobs[key].settings, setting)
         jobs[key] = dataclasses.replace(jobs[key], settings=settings)
+        _validate(jobs[key].recipe, setting)
     return list(jobs.values())
+
+
+def _validate(recipe: Recipe, setting: Setting) -> None:
+    """Checks the operator's settings here, since inside a program they are traced."""
+    if recipe.improve is not None:
+        validate(dataclasses.replace(recipe.improve.config, **setting.of("improve")))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Point:
+    """One value of an override: what it sets, in the program or per slot."""
+
+    name: str
+    fixed: Pairs
+    traced: Pairs
+    together: tuple  # all values of the override that share the program
+    label: str  # "" where the value is the default
+
+
+def _axis(
+    recipe: Recipe,
+    names: Mapping[str, Sequence[Target]],
+    name: str,
+    given: Sequence[Any],
+) -> list[_Point]:
+    values, targets = _resolve(recipe, name, given), names.get(name, ())
+    mask = _mask(recipe, targets, values)
+    # A single value of what a stage reads when acting must not change its identity.
+    of_slots = _is_traced(recipe, targets) and (
+        len(values) > 1
+        or all(t[0] != "improve" and acting_only(recipe, *t) for t in targets)
+    )
+    points = []
+    for value in values:
+        fixed: Pairs = tuple((target, value) for target in targets)
+        traced: Pairs = ()
+        if mask is not None:
+            fixed = tuple((target, max(values)) for target in targets)
+            traced = ((mask, float(value)),)
+        elif of_slots:
+            fixed, traced = (), fixed
+        together = tuple(values) if traced else (value,)
+        label = ""
+        if any(default_value(recipe, target) != value for target in targets):
+            label = f"{name.removeprefix('improve.')}={_text(value)}"
+        points.append(_Point(name, fixed, traced, together, label))
+    return points
+
+
+def _mask(
+    recipe: Recipe, targets: Sequence[Target], values: Sequence[Any]
+) -> Target | None:
+    """The field that hides candidates, where several numbers of them are asked for."""
+    if len(values) < 2 or len(targets) != 1 or targets[0][1] not in MASKS:
+        return None
+    owner, field = targets[0]
+    mask, least = MASKS[field]
+    if owner != "improve" or not hasattr(_config_of(recipe, owner), mask):
+        return None
+    if min(values) < least:
+        raise UserError(
+            f"{field} is {min(values)} among {sorted(values)}; it must be at least "
+            f"{least}."
+        )
+    return owner, mask
+
+
+def acting_only(recipe: Recipe, owner: str, field: str) -> bool:
+    """Whether no training depends on a field, so that acting alone reads it."""
+    if owner == "improve":
+        return True
+    stage = next(s for s in recipe.stages if s.name == owner)
+    return field in stage.acting and not any(owner in s.reads for s in recipe.stages)
 
 
 def _is_traced(recipe: Recipe, targets: Sequence[Target]) -> bool:
@@ -208,13 +285,18 @@ def stage_slots(job: Job, owner: str, seeds: Sequence[int]) -> Slots:
     slot_seeds: list[int] = []
     values: list[dict[str, Any]] = []
     for setting in job.settings:
-        mine = tuple((t, v) for t, v in setting.values if t[0] in relevant)
-        key = mine if owner != "improve" else setting.values
-        if key not in firsts:
-            firsts[key] = len(slot_seeds)
+        mine = setting.values
+        if owner != "improve":
+            mine = tuple(
+                (target, value)
+                for target, value in mine
+                if target[0] in relevant and not acting_only(job.recipe, *target)
+            )
+        if mine not in firsts:
+            firsts[mine] = len(slot_seeds)
             slot_seeds += list(seeds)
-            values += [setting.of(owner)] * len(seeds)
-        of_setting.append(firsts[key])
+            values += [{n: value for (o, n), value in mine if o == owner}] * len(seeds)
+        of_setting.append(firsts[mine])
     return Slots(tuple(slot_seeds), tuple(values), tuple(of_setting))
 
 

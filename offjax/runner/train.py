@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
+import functools
+import math
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +18,9 @@ import numpy as np
 from offjax import recipes
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
-from offjax.runner import programs, settings, sinks
+from offjax.runner import chunks, hosts, interrupts, locks, programs, settings, sinks
 from offjax.runner.checkpoints import Checkpoints, StageStore
+from offjax.runner.chunks import Chunk
 from offjax.runner.evaluator import Evaluator
 from offjax.runner.options import Options
 from offjax.runner.progress import Progress
@@ -32,12 +37,15 @@ from offjax.runner.stages import (
 )
 from offjax.types import Pytree
 
+LOCK_SECONDS = 60.0
+"""How long a sweep's job waits for a killed predecessor to be gone."""
+
 
 def make_jobs(
     method: str, preset: str, dataset: Dataset, overrides: settings.Overrides
 ) -> list[Job]:
     """The recipe for a dataset, with overrides, as jobs."""
-    recipe = recipes.build(method, dataset.spec, preset)
+    recipe = recipes.build(method, dataset.spec, preset, dataset.card.id)
     prefix = "" if preset == "paper" else f"preset={preset}"
     return settings.expand(recipe, overrides, prefix)
 
@@ -69,7 +77,27 @@ class Trainer:
         self.compilations: dict[str, int] = {}
 
     def run(self) -> RunFolder:
-        """Trains and evaluates all stages; the run's folder, finished."""
+        """Trains and evaluates all stages; the run's folder, finished.
+
+        Raises:
+          UserError: another process is at this very run, or the disk refuses.
+          Interrupted: SIGTERM came, and the state is saved.
+        """
+        with self._alone():
+            return self._run()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process writes a run of this configuration meanwhile."""
+        hosts.require_same({"configuration": self.hash} | environment())
+        parent = Path(self.options.runs_dir) / self.method / self.dataset.card.id
+        with contextlib.ExitStack() as stack:
+            wait = LOCK_SECONDS if self.options.sweep else 0.0
+            path = parent / f".lock-{self.hash[:16]}"
+            hosts.agree(lambda: stack.enter_context(locks.held(path, wait)))
+            yield
+
+    def _run(self) -> RunFolder:
         self.folder, resumed = open_folder(self.config, self.hash, self.options)
         if resumed and self.folder.record["status"] == "finished":
             print(f"--resume: {self.folder.path} is finished already.")
@@ -77,16 +105,21 @@ class Trainer:
             return self.folder
         label = f"{self.method} · {self.dataset.card.id}"
         total = self.stages[-1].last_step
-        self.progress = Progress(label, total, self.options.quiet)
+        self.progress = Progress(
+            label, total, self.options.quiet or not hosts.is_writer()
+        )
         self._begin(resumed)
         self.sinks = sinks.make(self.options.log, self.folder.path, self.config)
         self.checkpoints = Checkpoints(self.folder.path / "checkpoints")
         try:
             start = self._restore_point() if resumed else 0
             for run in self.stages:
-                self._run_stage(run, start)
+                start = self._run_stage(run, start)
             self.checkpoints.close()
             self._write_record("finished")
+        except interrupts.Interrupted:
+            self._write_record("interrupted")
+            raise
         except Exception as error:
             if not isinstance(error, UserError):
                 self._write_record("failed", error=repr(error)[:500])
@@ -124,6 +157,8 @@ class Trainer:
             "schema": SCHEMA,
             "status": status,
             "variants": self.job.variants,
+            "sweep": self.options.sweep,
+            "hosts": hosts.count(),
             "devices": {
                 "platform": layout.devices[0].platform,
                 "kind": layout.devices[0].device_kind,
@@ -150,6 +185,7 @@ class Trainer:
             "config_hash": self.hash,
             "total_steps": self.stages[-1].last_step,
             "score_source": self.dataset.spec.score_source if self.dataset.spec else "",
+            "evaluation_environment": self.evaluator.environment,
         }
         write_json(self.folder.path / "run.json", record | self.environment | more)
 
@@ -169,7 +205,9 @@ class Trainer:
 
     def _restore_point(self) -> int:
         """Total step of the checkpoint to go on from; drops rows beyond it."""
-        step = self.checkpoints.latest_step() or 0
+        step = hosts.agree(lambda: self.checkpoints.latest_step() or 0)
+        if step:
+            step = self.checkpoints.newest_whole(self.progress.say) or 0
         if step and self.checkpoints.meta(step).get("config_hash") != self.hash:
             raise UserError(
                 f"the checkpoint {self.folder.path / 'checkpoints' / str(step)} was "
@@ -186,22 +224,56 @@ class Trainer:
             self.job, self.stages, run.slots, run.stage.reads, self.options.num_seeds
         )
 
-    def _run_stage(self, run: StageRun, resume_step: int) -> None:
-        """Trains a stage, or takes it from the store; leaves its states in `run`."""
+    def _run_stage(self, run: StageRun, resume_step: int) -> int:
+        """Trains a stage, or takes it from the store; leaves its states in `run`.
+
+        Returns the step that later stages resume at: 0 where this one, though done
+        before the interruption, had to be trained anew.
+        """
         context = self._context(run)
         data = prepare_data(run, self.dataset, context)
         like = template(run, data, context)
         under_way = run.first_step < resume_step <= run.last_step
         done = resume_step > run.last_step
         reuse = self.options.reuse_stages and not under_way
-        if (done or reuse) and self.store.has(run.key):
+        with contextlib.ExitStack() as stack:
+            hosts.agree(lambda: stack.enter_context(self._stage_lock(run)))
+            if (done or reuse) and self._take_from_store(run, like):
+                if run is self.stages[-1]:
+                    self._evaluate(run.last_step)
+                return resume_step
+            if done:
+                self.folder.cut_back(run.first_step)
+                self.checkpoints.drop_after(run.first_step)
+                resume_step = 0
+            self._train(run, data, context, like, resume_step if under_way else 0)
+            self._to_store(run)
+        return resume_step
+
+    def _stage_lock(self, run: StageRun) -> contextlib.AbstractContextManager[None]:
+        """Runs that share a stage train it once: the others wait for the first."""
+        name = run.stage.name
+
+        def say(holder: str) -> None:
+            self.progress.say(f"{name}: waits for {holder}, which trains it")
+
+        return locks.held(self.store.lock(run.key), math.inf, say)
+
+    def _take_from_store(self, run: StageRun, like: Pytree) -> bool:
+        """Fills in the stage's states, if the store has them whole."""
+        if not hosts.agree(lambda: self.store.has(run.key)):
+            return False
+        try:
             run.states = self.store.load(run.key, like)
-            run.diverged = [tuple(d) for d in self.store.meta(run.key)["diverged"]]
-            self.progress.say(f"{run.stage.name}: trained before, {run.key[:12]}")
-            if run is self.stages[-1]:
-                self._evaluate(run.last_step)
-            return
-        self._train(run, data, context, like, resume_step if under_way else 0)
+        except UserError as error:
+            self.progress.say(f"{error} It is trained anew.")
+            self.store.discard(run.key)
+            return False
+        run.diverged = [tuple(d) for d in self.store.meta(run.key)["diverged"]]
+        self.progress.say(f"{run.stage.name}: trained before, {run.key[:12]}")
+        return True
+
+    def _to_store(self, run: StageRun) -> None:
         meta = {
             "name": run.stage.name,
             "seeds": run.slots.seeds,
@@ -238,50 +310,70 @@ class Trainer:
             self._count(f"{stage.name}/init", init)
         chunk = programs.chunk_program(stage, layout)
         step = resume_step - run.first_step if resume_step else 0
-        while step < stage.num_steps:
-            step = self._chunk(run, chunk, slots, shared, step)
+        begin = functools.partial(chunks.dispatch, chunk, layout, slots, shared)
+        now = self._next_chunk(run, begin, step)
+        while now is not None:
+            self._count_chunk(run, chunk, now)
+            now = self._boundary(run, begin, now)
         run.states = layout.gather(slots["state"])
 
-    def _chunk(
-        self,
-        run: StageRun,
-        chunk: programs.Program,
-        slots: dict[str, Pytree],
-        shared: dict[str, Pytree],
-        step: int,
-    ) -> int:
-        """Trains to the next thing to do, and does it; the stage's new step."""
-        stage, layout = run.stage, run.layout
-        end = self._next_stop(run, step)
-        updates = layout.replicate({"num_updates": np.int32(end - step)})
-        compiled, begin = chunk.compile_seconds, time.perf_counter()
-        slots["state"], now_alive, metrics = chunk(slots, {**shared, **updates})
-        jax.block_until_ready(slots["state"])
-        compiled = chunk.compile_seconds - compiled
-        seconds = time.perf_counter() - begin - compiled
-        if compiled:
-            self._count(f"{stage.name}/chunk", chunk)
-        self.training_seconds += seconds
-        self.seed_steps += (end - step) * run.slots.num_slots
+    def _next_chunk(
+        self, run: StageRun, begin: Callable[[int, int], Chunk], step: int
+    ) -> Chunk | None:
+        """Dispatches the updates from `step` to the next thing to do, if any."""
+        if step == run.stage.num_steps:
+            return None
+        return begin(step, self._next_stop(run, step))
 
+    def _boundary(
+        self, run: StageRun, begin: Callable[[int, int], Chunk], now: Chunk
+    ) -> Chunk | None:
+        """Does what is due at a chunk's end; the next chunk.
+
+        The order on disk is metrics and scores, then the checkpoint, whether or not
+        the next chunk is on its way before.
+        """
+        layout, stage, end = run.layout, run.stage, now.end
         total = run.first_step + end
-        alive = layout.gather(now_alive)
-        self._freeze(run, layout.gather(slots["alive"]) & ~alive, total)
-        slots["alive"] = now_alive
+        alive = layout.gather(now.alive)
+        self._freeze(run, now.was_alive & ~alive, total)
         values = jax.tree.map(
-            lambda v: np.where(alive, v, np.nan), layout.gather(metrics)
+            lambda v: np.where(alive, v, np.nan), layout.gather(now.metrics)
         )
         self._log(run, values, alive, total)
-        count = run.slots.num_slots
-        self.progress.chunk(stage.name, total, end - step, count, seconds, values)
-        if run is self.stages[-1] and self._due(run, end, self.options.eval_every):
-            run.states = layout.gather(slots["state"])
+        count, seconds = run.slots.num_slots, now.wait()
+        self.progress.chunk(stage.name, total, now.updates, count, seconds, values)
+        evaluating = run is self.stages[-1] and self._due(
+            run, end, self.options.eval_every
+        )
+        stopping = interrupts.requested() and end < stage.num_steps
+        saving = self._due(run, end, self._checkpoint_every(run))
+        following = None
+        if evaluating or saving or stopping:
+            states = jax.tree.map(np.array, layout.gather(now.states))
+        if evaluating:
+            run.states = states
+            if self.evaluator.behind and not stopping:
+                following = self._next_chunk(run, begin, end)
             self._evaluate(total)
-        if self._due(run, end, self._checkpoint_every(run)):
-            state = {"states": layout.gather(slots["state"]), "alive": alive}
+            stopping = interrupts.requested() and end < stage.num_steps
+        if stopping or saving:
             meta = {"config_hash": self.hash, "diverged": run.diverged}
-            self.checkpoints.save(total, state, meta)
-        return end
+            self.checkpoints.save(total, {"states": states, "alive": alive}, meta)
+        if stopping:
+            self.progress.say(f"interrupted at step {total:,}: saved; --resume goes on")
+            self.checkpoints.close()
+            raise interrupts.Interrupted
+        return following or self._next_chunk(run, begin, end)
+
+    def _count_chunk(
+        self, run: StageRun, program: programs.Program, now: Chunk
+    ) -> None:
+        """Waits for a chunk, and adds it to what the record tells."""
+        self.training_seconds += now.wait()
+        self.seed_steps += now.updates * run.slots.num_slots
+        if now.compiled:
+            self._count(f"{run.stage.name}/chunk", program)
 
     def _freeze(self, run: StageRun, diverged: np.ndarray, step: int) -> None:
         for slot in np.flatnonzero(diverged):
@@ -324,15 +416,19 @@ class Trainer:
                     for name, value in values.items():
                         number = f"{float(np.mean(value[slot])):.8g}"
                         rows.append((step, seed, variant, name, number))
+        self._write_metrics(rows)
+
+    def _write_metrics(self, rows: list[tuple[Any, ...]]) -> None:
         self.folder.append("metrics.csv", rows)
         for sink in self.sinks:
             sink.write(rows)
 
     def _evaluate(self, step: int) -> None:
-        if not self.evaluator.possible:
-            self.progress.say("no environment is known for this dataset: no scores")
+        if self.evaluator.missing is not None:
+            self.progress.say(f"no scores are recorded: {self.evaluator.missing}")
             return
         rows, episodes, scores = self.evaluator.rows(self.method, step)
+        self._write_metrics(self.evaluator.clipped_rows(step))
         self.folder.append("episodes.csv", episodes)
         self.folder.append("scores.csv", rows)
         self.progress.scores(scores, step)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offjax.algorithms import bc, cfpi_critic, rev_kl, sarsa
+from offjax.algorithms import bc, cfpi_critic, iql, rev_kl, sarsa
 from offjax.errors import UserError
 from offjax.types import Statistics, Transitions
 
@@ -166,6 +166,41 @@ def test_improved_critic_prefers_the_better_mode(cloned):
     assert value < 0.9  # recorded next actions are ±½ alike
 
 
+def test_improved_target_is_noisy_and_takes_the_lower_critic(cloned, monkeypatch):
+    """Noise of any size moves by c at most; both critics regress on the lower one."""
+    _, behavior = cloned
+    seen = {}
+
+    def next_values(state, batch, next_actions, noise, config):
+        seen["actions"] = next_actions
+        return jnp.array([[1.0], [-2.0]]) * jnp.ones(batch.rewards.shape)
+
+    def step(state, targets, batch, noise, config):
+        seen["targets"] = targets
+        return state, {}
+
+    monkeypatch.setattr(sarsa, "next_values", next_values)
+    monkeypatch.setattr(sarsa, "step", step)
+    batch = chain(rows=16)
+    config = cfpi_critic.Config(
+        network="mlp", warmup_steps=0.0, target_noise=1e4, noise_clip=0.3, log_tau=0.0,
+        **SMALL,
+    )  # fmt: skip
+
+    @jax.jit
+    def run(state):
+        cfpi_critic.update(state, batch, config, {"bc": behavior})
+        return seen["actions"], seen["targets"]
+
+    actions, targets = run(cfpi_critic.init(KEY, DATA, config, {}))
+    policy = bc.distribution(behavior, jnp.ones(1), behavior.config)
+    modes = np.tanh(np.asarray(policy.means))[:, 0]  # log τ = 0 selects one of them
+    moved = np.abs(np.asarray(actions) - modes).min(1)
+    np.testing.assert_allclose(moved, 0.3, atol=1e-3)
+    expected = batch.rewards - 0.9 * 2.0 * (1 - batch.terminals)
+    np.testing.assert_allclose(targets, [expected] * 2, rtol=1e-6)
+
+
 @pytest.mark.parametrize("alpha", [0.05, 100.0])
 def test_rev_kl_trades_value_for_divergence(cloned, alpha):
     config, behavior = cloned
@@ -183,6 +218,24 @@ def test_rev_kl_trades_value_for_divergence(cloned, alpha):
         assert weight[1] > weight[0] + 0.2
     else:
         assert abs(weight[1] - weight[0]) < 0.1
+
+
+def test_dropout_is_of_the_policy_and_of_training_alone():
+    plain = iql.Config(hidden_dims=(64,))
+    config = dataclasses.replace(plain, dropout=0.5)
+    batch = chain(rows=32)
+    state = iql.init(KEY, DATA, config, {})
+    (after, mine), (bare, other) = (
+        jax.jit(lambda state, c=c: iql.update(state, batch, c, {}))(state)
+        for c in (config, plain)
+    )
+    assert abs(mine["iql/actor_loss"] - other["iql/actor_loss"]) > 1e-4
+    for part in ("critic", "value"):
+        leaves = [jax.tree.leaves(getattr(s, part).params) for s in (after, bare)]
+        for a, b in zip(*leaves, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    acted = [iql.distribution(after, jnp.ones(1), c) for c in (config, plain)]
+    np.testing.assert_array_equal(acted[0].means, acted[1].means)
 
 
 def test_rev_kl_refuses_a_deterministic_policy():

@@ -116,7 +116,7 @@ def example(reference):
 
 def with_params(trained_before, params, config):
     del trained_before
-    return trained(jax.tree.map(jnp.asarray, params), reinformer.lamb(config))
+    return trained(jax.tree.map(jnp.asarray, params), reinformer.optimizer(config))
 
 
 def test_update_equals_pytorch(reference):
@@ -245,7 +245,7 @@ def test_seeks_the_greatest_return_of_the_data(module):
 def test_extra_losses_read_the_critic_of_an_earlier_stage():
     data = small_data(np.random.default_rng(0))
     settings = iql.Config(hidden_dims=(8,))
-    config = reinformer.Config(**TINY, extra="pg", hidden_dims=(8,))
+    config = reinformer.Config(**TINY, extra="pg", critic=settings)
     config = dataclasses.replace(config, dropout=0.0)
     batch = sample(data, jax.random.key(1), 8, 4, "uniform")
 
@@ -274,9 +274,49 @@ def test_extra_losses_read_the_critic_of_an_earlier_stage():
         ({"adaptive_context": "longest"}, "chain"),
         ({"extra": "td3"}, "awac"),
         ({"history": "none"}, "executed"),
+        ({"optimizer": "sgd"}, "adamw"),
+        ({"return_history": "all"}, "returns"),
     ],
 )
 def test_bad_settings(changes, word):
     for module, config in ((reinformer, CONFIG), (reinformer_original, JOINT)):
         with pytest.raises(UserError, match=word):
             module.validate(dataclasses.replace(config, **changes))
+
+
+def test_returns_network_may_be_kept_from_repeating_returns():
+    data = small_data(np.random.default_rng(0))
+    batch = sample(data, jax.random.key(1), 4, 4, "uniform")
+    more = batch._replace(returns=batch.returns + 1.0)
+    known = dataclasses.replace(CONFIG, context_length=4)
+    for config, same in (
+        (known, False),
+        (dataclasses.replace(known, return_history="none"), True),
+    ):
+
+        @jax.jit
+        def predictions(config=config):
+            state = reinformer.init(jax.random.PRNGKey(0), data, config, {})
+            network = reinformer.ReturnNetwork(config)
+            return [
+                network.apply(state.returns.params, reinformer.normalize(state, b))
+                for b in (batch, more)
+            ]
+
+        first, second = predictions()
+        assert np.array_equal(first, second) == same
+        np.testing.assert_array_equal(first[:, 0], second[:, 0])  # causality
+
+
+def test_adamw_moves_by_the_step_size_and_clips():
+    settings = dataclasses.replace(CONFIG, optimizer="adamw", weight_decay=0.0)
+    optimizer = reinformer.optimizer(settings)
+    params = {"w": jnp.array([3.0, -4.0])}
+    updates, _ = optimizer.update({"w": jnp.array([5.0, -0.1])}, optimizer.init(params))
+    np.testing.assert_allclose(updates["w"], [-1e-2, 1e-2], rtol=1e-4)
+
+
+def test_one_network_has_neither_a_critic_nor_blinkers():
+    for changes in ({"extra": "pg"}, {"return_history": "none"}):
+        with pytest.raises(UserError, match="choose one of"):
+            reinformer_original.validate(dataclasses.replace(JOINT, **changes))

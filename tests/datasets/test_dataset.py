@@ -113,6 +113,39 @@ def test_bad_arrays_are_named(changes, words):
     assert next(iter(changes)) in str(error.value)
 
 
+GOAL = {
+    "observation": np.arange(12.0).reshape(6, 2),
+    "achieved_goal": np.full((6, 1), -1.0),
+    "desired_goal": np.full((6, 1), -2.0),
+}
+
+
+def test_goal_observations_are_put_side_by_side():
+    dataset = Dataset.from_arrays(**arrays(observations=GOAL, next_observations=GOAL))
+    np.testing.assert_array_equal(dataset.observations[2], [-1, -2, 4, 5])
+    np.testing.assert_array_equal(dataset.next_observations[2], [-1, -2, 4, 5])
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"image": np.zeros((6, 2))}, "keys image, whose layout is unknown"),
+        (GOAL | {"desired_goal": np.zeros((5, 1))}, "desired_goal 5"),
+        (GOAL | {"desired_goal": {"kettle": 1}}, "observations/desired_goal"),
+    ],
+)
+def test_dicts_of_unknown_layout(value, words):
+    with pytest.raises(UserError, match=words):
+        Dataset.from_arrays(**arrays(observations=value))
+
+
+def test_infos_are_kept_and_must_fit():
+    dataset = Dataset.from_arrays(**arrays(), infos={"qpos": np.zeros((6, 3))})
+    assert dataset.infos["qpos"].shape == (6, 3)
+    with pytest.raises(UserError, match="`infos/qpos` has 5 rows"):
+        Dataset.from_arrays(**arrays(), infos={"qpos": np.zeros((5, 3))})
+
+
 def test_actions_outside_the_bounds_are_counted():
     actions = np.zeros((6, 1))
     actions[[2, 5], 0] = -1.01, 1.25

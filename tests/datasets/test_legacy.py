@@ -6,6 +6,7 @@ import pytest
 
 from offjax.datasets import legacy, list_datasets, load_dataset
 from offjax.datasets.convert import to_transitions
+from offjax.datasets.load import describe_datasets
 from offjax.envs import maze2d
 from offjax.errors import UserError
 
@@ -146,6 +147,108 @@ def test_missing_timeouts_with_terminals_count_from_the_episode(folder):
     np.testing.assert_array_equal(to_transitions(dataset).observations, expected[0])
 
 
+def official(data, horizon, terminate_on_end):
+    """`d4rl.qlearning_dataset` to the letter, its count of steps included."""
+    rows, step = [], 0
+    for i in range(len(data["rewards"]) - 1):
+        done = bool(data["terminals"][i])
+        final = data["timeouts"][i] if "timeouts" in data else step == horizon - 1
+        if not terminate_on_end and final:
+            step = 0
+            continue
+        if done or final:
+            step = 0
+        observations = data["observations"]
+        rows.append(
+            (
+                observations[i].astype(np.float32),
+                data["actions"][i].astype(np.float32),
+                np.float32(np.ravel(data["rewards"])[i]),
+                observations[i + 1].astype(np.float32),
+                done,
+            )
+        )
+        step += 1
+    return [np.asarray(column) for column in zip(*rows, strict=True)]
+
+
+@pytest.mark.parametrize("timeouts", [False, True])
+@pytest.mark.parametrize("compat", ["official", "official-terminate-on-end"])
+@pytest.mark.parametrize(("name", "horizon"), [("pen-cloned-v0", 100)])
+def test_compat_is_d4rls_code_bit_for_bit(folder, name, horizon, compat, timeouts):
+    data = contents(950, 45, 24)
+    # Among them a terminal on the very step at which the count reaches the horizon.
+    data["terminals"][[30, 31, 229, 400, 598, 599]] = True
+    data["timeouts"][[150, 300, 400, 949]] = True
+    if not timeouts:
+        del data["timeouts"]
+    place(folder, name, data)
+    dataset = load_dataset(name, compat=compat)
+    found = to_transitions(dataset)
+    expected = official(data, horizon, compat.endswith("end"))
+    columns = (*found[:4], found.terminals)
+    for column, values in zip(columns, expected, strict=True):
+        np.testing.assert_array_equal(column, values)
+    assert compat in str(dataset.card)
+    plain = load_dataset(name).card
+    assert timeouts or plain.identity != dataset.card.identity
+
+
+def test_compat_is_for_d4rl_files_only(folder):
+    place(folder, "hopper-medium-v2", gym_mujoco())
+    with pytest.raises(UserError, match="compat='exact'"):
+        load_dataset("hopper-medium-v2", compat="exact")
+    with pytest.raises(UserError, match="is none of them"):
+        load_dataset("offjax/budget/t10-smooth-v0", compat="official")
+
+
+def test_published_maze2d_timeouts_end_the_episodes(folder):
+    """v1 files mark each reached goal; v0 files have no marks, and full episodes."""
+    data = maze(timeouts=True)
+    data["timeouts"][[91, 144, 230]] = True
+    place(folder, "maze2d-umaze-v1", data)
+    assert load_dataset("maze2d-umaze-v1").episode_ends.tolist() == [92, 145, 231, 700]
+    expected = qlearning_dataset(data, 300)
+    found = to_transitions(load_dataset("maze2d-umaze-v1"))
+    np.testing.assert_array_equal(found.observations, expected[0])
+
+
+def test_antmaze_v0_carries_a_warning(folder):
+    for version, warned in (("v0", True), ("v2", False)):
+        place(folder, f"antmaze-umaze-{version}", antmaze())
+        dataset = load_dataset(f"antmaze-umaze-{version}")
+        assert ("out of step" in str(dataset.card)) == warned
+        assert dataset.terminals.sum() == 4
+
+
+def test_infos_are_read_on_request(folder):
+    data = gym_mujoco()
+    data["infos/qpos"] = np.arange(1800.0).reshape(300, 6)
+    place(folder, "hopper-medium-v2", data)
+    assert load_dataset("hopper-medium-v2").infos == {}
+    dataset = load_dataset("hopper-medium-v2", infos=("qpos",))
+    np.testing.assert_array_equal(dataset.infos["qpos"], data["infos/qpos"])
+    assert dataset.card.identity == load_dataset("hopper-medium-v2").card.identity
+    with pytest.raises(UserError, match=r"no infos/qvel.*action_log_probs, qpos"):
+        load_dataset("hopper-medium-v2", infos=("qvel",))
+
+
+def test_objects_in_a_file_are_refused(folder):
+    data = gym_mujoco()
+    data["rewards"] = np.full(300, "0.0", object)
+    place(folder, "hopper-medium-v2", data)
+    with pytest.raises(UserError, match="not of numbers"):
+        load_dataset("hopper-medium-v2")
+
+
+def test_every_family_is_listed_with_what_is_here(folder):
+    place(folder, "hopper-medium-v2", gym_mujoco())
+    lines = describe_datasets().splitlines()
+    assert "hopper-medium-v2 *" in lines and "hopper-medium-v1" in lines
+    assert "offjax/maze2d/umaze-v0" in lines and "scene-play-v0" in lines
+    assert sum(line.startswith("# ") for line in lines) == 4
+
+
 @pytest.mark.parametrize(
     "relative", ["hopper_medium-v2.hdf5", "gym_mujoco_v2/{}", "hopper-medium-v2.hdf5"]
 )
@@ -180,7 +283,7 @@ def test_near_matches_of_d4rl_ids():
 def test_a_d4rl_id_is_never_a_minari_dataset(folder):
     (folder / "minari/hopper-medium-v2/data").mkdir(parents=True)
     (folder / "minari/hopper-medium-v2/data/metadata.json").write_text("{}")
-    with pytest.raises(UserError, match=r"hopper_medium-v2\.hdf5"):
+    with pytest.raises(UserError, match=r"two datasets.*hopper_medium-v2\.hdf5"):
         load_dataset("hopper-medium-v2")
 
 

@@ -1,6 +1,9 @@
 """Loading by name: collected once, read afterwards, refused when it would mislead."""
 
 import json
+import multiprocessing
+import os
+import time
 
 import numpy as np
 import pytest
@@ -31,9 +34,9 @@ def generated(monkeypatch):
     calls = []
     generate = catalog.generate
 
-    def counting(entry, size=None, seed=0):
+    def counting(entry, size=None, seed=0, progress=None):
         calls.append((entry.name, size, seed))
-        return generate(entry, size, seed)
+        return generate(entry, size, seed, progress)
 
     monkeypatch.setattr(catalog, "generate", counting)
     return calls
@@ -56,6 +59,48 @@ def test_data_dir_comes_before_the_environment_variable(root, tmp_path):
     collect_dataset(NAME, size=3, data_dir=other)
     assert minari_io.exists(NAME, other) and not minari_io.exists(NAME)
     assert load_dataset(NAME, data_dir=other).card.episodes == 3
+
+
+def _collect(root, barrier, queue):
+    slow = catalog.generate
+
+    def generate(*arguments):
+        time.sleep(0.5)
+        queue.put("generated")
+        return slow(*arguments)
+
+    catalog.generate = generate
+    barrier.wait()
+    collect_dataset(NAME, size=3, data_dir=root, progress=queue.put)
+
+
+def test_two_processes_collect_it_once(root):
+    context = multiprocessing.get_context("spawn")
+    barrier, queue = context.Barrier(2), context.Queue()
+    workers = [
+        context.Process(target=_collect, args=(root, barrier, queue)) for _ in range(2)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    lines = [queue.get(timeout=5) for _ in range(3)]
+    assert lines.count("generated") == 1
+    assert sum("waiting for another process" in line for line in lines) == 1
+    assert load_dataset(NAME, collect=False).card.episodes == 3
+    assert not [name for name in os.listdir(root) if name.startswith(".")]
+
+
+def test_the_lock_of_a_dead_process_is_free(root):
+    (root / f".{NAME.replace('/', '-')}.lock").touch()
+    assert collect_dataset(NAME, size=3).card.episodes == 3
+
+
+def test_a_root_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        collect_dataset(NAME, size=3, data_dir=tmp_path / "file")
 
 
 def test_without_collecting(generated):

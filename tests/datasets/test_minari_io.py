@@ -340,6 +340,107 @@ def test_goal_observations_are_flattened_as_gymnasium_does(root):
     )
 
 
+def kitchen_space():
+    """Nested goals as FrankaKitchen has them, of unequal widths."""
+    goals = {"microwave": box(1), "kettle": box(7), "slide cabinet": box(1)}
+    Dict = gymnasium.spaces.Dict
+    return Dict(
+        {
+            "observation": box(4),
+            "achieved_goal": Dict(goals),
+            "desired_goal": Dict(goals),
+        }
+    )
+
+
+def sampled(space, steps):
+    """Arrays of `steps` samples in the nesting of the space."""
+    if isinstance(space, gymnasium.spaces.Dict):
+        return {key: sampled(part, steps) for key, part in space.items()}
+    return np.stack([space.sample() for _ in range(steps)])
+
+
+@pytest.mark.parametrize("data_format", ["hdf5", "arrow"])
+def test_kitchen_goals_are_flattened_as_gymnasium_does(root, data_format):
+    if data_format == "arrow":
+        pytest.importorskip("pyarrow")
+    space = kitchen_space()
+    space.seed(0)
+    data = buffers(lambda steps: sampled(space, steps), np.random.default_rng(0))
+    data = [dataclasses.replace(episode, infos=None) for episode in data]
+    foreign("D4RL/kitchen/tiny-v0", space, data, data_format=data_format)
+    found = read("D4RL/kitchen/tiny-v0")
+    assert found.observations.shape == (6, 22)
+
+    def step(value, t):
+        if isinstance(value, dict):
+            return {key: step(part, t) for key, part in value.items()}
+        return value[t]
+
+    for row, (episode, t) in enumerate([(0, t) for t in range(4)] + [(1, 0), (1, 1)]):
+        for shift, column in ((0, found.observations), (1, found.next_observations)):
+            expected = gymnasium.spaces.flatten(
+                space, step(data[episode].observations, t + shift)
+            )
+            np.testing.assert_array_equal(column[row], expected.astype(np.float32))
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_infos_are_read_at_the_observations(root, extra):
+    """Minari's collector keeps the info of the reset, T + 1 rows in all."""
+    rng = np.random.default_rng(0)
+    data = [
+        dataclasses.replace(
+            episode,
+            infos={"qpos": rng.normal(size=(steps + extra, 3)), "deep": {"x": [0]}},
+        )
+        for episode, steps in zip(
+            buffers(lambda n: rng.normal(size=(n, 3)), rng), (4, 2), strict=True
+        )
+    ]
+    foreign("mine/rows-v0", box(3), data)
+    for _ in range(2):  # without and with the cache
+        found = read("mine/rows-v0", infos=("qpos",))
+        np.testing.assert_array_equal(
+            found.infos["qpos"],
+            np.concatenate([data[0].infos["qpos"][:4], data[1].infos["qpos"][:2]]),
+        )
+    with pytest.raises(UserError, match="infos qvel"):
+        read("mine/rows-v0", infos=("qvel",))
+    with pytest.raises(UserError, match="another length"):
+        read("mine/rows-v0", infos=("deep/x",))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"id": "os:path-v0"},
+        {"id": 3},
+        {"max_episode_steps": -5},
+        {"max_episode_steps": "many"},
+    ],
+)
+def test_metadata_that_would_mislead_are_refused(root, changes):
+    """An id with a colon would have Gymnasium import a module."""
+    rng = np.random.default_rng(0)
+    foreign("mine/rows-v0", box(3), buffers(lambda n: rng.normal(size=(n, 3)), rng))
+    path = root / "mine/rows-v0/data/metadata.json"
+    env = {"id": "Robot-v5", "max_episode_steps": 7, "kwargs": {}} | changes
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"env_spec": json.dumps(env)})
+    )
+    with pytest.raises(UserError, match="malformed"):
+        read("mine/rows-v0")
+
+
+def test_ids_without_version_are_not_written(root):
+    dataset = recording()
+    card = dataclasses.replace(dataset.card, id="mine/rows")
+    with pytest.raises(UserError, match="mine/rows"):
+        write(dataclasses.replace(dataset, card=card), {})
+    assert files(root) == []
+
+
 def test_published_actions_outside_the_bounds_are_clipped_and_counted(root):
     rng = np.random.default_rng(0)
     data = buffers(lambda steps: rng.normal(size=(steps, 3)), rng)

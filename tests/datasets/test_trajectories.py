@@ -1,5 +1,7 @@
 """Segments against the episodes they were cut from."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -102,3 +104,44 @@ def test_bad_input():
     data = trajectories.from_dataset(dataset(), statistics(), 10)
     with pytest.raises(UserError, match="uniform"):
         trajectories.sample(data, jax.random.key(0), 2, 4, "by_return")
+
+
+def stream():
+    """Two streams of 7 and 5 rows, with a time-out after rows 2, 6 and 9."""
+    rows = 12
+    observations = np.arange(rows, dtype=np.float32)[:, None]
+    following = observations + 1
+    following[6] = 100.0  # the stream ends here, and another one begins
+    timeouts = np.isin(np.arange(rows), (2, 6, 9))
+    rewards = np.arange(rows) % 2
+    return Dataset.from_arrays(
+        observations,
+        np.zeros((rows, 1)),
+        rewards,
+        np.zeros(rows),
+        timeouts,
+        following,
+    )
+
+
+def test_streams_are_cut_anew_where_nothing_interrupts_them():
+    data = stream()
+    np.testing.assert_array_equal(trajectories.recut(data, 4), [4, 7, 11, 12])
+    np.testing.assert_array_equal(trajectories.recut(data, 100), [7, 12])
+    found = trajectories.from_dataset(data, statistics(), 10, episode_length=4)
+    np.testing.assert_array_equal(found.lengths, [4, 3, 4, 1])
+    np.testing.assert_array_equal(found.returns, [2, 2, 1, 1, 1, 1, 0, 2, 1, 1, 0, 1])
+    assert found.timesteps.max() == 3
+    terminals = np.arange(12) == 1
+    ended = dataclasses.replace(data, terminals=terminals, next_observations=None)
+    np.testing.assert_array_equal(trajectories.recut(ended, 100), [2, 12])
+    with pytest.raises(UserError, match="episode_length"):
+        trajectories.recut(data, -1)
+
+
+def test_discounted_returns_by_hand():
+    data = dataset()
+    found = trajectories.from_dataset(data, statistics(), 10, discount=0.5)
+    first = data.rewards[0] + 0.5 * data.rewards[1] + 0.25 * data.rewards[2]
+    np.testing.assert_allclose(found.returns[0], first, rtol=1e-5)
+    np.testing.assert_allclose(found.returns[2], data.rewards[2], rtol=1e-5)

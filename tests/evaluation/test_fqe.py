@@ -55,6 +55,61 @@ def test_values_of_the_chain():
     np.testing.assert_allclose(values[:, 0], 1.9 * POLICIES, atol=0.15)
 
 
+def test_values_of_a_linear_problem():
+    """s' = 0.5 s + 0.4 a, r = s + a, policy a = c − 0.5 s: V(s) is linear in s.
+
+    V(s) = p s + q with p = (1 − 0.5) + γ p (0.5 − 0.2) and q = c + γ (0.4 c p + q).
+    """
+    rng = np.random.default_rng(1)
+    rows, discount = 800, 0.8
+    states = rng.uniform(-1, 1, size=(rows, 1)).astype(np.float32)
+    actions = rng.uniform(-1, 1, size=(rows, 1)).astype(np.float32)
+    following = 0.5 * states + 0.4 * actions
+    data = Transitions(
+        states,
+        actions,
+        (states + actions)[:, 0],
+        following,
+        actions,
+        np.zeros(rows, np.float32),
+        np.ones(rows, bool),
+    )
+    offsets = np.array([-0.4, 0.1, 0.5], np.float32)[:, None, None]
+    starts = np.array([[-0.8], [0.0], [0.9]], np.float32)
+    one = np.ones(1, np.float32)
+    values = fqe.evaluate(
+        fqe.Problem(
+            data,
+            offsets - 0.5 * following,
+            starts,
+            offsets - 0.5 * starts,
+            Statistics(0 * one, one, -one, one),
+        ),
+        fqe.Config(
+            lr=3e-3, discount=discount, polyak=0.05, hidden_dims=(32, 32), batch_size=64
+        ),
+        num_steps=1000,
+    )
+    slope = 0.5 / (1 - 0.3 * discount)
+    constant = offsets[:, 0] * (1 + 0.4 * discount * slope) / (1 - discount)
+    np.testing.assert_allclose(values, slope * starts[:, 0] + constant, atol=0.25)
+
+
+def test_policies_that_remember_are_refused():
+    class Remembers(Policy):
+        def init(self, params, task, key):
+            return jnp.zeros(1)
+
+    class Plans(Policy):
+        period = 5
+
+    for policy in (Remembers(), Plans()):
+        with pytest.raises(UserError, match="acts on more than the observation"):
+            fqe.policy_actions(
+                Agent(policy, None, None), None, np.zeros((2, 1)), jax.random.PRNGKey(0)
+            )
+
+
 def test_policies_are_fitted_as_if_alone():
     whole = problem()
     alone = whole._replace(

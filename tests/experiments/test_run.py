@@ -165,4 +165,5 @@ def test_lists(command):
     assert all(len(line.split()) > 3 for line in output.splitlines())
     code, output, _ = command("--dataset=list")
     assert code == 0
-    assert {DATASET, "offjax/maze2d/large-v0"} <= set(output.splitlines())
+    ids = {line.removesuffix(" *") for line in output.splitlines()}
+    assert {DATASET, "offjax/maze2d/large-v0", "hopper-medium-v2"} <= ids

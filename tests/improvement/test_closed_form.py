@@ -396,6 +396,19 @@ def test_threshold_and_infeasible_components():
     assert np.isfinite(cf.mixture(*problem, q, 0.5, 0.99)).all()
 
 
+def test_an_infeasible_jensen_candidate_is_never_chosen():
+    """Between two far modes the critic is highest, but no bound allows going there."""
+    means, variances = np.array([[-1.0], [1.0]]), np.full((2, 1), 0.04)
+
+    def q(a):
+        return -jnp.sum(a**2)
+
+    got = cf.mixture(np.zeros(2), means, variances, q, 0.5)
+    np.testing.assert_allclose(np.abs(got), 1 - 0.2, rtol=1e-5)  # κ σ = 0.2
+    got = cf.mixture(np.zeros(2), means, variances, q, 0.5, bound="jensen")
+    np.testing.assert_allclose(got, 0.0, atol=1e-6)
+
+
 def test_zero_weights_are_the_limit():
     logits = jnp.array([0.0, -jnp.inf])
     means = jnp.array([[0.2, 0.1], [1.0, 1.0]])

@@ -49,6 +49,17 @@ def test_plain_gaussian_moves_in_units_of_its_box_and_stays_inside():
     assert (np.abs((far - SHIFT) / SCALE) <= 1 + 1e-6).all()
 
 
+def test_proposals_are_ranked_by_what_will_be_executed():
+    """Beyond the box the first mean would have the higher value, clipped the lower."""
+    means = jnp.array([[3.0, -0.5], [0.8, 0.6]])
+    policy = mixture(
+        jnp.zeros(2), means, jnp.ones((2, 2)), jnp.zeros(2), jnp.ones(2), False
+    )
+    config = operators.MixtureConfig(log_tau=0.0)
+    got = operators.mixture(policy, jnp.sum, KEY, config)
+    np.testing.assert_allclose(got, means[1], atol=1e-6)
+
+
 def test_action_space_steps_from_the_squashed_mean():
     policy = gaussian(MEAN, STD, SHIFT, SCALE, squashed=True)
     config = operators.GaussianConfig(space="action")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from offjax import recipes
 from offjax.datasets.dataset import Dataset
 from offjax.evaluation.rollout import Agent
 from offjax.recipes import cfpi, value_based
@@ -131,6 +132,24 @@ def test_published_settings():
     assert cql.lagrange and cql.max_target and cql.gap_min == -200.0
     td3 = value_based.td3_bc(hopper, "paper").stages[0]
     assert td3.num_steps * td3.config.policy_freq == 1_000_000
+
+
+def test_what_is_published_for_one_dataset_or_domain_alone():
+    hopper = dataclasses.replace(SPEC, domain="locomotion")
+    for name, dataset, expected in (
+        ("cql", "d4rl/hopper-medium-v2", True),
+        ("cql_cfpi", "offjax/hopper/medium-v0", True),
+        ("cql", "d4rl/hopper-medium-replay-v2", False),
+        ("cql", "offjax/maze2d/medium-v0", False),
+        ("td3_bc", "d4rl/hopper-medium-v2", False),
+    ):
+        stage = recipes.build(name, hopper, "paper", dataset).stages[0]
+        rows = stage.prepare(small_dataset(), stage.config, {}).rows
+        spread = np.ptp(np.asarray(rows.rewards).reshape(-1, 10).sum(1))
+        assert (abs(spread - 1000) < 1) == expected
+    adroit = dataclasses.replace(SPEC, domain="adroit")
+    assert value_based.iql_stage(adroit, "paper").config.dropout == 0.1
+    assert value_based.iql_stage(hopper, "paper").config.dropout == 0.0
 
 
 def test_sarsa_rows_have_a_true_next_action():

@@ -1,5 +1,6 @@
 """How sequence models act: contexts, histories, targets; and the recipes' stages."""
 
+import dataclasses
 import functools
 
 import jax
@@ -14,6 +15,7 @@ from offjax.datasets.normalize import ActionBox, Normalizer
 from offjax.errors import UserError
 from offjax.recipes import sequence
 from offjax.recipes.sequence_policies import MaxReturnPolicy, ReturnConditionedPolicy
+from offjax.runner import settings
 from offjax.types import EnvSpec, Params, Statistics
 
 SPEC = EnvSpec(
@@ -48,9 +50,9 @@ def dataset(episodes=6, length=8):
 
 
 @functools.lru_cache
-def trained(module, **settings):
+def trained(module, **changes):
     """State and config of an untrained network with random parameters."""
-    config = module.Config(**(SIZES | settings))
+    config = module.Config(**(SIZES | changes))
     data = sequence.prepare_trajectories(dataset(), config, {})
     state = jax.jit(lambda: module.init(jax.random.PRNGKey(3), data, config, {}))()
     return state, config
@@ -94,8 +96,8 @@ def by_hand(module, state, config, t, observations, returns, actions):
 
 
 def test_decision_transformer_sees_the_last_steps_and_the_return_still_asked_for():
-    state, config = trained(decision_transformer, return_scale=2.0)
-    policy = ReturnConditionedPolicy("m", decision_transformer, config, target=5.0)
+    state, config = trained(decision_transformer, return_scale=2.0, return_target=5.0)
+    policy = ReturnConditionedPolicy("m", decision_transformer, config)
     params = Params({"m": state}, {"m": config})
     observations, rewards, executed = history(10)
     actions, _ = jax.jit(lambda: act(policy, params, observations, rewards, executed))()
@@ -150,8 +152,10 @@ def test_reinformer_predicts_returns_and_cuts_the_context_of_actions(rule):
 def test_history_holds_the_executed_or_the_base_action():
     observations, rewards, executed = history(6)
     for remembered in ("executed", "base"):
-        state, config = trained(decision_transformer, history=remembered)
-        policy = ReturnConditionedPolicy("m", decision_transformer, config, target=1.0)
+        state, config = trained(
+            decision_transformer, history=remembered, return_target=1.0
+        )
+        policy = ReturnConditionedPolicy("m", decision_transformer, config)
         params = Params({"m": state}, {"m": config})
         actions, windows = jax.jit(
             lambda p=policy, q=params: act(p, q, observations, rewards, executed)
@@ -163,8 +167,8 @@ def test_history_holds_the_executed_or_the_base_action():
 
 
 def test_several_targets_and_episodes_in_one_program():
-    state, config = trained(decision_transformer)
-    policy = ReturnConditionedPolicy("m", decision_transformer, config, target=1.0)
+    state, config = trained(decision_transformer, return_target=1.0)
+    policy = ReturnConditionedPolicy("m", decision_transformer, config)
     params = Params({"m": state}, {"m": config})
     observations, rewards, executed = history(5)
     traces = []
@@ -189,8 +193,10 @@ def test_unseen_timesteps():
     observations, rewards, executed = history(11)
     found = {}
     for rule in ("last", "untrained"):
-        state, config = trained(decision_transformer, unseen_timesteps=rule)
-        policy = ReturnConditionedPolicy("m", decision_transformer, config, target=1.0)
+        state, config = trained(
+            decision_transformer, unseen_timesteps=rule, return_target=1.0
+        )
+        policy = ReturnConditionedPolicy("m", decision_transformer, config)
         params = Params({"m": state}, {"m": config})
         _, windows = jax.jit(
             lambda p=policy, q=params: act(p, q, observations, rewards, executed)
@@ -214,7 +220,7 @@ def test_recipes_fit_together(name, preset):
     recipe.policy(configs)
     for stage in recipe.stages:
         if "critic" in stage.reads:
-            assert stage.config.hidden_dims == configs["critic"].hidden_dims
+            assert stage.config.critic == configs["critic"]
 
 
 def test_rivals_share_one_critic():
@@ -260,9 +266,10 @@ def test_normalised_steps_divide_the_critic_by_its_median_gradient():
 
 def test_missing_return_target():
     spec = EnvSpec("Budget-v0", 2, (0.0,), (1.0,), 10, domain="budget")
-    recipe = recipes.build("decision_transformer", spec, "demo")
-    with pytest.raises(UserError, match="return_target"):
-        recipe.policy({s.name: s.config for s in recipe.stages})
+    config = recipes.build("decision_transformer", spec, "demo").stages[0].config
+    with pytest.raises(UserError, match=r"--config\.return_target"):
+        decision_transformer.validate(config)
+    decision_transformer.validate(dataclasses.replace(config, return_target=3.0))
     assert sequence.return_target(SPEC) == 280.0
 
 
@@ -277,3 +284,35 @@ def test_transforms_belong_to_the_data():
     np.testing.assert_allclose(
         statistics.observation_std, dataset().observations.std(0) + 1e-6, rtol=1e-5
     )
+
+
+def test_several_return_targets_share_one_training():
+    recipe = recipes.build("decision_transformer", SPEC, "demo")
+    (job,) = settings.expand(recipe, {"return_target": (0.5, 1.0, 2.0)})
+    assert settings.stage_slots(job, "decision_transformer", [0, 1]).num_slots == 2
+    assert settings.stage_slots(job, "improve", [0, 1]).num_slots == 6
+    targets = [s.of("decision_transformer")["return_target"] for s in job.settings]
+    assert targets == [0.5, 1.0, 2.0]
+    # As a setting a target does what it does as a task.
+    state, config = trained(decision_transformer, return_target=9.0)
+    policy = ReturnConditionedPolicy("m", decision_transformer, config)
+    asked = dataclasses.replace(config, return_target=1.0)
+    key = jax.random.key(0)
+    carries = [
+        policy.init(Params({"m": state}, {"m": c}), task, key)
+        for c, task in ((asked, None), (config, 1.0))
+    ]
+    assert carries[0].target == carries[1].target
+
+
+def test_critics_settings_reach_the_stages_that_read_it():
+    for name, reader in (("reinformer_pg", "reinformer"), ("dt_ag", "gradient_norm")):
+        recipe = recipes.build(name, SPEC, "demo")
+        changed = {"critic.hidden_dims": ((8, 8),), "num_steps": (7,)}
+        (job,) = settings.expand(recipe, changed)
+        stages = {stage.name: stage for stage in job.recipe.stages}
+        assert stages[reader].config.critic == stages["critic"].config
+        assert stages["critic"].config.hidden_dims == (8, 8)
+        assert stages["critic"].num_steps == 7
+        if reader == "gradient_norm":  # one measurement, whatever the training
+            assert stages[reader].num_steps == 1

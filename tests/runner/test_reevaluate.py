@@ -7,25 +7,11 @@ import pytest
 
 from offjax.errors import UserError
 from offjax.runner import reevaluate as module
-from offjax.runner.options import Options
-from offjax.runner.train import Trainer, make_jobs
-
-TINY = {"num_steps": (4,), "hidden_dims": ((8,),), "batch_size": (8,)}
 
 
-@pytest.fixture(scope="module")
-def runs(budget_dataset, tmp_path_factory):
-    """One run without a critic and one that is only a critic with a policy."""
-    folder = tmp_path_factory.mktemp("runs")
-    found = {}
-    for method in ("bc", "iql"):
-        job = make_jobs(method, "demo", budget_dataset, TINY)[0]
-        options = Options(
-            num_seeds=2, runs_dir=str(folder), eval_episodes=2, quiet=True
-        )
-        trainer = Trainer(job, method, "demo", budget_dataset, options)
-        found[method] = trainer.run().path
-    return found
+@pytest.fixture
+def runs(tiny_runs):
+    return tiny_runs
 
 
 @pytest.fixture(autouse=True)
@@ -82,3 +68,41 @@ def test_zero_steps_of_action_gradient_are_the_policy_itself(runs):
 def test_what_cannot_be_evaluated_is_said(runs, arguments, words):
     with pytest.raises(UserError, match=words):
         list(module.reevaluate(runs["bc"], **arguments))
+
+
+def test_grids_of_the_operator_and_of_the_ensemble_are_one_batch(runs):
+    path = runs["cfpi_ensemble"]
+    grid = {"log_tau": (0.0, 3.0), "active_size": (1.0, 10.0)}
+    results = list(module.reevaluate(path, grid=grid, episodes=2))
+    assert [variant.split("batch_size=8,")[1] for variant, _, _ in results] == [
+        f"log_tau={tau},active_size={size}" for tau in (0, 3) for size in (1, 10)
+    ]
+    returns = np.array([r for _, _, r in results])
+    assert np.isfinite(returns).all()
+    assert not np.allclose(returns[0], returns[2])
+    # All ten members are what the run itself acts with.
+    alone = {"log_tau": (3.0,)}
+    ((_, _, whole),) = module.reevaluate(path, grid=alone, episodes=2)
+    np.testing.assert_allclose(whole, returns[3], rtol=1e-4)
+    assert not np.allclose(whole, returns[2])
+
+
+def test_a_number_of_candidates_is_a_mask_of_the_largest(runs):
+    def evaluate(*n):
+        return list(
+            module.reevaluate(
+                runs["cfpi_ensemble"], improve="best_of_n", grid={"n": n}, episodes=2
+            )
+        )
+
+    both = evaluate(1, 6)
+    ((_, _, one),) = evaluate(1)
+    assert "improve=best_of_n" in both[0][0] and both[0][0].endswith(",n=1")
+    np.testing.assert_allclose(both[0][2], one, rtol=1e-4)
+    assert not np.allclose(both[1][2], one)
+
+
+@pytest.mark.parametrize("name", ["sarsa.lr", "num_steps", "log_tua"])
+def test_a_grid_sets_only_what_acting_reads(runs, name):
+    with pytest.raises(UserError, match="log_tau"):
+        list(module.reevaluate(runs["cfpi_ensemble"], grid={name: (1.0, 2.0)}))

@@ -97,3 +97,63 @@ def test_types_are_widened_where_that_is_safe(recipe):
     assert config.lr == 1.0 and isinstance(config.lr, float)
     assert config.hidden_dims == (64, 32)
     assert config.random_phase is True
+
+
+def test_numbers_of_candidates_are_masks_of_the_largest():
+    recipe = build("ebcq", None, "demo")
+    (job,) = settings.expand(recipe, {"n": (2, 10, 5), "lower_bound_beta": (0.5,)})
+    assert job.recipe.improve.config.n == 10
+    assert job.variants == [
+        f"n=2,{beta}" if n == 2 else beta if n == 10 else f"n=5,{beta}"
+        for n in (2, 10, 5)
+        for beta in ("lower_bound_beta=0.5",)
+    ]
+    assert [s.of("improve") for s in job.settings] == [
+        {"active_n": 2.0},
+        {"active_n": 10.0},
+        {"active_n": 5.0},
+    ]
+    assert job.overrides == {"n": (2, 10, 5), "lower_bound_beta": (0.5,)}
+    for given in ((0, 5), (-1,)):
+        with pytest.raises(UserError, match="at least 1"):
+            settings.expand(recipe, {"n": given})
+
+
+def test_what_acting_alone_reads_leaves_training_as_it_is():
+    recipe = build("cfpi_ensemble", None, "demo")
+    (job,) = settings.expand(recipe, {"active_size": (1.0, 2.0), "log_tau": (0.1, 2.0)})
+    slots = settings.stage_slots(job, "sarsa", [4, 5])
+    assert slots.seeds == (4, 5) and slots.values == ({}, {})
+    assert slots.of_setting == (0, 0, 0, 0)
+    acting = settings.stage_slots(job, "improve", [4, 5])
+    assert acting.num_slots == 8
+    assert [s.of("sarsa")["active_size"] for s in job.settings] == [1.0, 1.0, 2.0, 2.0]
+    (one,) = settings.expand(recipe, {"active_size": (3.0,)})
+    assert one.recipe.stages[1].config == recipe.stages[1].config
+    assert one.settings[0].of("sarsa") == {"active_size": 3.0}
+
+
+def test_a_stage_that_is_read_depends_on_all_its_settings():
+    recipe = build("rev_kl", None, "demo")
+    (job,) = settings.expand(recipe, {"lower_bound_beta": (0.0, 1.0)})
+    assert settings.stage_slots(job, "rev_kl", [0]).num_slots == 2
+    (one,) = settings.expand(recipe, {"lower_bound_beta": (3.0,)})
+    assert one.recipe.stages[1].config.lower_bound_beta == 3.0
+
+
+@pytest.mark.parametrize(
+    "method, name, value",
+    [
+        ("cfpi", "log_tau", -0.5),
+        ("cfpi", "log_tau", float("nan")),
+        ("idet", "delta", -1.0),
+        ("mode_selection", "weight_threshold", -0.1),
+    ],
+)
+def test_operator_settings_without_a_meaning_are_refused(method, name, value):
+    with pytest.raises(UserError, match=name):
+        settings.expand(build(method, None, "demo"), {name: (value, 0.5)})
+    with pytest.raises(UserError, match="range"):
+        settings.expand(
+            build("cfpi", None, "demo"), {"num_draws": (3,), "log_tau": (1.5,)}
+        )

@@ -1,0 +1,201 @@
+"""Steps per second of evaluation in MuJoCo, policy included, beside a plain loop.
+
+    python -m benchmarks.evaluation [--num_seeds=10] [--episodes=10] [--json=FILE]
+
+A policy of two hidden layers of 256 acts in seeds × episodes, for `--steps` steps each.
+Falls do not end an episode here, so that every setting does the same work. The loops
+beside it step one Gymnasium environment on one core: as one would write it, the policy
+compiled by JAX and called at every step ("loop"), and with the policy in bare NumPy
+("numpy"), which is about as fast as one environment can be. Each number is the best of
+`--repeats`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from offjax.distributions import point
+from offjax.envs import mujoco
+from offjax.envs.batched import BatchedEnv, available_cores, make_batched, make_one
+from offjax.evaluation import host
+from offjax.evaluation.batched import BatchedAgent
+from offjax.evaluation.rollout import Agent
+from offjax.runner.devices import choose_layout, prepare_host_devices
+from offjax.runner.programs import Program
+from offjax.types import EnvSpec, Params, Policy
+
+NUM_SEEDS = flags.DEFINE_integer("num_seeds", 10, "seeds", 1)
+EPISODES = flags.DEFINE_integer("episodes", 10, "episodes of each seed", 1)
+STEPS = flags.DEFINE_integer("steps", 1000, "steps of each episode", 1)
+LOOP_STEPS = flags.DEFINE_integer("loop_steps", 5000, "steps of the plain loop", 1)
+REPEATS = flags.DEFINE_integer("repeats", 3, "timings per number", 1)
+ROBOTS = flags.DEFINE_list("robots", ["hopper", "halfcheetah", "walker2d"], "robots")
+JSON = flags.DEFINE_string("json", None, "file to write the numbers to")
+
+WIDTH = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Perceptron(Policy):
+    """tanh of a network with two hidden layers."""
+
+    def propose(
+        self, params: Params, carry: Any, observation: Any, reward: Any, key: Any
+    ) -> Any:
+        """The network's action, as a point."""
+        w = params.states["weights"]
+        hidden = jax.nn.relu(observation @ w[0])
+        hidden = jax.nn.relu(hidden @ w[1])
+        return point(jnp.tanh(hidden @ w[2])), carry
+
+
+class Endless:
+    """A batched environment in which nothing is terminal."""
+
+    def __init__(self, env: BatchedEnv) -> None:
+        self._env = env
+        self.num_envs, self.observation_dim = env.num_envs, env.observation_dim
+
+    def reset(self, indices: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
+        """As the environment's."""
+        return self._env.reset(indices, seeds)
+
+    def step(
+        self, indices: np.ndarray, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As the environment's, but for the terminals."""
+        observations, rewards, terminals = self._env.step(indices, actions)
+        return observations, rewards, np.zeros_like(terminals)
+
+    def close(self) -> None:
+        """As the environment's."""
+        self._env.close()
+
+
+def weights(spec: EnvSpec, num_seeds: int) -> list[np.ndarray]:
+    """Random weights of each seed's network, [seeds, in, out] each."""
+    rng = np.random.default_rng(0)
+    sizes = (spec.observation_dim, WIDTH, WIDTH, spec.action_dim)
+    return [
+        rng.normal(0, m**-0.5, (num_seeds, m, n)).astype(np.float32)
+        for m, n in itertools.pairwise(sizes)
+    ]
+
+
+def batched_rate(spec: EnvSpec, num_seeds: int, episodes: int, repeats: int) -> float:
+    """Steps per second of an evaluation of all seeds, compiling excluded."""
+    layout = choose_layout(num_seeds)
+    agent = BatchedAgent(
+        Agent(Perceptron(), None, None), spec, episodes, layout, Program
+    )
+    env = Endless(make_batched(spec, num_seeds * episodes))
+    params = Params({"weights": weights(spec, num_seeds)}, {})
+
+    def seconds(horizon: int) -> float:
+        agent.load(params)
+        begin = time.perf_counter()
+        host.evaluate(agent, env, horizon, range(num_seeds), episodes)
+        return time.perf_counter() - begin
+
+    seconds(2)
+    best = min(seconds(spec.horizon) for _ in range(repeats))
+    env.close()
+    return num_seeds * episodes * spec.horizon / best
+
+
+def numpy_policy(spec: EnvSpec) -> Callable[[np.ndarray], np.ndarray]:
+    """The network for one observation, in NumPy."""
+    w = [x[0] for x in weights(spec, 1)]
+
+    def act(observation: np.ndarray) -> np.ndarray:
+        hidden = np.maximum(observation @ w[0], 0)
+        return np.tanh(np.maximum(hidden @ w[1], 0) @ w[2])
+
+    return act
+
+
+def jax_policy(spec: EnvSpec) -> Callable[[np.ndarray], np.ndarray]:
+    """The network for one observation, compiled."""
+    params = Params({"weights": [jnp.asarray(x[0]) for x in weights(spec, 1)]}, {})
+
+    @jax.jit
+    def act(observation: jax.Array) -> jax.Array:
+        return Perceptron().propose(params, (), observation, None, None)[0].mode()
+
+    return lambda observation: np.asarray(act(observation))
+
+
+def loop_rate(
+    spec: EnvSpec,
+    policy: Callable[[np.ndarray], np.ndarray],
+    steps: int,
+    repeats: int,
+) -> float:
+    """Steps per second of one Gymnasium environment."""
+    env = make_one(spec)
+
+    def seconds() -> float:
+        observation, _ = env.reset(seed=0)
+        begin = time.perf_counter()
+        for t in range(1, steps + 1):
+            observation, *_ = env.step(policy(observation.astype(np.float32)))
+            if t % spec.horizon == 0:
+                observation, _ = env.reset(seed=t)
+        return time.perf_counter() - begin
+
+    seconds()
+    best = min(seconds() for _ in range(repeats))
+    env.close()
+    return steps / best
+
+
+def main(_: list[str]) -> None:
+    """Prints a table and writes the numbers."""
+    prepare_host_devices()
+    cores, num_seeds, episodes = available_cores(), NUM_SEEDS.value, EPISODES.value
+    print(
+        f"Steps per second, {num_seeds} seeds × {episodes} episodes, {cores} cores "
+        f"(load {os.getloadavg()[0]:.1f})."
+    )
+    print(f"{'robot':14}{'batched':>10}{'loop':>10}{'numpy':>10}{'batched / loop':>16}")
+    rates: dict[str, dict[str, float]] = {}
+    for robot in ROBOTS.value:
+        spec = dataclasses.replace(mujoco.spec(robot), horizon=STEPS.value)
+        steps, repeats = LOOP_STEPS.value, REPEATS.value
+        rate = {
+            "batched": batched_rate(spec, num_seeds, episodes, repeats),
+            "loop": loop_rate(spec, jax_policy(spec), steps, repeats),
+            "numpy": loop_rate(spec, numpy_policy(spec), steps, repeats),
+        }
+        numbers = "".join(f"{value:10,.0f}" for value in rate.values())
+        ratio = rate["batched"] / rate["loop"]
+        print(f"{robot:14}{numbers}{ratio:16.2f}", flush=True)
+        rates[robot] = rate
+    if JSON.value:
+        with open(JSON.value, "w") as file:
+            json.dump(
+                {
+                    "cores": cores,
+                    "backend": jax.default_backend(),
+                    "jax": jax.__version__,
+                    "engine": "mujoco.batch" if mujoco.has_engine() else "gymnasium",
+                    "steps_per_second": rates,
+                },
+                file,
+                indent=2,
+            )
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,148 @@
+"""The comparison as markdown: every method's scores, and what each operator adds.
+
+    python -m experiments.cfpi.tables --table=comparison --datasets=… --preset=small
+    python -m experiments.cfpi.report --runs_dir=runs [--out=docs/results/table.md]
+
+The first table has a row per method (and variant) and a column per dataset: mean ± std
+over seeds, and the mean's 95 % percentile bootstrap interval. The second compares an
+operator with the policy that it improves, seed by seed: the two share the seed's
+trained behaviour and its evaluation episodes, so that their difference varies less than
+either. experiments.leaderboard shows the same runs as a page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from experiments import cli
+from experiments.cfpi.tables import COMPARISON
+from offjax.leaderboard import board, statistics, store, tables
+
+FLAGS = flags.FLAGS
+
+IMPROVES = {
+    "cfpi": "bc_mixture",
+    "mode_selection": "bc_mixture",
+    "ebcq_mixture": "bc_mixture",
+    "rev_kl_mixture": "bc_mixture",
+    "cfpi_sg": "bc_gaussian",
+    "ebcq": "bc_gaussian",
+    "rev_kl": "bc_gaussian",
+    "idet": "bc_deterministic",
+    "idet_vae": "bc_vae",
+    "vae_ebcq": "bc_vae",
+    "iql_cfpi": "iql",
+    "cql_cfpi": "cql",
+}
+"""Method → the method that it is without its operator."""
+
+Cells = dict[tuple[str, board.Column], board.Cell]
+
+
+def cells_of(built: board.Board) -> Cells:
+    """All cells of a board by dataset and column."""
+    return {key: cell for group in built.groups for key, cell in group.cells.items()}
+
+
+def columns_of(cells: Cells) -> list[board.Column]:
+    """Methods and variants in the order of the comparison, the others after them."""
+    order = {name: i for i, name in enumerate(COMPARISON)}
+    unique = {column for _, column in cells}
+    return sorted(
+        unique, key=lambda c: (order.get(c.method, len(order)), c.method, c.variant)
+    )
+
+
+def difference(cells: Cells, dataset: str, column: board.Column) -> np.ndarray | None:
+    """Score minus that of the policy without the operator, seed by seed, [seeds].
+
+    The other side is the variant with the same settings but for the operator's, which
+    it does not have: its first variant of the same preset.
+    """
+    presets = [p for p in column.variant.split(",") if p.startswith("preset=")]
+    plain = board.Column(
+        IMPROVES.get(column.method, ""), ",".join(presets) or "default"
+    )
+    sides = []
+    for key in ((dataset, column), (dataset, plain)):
+        if key not in cells:
+            return None
+        curves = zip(cells[key].curves, cells[key].values, strict=True)
+        sides.append({c.seed: v for c, v in curves if np.isfinite(v)})
+    both = sorted(sides[0].keys() & sides[1].keys())
+    return np.array([sides[0][s] - sides[1][s] for s in both]) if both else None
+
+
+def with_interval(values: np.ndarray, spread: bool = True) -> str:
+    """`54.2 ± 3.1 [51.0, 57.1]`."""
+    std = (
+        f" ± {tables.number(float(values.std()))}" if spread and len(values) > 1 else ""
+    )
+    estimate = statistics.intervals([values])["mean"]
+    text = tables.interval(estimate)
+    return text.replace(" [", f"{std} [", 1) if std else text
+
+
+def markdown(built: board.Board) -> Iterator[str]:
+    """Lines of the two tables."""
+    cells = cells_of(built)
+    datasets = sorted({dataset for dataset, _ in cells})
+    columns = columns_of(cells)
+    yield from rows("method", datasets)
+    for column in columns:
+        found = [cells.get((d, column)) for d in datasets]
+        texts = [with_interval(c.finite) if c and c.seeds else "–" for c in found]
+        yield row([column.label, *texts])
+    yield ""
+    yield from rows("operator − policy without it", datasets)
+    for column in columns:
+        gains = [difference(cells, d, column) for d in datasets]
+        if any(gain is not None for gain in gains):
+            texts = ["–" if g is None else with_interval(g, False) for g in gains]
+            name = f"{column.label} − {IMPROVES[column.method]}"
+            yield row([name, *texts])
+
+
+def rows(first: str, datasets: Sequence[str]) -> list[str]:
+    """Head of a table."""
+    names = [d.removeprefix("offjax/") for d in datasets]
+    return [row([first, *names]), "|---" * (1 + len(names)) + "|"]
+
+
+def row(texts: Sequence[str]) -> str:
+    """One line of a table."""
+    return "| " + " | ".join(texts) + " |"
+
+
+def define_flags() -> None:
+    """The command's flags; not at import, where commands' names would collide."""
+    flags.DEFINE_list("runs_dir", ["runs"], "Folders of runs.")
+    flags.DEFINE_list("methods", [], "Only these methods; * and ? match.")
+    flags.DEFINE_list("datasets", [], "Only these datasets; * and ? match.")
+    flags.DEFINE_string("out", None, "File to write to; by default the screen.")
+
+
+def main(_: list[str]) -> None:
+    """Prints or writes the tables, then the notes on the runs."""
+    built = board.build(
+        store.read(FLAGS.runs_dir), methods=FLAGS.methods, datasets=FLAGS.datasets
+    )
+    text = "\n".join(markdown(built)) + "\n"
+    if FLAGS.out:
+        path = Path(FLAGS.out)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        print(path)
+    else:
+        print(text, end="")
+    for note in built.notes:
+        print(f"note: {note}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

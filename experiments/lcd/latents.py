@@ -1,0 +1,151 @@
+"""Planned beside real latents: figures 4.11 and 4.12, with numbers.
+
+    python -m experiments.lcd.latents --run=runs/…/lcd/…
+        [--seed=0] [--count=500] [--out=docs/results/lcd_latents.png]
+
+Takes described windows of the run's own data, plans from the first latent of each under
+its sentence, and compares the planned next latent with the one that was recorded. The
+figure shows both on the first two principal components of the real ones; printed are
+
+    error        mean squared distance of the planned latent to the recorded one
+    persistence  that of predicting no change, to compare with
+    off          mean distance of a planned latent to the nearest recorded one
+    real         mean distance of a recorded latent to the nearest other one
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from experiments import cli
+from offjax.errors import UserError
+from offjax.networks.language import Text
+
+FLAGS = flags.FLAGS
+
+
+class Latents(NamedTuple):
+    """Latents of n windows, [n, Z] each."""
+
+    present: np.ndarray
+    recorded: np.ndarray
+    planned: np.ndarray
+
+
+def collect(run: Any, seed: int, count: int) -> Latents:
+    """Plans from `count` windows of a run's data with one seed's planner.
+
+    Raises:
+      UserError: the run has no planner, or not that seed.
+    """
+    trainer = run.trainer
+    stage = next((s for s in trainer.job.recipe.stages if s.name == "planner"), None)
+    seeds = trainer.options.seeds
+    if stage is None or seed not in seeds:
+        raise UserError(
+            f"{run.path} has no planner of seed {seed}: its seeds are {seeds}, and "
+            "runs of lcd, lcd_code, lcd_thesis, lcd_hulc, lcd_mlp and diffuser have "
+            "planners."
+        )
+    _, params = trainer.evaluator.acting_slots()
+    slot = seeds.index(seed)
+    params = jax.tree.map(lambda x: jnp.asarray(x[slot]), params)
+    policy = trainer.evaluator.agent().policy
+    data = stage.prepare(trainer.dataset, stage.config, params.states)
+    data = jax.tree.map(jnp.asarray, data)
+    settings = type(stage.config)(**(vars(stage.config) | {"batch_size": count}))
+    key = jax.random.PRNGKey(seed)
+    plans, tokens, mask = stage.sampler(data, key, settings)
+    dim = data.states.shape[-1]
+    moves = plans.shape[-1] - dim
+
+    def following(rows: jax.Array) -> jax.Array:
+        return rows[0, :dim] if moves == dim else rows[min(1, len(rows) - 1), moves:]
+
+    @jax.jit
+    def plan(present: jax.Array, tokens: jax.Array, mask: jax.Array, i: jax.Array):
+        text = Text(tokens, mask, jnp.zeros(tokens.shape[-1]))
+        step = jax.random.fold_in(key, i)
+        return following(policy.rows(params, present, text, step))
+
+    present = plans[:, 0, moves:]
+    planned = jax.vmap(plan)(present, tokens, mask, jnp.arange(count))
+    recorded = jax.vmap(following)(plans)
+    return Latents(*(np.asarray(x) for x in (present, recorded, planned)))
+
+
+def nearest(points: np.ndarray, others: np.ndarray, skip_self: bool) -> float:
+    """Mean distance of points [n, Z] to the nearest of others [m, Z]."""
+    squares = (points**2).sum(1)[:, None] + (others**2).sum(1) - 2 * points @ others.T
+    if skip_self:
+        np.fill_diagonal(squares, np.inf)
+    return float(np.sqrt(np.maximum(squares.min(1), 0)).mean())
+
+
+def numbers(latents: Latents) -> dict[str, float]:
+    """What the command prints."""
+    present, recorded, planned = latents
+    return {
+        "error": float(((planned - recorded) ** 2).sum(1).mean()),
+        "persistence": float(((present - recorded) ** 2).sum(1).mean()),
+        "off": nearest(planned, recorded, skip_self=False),
+        "real": nearest(recorded, recorded, skip_self=True),
+    }
+
+
+def components(real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean [Z] and first two principal directions [Z, 2] of real latents [n, Z]."""
+    mean = real.mean(0)
+    return mean, np.linalg.svd(real - mean, full_matrices=False)[2][:2].T
+
+
+def draw(latents: Latents, path: Path) -> None:
+    """Both clouds on the principal components of the real one."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    mean, directions = components(latents.recorded)
+    figure, axis = pyplot.subplots(figsize=(5.5, 4.5), layout="constrained")
+    for name, colour in (("recorded", "0.6"), ("planned", "tab:blue")):
+        points = (getattr(latents, name) - mean) @ directions
+        axis.scatter(*points.T, s=8, c=colour, label=name, linewidths=0)
+    axis.set(xlabel="first component", ylabel="second component")
+    axis.legend(frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+
+
+def define_flags() -> None:
+    """The command's flags; not at import, where commands' names would collide."""
+    flags.DEFINE_string("run", None, "Folder of a finished run with a planner.")
+    flags.DEFINE_integer("seed", 0, "Which seed's planner.")
+    flags.DEFINE_integer("count", 500, "Number of windows.")
+    flags.DEFINE_string("out", "docs/results/lcd_latents.png", "Where the figure goes.")
+
+
+def main(_: list[str]) -> None:
+    """Prints the numbers and draws the figure."""
+    from offjax.runner.devices import prepare_host_devices
+    from offjax.runner.run import load_run
+
+    if not FLAGS.run:
+        raise UserError("--run is missing: name the folder of a finished run.")
+    prepare_host_devices(None)
+    latents = collect(load_run(FLAGS.run), FLAGS.seed, FLAGS.count)
+    for name, value in numbers(latents).items():
+        print(f"{name:12} {value:.4f}")
+    draw(latents, Path(FLAGS.out))
+    print(f"figure: {FLAGS.out}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

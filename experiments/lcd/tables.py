@@ -1,0 +1,117 @@
+"""The chapter's tables and its robustness figure, each by one command.
+
+    python -m experiments.lcd.tables --table=4.1
+        [--dataset=offjax/scene/play-v0] [--preset=small|paper] [--num_seeds=3]
+        [--dry_run]
+
+Every entry is a call of experiments.run on the scene benchmark. Stages that entries
+share are trained once: the low-level policy always, and the planner wherever only its
+sampling differs. Single instructions, chains of five and their rates are printed at
+the end of each run and stand in its records.
+
+    4.1             chains of instructions: the planner against what it is compared with
+    4.2             instructions that the planner never saw
+    4.4             diffusion against regression as the planner
+    4.6             the same runs as 4.1, per instruction
+    settings        the published code's settings, the thesis', and the default
+    low-level       the planner over cloning and over HULC, and true subgoals
+    figure-4.2-…    robustness to diffusion steps, frame offset and width
+
+Table 4.3 is `python -m benchmarks.planning`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import NamedTuple
+
+from absl import flags
+
+from experiments import cli
+from offjax.errors import UserError
+
+FLAGS = flags.FLAGS
+
+Settings = tuple[tuple[str, str], ...]
+HELD_OUT: Settings = (("planner.held_out", "open_window,unlock_drawer"),)
+"""Instructions whose words all occur in others of the scene."""
+
+
+class Entry(NamedTuple):
+    """One method of a table: what is run, with which settings."""
+
+    method: str
+    settings: Settings = ()
+
+
+def _each(name: str, *values: str) -> tuple[Entry, ...]:
+    return tuple(Entry("lcd", ((name, value),)) for value in values)
+
+
+FLAT = tuple(Entry(method) for method in ("gcbc", "mcil", "hulc"))
+TABLES: dict[str, tuple[Entry, ...]] = {
+    "4.1": (*FLAT, Entry("diffuser"), Entry("lcd")),
+    "4.2": (Entry("diffuser", HELD_OUT), Entry("lcd", HELD_OUT)),
+    "4.4": (Entry("lcd_mlp"), Entry("lcd")),
+    "4.6": (Entry("hulc"), Entry("lcd")),
+    "settings": (Entry("lcd_code"), Entry("lcd_thesis"), Entry("lcd")),
+    "low-level": (Entry("gcbc_goal"), Entry("lcd"), Entry("lcd_hulc")),
+    "figure-4.2-diffusion-steps": tuple(
+        Entry("lcd", (("planner.diffusion_steps", n), ("sampling.sampler", "ddpm")))
+        for n in ("5", "10", "20", "50")
+    ),
+    "figure-4.2-sampling-steps": _each("sampling.sampling_steps", "1", "2", "5", "20"),
+    "figure-4.2-frame-offset": _each("planner.frame_offset", "0", "2", "4", "8"),
+    "figure-4.2-width": _each("planner.width", "16", "32", "64"),
+    "replanning": _each("sampling.replan", "4", "8", "16", "32"),
+    "horizon": _each("planner.horizon", "1", "2", "4"),
+    "stride": _each("planner.stride", "8", "16", "24"),
+}
+"""Name → its entries."""
+
+
+def command(entry: Entry, dataset: str, preset: str) -> list[str]:
+    """Arguments of experiments.run for one entry, flags of seeds aside."""
+    arguments = [f"--method={entry.method}", f"--dataset={dataset}"]
+    arguments.append(f"--preset={preset}")
+    return arguments + [f"--config.{n}={value}" for n, value in entry.settings]
+
+
+def define_flags() -> None:
+    """The command's flags; not at import, where commands' names would collide."""
+    flags.DEFINE_string("table", None, "Name of the table, or `list`.")
+    flags.DEFINE_string("dataset", "offjax/scene/play-v0", "Described play.")
+    flags.DEFINE_enum("preset", "small", ["paper", "small", "demo"], "Settings.")
+    flags.DEFINE_integer("num_seeds", 3, "Seeds of every entry.")
+    flags.DEFINE_integer("seed", 0, "First seed.")
+    flags.DEFINE_string("runs_dir", "runs", "Where run folders go.")
+    flags.DEFINE_string("data_dir", None, "Root of the datasets.")
+    flags.DEFINE_bool("dry_run", False, "Print the commands and stop.")
+
+
+def main(_: list[str]) -> None:
+    """Runs every entry of the table, one after another."""
+    if FLAGS.table == "list" or FLAGS.table is None:
+        print("\n".join(TABLES))
+        return
+    if FLAGS.table not in TABLES:
+        raise UserError(f"There is no table {FLAGS.table!r}; known: {[*TABLES]}.")
+    shared = [
+        f"--num_seeds={FLAGS.num_seeds}",
+        f"--seed={FLAGS.seed}",
+        f"--runs_dir={FLAGS.runs_dir}",
+    ]
+    if FLAGS.data_dir:
+        shared.append(f"--data_dir={FLAGS.data_dir}")
+    for entry in TABLES[FLAGS.table]:
+        arguments = command(entry, FLAGS.dataset, FLAGS.preset)
+        call = ["-m", "experiments.run", *arguments, *shared]
+        print("python", *call, flush=True)
+        if not FLAGS.dry_run:
+            subprocess.run([sys.executable, *call], check=True)
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

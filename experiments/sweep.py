@@ -1,0 +1,219 @@
+"""Many runs at once: methods × datasets × settings, here or on a Ray cluster.
+
+python -m experiments.sweep --methods=bc,iql --datasets=offjax/maze2d/umaze-v0
+    [--config.lr=1e-3,3e-4] [--name=first] [--engine=local|ray] [--dry_run] [--resume]
+python -m experiments.sweep --sweep_file=sweep.json
+
+Values of traced hyperparameters are packed into one program with the seeds; the other
+values, methods and datasets are jobs. What is finished in --runs_dir is skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from experiments import cli
+from offjax.errors import UserError
+
+if TYPE_CHECKING:
+    from offjax.sweeps.engine import Outcome, Place
+    from offjax.sweeps.plan import Entry, Job
+
+_METHODS = flags.DEFINE_list("methods", [], "Methods.")
+_DATASETS = flags.DEFINE_list("datasets", [], "Dataset ids.")
+_SWEEP_FILE = flags.DEFINE_string("sweep_file", None, "JSON with the sweep's entries.")
+_NAME = flags.DEFINE_string("name", "sweep", "Name of the sweep.")
+_PRESET = flags.DEFINE_enum("preset", "small", ["paper", "small", "demo"], "Preset.")
+_NUM_SEEDS = flags.DEFINE_integer("num_seeds", 5, "Number of seeds.")
+_SEED = flags.DEFINE_integer("seed", 0, "First seed.")
+_NUM_STEPS = flags.DEFINE_integer("num_steps", None, "Updates of every stage.")
+_EVAL_EVERY = flags.DEFINE_integer("eval_every", 0, "Updates between evaluations.")
+_EVAL_EPISODES = flags.DEFINE_integer("eval_episodes", 20, "Episodes per evaluation.")
+_EVAL_SEED = flags.DEFINE_integer("eval_seed", 0, "Which set of evaluation episodes.")
+_RUNS_DIR = flags.DEFINE_string("runs_dir", "runs", "The run store.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Root of the datasets.")
+_ENGINE = flags.DEFINE_enum("engine", "local", ["local", "ray"], "What runs the jobs.")
+_MAX_PARALLEL = flags.DEFINE_integer(
+    "max_parallel", 0, "Jobs at once; 0: one (local), as many as fit (ray)."
+)
+_HOST_DEVICES = flags.DEFINE_integer(
+    "host_devices", None, "CPU devices of a job; by default the cores are shared out."
+)
+_GPUS = flags.DEFINE_list("gpus", [], "With --engine=local: GPU ids, one to each job.")
+_RAY_ADDRESS = flags.DEFINE_string("ray_address", None, "A running cluster, or `auto`.")
+_CPUS = flags.DEFINE_float("cpus_per_job", 1.0, "With --engine=ray: CPUs of a job.")
+_GPUS_PER_JOB = flags.DEFINE_float("gpus_per_job", 0.0, "With --engine=ray.")
+_RETRIES = flags.DEFINE_integer("retries", 2, "Further tries of a job that died.")
+_STALL = flags.DEFINE_float(
+    "stall_seconds", 0.0, "Kill and retry a job that is silent so long; 0: never."
+)
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the jobs, and stop.")
+_RESUME = flags.DEFINE_bool("resume", False, "Go on with the sweep of this name.")
+_CONFIG = cli.declare_config()
+
+
+def entries() -> list[Entry]:
+    """What the flags, or the sweep file, ask for."""
+    from offjax.sweeps import plan
+
+    if _SWEEP_FILE.value:
+        if _METHODS.value or _DATASETS.value:
+            raise UserError("--sweep_file names methods and datasets; leave them away.")
+        return plan.parse_file(_SWEEP_FILE.value)
+    for flag in (_METHODS, _DATASETS):
+        if not flag.value:
+            raise UserError(f"--{flag.name} is missing, or give a --sweep_file.")
+    options = {
+        flag.name: flag.value
+        for flag in (_NUM_SEEDS, _SEED, _EVAL_EVERY, _EVAL_EPISODES, _EVAL_SEED)
+    }
+    config = cli.overrides(_CONFIG.value)
+    if _NUM_STEPS.value is not None:
+        config = {"num_steps": (_NUM_STEPS.value,)} | config
+    methods, datasets = tuple(_METHODS.value), tuple(_DATASETS.value)
+    return [plan.Entry(methods, datasets, _PRESET.value, config, options)]
+
+
+def place() -> Place:
+    """Where the jobs write, and with how many devices each."""
+    from offjax.sweeps.engine import Place
+
+    devices = _HOST_DEVICES.value
+    if devices is None and _ENGINE.value == "ray":
+        devices = max(1, int(_CPUS.value))
+    elif devices is None and _MAX_PARALLEL.value > 1:
+        devices = max(1, len(os.sched_getaffinity(0)) // _MAX_PARALLEL.value)
+    return Place(
+        str(Path(_RUNS_DIR.value).resolve()),
+        _NAME.value,
+        _DATA_DIR.value,
+        devices,
+        _RETRIES.value,
+        _STALL.value,
+    )
+
+
+def begin(where: Place, jobs: list[Job]) -> None:
+    """Writes the sweep's record; refuses a name that is taken by another sweep."""
+    from offjax.runner.records import read_json, write_json
+    from offjax.sweeps.engine import code_identity
+
+    record = where.folder / "sweep.json"
+    if record.exists() and not _RESUME.value:
+        raise UserError(
+            f"a sweep {_NAME.value!r} is in {where.folder} already; pass --resume to "
+            "go on with it, or another --name."
+        )
+    hashes = [job.hash for job in jobs]
+    if record.exists():
+        missing = set(read_json(record)["jobs"]) - set(hashes)
+        if missing:
+            raise UserError(
+                f"--resume: the sweep {_NAME.value!r} has {len(missing)} jobs that "
+                "this command does not name; give its flags again, or another --name."
+            )
+    where.folder.mkdir(parents=True, exist_ok=True)
+    content = {"jobs": hashes, "labels": [job.label for job in jobs]}
+    write_json(record, content | code_identity())
+
+
+class Table:
+    """Prints a line for every change, and the jobs' progress every half minute."""
+
+    SECONDS = 30.0
+
+    def __init__(self, jobs: list[Job], where: Place) -> None:
+        self._jobs, self._where = jobs, where
+        self._seen: dict[str, tuple[str, int]] = {}
+        self._begun = self._told = time.monotonic()
+
+    def __call__(self, outcomes: dict[str, Outcome]) -> None:
+        """Prints what changed."""
+        from offjax.sweeps.plan import progress
+
+        for job in self._jobs:
+            outcome = outcomes[job.hash]
+            now = (outcome.status, outcome.attempts)
+            if self._seen.get(job.hash, ("waiting", 0)) != now:
+                self._seen[job.hash] = now
+                more = f" ({outcome.reason})" if outcome.reason else ""
+                self._say(outcomes, f"{outcome.status:11s} {job.label}{more}")
+        if time.monotonic() - self._told > self.SECONDS:
+            self._told = time.monotonic()
+            for job in self._jobs:
+                if outcomes[job.hash].status == "running":
+                    at = progress(job, Path(self._where.runs_dir))
+                    self._say(outcomes, f"{at.step:,}/{at.total:,}  {job.label}")
+
+    def _say(self, outcomes: dict[str, Outcome], text: str) -> None:
+        done = sum(o.status == "finished" for o in outcomes.values())
+        passed = time.monotonic() - self._begun
+        eta = passed / done * (len(outcomes) - done) if done else float("nan")
+        rest = "" if done in (0, len(outcomes)) else f", ETA {eta:.0f} s"
+        head = f"[{done}/{len(outcomes)} done, {passed:.0f} s{rest}]"
+        print(f"{head} {text}", flush=True)
+
+
+def carry_out(jobs: list[Job], where: Place) -> dict[str, Outcome]:
+    """Runs the jobs with the engine that the flags name."""
+    from offjax.sweeps import local, on_ray
+
+    table: Any = Table(jobs, where)
+    if _ENGINE.value == "local":
+        parallel = _MAX_PARALLEL.value or 1
+        return local.run(jobs, where, table, parallel, _GPUS.value)
+    return on_ray.run(
+        jobs,
+        where,
+        table,
+        _RAY_ADDRESS.value,
+        _MAX_PARALLEL.value,
+        _CPUS.value,
+        _GPUS_PER_JOB.value,
+    )
+
+
+def main(argv: list[str]) -> None:
+    """Plans, skips what is finished, runs the rest, and says what became of it."""
+    del argv
+    # The planner computes nothing: accelerators are left to the jobs.
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    from offjax.datasets.load import load_dataset
+    from offjax.runner import interrupts
+    from offjax.sweeps import plan
+
+    wanted, where = entries(), place()
+    jobs = plan.expand(
+        wanted,
+        lambda name: load_dataset(name, _DATA_DIR.value, progress=print),
+        _NAME.value,
+    )
+    runs_dir = Path(where.runs_dir)
+    at = {job.hash: plan.progress(job, runs_dir) for job in jobs}
+    todo = [job for job in jobs if at[job.hash].status != "finished"]
+    print(f"{len(jobs)} jobs, {len(jobs) - len(todo)} of them finished before")
+    if _DRY_RUN.value:
+        for job in jobs:
+            print(f"{at[job.hash].status:11s} {job.label}")
+        return
+    interrupts.listen()
+    begin(where, jobs)
+    outcomes = carry_out(todo, where)
+    failed = [job for job in todo if outcomes[job.hash].status != "finished"]
+    for job in failed:
+        outcome = outcomes[job.hash]
+        print(f"{outcome.status}: {job.label}: {outcome.reason} ({where.log(job)})")
+    print(f"{len(jobs) - len(failed)} of {len(jobs)} finished; {where.folder}")
+    if failed:
+        print("run the same command with --resume to go on with the rest")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    cli.run(main)

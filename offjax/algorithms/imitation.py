@@ -1,0 +1,51 @@
+"""Losses of imitation from play, apart from any model."""
+
+from __future__ import annotations
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from offjax.networks import logistic_mixture
+from offjax.networks.hulc import Heads
+
+
+def action_loss(
+    heads: Heads, actions: chex.Array, num_classes: int, gripper_weight: chex.Numeric
+) -> chex.Array:
+    """−log π of actions [..., A] in the unit box: [...].
+
+    Args:
+      heads: of the decoder.
+      actions: the last entry is -1 or 1 where `heads` treat the gripper apart.
+      num_classes: bins of each continuous entry.
+      gripper_weight: on the cross-entropy of the gripper's opening.
+    """
+    continuous = actions if heads.gripper is None else actions[..., :-1]
+    loss = -logistic_mixture.log_prob(heads.mixture, continuous, num_classes)
+    if heads.gripper is None:
+        return loss
+    opened = (actions[..., -1] > 0).astype(jnp.int32)
+    return loss + gripper_weight * optax.softmax_cross_entropy_with_integer_labels(
+        heads.gripper, opened
+    )
+
+
+def contrastive_loss(
+    windows: chex.Array, texts: chex.Array, scale: chex.Array, rows: chex.Array
+) -> chex.Array:
+    """Symmetric cross-entropy of which text belongs to which window.
+
+    Args:
+      windows: [B, Z] unit vectors.
+      texts: [B, Z] unit vectors, that of window i in row i.
+      scale: log of the factor on the cosines.
+      rows: [B] bool, pairs that take part; without any the loss is 0.
+    """
+    # A large number, not infinity, whose product with a zero gradient would be NaN.
+    logits = jnp.exp(scale) * windows @ texts.T
+    logits = jnp.where(rows[:, None] & rows[None], logits, -1e9)
+    own = jnp.diagonal(logits)
+    both = 2 * own - jax.nn.logsumexp(logits, 0) - jax.nn.logsumexp(logits, 1)
+    return -0.5 * jnp.sum(both * rows) / jnp.maximum(jnp.sum(rows), 1)

@@ -1,0 +1,162 @@
+"""Policies that collect locomotion data, as NumPy arrays, and where they are kept.
+
+A policy is a multi-layer perceptron that gives the mean and log deviation of a Gaussian
+before tanh (`offjax.behavior.sac`). Those of a robot lie in `policies/<robot>.npz`
+beside this module, weights as float16, one group of arrays per snapshot of a training;
+`policies/<robot>.csv` says where each comes from and what it scores.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from offjax.behavior.sac import LOG_STD_RANGE
+from offjax.envs.batched import BatchedEnv
+from offjax.errors import UserError
+
+FOLDER = Path(__file__).parent / "policies"
+REPLAY = "replay"  # role of the snapshots that make up medium-replay
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Actor:
+    """Tanh Gaussian policy in float32.
+
+    Attributes:
+      weights: [in, out] of each layer, inputs first.
+      biases: [out] of each layer.
+    """
+
+    weights: tuple[np.ndarray, ...]
+    biases: tuple[np.ndarray, ...]
+
+    @property
+    def action_dim(self) -> int:
+        """A."""
+        return len(self.biases[-1]) // 2
+
+    def gaussian(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Latent mean and deviation [n, A] of observations [n, O]."""
+        x = observations.astype(np.float32)
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            x = np.maximum(x @ weight + bias, 0)
+        mean, raw = np.split(x @ self.weights[-1] + self.biases[-1], 2, axis=-1)
+        low, high = LOG_STD_RANGE
+        return mean, np.exp(low + 0.5 * (high - low) * (np.tanh(raw) + 1))
+
+    def mode(self, observations: np.ndarray) -> np.ndarray:
+        """Deterministic actions [n, A]: tanh of the mean."""
+        return np.tanh(self.gaussian(observations)[0])
+
+    def sample(self, observations: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Actions [n, A] for standard normal noise [n, A]."""
+        mean, std = self.gaussian(observations)
+        return np.tanh(mean + std * noise.astype(np.float32))
+
+
+def from_params(params: list[dict[str, np.ndarray]]) -> Actor:
+    """The policy of SAC's actor parameters."""
+    return Actor(
+        tuple(np.asarray(layer["w"], np.float32) for layer in params),
+        tuple(np.asarray(layer["b"], np.float32) for layer in params),
+    )
+
+
+def save(path: Path, actors: dict[str, Actor]) -> None:
+    """Writes policies by name, rounded to float16."""
+    arrays = {}
+    for name, actor in actors.items():
+        for i, (weight, bias) in enumerate(
+            zip(actor.weights, actor.biases, strict=True)
+        ):
+            arrays[f"{name}/w{i}"] = weight.astype(np.float16)
+            arrays[f"{name}/b{i}"] = bias.astype(np.float16)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def load(path: Path) -> dict[str, Actor]:
+    """Reads what `save` wrote."""
+    with np.load(path) as file:
+        arrays = {name: file[name].astype(np.float32) for name in file.files}
+    actors = {}
+    for name in dict.fromkeys(key.rsplit("/", 1)[0] for key in arrays):
+        count = sum(key.startswith(f"{name}/w") for key in arrays)
+        actors[name] = Actor(
+            tuple(arrays[f"{name}/w{i}"] for i in range(count)),
+            tuple(arrays[f"{name}/b{i}"] for i in range(count)),
+        )
+    return actors
+
+
+def for_role(robot: str, role: str) -> list[Actor]:
+    """The packaged policies of a robot in one role, in order of training.
+
+    Args:
+      robot: hopper, halfcheetah or walker2d.
+      role: "expert", "medium" (one policy each) or "replay" (at least eight).
+    """
+    names = [row["snapshot"] for row in table(robot) if role in row["roles"].split()]
+    actors = load(FOLDER / f"{robot}.npz")
+    return [actors[name] for name in names]
+
+
+def digest(robot: str) -> str:
+    """SHA-256 of the file of a robot's packaged policies, 16 digits."""
+    table(robot)
+    return hashlib.sha256((FOLDER / f"{robot}.npz").read_bytes()).hexdigest()[:16]
+
+
+def table(robot: str) -> list[dict[str, str]]:
+    """Provenance of a robot's packaged policies, in order of training.
+
+    Columns: robot, snapshot, roles, env_steps, updates, return_mean, return_std,
+    score, command.
+    """
+    path = FOLDER / f"{robot}.csv"
+    if not path.is_file():
+        raise UserError(
+            f"No policies of {robot!r} are packaged in {FOLDER}: train them with "
+            f"`python -m experiments.train_behavior --robot={robot}`."
+        )
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def evaluate(
+    actor: Actor,
+    env: BatchedEnv,
+    horizon: int,
+    seed: int,
+    rng: np.random.Generator | None = None,
+) -> np.ndarray:
+    """Returns of one episode in each place of `env`, [N].
+
+    Args:
+      actor: the policy; it takes its mode, or samples where there is an `rng`.
+      env: place i begins from seed + i.
+      horizon: steps after which an episode is cut.
+      seed: of the first episode.
+      rng: noise of actions.
+    """
+    alive = np.arange(env.num_envs)
+    observations = env.reset(alive, [seed + i for i in range(env.num_envs)])
+    returns = np.zeros(env.num_envs)
+    for _ in range(horizon):
+        if rng is None:
+            actions = actor.mode(observations)
+        else:
+            noise = rng.standard_normal((env.num_envs, actor.action_dim))
+            actions = actor.sample(observations, noise[alive])
+        observations, rewards, terminals = env.step(alive, actions)
+        returns[alive] += rewards
+        alive, observations = alive[~terminals], observations[~terminals]
+        if not alive.size:
+            break
+    return returns

@@ -1,0 +1,328 @@
+"""Trains a robot's behaviour policies and keeps snapshots of them along the way.
+
+Many episodes are stepped by the batched engine; after each vector step the networks
+get their share of updates in one compiled call. Snapshots are denser at first (their
+times grow with the square of their number), since the way from an untrained policy to
+a medium one is short. A training goes on from its last checkpoint when it is started
+again, also with more steps than at first (the rates then fall anew over the second half
+of the longer one); episodes that were under way begin anew.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from offjax.behavior import policies, sac
+from offjax.behavior.replay import Replay
+from offjax.envs import mujoco
+from offjax.envs.batched import BatchedEnv, make_batched
+from offjax.errors import UserError
+from offjax.types import EnvSpec
+
+PACKAGE_SEED = 2 * 10**9
+EVAL_SEED = 10**9  # of the first evaluation episode; training's count from the run's
+SNAPSHOTS = "snapshots.csv"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a training does.
+
+    Attributes:
+      robot: a name of `offjax.envs.mujoco.ROBOTS`.
+      num_steps: environment steps in all.
+      update_ratio: updates per environment step.
+      num_envs: episodes side by side.
+      warmup: steps of uniform actions before the first update.
+      capacity: rows of the replay buffer.
+      num_snapshots: snapshots after that of the untrained policy.
+      eval_episodes: deterministic episodes per snapshot.
+      checkpoint_seconds: time between two checkpoints.
+      seed: of everything.
+      algorithm: SAC's hyperparameters; `num_updates` is set from the others.
+    """
+
+    robot: str
+    num_steps: int
+    update_ratio: float = 0.25
+    num_envs: int = 32
+    warmup: int = 10_000
+    capacity: int = 1_000_000
+    num_snapshots: int = 60
+    eval_episodes: int = 8
+    checkpoint_seconds: float = 300.0
+    seed: int = 0
+    algorithm: sac.Config = dataclasses.field(default_factory=sac.Config)
+
+    @property
+    def updates_per_call(self) -> int:
+        """Updates after each vector step."""
+        return max(round(self.update_ratio * self.num_envs), 1)
+
+    def config(self) -> sac.Config:
+        """SAC's hyperparameters with the number of updates that the plan makes."""
+        calls = max(self.num_steps - self.warmup, 0) // self.num_envs
+        return dataclasses.replace(
+            self.algorithm, num_updates=max(calls * self.updates_per_call, 1)
+        )
+
+    def snapshot_steps(self) -> list[int]:
+        """Environment steps at which snapshots are taken, ascending from 0."""
+        fractions = (np.arange(1, self.num_snapshots + 1) / self.num_snapshots) ** 2
+        learning = max(self.num_steps - self.warmup, 0)
+        return [0, *(self.warmup + int(f * learning) for f in fractions)]
+
+
+class Training:
+    """A training in a folder: `run` starts it or goes on with it."""
+
+    def __init__(
+        self, plan: Plan, folder: Path, say: Callable[[str], None] = print
+    ) -> None:
+        self._plan, self._folder, self._say = plan, folder, say
+        self._spec: EnvSpec = mujoco.spec(plan.robot)
+        self._config = plan.config()
+        self._state = sac.init(
+            jax.random.key(plan.seed),
+            self._spec.observation_dim,
+            self._spec.action_dim,
+            self._config,
+        )
+        self._replay = Replay(
+            plan.capacity, self._spec.observation_dim, self._spec.action_dim
+        )
+        self._steps = 0
+        self._episodes = 0
+        self._recent: list[float] = []  # returns of the last training episodes
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self) -> None:
+        """Trains to the end; snapshots and their scores are in the folder."""
+        self._restore()
+        plan, spec = self._plan, self._spec
+        env = make_batched(spec, plan.num_envs)
+        judge = make_batched(spec, plan.eval_episodes)
+        rng = np.random.default_rng([plan.seed, self._steps])
+        places = np.arange(plan.num_envs)
+        observations = env.reset(places, self._seeds(plan.num_envs))
+        returns, lengths = np.zeros(plan.num_envs), np.zeros(plan.num_envs, int)
+        due = [s for s in plan.snapshot_steps() if s >= self._steps]
+        first_step, started = self._steps, time.monotonic()
+        saved = started
+        key = jax.random.key(plan.seed + 1)
+        while True:
+            if due and self._steps >= due[0]:
+                due.pop(0)
+                rate = (self._steps - first_step) / (time.monotonic() - started + 1e-9)
+                self._snapshot(judge, rate)
+            if self._steps >= plan.num_steps:
+                break
+            if self._steps < plan.warmup:
+                actions = rng.uniform(-1, 1, (plan.num_envs, spec.action_dim))
+                actions = actions.astype(np.float32)
+            else:
+                act_key = jax.random.fold_in(key, self._steps)
+                actions = np.asarray(
+                    sac.act(self._state.actor.params, observations, act_key)
+                )
+            following, rewards, terminals = env.step(places, actions)
+            self._replay.add(observations, actions, rewards, following, terminals)
+            self._steps += plan.num_envs
+            returns, lengths = returns + rewards, lengths + 1
+            observations = following
+            over = np.flatnonzero(terminals | (lengths >= spec.horizon))
+            if over.size:
+                self._recent = [*self._recent, *returns[over]][-20:]
+                observations[over] = env.reset(over, self._seeds(over.size))
+                returns[over], lengths[over] = 0.0, 0
+            if self._steps > plan.warmup:
+                batches = self._replay.sample(
+                    rng, plan.updates_per_call, self._config.batch_size
+                )
+                self._state, _ = sac.update_many(
+                    self._state, batches, key, self._config
+                )
+            if time.monotonic() - saved > plan.checkpoint_seconds:
+                self._save()
+                saved = time.monotonic()
+        self._save()
+
+    def _named(self) -> str:
+        """The plan but for its length, which may grow."""
+        return repr(dataclasses.replace(self._plan, num_steps=0))
+
+    def _seeds(self, count: int) -> list[int]:
+        """Seeds of the next episodes; no two trainings share any."""
+        first = self._plan.seed * 10**7 + self._episodes
+        self._episodes += count
+        return list(range(first, first + count))
+
+    def _snapshot(self, judge: BatchedEnv, rate: float) -> None:
+        """Keeps the policy, and writes what it scores."""
+        actor = policies.from_params(jax.device_get(self._state.actor.params))
+        name = f"{self._steps:09d}"
+        policies.save(self._folder / "snapshots" / f"{name}.npz", {name: actor})
+        returns = policies.evaluate(actor, judge, self._spec.horizon, EVAL_SEED)
+        row = {
+            "snapshot": name,
+            "env_steps": self._steps,
+            "updates": int(self._state.step),
+            **_scores(self._spec, returns),
+        }
+        path = self._folder / SNAPSHOTS
+        _write(path, [*_read(path), row] if path.exists() else [row])
+        left = max(self._plan.num_steps - self._steps, 0) / max(rate, 1e-9)
+        recent = np.mean(self._recent) if self._recent else float("nan")
+        self._say(
+            f"{self._plan.robot}  {self._steps:,}/{self._plan.num_steps:,} steps  "
+            f"{rate:,.0f} steps/s  ETA {time.strftime('%H:%M:%S', time.gmtime(left))}  "
+            f"return {row['return_mean']:.1f} ± {row['return_std']:.1f}  "
+            f"score {row['score']:.1f}  while training {recent:.1f}"
+        )
+
+    def _save(self) -> None:
+        leaves = jax.tree.leaves(jax.device_get(self._state))
+        arrays = {
+            **{f"state{i}": leaf for i, leaf in enumerate(leaves)},
+            **self._replay.arrays(),
+            "counts": np.array([self._steps, self._episodes]),
+            "plan": np.array(self._named()),
+            "recent": np.array(self._recent),
+        }
+        temporary = self._folder / ".checkpoint.npz"
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        temporary.replace(self._folder / "checkpoint.npz")
+
+    def _restore(self) -> None:
+        """Takes up the checkpoint of the same plan, if there is one."""
+        path = self._folder / "checkpoint.npz"
+        if not path.is_file():
+            (self._folder / SNAPSHOTS).unlink(missing_ok=True)
+            return
+        with np.load(path) as file:
+            if str(file["plan"]) != self._named():
+                raise UserError(
+                    f"The training in {self._folder} was begun as {file['plan']}, not "
+                    f"as {self._named()}: choose another folder with --out, or remove "
+                    "this one."
+                )
+            self._steps, self._episodes = (int(n) for n in file["counts"])
+            self._recent = [float(r) for r in file["recent"]]
+            leaves, treedef = jax.tree.flatten(self._state)
+            kept = [jnp.asarray(file[f"state{i}"]) for i in range(len(leaves))]
+            self._state = jax.tree.unflatten(treedef, kept)
+            self._replay.restore(file)
+        rows = _read(self._folder / SNAPSHOTS)
+        rows = [row for row in rows if int(row["env_steps"]) < self._steps]
+        _write(self._folder / SNAPSHOTS, rows)
+        self._say(f"{self._plan.robot}  goes on from step {self._steps:,}")
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+NUM_REPLAY = 10
+"""Snapshots that make up medium-replay."""
+
+
+def select(steps: np.ndarray, returns: np.ndarray) -> dict[str, list[int]]:
+    """Which snapshots play which role.
+
+    The expert is the best of the second half of the training. The medium policy is, of
+    the snapshots up to the first that reaches half of the expert's return, the one
+    whose return is nearest to a third of it. The replay's snapshots are evenly spread
+    between the untrained and the medium policy, both included.
+
+    Args:
+      steps: environment steps of the snapshots, ascending, [S].
+      returns: their mean returns, [S].
+
+    Returns:
+      Role → indices, ascending.
+
+    Raises:
+      UserError: fewer than eight snapshots lie between untrained and medium.
+    """
+    late = np.flatnonzero(steps >= steps[-1] / 2)
+    expert = int(late[np.argmax(returns[late])])
+    early = int(np.argmax(returns >= returns[expert] / 2)) + 1
+    medium = int(np.argmin(np.abs(returns[:early] - returns[expert] / 3)))
+    replay = np.unique(np.round(np.linspace(0, medium, NUM_REPLAY)).astype(int))
+    if len(replay) < 8:
+        raise UserError(
+            f"Only {len(replay)} snapshots lie between the untrained and the medium "
+            "policy; medium-replay needs eight. Train with more --num_snapshots."
+        )
+    return {"expert": [expert], "medium": [medium], "replay": replay.tolist()}
+
+
+def package(
+    plan: Plan, folder: Path, target: Path, command: str, episodes: int = 20
+) -> list[dict[str, Any]]:
+    """Writes the chosen policies and their provenance, `<robot>.npz` and `.csv`.
+
+    Each chosen policy is scored anew as it is stored (weights in float16), so that the
+    expert's score is not the luckiest of many.
+
+    Args:
+      plan: of the training in `folder`.
+      folder: where it was run to its end.
+      target: folder of the two files.
+      command: what trained them, for the table.
+      episodes: deterministic episodes per policy.
+    """
+    rows = _read(folder / SNAPSHOTS)
+    roles = select(
+        np.array([int(row["env_steps"]) for row in rows]),
+        np.array([float(row["return_mean"]) for row in rows]),
+    )
+    spec = mujoco.spec(plan.robot)
+    env = make_batched(spec, episodes)
+    actors, table = {}, []
+    for index in sorted(set().union(*roles.values())):
+        row = rows[index]
+        name = row["snapshot"]
+        path = folder / "snapshots" / f"{name}.npz"
+        actors[name] = policies.load(path)[name]
+        returns = policies.evaluate(actors[name], env, spec.horizon, PACKAGE_SEED)
+        table.append(
+            {
+                "robot": plan.robot,
+                "snapshot": name,
+                "roles": " ".join(role for role in roles if index in roles[role]),
+                "env_steps": row["env_steps"],
+                "updates": row["updates"],
+                **_scores(spec, returns),
+                "command": command,
+            }
+        )
+    policies.save(target / f"{plan.robot}.npz", actors)
+    _write(target / f"{plan.robot}.csv", table)
+    return table
+
+
+def _scores(spec: EnvSpec, returns: np.ndarray) -> dict[str, float]:
+    return {
+        "return_mean": round(float(returns.mean()), 2),
+        "return_std": round(float(returns.std()), 2),
+        "score": round(float(spec.score(returns).mean()), 2),
+    }

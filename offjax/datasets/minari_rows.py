@@ -1,0 +1,188 @@
+"""Flat rows of a Minari dataset's files, HDF5 or Arrow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import h5py
+import numpy as np
+from gymnasium.spaces import Box, Dict
+from h5py import h5d, h5f, h5s
+
+from offjax.datasets.checks import GOAL_KEYS
+from offjax.errors import UserError
+
+MAIN = "main_data.hdf5"
+FIELDS = ("observations", "actions", "rewards", "terminations", "truncations")
+_MAX_COMPRESSION = 1100  # deflate's is 1032
+
+
+def read(path: Path, data: dict[str, Any], name: str) -> dict[str, Any]:
+    """Flat rows as `Dataset.from_arrays` takes them.
+
+    Args:
+      path: folder of the data files.
+      data: the dataset's metadata.
+      name: its id, for messages.
+
+    Raises:
+      UserError: observations or actions of another kind.
+      ValueError: episodes that do not fit together; and whatever h5py raises.
+    """
+    from minari.serialization import deserialize_space
+
+    layout = _layout(deserialize_space(data["observation_space"]), name)
+    actions = deserialize_space(data["action_space"])
+    if not (isinstance(actions, Box) and len(actions.shape) == 1):
+        raise UserError(
+            f"Dataset {name!r} has actions {actions}; only vectors of real numbers "
+            "(a one-dimensional Box) can be read."
+        )
+    columns: dict[str, list[np.ndarray]] = {key: [] for key in FIELDS}
+    for *parts, acts, rewards, ends, cuts in _episodes(
+        path, data, (*layout, *FIELDS[1:])
+    ):
+        episode = (_join(parts), acts, rewards, ends, cuts)
+        for key, value in zip(FIELDS, episode, strict=True):
+            if value.dtype.kind not in "biuf":
+                raise ValueError(f"{key} are of type {value.dtype}, not numbers")
+            columns[key].append(value)
+    whole = np.concatenate(columns.pop("observations"))
+    lengths = np.array([len(rewards) for rewards in columns["rewards"]])
+    if len(whole) != lengths.sum() + len(lengths) or (lengths == 0).any():
+        raise ValueError("an episode must have one observation more than actions")
+    last = np.cumsum(lengths + 1) - 1
+    flat = {key: np.concatenate(parts) for key, parts in columns.items()}
+    if any(len(column) != lengths.sum() for column in flat.values()):
+        raise ValueError("the arrays of an episode differ in length")
+    return {
+        "observations": np.delete(whole, last, axis=0),
+        "actions": flat["actions"].astype(np.float32),
+        "rewards": flat["rewards"].astype(np.float32),
+        "terminals": flat["terminations"].astype(bool),
+        "timeouts": cut_at(lengths, flat["terminations"], flat["truncations"]),
+        "next_observations": np.delete(whole, last - lengths, axis=0),
+    }
+
+
+def infos(
+    path: Path, data: dict[str, Any], name: str, keys: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """The arrays `infos/<key>` at each row's observation, [N, …].
+
+    Args:
+      path: folder of the data files.
+      data: the dataset's metadata.
+      name: its id, for messages.
+      keys: names of the infos; nested ones by slashes.
+
+    Raises:
+      UserError: there are no such infos.
+    """
+    if not keys:
+        return {}
+    columns: dict[str, list[np.ndarray]] = {key: [] for key in keys}
+    paths = ("rewards", *(f"infos/{key}" for key in keys))
+    try:
+        episodes = list(_episodes(path, data, paths))
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"Dataset {name!r} does not hold the infos {', '.join(keys)} in each of "
+            f"its episodes ({error})."
+        ) from error
+    for rewards, *values in episodes:
+        length = len(rewards)
+        for key, value in zip(keys, values, strict=True):
+            # Minari keeps the info of the reset as well; some recordings do not.
+            if len(value) not in (length, length + 1):
+                raise ValueError(f"infos/{key} has another length than its episode")
+            columns[key].append(value[:length])
+    return {key: np.concatenate(parts) for key, parts in columns.items()}
+
+
+def cut_at(
+    lengths: np.ndarray, terminations: np.ndarray, truncations: np.ndarray
+) -> np.ndarray:
+    """Time-outs: the last step of an episode that did not terminate, [N] bool."""
+    timeouts = truncations.astype(bool)
+    last = np.cumsum(lengths) - 1
+    timeouts[last] |= ~terminations[last].astype(bool)
+    return timeouts
+
+
+def _layout(space: gymnasium.Space, name: str) -> tuple[str, ...]:
+    """Paths of the arrays that, side by side, are the observation vector."""
+    if isinstance(space, Box) and len(space.shape) == 1:
+        return ("observations",)
+    if isinstance(space, Dict) and tuple(sorted(space.spaces)) == GOAL_KEYS:
+        leaves = [_leaves(space[key], f"observations/{key}") for key in space.spaces]
+        if all(leaves):
+            return tuple(path for paths in leaves for path in paths)
+    raise UserError(
+        f"Dataset {name!r} has observations {space}, whose layout is unknown. Vectors "
+        f"(a one-dimensional Box) and Dicts of {', '.join(GOAL_KEYS)}, each a vector "
+        "or a Dict of vectors, can be read; flatten others yourself and pass them to "
+        "Dataset.from_arrays."
+    )
+
+
+def _leaves(space: gymnasium.Space, path: str) -> tuple[str, ...]:
+    """Paths of a vector or a Dict of vectors; empty for anything else."""
+    if isinstance(space, Box) and len(space.shape) == 1:
+        return (path,)
+    if isinstance(space, Dict) and all(
+        isinstance(part, Box) and len(part.shape) == 1 for part in space.values()
+    ):
+        return tuple(f"{path}/{key}" for key in space.spaces)
+    return ()
+
+
+def _episodes(
+    path: Path, data: dict[str, Any], keys: tuple[str, ...]
+) -> Iterator[list[np.ndarray]]:
+    """The arrays at the paths `keys` of each episode in turn."""
+    count = data["total_episodes"]
+    if data.get("data_format", "hdf5") == "hdf5":
+        with h5py.File(path / MAIN, "r") as file:
+            for number in range(count):
+                yield [_fetch(file.id, f"episode_{number}/{key}") for key in keys]
+        return
+    from minari.dataset.minari_storage import MinariStorage
+
+    try:
+        storage = MinariStorage.read(path)
+    except ImportError as error:
+        raise UserError(
+            f"The Minari dataset in {path} is stored as {data['data_format']}, which "
+            f"needs another package ({error}). Run `pip install 'minari[arrow]'`."
+        ) from error
+    for episode in storage.get_episodes(range(count)):
+        yield [_pick(episode, key) for key in keys]
+
+
+def _pick(episode: Any, path: str) -> np.ndarray:
+    for key in path.split("/"):
+        episode = episode[key]
+    return np.asarray(episode)
+
+
+def _join(parts: list[np.ndarray]) -> np.ndarray:
+    if any(part.dtype.kind not in "biuf" for part in parts):
+        raise ValueError("observations are not numbers")
+    with np.errstate(over="ignore"):
+        return np.concatenate([np.asarray(p, np.float32) for p in parts], axis=-1)
+
+
+def _fetch(file: h5f.FileID, key: str) -> np.ndarray:
+    """One array; refused where the file cannot hold as much as its header claims."""
+    dataset = h5d.open(file, key.encode())
+    claimed = math.prod(dataset.shape) * dataset.dtype.itemsize
+    if claimed > _MAX_COMPRESSION * dataset.get_storage_size():
+        raise ValueError(f"{key} is shorter than its shape {dataset.shape}")
+    array = np.empty(dataset.shape, dataset.dtype)
+    dataset.read(h5s.ALL, h5s.ALL, array)
+    return array

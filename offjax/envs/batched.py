@@ -1,0 +1,198 @@
+"""Many episodes of one host environment side by side.
+
+`make_batched` is the way in: MuJoCo's batched engine for the robots it knows, threads
+over `gymnasium.make` for any other registered environment. Both begin an episode from
+its seed alone, so it is the same for any batch size and order.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+
+from offjax.envs import mujoco
+from offjax.errors import UserError
+from offjax.registration import register
+from offjax.types import EnvSpec
+
+_EXTRAS = ("gymnasium_robotics", "ogbench")
+"""Packages that register environments when they are imported."""
+
+
+class BatchedEnv(Protocol):
+    """Many episodes of one environment side by side on the host."""
+
+    num_envs: int
+    observation_dim: int
+
+    def reset(self, indices: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
+        """Begins new episodes in the places `indices` [n], place i from seeds[i] alone.
+
+        Returns observations [n, O] f32.
+        """
+
+    def step(
+        self, indices: np.ndarray, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One step of the places `indices` with actions [n, A] inside their box.
+
+        Returns observations [n, O] f32, rewards [n] f64 and terminals [n] bool: the end
+        of the MDP. The caller cuts at the horizon.
+        """
+
+    def close(self) -> None:
+        """Releases what the environments hold."""
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def make_batched(
+    spec: EnvSpec, num_envs: int, num_threads: int | None = None
+) -> BatchedEnv:
+    """The environment of a spec, `num_envs` times.
+
+    Args:
+      spec: its id and kwargs are those of `gymnasium.make`; `margins` is this
+        project's own (`offjax.envs.mujoco`).
+      num_envs: episodes side by side.
+      num_threads: None takes one per core at hand.
+
+    Raises:
+      UserError: no environments were asked for, or the environment cannot be made
+        (the message of `is_available`).
+    """
+    if num_envs < 1:
+        raise UserError(
+            f"{num_envs} environments {spec.id} side by side were asked for: at least "
+            "one is needed."
+        )
+    if mujoco.runs(spec):
+        return mujoco.MujocoBatch(spec, num_envs, num_threads)
+    return GymnasiumBatch(spec, num_envs, num_threads)
+
+
+def is_available(spec: EnvSpec) -> str | None:
+    """None if the environment can be made here, else why not and the remedy."""
+    if mujoco.runs(spec):
+        return None
+    try:
+        make_one(spec).close()
+    except UserError as error:
+        return str(error)
+    return None
+
+
+class GymnasiumBatch:
+    """Threads over `gymnasium.make`; a `BatchedEnv`.
+
+    Dict observations are flattened (`gymnasium.spaces.flatten`). Time limits of the
+    registration are not the end of the MDP, and are left to the caller.
+
+    Attributes:
+      num_envs: N, episodes side by side.
+      observation_dim: O.
+    """
+
+    def __init__(
+        self, spec: EnvSpec, num_envs: int, num_threads: int | None = None
+    ) -> None:
+        self._envs = [make_one(spec) for _ in range(num_envs)]
+        space = self._envs[0].observation_space
+        width = gymnasium.spaces.flatdim(space)
+        if width != spec.observation_dim:
+            for env in self._envs:
+                env.close()
+            raise UserError(
+                f"The environment {spec.id!r} with {dict(spec.kwargs)} observes "
+                f"{width} numbers, its specification says {spec.observation_dim}. "
+                "Correct the specification, or use the version of the environment "
+                "that the data were recorded with."
+            )
+        self.num_envs = num_envs
+        self.observation_dim = width
+        self._space = space
+        self._pool = ThreadPoolExecutor(min(num_threads or available_cores(), num_envs))
+
+    def reset(self, indices: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
+        """Begins episodes in places [n] with `reset(seed=…)`; observations f32."""
+
+        def one(place: int, seed: int) -> np.ndarray:
+            observation, _ = self._envs[place].reset(seed=int(seed))
+            return self._flatten(observation)
+
+        return np.stack(list(self._pool.map(one, indices, seeds)))
+
+    def step(
+        self, indices: np.ndarray, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One step of places [n]: observations [n, O] f32, rewards, terminals [n]."""
+
+        def one(place: int, action: np.ndarray) -> tuple[np.ndarray, float, bool]:
+            observation, reward, terminal, _, _ = self._envs[place].step(action)
+            return self._flatten(observation), float(reward), bool(terminal)
+
+        rows = self._pool.map(one, indices, actions)
+        observations, rewards, terminals = zip(*rows, strict=True)
+        return np.stack(observations), np.array(rewards), np.array(terminals, bool)
+
+    def close(self) -> None:
+        """Closes the environments and ends the threads."""
+        self._pool.shutdown()
+        for env in self._envs:
+            env.close()
+
+    def _flatten(self, observation: Any) -> np.ndarray:
+        flat = gymnasium.spaces.flatten(self._space, observation)
+        return np.asarray(flat, np.float32)
+
+
+def make_one(spec: EnvSpec) -> gymnasium.Env:
+    """The Gymnasium environment without its time limit; UserError with the remedy."""
+    register()
+    for package in _EXTRAS:
+        if importlib.util.find_spec(package) is not None:
+            importlib.import_module(package)  # registers its environments
+    kwargs = dict(spec.kwargs)
+    margins = kwargs.pop("margins", "d4rl") if spec.id in mujoco.IDS else "d4rl"
+    try:
+        with mujoco.quiet() if spec.id in mujoco.IDS else nullcontext():
+            env = gymnasium.make(
+                spec.id, disable_env_checker=True, max_episode_steps=-1, **kwargs
+            )
+    except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
+        raise UserError(
+            f"The environment {spec.id!r} with {kwargs} cannot be made here "
+            f"({str(error).strip().rstrip('.')}). {_remedy(spec.id)}"
+        ) from error
+    if spec.id in mujoco.IDS:
+        simulator: Any = env.unwrapped
+        mujoco.correct_margins(simulator.model, spec.id, margins)
+    return env
+
+
+def _remedy(id: str) -> str:
+    """Which extra holds the environment, as far as its id tells."""
+    if id in mujoco.IDS:
+        return "Run `pip install 'offjax[mujoco]'`."
+    extras = {"Adroit": "robotics", "PointMaze": "robotics", "AntMaze": "robotics"}
+    for start, extra in {**extras, "Franka": "robotics"}.items():
+        if id.startswith(start):
+            return f"Run `pip install 'offjax[{extra}]'`."
+    return (
+        "Check its id and arguments, and install what provides it: "
+        "`pip install 'offjax[mujoco]'`, `'offjax[robotics]'` (PointMaze, AntMaze, "
+        "Adroit, Kitchen) or `'offjax[ogbench]'`."
+    )

@@ -1,0 +1,71 @@
+"""Which environment evaluates a dataset's policies, and why none does.
+
+JAX environments run on device, all others on the host. An environment is never
+replaced by a similar one: where today's differs from the one that a dataset's
+reference scores were measured in, there is none, and training goes without scores.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from offjax import envs
+from offjax.datasets import legacy
+from offjax.envs import batched, mujoco
+from offjax.types import EnvSpec
+
+_UNEQUAL = {
+    "antmaze": "Gymnasium-Robotics' AntMaze draws other goals and starts, and observes "
+    "the goal, where D4RL's goal is fixed and hidden",
+    "kitchen": "Gymnasium-Robotics' kitchen observes other quantities in another order",
+    "maze2d": "this layout of maze2d is not among those of offjax/Maze2D-v0",
+}
+"""Domain of D4RL → why its datasets without an environment have none."""
+
+
+def on_device(spec: EnvSpec) -> bool:
+    """Whether the environment is one in JAX."""
+    return spec.id in envs.JAX_ENVS
+
+
+def missing(spec: EnvSpec | None) -> str | None:
+    """Why policies cannot be evaluated here, with the remedy; None if they can."""
+    if spec is None:
+        return "no environment is known for this dataset"
+    if on_device(spec):
+        return None
+    if spec.id in legacy.table():
+        reason = _UNEQUAL.get(
+            spec.domain, "no current environment is known to be equal"
+        )
+        return f"no environment of today equals D4RL's {spec.id}: {reason}"
+    return batched.is_available(spec)
+
+
+def describe(spec: EnvSpec | None) -> dict[str, Any] | None:
+    """The environment that scores are measured in, for a run's record."""
+    if spec is None or missing(spec) is not None:
+        return None
+    stepped_by = "gymnasium"
+    if on_device(spec):
+        stepped_by = "jax"
+    elif mujoco.runs(spec):
+        stepped_by = "mujoco.batch"
+    return {
+        "id": spec.id,
+        "kwargs": dict(spec.kwargs),
+        "horizon": spec.horizon,
+        "stepped_by": stepped_by,
+    }
+
+
+def line(spec: EnvSpec | None) -> str:
+    """The same in words, beneath a dataset's card."""
+    found = describe(spec)
+    if found is None:
+        return f"scores    none: {missing(spec)}"
+    given = ", ".join(f"{name}={value}" for name, value in found["kwargs"].items())
+    return (
+        f"scores    {found['id']}{f' ({given})' if given else ''}, stepped by "
+        f"{found['stepped_by']}, {found['horizon']} steps an episode"
+    )

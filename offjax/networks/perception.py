@@ -1,0 +1,144 @@
+"""What a robot's policy makes of its observations: two cameras, or a state vector.
+
+The cameras' encoders are those of HULC (Mees et al., 2022,
+https://arxiv.org/abs/2204.06252): three convolutions each, then for the static camera
+a spatial softmax (Levine et al., 2016, https://arxiv.org/abs/1504.00702), for the
+gripper's a flat layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from offjax.networks.mlp import MLP
+from offjax.types import Key
+
+LAYERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+"""Channels, size and stride of the convolutions, which are not padded."""
+
+SHIFTS = (10, 4)
+"""Pixels by which training moves the images of the static and the gripper camera."""
+
+
+class Images(NamedTuple):
+    """What the two cameras see; red, green and blue."""
+
+    static: chex.Array  # [..., H, W, 3]; HULC: 200 by 200
+    gripper: chex.Array  # [..., h, w, 3]; HULC: 84 by 84
+
+
+def scale_pixels(images: Images) -> Images:
+    """Bytes 0 … 255 → floats -1 … 1."""
+    return jax.tree.map(lambda x: x.astype(jnp.float32) / 127.5 - 1.0, images)
+
+
+def random_shift(images: chex.Array, key: Key, pad: int) -> chex.Array:
+    """Moves every image by up to `pad` pixels along both axes, edges repeated.
+
+    Args:
+      images: [..., H, W, C]; each draws its own shift.
+      key: random key.
+      pad: largest shift.
+    """
+    flat = images.reshape(-1, *images.shape[-3:])
+    padded = jnp.pad(flat, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="edge")
+    corners = jax.random.randint(key, (flat.shape[0], 2), 0, 2 * pad + 1)
+
+    def crop(image: chex.Array, corner: chex.Array) -> chex.Array:
+        start = (corner[0], corner[1], 0)
+        return jax.lax.dynamic_slice(image, start, flat.shape[1:])
+
+    return jax.vmap(crop)(padded, corners).reshape(images.shape)
+
+
+def augment(images: Images, key: Key) -> Images:
+    """Both cameras' images, each moved on its own."""
+    shifted = (
+        random_shift(x, k, pad)
+        for x, k, pad in zip(images, jax.random.split(key), SHIFTS, strict=True)
+    )
+    return Images(*shifted)
+
+
+def spatial_softmax(maps: chex.Array) -> chex.Array:
+    """Expected place of each channel's activation, the maps' corners being ±1.
+
+    Args:
+      maps: [..., H, W, C].
+
+    Returns:
+      [..., 2C]: x and y of the first channel, of the second, …
+    """
+    height, width, channels = maps.shape[-3:]
+    flat = maps.reshape(*maps.shape[:-3], height * width, channels)
+    weights = jax.nn.softmax(flat, axis=-2).reshape(maps.shape)
+    across, down = jnp.linspace(-1, 1, width), jnp.linspace(-1, 1, height)
+    x = jnp.einsum("...hwc,w->...c", weights, across)
+    y = jnp.einsum("...hwc,h->...c", weights, down)
+    return jnp.stack([x, y], axis=-1).reshape(*maps.shape[:-3], 2 * channels)
+
+
+class StaticCamera(nn.Module):
+    """Convolutions, spatial softmax, 512, then normalised features."""
+
+    features: int = 64
+
+    @nn.compact
+    def __call__(self, images: chex.Array) -> chex.Array:
+        """[..., H, W, 3] in [-1, 1] → [..., features]."""
+        x = _convolutions(images)
+        x = nn.relu(nn.Dense(512)(spatial_softmax(x)))
+        return nn.LayerNorm(1e-5)(nn.Dense(self.features)(x))
+
+
+class GripperCamera(nn.Module):
+    """Convolutions, 128, 512, then normalised features."""
+
+    features: int = 64
+
+    @nn.compact
+    def __call__(self, images: chex.Array) -> chex.Array:
+        """[..., H, W, 3] in [-1, 1] → [..., features]."""
+        x = _convolutions(images)
+        x = x.reshape(*x.shape[:-3], -1)
+        for width in (128, 512):
+            x = nn.relu(nn.Dense(width)(x))
+        return nn.LayerNorm(1e-5)(nn.Dense(self.features)(x))
+
+
+def _convolutions(x: chex.Array) -> chex.Array:
+    for channels, size, stride in LAYERS:
+        x = nn.Conv(channels, (size, size), (stride, stride), padding="VALID")(x)
+        x = nn.relu(x)
+    return x
+
+
+class CameraEncoder(nn.Module):
+    """Features of both cameras side by side, the static one's first."""
+
+    features: int = 64
+
+    @nn.compact
+    def __call__(self, images: Images) -> chex.Array:
+        """Images in [-1, 1] → [..., 2 · features]."""
+        static = StaticCamera(self.features, name="static")(images.static)
+        gripper = GripperCamera(self.features, name="gripper")(images.gripper)
+        return jnp.concatenate([static, gripper], axis=-1)
+
+
+class StateEncoder(nn.Module):
+    """Normalised features of a state vector."""
+
+    hidden_dims: Sequence[int]
+    features: int = 128
+
+    @nn.compact
+    def __call__(self, observations: chex.Array) -> chex.Array:
+        """[..., O] → [..., features]."""
+        return nn.LayerNorm(1e-5)(MLP(self.hidden_dims, self.features)(observations))

@@ -1,0 +1,201 @@
+"""What planners learn from: described play, seen through a trained encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from offjax.algorithms import gcbc, hulc, observation_vae
+from offjax.algorithms.diffusion_planner import Batch, Probe
+from offjax.datasets.dataset import Dataset
+from offjax.datasets.language import Annotations, require
+from offjax.errors import UserError
+from offjax.networks.language import Text, encode
+from offjax.types import Key, Pytree
+
+ENCODERS: dict[str, ModuleType] = {"gcbc": gcbc, "hulc": hulc, "vae": observation_vae}
+"""Stage → the module whose `encode_goal` gives latents."""
+PROBES = 4
+"""Observations whose latents identify an encoder."""
+CHUNK = 16_384
+"""Observations that are encoded at once."""
+
+
+class PlanData(NamedTuple):
+    """Latents of a recording with its described spans."""
+
+    states: chex.Array  # [N, Z] latents
+    actions: chex.Array  # [N, A] the environment's, less the centre of its box
+    starts: chex.Array  # [M] i32 first row of each span
+    ends: chex.Array  # [M] i32 one past its last
+    texts: chex.Array  # [M] i32 row of `encoding`
+    choices: chex.Array  # [M] i32 cumulative number of windows of the spans
+    encoding: Text  # leaves [S, ...]
+    mean: chex.Array  # [D] of a plan's columns
+    std: chex.Array  # [D]
+    probe: Probe
+
+
+def latents_of(algorithm: ModuleType, state: Pytree, rows: np.ndarray) -> np.ndarray:
+    """Latents [N, Z] of observations [N, O] under one seed's trained encoder."""
+    encode_rows = jax.jit(lambda x: algorithm.encode_goal(state, x, state.config))
+    parts = []
+    for begin in range(0, len(rows), CHUNK):
+        part = rows[begin : begin + CHUNK]
+        padded = np.zeros((min(CHUNK, len(rows)), *rows.shape[1:]), rows.dtype)
+        padded[: len(part)] = part
+        parts.append(np.asarray(encode_rows(padded))[: len(part)])
+    return np.concatenate(parts)
+
+
+def prepare(
+    dataset: Dataset,
+    config: Any,
+    context: Mapping[str, Pytree],
+    encoder: str,
+    moves: str,
+) -> PlanData:
+    """Encodes a recording with one seed's encoder, and cuts its spans.
+
+    Args:
+      dataset: with annotations.
+      config: of the planner.
+      context: the encoder's trained state.
+      encoder: the stage that it comes from, one of `ENCODERS`.
+      moves: what a plan does between its states, "latents" or "actions".
+
+    Raises:
+      UserError: no annotations, no sentence embedding, or no span that is long enough
+        for a single stride.
+    """
+    annotations = require(dataset)
+    states = latents_of(ENCODERS[encoder], context[encoder], dataset.observations)
+    annotations = without(annotations, config.held_out)
+    starts, ends, keep = spans(annotations, config, dataset.card.id)
+    lengths = ends - starts
+    choices = lengths - config.stride if config.full_stride else lengths
+    mean, std = states.mean(0), states.std(0)
+    centre = np.zeros(dataset.actions.shape[1], np.float32)
+    if dataset.spec is not None:
+        low, high = dataset.spec.action_low, dataset.spec.action_high
+        centre = (np.asarray(low, np.float32) + np.asarray(high, np.float32)) / 2
+    actions = dataset.actions - centre
+    if moves == "latents":
+        mean, std = np.tile(mean, 2), np.tile(std, 2)
+        actions = actions[:, :0]
+    else:
+        mean = np.concatenate([np.tile(actions.mean(0), config.stride), mean])
+        std = np.concatenate([np.tile(actions.std(0), config.stride), std])
+    if not config.standardize:
+        mean, std = np.zeros_like(mean), np.ones_like(std)
+    some = np.linspace(0, len(states) - 1, PROBES).astype(int)
+    return PlanData(
+        states=states.astype(np.float32),
+        actions=actions,
+        starts=starts.astype(np.int32),
+        ends=ends.astype(np.int32),
+        texts=annotations.texts[keep].astype(np.int32),
+        choices=np.cumsum(choices).astype(np.int32),
+        encoding=encode(
+            annotations.sentences,
+            config.text_encoder,
+            weights=config.text_weights or None,
+        ),
+        mean=mean.astype(np.float32),
+        std=np.maximum(std, 1e-2).astype(np.float32),
+        probe=Probe(dataset.observations[some], states[some]),
+    )
+
+
+def without(annotations: Annotations, held_out: tuple[str, ...]) -> Annotations:
+    """The spans of all other instructions.
+
+    Raises:
+      UserError: an instruction that there is not, or nothing is left.
+    """
+    unknown = set(held_out) - set(annotations.names)
+    if unknown:
+        raise UserError(
+            f"held_out names {', '.join(sorted(unknown))}, but the instructions of the "
+            f"data are {', '.join(annotations.names)}."
+        )
+    numbers = [annotations.names.index(name) for name in held_out]
+    keep = ~np.isin(annotations.instructions, numbers)
+    if not keep.any():
+        raise UserError(f"held_out={','.join(held_out)} leaves no span to learn from.")
+    return annotations.select(keep)
+
+
+def spans(
+    annotations: Annotations, config: Any, name: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Starts and ends of the spans that are used, and which ones they are.
+
+    Raises:
+      UserError: none is longer than one stride.
+    """
+    starts, ends = annotations.starts, annotations.ends
+    longest = int((ends - starts).max())
+    if config.tail:
+        starts = np.maximum(starts, ends - config.tail)
+    keep = ends - starts > config.stride
+    if not keep.any():
+        tail = f" and tail={config.tail}" if config.tail else ""
+        raise UserError(
+            f"No described span of dataset {name!r} can fill a plan: its longest has "
+            f"{longest} rows, but stride={config.stride}{tail} needs more than "
+            f"{config.stride} of each. Choose a smaller stride, or other data."
+        )
+    if not config.full_stride:
+        keep = np.ones_like(keep)
+    return starts[keep], ends[keep], np.flatnonzero(keep)
+
+
+def _windows(data: PlanData, key: Key, config: Any) -> tuple[chex.Array, chex.Array]:
+    """First rows [B] of windows, uniform over all of them, and their spans [B]."""
+    pick_key, offset_key = jax.random.split(key)
+    pick = jax.random.randint(pick_key, (config.batch_size,), 0, data.choices[-1])
+    span = jnp.searchsorted(data.choices, pick, side="right")
+    before = jnp.where(span > 0, data.choices[span - 1], 0)
+    first = data.starts[span] + pick - before
+    offset = config.frame_offset
+    if offset:
+        first += jax.random.randint(offset_key, first.shape, -offset, offset + 1)
+        first = jnp.clip(first, data.starts[span], data.ends[span] - 1)
+    return first, span
+
+
+def _batch(data: PlanData, plans: chex.Array, span: chex.Array) -> Batch:
+    text = data.texts[span]
+    return Batch(plans, data.encoding.tokens[text], data.encoding.mask[text])
+
+
+def sample_subgoals(data: PlanData, key: Key, config: Any) -> Batch:
+    """Plans whose moves are the next latents; a span's last one is repeated."""
+    first, span = _windows(data, key, config)
+    rows = first[:, None] + config.stride * jnp.arange(config.horizon + 1)
+    latents = data.states[jnp.minimum(rows, data.ends[span][:, None] - 1)]
+    plans = jnp.concatenate([latents[:, 1:], latents[:, :-1]], axis=-1)
+    return _batch(data, plans, span)
+
+
+def sample_actions(data: PlanData, key: Key, config: Any) -> Batch:
+    """Plans whose moves are the actions in between.
+
+    Past the end of its span a plan rests: its last latent, and no action.
+    """
+    first, span = _windows(data, key, config)
+    steps = jnp.arange(config.horizon * config.stride)
+    rows, end = first[:, None] + steps, data.ends[span][:, None]
+    actions = jnp.where(
+        (rows < end)[..., None], data.actions[jnp.minimum(rows, end - 1)], 0
+    )
+    actions = actions.reshape(config.batch_size, config.horizon, -1)
+    latents = data.states[jnp.minimum(rows[:, :: config.stride], end - 1)]
+    return _batch(data, jnp.concatenate([actions, latents], axis=-1), span)

@@ -1,0 +1,158 @@
+"""How jobs are carried out; what the local and the Ray engine have in common."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import offjax
+from offjax.runner import interrupts
+from offjax.runner.records import environment, write_json
+from offjax.sweeps.plan import Job
+
+BAD_INPUT = 2
+"""Exit code of a worker that another try would not help."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a sweep's jobs run and write.
+
+    Attributes:
+      runs_dir: the run store; seen by all nodes.
+      sweep: name of the sweep.
+      data_dir: root of the datasets, None for the default.
+      host_devices: CPU devices of each job, None for one per core.
+      retries: further tries of a job whose process died.
+      stall_seconds: a job that says nothing for so long is killed and tried again;
+        0 = never.
+    """
+
+    runs_dir: str
+    sweep: str
+    data_dir: str | None = None
+    host_devices: int | None = None
+    retries: int = 2
+    stall_seconds: float = 0.0
+
+    @property
+    def folder(self) -> Path:
+        """The sweep's own folder: its record, its job files and their logs."""
+        return Path(self.runs_dir).resolve() / "sweeps" / self.sweep
+
+    def log(self, job: Job) -> Path:
+        """What the job's processes print."""
+        return self.folder / "logs" / f"{job.hash[:16]}.log"
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What became of a job: running, finished, failed or interrupted."""
+
+    status: str
+    attempts: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+
+
+class Report(Protocol):
+    """Told of every change, and about once a second."""
+
+    def __call__(self, outcomes: Mapping[str, Outcome]) -> None:
+        """`outcomes` by the job's hash."""
+
+
+def job_file(job: Job, place: Place) -> Path:
+    """Writes the file that `offjax.sweeps.worker` reads."""
+    path = place.folder / "jobs" / f"{job.hash[:16]}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    job_content = json.loads(job.to_json())
+    write_json(path, {"job": job_content, "place": dataclasses.asdict(place)})
+    return path
+
+
+def start(
+    path: Path, log: Path, env: Mapping[str, str] | None = None
+) -> subprocess.Popen:
+    """Starts a worker on a job file; it dies with the process that started it."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", "offjax.sweeps.worker", str(path)],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=None if env is None else dict(env),
+            preexec_fn=_die_with_parent,
+        )
+
+
+def wait(process: subprocess.Popen, log: Path, stall_seconds: float) -> int:
+    """Exit code of a worker; one that falls silent is killed."""
+    while True:
+        try:
+            return process.wait(timeout=0.5)
+        except subprocess.TimeoutExpired:
+            if stalled(log, stall_seconds):
+                process.kill()
+
+
+def stalled(log: Path, stall_seconds: float) -> bool:
+    """Whether a job has said nothing for `stall_seconds`."""
+    try:
+        silent = time.time() - log.stat().st_mtime
+    except OSError:
+        return False
+    return bool(stall_seconds) and silent > stall_seconds
+
+
+def judge(
+    outcome: Outcome, code: int, job: Job, place: Place, seconds: float
+) -> Outcome:
+    """The outcome after a worker ended with `code`; status "waiting" = try again."""
+    outcome = dataclasses.replace(outcome, seconds=outcome.seconds + seconds)
+    if code == 0:
+        return dataclasses.replace(outcome, status="finished", reason="")
+    if code == interrupts.EXIT_CODE:
+        return dataclasses.replace(outcome, status="interrupted", reason="SIGTERM")
+    reason = last_line(place.log(job)) if code > 0 else f"killed by signal {-code}"
+    again = code != BAD_INPUT and outcome.attempts <= place.retries
+    status = "waiting" if again else "failed"
+    return dataclasses.replace(outcome, status=status, reason=reason)
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that is not empty."""
+    try:
+        lines = log.read_text(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def code_identity() -> dict[str, Any]:
+    """Hash of the package's code, and versions; equal on all nodes of a sweep."""
+    root = Path(offjax.__file__).parent
+    code = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        code.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return {"code": code.hexdigest()[:16], "versions": environment()["versions"]}
+
+
+def ordered(jobs: Sequence[Job]) -> list[Job]:
+    """Jobs by priority, in their order where it is equal."""
+    return sorted(jobs, key=lambda job: -job.priority)
+
+
+def _die_with_parent() -> None:
+    """So that a killed engine or node leaves no worker behind to write on."""
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)

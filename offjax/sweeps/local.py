@@ -1,0 +1,125 @@
+"""Jobs as processes on this machine, one at a time or several side by side."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from offjax.errors import UserError
+from offjax.runner import interrupts
+from offjax.sweeps import engine
+from offjax.sweeps.engine import Outcome, Place, Report
+from offjax.sweeps.plan import Job
+
+
+class _Running(NamedTuple):
+    job: Job
+    process: subprocess.Popen
+    begun: float
+    lane: int
+
+
+def run(
+    jobs: Sequence[Job],
+    place: Place,
+    report: Report,
+    max_parallel: int = 1,
+    gpus: Sequence[str] = (),
+) -> dict[str, Outcome]:
+    """Runs all jobs; their outcomes by hash.
+
+    Args:
+      jobs: those that are not finished yet.
+      place: where they write.
+      report: told of changes.
+      max_parallel: jobs side by side.
+      gpus: ids of GPUs to share out, one to each of the parallel jobs; empty: every
+        job sees all devices.
+    """
+    if max_parallel < 1:
+        raise UserError(f"--max_parallel={max_parallel}: at least 1 is needed.")
+    if gpus and len(gpus) < max_parallel:
+        raise UserError(
+            f"--max_parallel={max_parallel} jobs cannot have a GPU each of {len(gpus)}."
+        )
+    outcomes = {job.hash: Outcome("waiting") for job in jobs}
+    waiting, running = engine.ordered(jobs), list[_Running]()
+    told = 0.0
+    try:
+        while waiting or running:
+            while waiting and len(running) < max_parallel:
+                lane = _free_lane(running)
+                env = _environment(gpus[lane]) if gpus else None
+                running.append(_begin(waiting.pop(0), place, lane, env, outcomes))
+                told = 0.0
+            for ended in [r for r in running if _has_ended(r, place)]:
+                running.remove(ended)
+                outcome = _judge(ended, place, outcomes)
+                if outcome.status == "waiting":
+                    waiting.append(ended.job)
+                elif outcome.status == "interrupted":
+                    waiting.clear()
+                told = 0.0
+            if time.monotonic() - told > 1.0:
+                report(outcomes)
+                told = time.monotonic()
+            if interrupts.requested():
+                _stop(running)
+                waiting.clear()
+            time.sleep(0.05)
+    except KeyboardInterrupt:
+        _stop(running)
+        for rest in running:
+            rest.process.wait()
+            _judge(rest, place, outcomes)
+    report(outcomes)
+    return outcomes
+
+
+def _free_lane(running: Sequence[_Running]) -> int:
+    taken = {r.lane for r in running}
+    return next(i for i in range(len(running) + 1) if i not in taken)
+
+
+def _environment(gpu: str) -> dict[str, str]:
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": gpu}
+
+
+def _begin(
+    job: Job,
+    place: Place,
+    lane: int,
+    env: dict[str, str] | None,
+    outcomes: dict[str, Outcome],
+) -> _Running:
+    outcome = outcomes[job.hash]
+    outcome.status, outcome.attempts = "running", outcome.attempts + 1
+    process = engine.start(engine.job_file(job, place), place.log(job), env)
+    return _Running(job, process, time.monotonic(), lane)
+
+
+def _has_ended(running: _Running, place: Place) -> bool:
+    if running.process.poll() is None and engine.stalled(
+        place.log(running.job), place.stall_seconds
+    ):
+        running.process.kill()
+    return running.process.poll() is not None
+
+
+def _judge(ended: _Running, place: Place, outcomes: dict[str, Outcome]) -> Outcome:
+    seconds = time.monotonic() - ended.begun
+    before = outcomes[ended.job.hash]
+    code = ended.process.returncode
+    after = engine.judge(before, code, ended.job, place, seconds)
+    outcomes[ended.job.hash] = after
+    return after
+
+
+def _stop(running: Sequence[_Running]) -> None:
+    """Asks the workers to save and exit."""
+    for each in running:
+        if each.process.poll() is None:
+            each.process.terminate()

@@ -1,0 +1,246 @@
+"""What a sweep runs: methods × datasets × settings as jobs, one run folder each.
+
+Values of traced hyperparameters are packed into one job with the seeds; values that
+shape the program, and every method and dataset, are jobs of their own. A job is known
+by the hash of its configuration, which is also how its run is found again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from offjax import recipes
+from offjax.datasets.dataset import Dataset
+from offjax.errors import UserError
+from offjax.runner import settings
+from offjax.runner.options import Options
+from offjax.runner.records import RunFolder, digest, find_runs
+from offjax.runner.stages import resolve_config
+
+PRESETS = ("paper", "small", "demo")
+OPTIONS = (
+    "num_seeds", "seed", "eval_every", "eval_episodes", "eval_seed", "log_every",
+    "checkpoint_every", "layout",
+)  # fmt: skip
+"""Fields of `Options` that an entry may set."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A block of a sweep: every method on every dataset with every setting."""
+
+    methods: tuple[str, ...]
+    datasets: tuple[str, ...]
+    preset: str = "small"
+    config: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    priority: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run to be made: all that a worker process needs to know.
+
+    Attributes:
+      hash: of its configuration, as in its run.json.
+      priority: jobs with a greater one begin first.
+    """
+
+    hash: str
+    method: str
+    dataset: str
+    preset: str
+    overrides: dict[str, tuple]
+    options: dict[str, Any]
+    variants: tuple[str, ...]
+    priority: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """Method, dataset and what differs from the preset."""
+        names = self.variants[0]
+        if len(self.variants) > 1:
+            names += f" and {len(self.variants) - 1} more"
+        return f"{self.method} · {self.dataset} · {names}"
+
+    def to_json(self) -> str:
+        """For `from_json`; pairs, since the overrides' order names the variants."""
+        content = dataclasses.asdict(self) | {"overrides": list(self.overrides.items())}
+        return json.dumps(content, indent=2)
+
+    @staticmethod
+    def from_json(text: str) -> Job:
+        """The job that `to_json` wrote."""
+        content = json.loads(text)
+        content["overrides"] = as_overrides(dict(content["overrides"]))
+        content["variants"] = tuple(content["variants"])
+        return Job(**content)
+
+
+def parse_file(path: str | Path) -> list[Entry]:
+    """The entries of a sweep file.
+
+    JSON: `{"entries": [{"methods": [...], "datasets": [...], "preset": "small",
+    "config": {"lr": [1e-3, 3e-4]}, "priority": 1, "num_seeds": 5, ...}]}`.
+
+    Raises:
+      UserError: not such a file, or a name that is not known.
+    """
+    try:
+        content = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"the sweep file {path} cannot be read: {error}.") from error
+    entries = content.get("entries") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise UserError(f'the sweep file {path} has no list of "entries".')
+    return [_entry(path, i, entry) for i, entry in enumerate(entries)]
+
+
+def _entry(path: str | Path, number: int, content: Any) -> Entry:
+    where = f"entry {number} of the sweep file {path}"
+    known = ("methods", "datasets", "preset", "config", "priority", *OPTIONS)
+    if not isinstance(content, dict):
+        raise UserError(f"{where} is not an object.")
+    for name in content:
+        if name not in known:
+            raise UserError(
+                f"{where} has the unknown name {name!r}; known: {', '.join(known)}."
+            )
+    for name in ("methods", "datasets"):
+        value = content.get(name)
+        if not (
+            isinstance(value, list) and value and all(isinstance(v, str) for v in value)
+        ):
+            raise UserError(f"{where} needs {name!r}: a list of names.")
+    config = content.get("config", {})
+    if not isinstance(config, dict):
+        raise UserError(f"{where}: config is {config!r}, not name → values.")
+    values = {n: v if isinstance(v, list) else [v] for n, v in config.items()}
+    return Entry(
+        tuple(content["methods"]),
+        tuple(content["datasets"]),
+        content.get("preset", "small"),
+        as_overrides(values),
+        {name: content[name] for name in OPTIONS if name in content},
+        float(content.get("priority", 0.0)),
+    )
+
+
+def expand(
+    entries: Sequence[Entry], load: Callable[[str], Dataset], sweep: str
+) -> list[Job]:
+    """The jobs of a sweep, each configuration once, in the order in which they begin.
+
+    Args:
+      entries: what is wanted.
+      load: dataset by id; each is loaded once, and so collected before jobs begin.
+      sweep: name of the sweep, for the runs' records.
+
+    Raises:
+      UserError: an unknown method, dataset, hyperparameter or option.
+    """
+    for entry in entries:
+        if entry.preset not in PRESETS:
+            raise UserError(
+                f"preset {entry.preset!r} is not one of {', '.join(PRESETS)}."
+            )
+        for method in entry.methods:
+            recipes.build(method, None, entry.preset)
+    datasets = {n: load(n) for n in dict.fromkeys(_names(entries))}
+    jobs: dict[str, Job] = {}
+    for entry in entries:
+        for name in entry.datasets:
+            for method in entry.methods:
+                for job in _jobs(entry, method, datasets[name], sweep):
+                    jobs.setdefault(job.hash, job)
+    return sorted(jobs.values(), key=lambda job: -job.priority)
+
+
+def as_overrides(values: Mapping[str, Sequence[Any]]) -> dict[str, tuple]:
+    """Name → values as JSON holds them → as `settings.expand` takes them."""
+    return {
+        name: tuple(tuple(v) if isinstance(v, list) else v for v in each)
+        for name, each in values.items()
+    }
+
+
+def _names(entries: Sequence[Entry]) -> list[str]:
+    return [name for entry in entries for name in entry.datasets]
+
+
+def _jobs(entry: Entry, method: str, dataset: Dataset, sweep: str) -> list[Job]:
+    try:
+        options = Options(**entry.options, sweep=sweep, resume=True)
+    except TypeError as error:
+        raise UserError(f"an option of the sweep is wrong: {error}.") from error
+    options.validate()
+    recipe = recipes.build(method, dataset.spec, entry.preset, dataset.card.id)
+    prefix = "" if entry.preset == "paper" else f"preset={entry.preset}"
+    jobs = []
+    for job in settings.expand(recipe, entry.config, prefix):
+        config = resolve_config(job, method, entry.preset, dataset, options)
+        jobs.append(
+            Job(
+                digest(config),
+                method,
+                dataset.card.id,
+                entry.preset,
+                job.overrides,
+                dict(entry.options),
+                tuple(job.variants),
+                entry.priority,
+            )
+        )
+    return jobs
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a job's newest run is.
+
+    Attributes:
+      status: "waiting", or that of run.json.
+      step: of `total` updates.
+      path: the run's folder, if there is one.
+    """
+
+    status: str
+    step: int = 0
+    total: int = 0
+    path: Path | None = None
+
+
+def progress(job: Job, runs_dir: Path) -> Progress:
+    """How far the job's run is, read from the run store."""
+    runs = find_runs(runs_dir, job.method, job.dataset)
+    mine = [r for r in runs if _record(r).get("config_hash") == job.hash]
+    if not mine:
+        return Progress("waiting")
+    finished = [r for r in mine if _record(r)["status"] == "finished"]
+    run = (finished or mine)[0]
+    record = _record(run)
+    total = int(record.get("total_steps", 0))
+    step = total if finished else _last_step(run)
+    return Progress(record["status"], step, total, run.path)
+
+
+def _record(run: RunFolder) -> dict[str, Any]:
+    try:
+        return run.record
+    except UserError:  # half written, or removed meanwhile
+        return {"status": "unreadable"}
+
+
+def _last_step(run: RunFolder) -> int:
+    try:
+        with (run.path / "metrics.csv").open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - 400))
+            last = file.read().decode(errors="replace").splitlines()[-1]
+        return int(last.split(",")[0])
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -1,0 +1,147 @@
+"""Tuning: choose a setting on tuning seeds, then measure it on others.
+
+A trial is one combination of hyperparameters, judged by its mean score over the tuning
+seeds. Three searches, each with the number of evaluations that it costs:
+
+- grid: every combination once;
+- random: some combinations of the grid, drawn without replacement;
+- halving: successive halving (Jamieson & Talwalkar, 2016): all of them for a short
+  training, the best 1/η of them for η times longer, and so on.
+
+`expected_best` says what a method would have scored had it been given k evaluations
+only (Dodge et al., Show Your Work, 2019).
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from offjax.errors import UserError
+
+SEARCHES = ("grid", "random", "halving")
+Point = dict[str, Any]
+"""Hyperparameter → value."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A combination that was trained and evaluated.
+
+    Attributes:
+      point: its hyperparameters.
+      num_steps: updates of every stage, 0 = those of the preset.
+      score: mean over the tuning seeds at the end of training.
+    """
+
+    point: Point
+    num_steps: int
+    score: float
+
+
+def candidates(
+    grid: Mapping[str, Sequence[Any]], search: str, num_trials: int, seed: int
+) -> list[Point]:
+    """The combinations that are tried (first).
+
+    Args:
+      grid: hyperparameter → values.
+      search: one of `SEARCHES`.
+      num_trials: of a random search, or of halving's first rung; 0 = all.
+      seed: of the draw.
+
+    Raises:
+      UserError: an unknown search, no values, or more trials than combinations.
+    """
+    if search not in SEARCHES:
+        raise UserError(f"search {search!r} is not one of {', '.join(SEARCHES)}.")
+    empty = [name for name, values in grid.items() if not values]
+    if empty:
+        raise UserError(f"the grid has no values for {', '.join(empty)}.")
+    points = [
+        dict(zip(grid, values, strict=True))
+        for values in itertools.product(*grid.values())
+    ]
+    wanted = num_trials or len(points)
+    if wanted > len(points):
+        raise UserError(
+            f"--num_trials={num_trials} is more than the {len(points)} combinations."
+        )
+    if search == "grid" or wanted == len(points):
+        return points
+    chosen = np.random.default_rng(seed).choice(len(points), wanted, replace=False)
+    return [points[i] for i in sorted(chosen)]
+
+
+def rungs(num_trials: int, num_steps: int, eta: int) -> list[tuple[int, int]]:
+    """Successive halving's (trials, updates) per rung; the last has `num_steps`.
+
+    `rungs(9, 9000, 3)` is [(9, 1000), (3, 3000), (1, 9000)].
+    """
+    if eta < 2:
+        raise UserError(f"--eta={eta}: at least 2 is needed.")
+    last = int(math.log(num_trials, eta) + 1e-9)
+    return [
+        (num_trials // eta**i, max(1, num_steps // eta ** (last - i)))
+        for i in range(last + 1)
+    ]
+
+
+def survivors(trials: Sequence[Trial], count: int) -> list[Point]:
+    """The points of the `count` best trials; a NaN score is the worst."""
+    order = sorted(trials, key=lambda t: -_comparable(t.score))
+    return [trial.point for trial in order[:count]]
+
+
+def best(trials: Sequence[Trial]) -> Trial:
+    """The best of the trials that were trained longest; the first of equals."""
+    longest = max(t.num_steps for t in trials)
+    return max(
+        (t for t in trials if t.num_steps == longest),
+        key=lambda t: _comparable(t.score),
+    )
+
+
+def expected_best(scores: Sequence[float], k: int) -> float:
+    """Mean of the best of k scores drawn from `scores` without replacement.
+
+    The j-th smallest of n is the best of C(j − 1, k − 1) of the C(n, k) draws.
+    """
+    values = np.sort([_comparable(s) for s in scores])
+    n = len(values)
+    if not 1 <= k <= n:
+        raise UserError(f"k = {k} is not between 1 and the {n} scores.")
+    ways = [math.comb(j, k - 1) for j in range(n)]
+    return float(np.dot(values, ways) / math.comb(n, k))
+
+
+def scores(path: Path) -> dict[str, float]:
+    """Variant → mean score over seeds at the last evaluation, of a run's scores.csv."""
+    with (path / "scores.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    last: dict[str, int] = {}
+    for row in rows:
+        last[row["variant"]] = max(last.get(row["variant"], 0), int(row["step"]))
+    return {
+        variant: float(
+            np.mean(
+                [
+                    float(r["score"])
+                    for r in rows
+                    if r["variant"] == variant and int(r["step"]) == step
+                ]
+            )
+        )
+        for variant, step in last.items()
+    }
+
+
+def _comparable(score: float) -> float:
+    return -math.inf if math.isnan(score) else score

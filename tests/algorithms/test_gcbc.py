@@ -1,0 +1,161 @@
+"""Cloning towards goals: the loss by hand, chunks, averages, and that it learns."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from offjax.algorithms import gcbc
+from offjax.errors import UserError
+from offjax.types import Statistics
+
+TINY = gcbc.Config(
+    lr=1e-2,
+    ema_decay=0.9,
+    hidden_dims=(16,),
+    encoder_dims=(8,),
+    latent_dim=4,
+    chunk=3,
+    execute=2,
+    goal_offset=2,
+    batch_size=6,
+)
+RNG = np.random.default_rng(0)
+DATA = SimpleNamespace(
+    encoding=np.zeros((1, 4)),
+    statistics=Statistics(np.ones(3), 2 * np.ones(3), -np.ones(2), 3 * np.ones(2)),
+)
+
+
+def examples(goal_dim, size=6):
+    return gcbc.Examples(
+        jnp.asarray(RNG.normal(size=(size, 3)), jnp.float32),
+        jnp.asarray(RNG.uniform(-1, 3, size=(size, 3, 2)), jnp.float32),
+        jnp.asarray(RNG.uniform(size=(size, 3)) < 0.7, jnp.float32),
+        jnp.asarray(RNG.normal(size=(size, goal_dim)), jnp.float32),
+    )
+
+
+BATCH = gcbc.Batch(examples(3), examples(4))
+
+
+@pytest.fixture(scope="module")
+def state():
+    return jax.jit(lambda key: gcbc.init(key, DATA, TINY, {}))(jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def trained(state):
+    """States after one and after many updates on one batch, with their metrics."""
+
+    @jax.jit
+    def train(state, count):
+        def step(_, carry):
+            return gcbc.update(carry[0], BATCH, TINY, {})
+
+        names = ("gcbc/states", "gcbc/language", "gcbc/loss")
+        metrics = dict.fromkeys(names, jnp.float32(0))
+        return jax.lax.fori_loop(0, count, step, (state, metrics))
+
+    return train(state, 1), train(state, 1500)
+
+
+def test_loss_is_the_masked_mean_of_both_kinds(state, trained):
+    """Predictions are the algorithm's, their comparison is NumPy's."""
+    _, metrics = trained[0]
+
+    @jax.jit
+    def predictions(state):
+        latents = (
+            gcbc.encode_goal(state, BATCH.states.goals, TINY),
+            gcbc.encode_text(state, BATCH.language.goals, TINY),
+        )
+        return [
+            gcbc.chunk(state, kind.observations, z, TINY)
+            for kind, z in zip(BATCH, latents, strict=True)
+        ]
+
+    expected = []
+    for kind, predicted in zip(BATCH, predictions(state), strict=True):
+        errors = ((np.asarray(kind.actions) - predicted) / 2) ** 2  # half-width 2
+        mask = np.asarray(kind.mask) > 0
+        expected.append(errors.mean(-1)[mask].mean())
+    np.testing.assert_allclose(metrics["gcbc/states"], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(metrics["gcbc/language"], expected[1], rtol=1e-5)
+    np.testing.assert_allclose(metrics["gcbc/loss"], np.mean(expected), rtol=1e-5)
+
+
+def test_overfits_one_batch_with_either_goal(trained):
+    (_, first), (_, last) = trained
+    for name in ("gcbc/states", "gcbc/language"):
+        assert last[name] < 0.02 * first[name]
+
+
+def test_the_average_follows_the_parameters(state, trained):
+    (after, _), _ = trained
+    expected = jax.tree.map(  # the first decay is 1/10
+        lambda old, new: 0.1 * old + 0.9 * new, state.params, after.params
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        after.ema,
+        expected,
+    )
+
+
+def test_steps_that_do_not_count_have_no_effect(state):
+    loss = jax.jit(jax.grad(lambda p, b: gcbc.loss_fn(p, state, b, TINY)[0]))
+
+    def spoil(kind):
+        padded = kind.mask[..., None] == 0
+        return kind._replace(actions=jnp.where(padded, 99.0, kind.actions))
+
+    grads = loss(state.params, BATCH)
+    spoilt = loss(state.params, gcbc.Batch(*map(spoil, BATCH)))
+    jax.tree.map(np.testing.assert_array_equal, grads, spoilt)
+
+
+def test_chunks_are_executed_in_part(trained):
+    """Steps 0, 1 are of the chunk planned at 0, steps 2, 3 of that planned at 2."""
+    _, (state, _) = trained
+    observations = jnp.asarray(RNG.normal(size=(4, 3)), jnp.float32)
+
+    @jax.jit
+    def run(state):
+        latent = gcbc.encode_goal(state, observations[0], TINY)
+        key = jax.random.key(0)
+        carry = gcbc.begin(state, observations[0], latent, key, TINY)
+
+        def step(carry, observation):
+            distribution, carry = gcbc.distribution_for_goal(
+                state, carry, observation, latent, key, TINY
+            )
+            return carry, distribution.mode()
+
+        _, actions = jax.lax.scan(step, carry, observations)
+        return actions, gcbc.chunk(state, observations, latent, TINY)
+
+    actions, chunks = run(state)
+    expected = [chunks[0, 0], chunks[0, 1], chunks[2, 0], chunks[2, 1]]
+    np.testing.assert_allclose(actions, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_observations_are_clipped(state):
+    far = jax.jit(lambda s: gcbc.normalize(s, jnp.array([1e3, 2.0, -1e3])))(state)
+    np.testing.assert_allclose(far, [5, 0.5, -5])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"goals": "images"}, "goals is 'images'"),
+        ({"execute": 4}, "execute=4"),
+        ({"goal_offset": 0}, "goal_offset is 0"),
+    ],
+)
+def test_wrong_settings_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        gcbc.validate(dataclasses.replace(TINY, **settings))

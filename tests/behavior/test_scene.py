@@ -1,0 +1,117 @@
+"""Play: the oracles succeed, and what is annotated is what happened."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from offjax.behavior import scene as behavior
+from offjax.behavior import scene_collect
+from offjax.datasets import catalog, load, minari_io
+from offjax.datasets.language import LanguageDataset
+from offjax.envs import scene_instructions as language
+from offjax.envs.scene import Simulator, decode
+from offjax.errors import UserError
+
+pytest.importorskip("ogbench")
+
+
+@pytest.fixture(scope="module")
+def simulator():
+    return Simulator("scene")
+
+
+@pytest.fixture(scope="module")
+def episode(simulator):
+    return behavior.play(simulator, seed=1, length=260)
+
+
+def test_annotations_hold_what_they_say(simulator, episode):
+    scene, known = simulator.scene, language.all_instructions("scene")
+    assert len(episode.actions) == 260 and len(episode.observations) == 261
+    single = [span for span in episode.spans if "+" not in span.name]
+    assert len(single) >= 3
+    for span in episode.spans:
+        start = decode(scene, episode.observations[span.start])
+        end = decode(scene, episode.observations[span.end])
+        assert 0 <= span.start < span.end <= 260
+        assert language.succeeded(scene, known[span.name], start, end), span
+        assert not language.succeeded(scene, known[span.name], start, start), span
+    for before, after in itertools.pairwise(single):
+        assert before.end <= after.start
+    # Cut soon after success: a few steps before the end it is not done yet.
+    for span in single:
+        start = decode(scene, episode.observations[span.start])
+        early = decode(scene, episode.observations[span.end - behavior.AFTER - 1])
+        if span.end < 260:
+            assert not language.succeeded(scene, known[span.name], start, early)
+
+
+def test_snapshots_are_of_the_spans_starts(simulator, episode):
+    for span, snapshot in zip(episode.spans, episode.snapshots, strict=True):
+        observation = simulator.restore(0, snapshot)
+        # All but velocities and contact, which are of the step that led here.
+        np.testing.assert_allclose(
+            observation[:6], episode.observations[span.start, :6], atol=1e-5
+        )
+        np.testing.assert_allclose(
+            observation[19:22], episode.observations[span.start, 19:22], atol=1e-5
+        )
+
+
+def test_play_is_seeded_and_leaves_others_randomness_alone(simulator, episode):
+    np.random.seed(5)
+    expected = np.random.RandomState(5).uniform()
+    again = behavior.play(simulator, seed=1, length=60)
+    assert np.random.uniform() == expected
+    np.testing.assert_array_equal(again.actions, episode.actions[:60])
+    other = behavior.play(simulator, seed=2, length=5)
+    assert not np.array_equal(other.actions, episode.actions[:5])
+
+
+def test_cube_targets_keep_clear_of_other_cubes():
+    scene = language.get("cube-triple")
+    known = language.instructions("cube-triple")
+    positions = np.array([[0.4, 0, 0.02], [0.4, 0.1, 0.02], [0.4, -0.29, 0.02]])
+    state = decode(scene, np.zeros(46))._replace(cubes=positions)
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        at = behavior._cube_target(scene, known["move_red_cube_left"], state, rng)
+        assert 0.07 <= at[1] <= 0.11 and at[2] == 0.02
+        assert np.hypot(*(at[:2] - positions[1, :2])) > 0.06
+    at = behavior._cube_target(scene, known["stack_red_on_blue"], state, rng)
+    np.testing.assert_allclose(at, [0.4, 0.1, 0.06])
+
+
+@pytest.mark.long
+def test_collected_datasets(tmp_path, monkeypatch):
+    """Through the catalogue: two processes and one make the same, also resumed."""
+    monkeypatch.setenv("OFFJAX_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(scene_collect, "EPISODE", 500)
+    dataset = load.collect_dataset("offjax/scene/play-v0", 1100, data_dir=tmp_path)
+    assert isinstance(dataset, LanguageDataset)
+    assert len(dataset) == 1100 and len(dataset.episode_ends) == 3
+    again = minari_io.read("offjax/scene/play-v0", tmp_path)
+    assert len(again.annotations) == len(dataset.annotations) > 10
+    work = tmp_path / "work"
+    work.mkdir()
+    scene_collect._collect("scene", 1100, 0, work, 1, 2)  # was broken off
+    rows = scene_collect.generate("scene", 1100, processes=1, folder=work)
+    np.testing.assert_array_equal(rows["actions"], dataset.actions)
+    np.testing.assert_array_equal(rows["annotations"].texts, again.annotations.texts)
+    np.testing.assert_array_equal(rows["annotations"].ends, again.annotations.ends)
+    known = language.all_instructions("scene")
+    for i in range(len(again.annotations)):
+        name = again.annotations.names[again.annotations.instructions[i]]
+        assert again.annotations.text(i) in known[name].wordings
+
+
+def test_a_process_that_fails_is_reported(tmp_path):
+    with pytest.raises(UserError, match="exit code 1"):
+        scene_collect.generate("no-such-scene", 1000, processes=2, folder=tmp_path)
+
+
+def test_catalogue():
+    entry = catalog.parse("offjax/cube-triple/play-v0")
+    assert entry.spec().observation_dim == 46
+    assert entry.size == ("num_transitions", 200_000)

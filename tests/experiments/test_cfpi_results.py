@@ -1,0 +1,122 @@
+"""From runs to the chapter's curves and to the comparison's tables."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from benchmarks.leaderboard import write_run
+from experiments.cfpi import curves, report, tables
+from offjax.errors import UserError
+from offjax.leaderboard import board, store
+
+BC = np.array([[10.0], [30.0], [20.0]])
+GAINS = np.array([[1.0], [2.0], [6.0]])
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """bc_mixture, cfpi at its default log τ = 0.5, at 1 and at 2, and an operator."""
+    root = tmp_path_factory.mktemp("runs")
+    write_run(root, "bc_mixture", variants=["preset=small"], scores=BC)
+    ids = ("20250101-000000-0000000a", "20250101-000000-0000000b")
+    write_run(root, "cfpi", run_id=ids[0], variants=["preset=small"], scores=BC + GAINS)
+    write_run(
+        root,
+        "cfpi",
+        run_id=ids[1],
+        variants=["preset=small,log_tau=2", "preset=small,log_tau=1"],
+        scores=BC - 5.0,
+    )
+    write_run(root, "ebcq", variants=["preset=small,n=2", "preset=small"], scores=BC)
+    return root
+
+
+def test_points_of_a_setting_are_ordered_and_know_their_default(runs):
+    built = board.build(store.read([runs]))
+    found = curves.points(built, "log_tau", ["bc_mixture"])
+    assert [(p.method, p.value) for p in found[1:]] == [
+        ("cfpi", 0.5),
+        ("cfpi", 1.0),
+        ("cfpi", 2.0),
+    ]
+    assert found[0].method == "bc_mixture" and np.isnan(found[0].value)
+    assert found[1].estimate.value == pytest.approx(23.0)  # mean of 11, 32, 26
+    assert 11 <= found[1].estimate.low < 23 < found[1].estimate.high <= 32
+    found = curves.points(built, "n")
+    assert [(p.method, p.value) for p in found] == [("ebcq", 2.0), ("ebcq", 10.0)]
+    with pytest.raises(UserError, match="two values of weight_threshold"):
+        curves.points(built, "weight_threshold")
+
+
+def test_default_of_another_operator_is_its_own():
+    variant = "preset=small,improve=best_of_n"
+    assert curves.unnamed_value("cfpi", variant, "n") == 10
+    assert curves.unnamed_value("cfpi", variant, "log_tau") is None
+
+
+def test_a_panel_holds_curves_and_baselines(runs):
+    drawn = []
+
+    def note(name):
+        return lambda *args, **kwargs: drawn.append((name, *args))
+
+    names = ("plot", "fill_between", "axhline", "axhspan", "set", "set_xscale")
+    axis = SimpleNamespace(**{name: note(name) for name in names})
+    built = board.build(store.read([runs]))
+    curves.draw(axis, curves.points(built, "log_tau", ["bc_mixture"]), "log_tau")
+    by_name = {name: args for name, *args in drawn}
+    np.testing.assert_allclose(by_name["plot"][0], [0.5, 1.0, 2.0])
+    np.testing.assert_allclose(by_name["plot"][1], [23.0, 15.0, 15.0])
+    assert by_name["axhline"][0] == pytest.approx(20.0)
+    assert "set_xscale" not in by_name
+
+
+def test_commands_write_figure_numbers_and_tables(runs, tmp_path):
+    out = tmp_path / "a" / "figure.png"
+    command = [sys.executable, "-m", "experiments.cfpi.curves", f"--runs_dir={runs}"]
+    done = subprocess.run(
+        [*command, f"--out={out}"], capture_output=True, text=True, check=True
+    )
+    assert "log_tau=0.5  23.0 [" in done.stdout
+    assert out.read_bytes().startswith(b"\x89PNG")
+    with out.with_suffix(".csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert [r["value"] for r in rows] == ["0.5", "1", "2"]
+    assert rows[0]["mean"] == "23" and rows[0]["seeds"] == "3"
+    command[2] = "experiments.cfpi.report"
+    done = subprocess.run(
+        [*command, "--methods=bc*,cfpi"], capture_output=True, text=True, check=True
+    )
+    assert "| cfpi (preset=small) | 23.0 ± 8.8 [" in done.stdout
+
+
+def test_gains_are_paired_by_seed(runs):
+    built = board.build(store.read([runs]))
+    cells = report.cells_of(built)
+    default = board.Column("cfpi", "preset=small")
+    (dataset,) = {d for d, _ in cells}
+    np.testing.assert_allclose(report.difference(cells, dataset, default), GAINS[:, 0])
+    other = board.Column("cfpi", "preset=small,log_tau=2")
+    np.testing.assert_allclose(report.difference(cells, dataset, other), -5.0)
+    nobody = board.Column("ebcq", "preset=small")  # bc_gaussian has no run
+    assert report.difference(cells, dataset, nobody) is None
+    lines = list(report.markdown(built))
+    assert lines[2].startswith("| bc_mixture (preset=small) | 20.0 ± 8.2 [")
+    gain = next(line for line in lines if "cfpi (preset=small) − bc_mixture" in line)
+    assert "| 3.0 [1.0, 6.0] |" in gain
+    methods = [line.split(" ")[1] for line in lines[2:7]]
+    assert methods == ["bc_mixture", "ebcq", "ebcq", "cfpi", "cfpi"]
+
+
+def test_every_operator_of_the_comparison_has_its_policy():
+    assert {"cfpi", "cfpi_sg", "iql_cfpi", "cql_cfpi"} <= report.IMPROVES.keys()
+    named = {*report.IMPROVES, *report.IMPROVES.values(), *tables.COMPARISON}
+    from offjax.recipes import RECIPES
+
+    assert named <= RECIPES.keys()

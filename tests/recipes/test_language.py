@@ -1,0 +1,332 @@
+"""Plans cut out of play, and how planners act; an end-to-end run is marked long."""
+
+import dataclasses
+import pathlib
+import runpy
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from offjax.algorithms import diffusion_planner, mlp_planner, observation_vae
+from offjax.algorithms.diffusion_planner import Probe
+from offjax.datasets.normalize import ActionBox
+from offjax.distributions import point
+from offjax.errors import UserError
+from offjax.networks.language import encode
+from offjax.recipes import build, language, plan_data
+from offjax.recipes.language_policies import PlannedActionPolicy, PlannedSubgoalPolicy
+from offjax.types import Params
+
+PATH = pathlib.Path(__file__).parents[1] / "datasets" / "language_data.py"
+corners = runpy.run_path(str(PATH))["corners"]
+METHODS = ("lcd", "lcd_code", "lcd_thesis", "lcd_hulc", "lcd_mlp", "diffuser")
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return corners()
+
+
+@pytest.fixture(scope="module")
+def numbered(dataset):
+    """The dataset with observations that say their row."""
+    rows = np.arange(len(dataset), dtype=np.float32)
+    return dataclasses.replace(dataset, observations=np.stack([rows, -rows], axis=1))
+
+
+@pytest.fixture
+def plain_latents(monkeypatch):
+    """Observations are their own latents, doubled."""
+    monkeypatch.setattr(plan_data, "latents_of", lambda module, state, rows: 2 * rows)
+
+
+def planner_config(**changes):
+    return diffusion_planner.Config(
+        **({"horizon": 3, "stride": 4, "batch_size": 500} | changes)
+    )
+
+
+def prepared(dataset, moves="latents", **changes):
+    config = planner_config(**changes)
+    blank = dataclasses.replace(config, lr=None, first_weight=None, ema_decay=None)
+    data = plan_data.prepare(dataset, blank, {"gcbc": None}, "gcbc", moves)
+    return jax.tree.map(jnp.asarray, data), config
+
+
+def row_of(observations):
+    return np.asarray(observations)[:, 0].astype(int)
+
+
+def test_subgoals_lie_strides_ahead_and_stay_in_the_span(numbered, plain_latents):
+    data, config = prepared(numbered)
+    batch = plan_data.sample_subgoals(data, jax.random.PRNGKey(0), config)
+    assert batch.plans.shape == (500, 3, 4)
+    following, present = np.split(np.asarray(batch.plans) / 2, 2, axis=-1)
+    np.testing.assert_array_equal(following[:, :-1], present[:, 1:])
+    first = row_of(present[:, 0])
+    spans = numbered.annotations
+    span = np.searchsorted(spans.starts, first, "right") - 1
+    for k in range(3):
+        expected = np.minimum(first + 4 * (k + 1), spans.ends[span] - 1)
+        np.testing.assert_array_equal(
+            following[:, k], numbered.observations[expected], err_msg=str(k)
+        )
+    # Any row of any span may be first, and the text is the span's.
+    assert len(set((first - spans.starts[span]).tolist())) == 10
+    tokens = encode(spans.sentences).tokens[spans.texts[span]]
+    np.testing.assert_array_equal(batch.tokens, tokens)
+
+
+def test_published_windows(numbered, plain_latents):
+    """The last 8 rows of each span, and a full stride before its end."""
+    data, config = prepared(numbered, tail=8, full_stride=True)
+    batch = plan_data.sample_subgoals(data, jax.random.PRNGKey(1), config)
+    present = np.asarray(batch.plans)[:, 0, 2:] / 2
+    place = row_of(present) % 10
+    assert set(place.tolist()) == {2, 3, 4, 5}
+
+
+def test_frame_offset_stays_in_the_span(numbered, plain_latents):
+    data, config = prepared(numbered, frame_offset=3, full_stride=True)
+    batch = plan_data.sample_subgoals(data, jax.random.PRNGKey(1), config)
+    first = row_of(np.asarray(batch.plans)[:, 0, 2:] / 2)
+    assert set((first % 10).tolist()) == set(range(9))
+    assert (np.asarray(batch.plans)[:, 0, :2] / 2 == numbered.observations[
+        np.minimum(first + 4, first // 10 * 10 + 9)
+    ]).all()  # fmt: skip
+
+
+def test_actions_between_states(numbered, plain_latents):
+    data, config = prepared(numbered, "actions", standardize=True)
+    batch = plan_data.sample_actions(data, jax.random.PRNGKey(0), config)
+    assert batch.plans.shape == (500, 3, 4 * 2 + 2)
+    plans = np.asarray(batch.plans)
+    first = row_of(plans[:, 0, 8:] / 2)
+    end = first // 10 * 10 + 10
+    for k in range(12):
+        found = plans[:, k // 4, 2 * (k % 4) : 2 * (k % 4) + 2]
+        inside = first + k < end
+        np.testing.assert_array_equal(
+            found[inside], numbered.actions[(first + k)[inside]]
+        )
+        assert not found[~inside].any()
+    mean = 2 * numbered.observations.mean(0)
+    np.testing.assert_allclose(data.mean[-2:], mean, atol=1e-5)
+    np.testing.assert_allclose(data.std[:2], numbered.actions.std(0), rtol=1e-4)
+
+
+def test_a_stride_that_nothing_can_fill(dataset, plain_latents):
+    with pytest.raises(UserError, match=r"longest has 10 rows, but stride=10"):
+        prepared(dataset, stride=10)
+    with pytest.raises(UserError, match="tail=5"):
+        prepared(dataset, stride=5, tail=5)
+
+
+def test_held_out_instructions_are_never_seen(numbered, plain_latents):
+    data, config = prepared(numbered, held_out=("red", "blue"))
+    batch = plan_data.sample_subgoals(data, jax.random.PRNGKey(0), config)
+    spans = numbered.annotations
+    first = row_of(np.asarray(batch.plans)[:, 0, 2:] / 2)
+    span = np.searchsorted(spans.starts, first, "right") - 1
+    assert {spans.names[i] for i in spans.instructions[span]} == {"green", "white"}
+    with pytest.raises(UserError, match="held_out names pink"):
+        prepared(numbered, held_out=("pink",))
+    with pytest.raises(UserError, match="leaves no span"):
+        prepared(numbered, held_out=tuple(spans.names))
+
+
+@pytest.mark.parametrize("preset", ["paper", "small", "demo"])
+@pytest.mark.parametrize("method", METHODS)
+def test_recipes_are_complete(dataset, method, preset):
+    recipe = build(method, dataset.spec, preset)
+    names = [stage.name for stage in recipe.stages]
+    assert names[1:] == ["sampling", "planner"]
+    planner = recipe.stages[-1]
+    assert planner.reads == (names[0],) and planner.data_per_seed
+    assert names[0] in plan_data.ENCODERS
+    assert plan_data.ENCODERS[names[0]] is recipe.stages[0].algorithm
+    configs = {stage.name: stage.config for stage in recipe.stages}
+    if hasattr(planner.algorithm, "validate"):
+        planner.algorithm.validate(planner.config)
+    assert recipe.policy(configs).period == configs["sampling"].replan
+
+
+def test_named_settings_are_those_of_their_source():
+    code = {s.name: s.config for s in language.lcd_code(None, "paper").stages}
+    assert code["planner"].first_weight == 100 and code["planner"].horizon == 4
+    assert code["planner"].prediction == "clean" and code["planner"].stride == 16
+    assert (code["sampling"].sampler, code["sampling"].rows) == ("ddpm", 1)
+    thesis = {s.name: s.config for s in language.lcd_thesis(None, "paper").stages}
+    assert thesis["planner"].first_weight == 10
+    assert thesis["planner"].prediction == "noise"
+    assert thesis["sampling"].sampler == "ddim"
+
+
+class Planner:
+    """Plans that count upwards from the present latent, by the text's first entry."""
+
+    @staticmethod
+    def plan(state, latent, text, key, config, sampling):
+        del state, key, config, sampling
+        rows = latent[None] + text.tokens[0, 0] + jnp.arange(6.0).reshape(2, 3)
+        return jnp.concatenate([10 * rows[:, :2], rows], axis=-1)[:, :5]
+
+
+class Low:
+    """Latents are observations plus one; acts by goal minus observation."""
+
+    @staticmethod
+    def encode_goal(state, observations, config):
+        return observations + 1
+
+    @staticmethod
+    def empty(state, config):
+        return jnp.float32(0)
+
+    @staticmethod
+    def begin(state, observation, latent, key, config):
+        return jnp.float32(100)
+
+    @staticmethod
+    def distribution_for_goal(state, carry, observation, latent, key, config):
+        action = jnp.concatenate([latent - observation[: latent.shape[0]], carry[None]])
+        return point(action), carry + 1
+
+
+def stub_params(latents):
+    probe = Probe(jnp.zeros((2, 3)), latents)
+    box = ActionBox(jnp.array([-1.0]), jnp.array([3.0]))
+    states = {
+        "planner": SimpleNamespace(probe=probe),
+        "low": SimpleNamespace(action_box=box),
+    }
+    configs = {
+        "planner": SimpleNamespace(stride=2, horizon=2),
+        "sampling": SimpleNamespace(rows=0),
+        "low": None,
+    }
+    return Params(states, configs)
+
+
+TASK = {"tokens": np.full((1, 1), 5.0, np.float32), "mask": np.ones(1, bool)}
+
+
+def test_a_subgoal_is_planned_and_pursued():
+    params = stub_params(jnp.ones((2, 3)))
+    policy = PlannedSubgoalPolicy(8, Planner, Low, "low")
+    observation = jnp.array([1.0, 2.0, 3.0])
+    carry = policy.init(params, TASK, None)
+    carry = policy.plan(params, carry, observation, jax.random.PRNGKey(0))
+    # The latent is observation + 1, the text adds 5, the first move is 10 times that.
+    np.testing.assert_allclose(carry.goal, [70.0, 90.0])
+    distribution, carry = policy.propose(params, carry, observation, 0.0, None)
+    np.testing.assert_allclose(distribution.mode(), [69, 88, 100])
+    distribution, _ = policy.propose(params, carry, observation, 0.0, None)
+    assert distribution.mode()[-1] == 101
+
+
+def test_planned_actions_are_executed_in_order():
+    params = stub_params(jnp.ones((2, 3)))
+    policy = PlannedActionPolicy(3, Planner, Low, "low")
+    observation = jnp.zeros(3)
+    carry = policy.init(params, TASK, None)
+    carry = policy.plan(params, carry, observation, jax.random.PRNGKey(0))
+    found = []
+    for _ in range(4):
+        distribution, carry = policy.propose(params, carry, observation, 0.0, None)
+        found.append(float(distribution.mode()[0]))
+    # 10 · (1 + 5 + (0, 1 | 3, 4)) around the centre of the box, 1.
+    assert found == [61, 71, 91, 101]
+    with pytest.raises(UserError, match="a plan holds 4 actions"):
+        dataclasses.replace(policy, period=5).init(params, TASK, None)
+
+
+def test_parts_that_do_not_belong_together():
+    policy = PlannedSubgoalPolicy(8, Planner, Low, "low")
+    with pytest.raises(UserError, match="another low-level policy"):
+        policy.init(stub_params(jnp.zeros((2, 3))), TASK, None)
+    with pytest.raises(UserError, match="latents of 4 entries"):
+        policy.init(stub_params(jnp.zeros((2, 4))), TASK, None)
+    with pytest.raises(UserError, match="none was given"):
+        policy.init(stub_params(jnp.ones((2, 3))), None, None)
+
+
+def trained(module, data, config, sampler, updates):
+    def step(i, state):
+        batch = sampler(data, jax.random.fold_in(state.key, i), config)
+        return module.update(state, batch, config, {})[0]
+
+    state = module.init(jax.random.PRNGKey(0), data, config, {})
+    return jax.jit(lambda s: jax.lax.fori_loop(0, updates, step, s))(state)
+
+
+def test_regression_learns_where_instructions_lead(dataset, plain_latents):
+    """From the middle, one stride of 9 leads close to the corner that is named."""
+    data, _ = prepared(dataset, stride=9)
+    config = mlp_planner.Config(
+        lr=3e-3, stride=9, horizon=1, hidden_dims=(64, 64), ema_decay=0.9
+    )
+    state = trained(mlp_planner, data, config, plan_data.sample_subgoals, 400)
+    text = encode(["walk towards red", "go to the blue corner"])
+
+    def plan(tokens, mask):
+        task = text._replace(tokens=tokens, mask=mask)
+        return mlp_planner.plan(state, jnp.zeros(2), task, None, config, None)[0]
+
+    found = jax.jit(jax.vmap(plan))(text.tokens, text.mask)
+    np.testing.assert_allclose(found[:, :2] / 2, [(1, 1), (-1, 1)], atol=0.35)
+    np.testing.assert_array_equal(found[:, 2:], 0)
+
+
+def test_autoencoder_keeps_what_there_is(dataset):
+    config = observation_vae.Config(
+        lr=3e-3, beta=1e-3, latent_dim=3, hidden_dims=(32,), batch_size=64
+    )
+    data = language.prepare_observations(dataset, config, {})
+    data = jax.tree.map(jnp.asarray, data)
+    state = trained(observation_vae, data, config, language.sample_observations, 500)
+    latents = observation_vae.encode_goal(state, dataset.observations, config)
+    assert latents.shape == (len(dataset), 3)
+    # A linear map of the latents gives the observations back.
+    design = np.concatenate([latents, latents**2, np.ones((len(dataset), 1))], axis=1)
+    solution = np.linalg.lstsq(design, dataset.observations, rcond=None)[0]
+    assert np.abs(design @ solution - dataset.observations).std() < 0.15
+    # The divergence of N(mean, std²) from N(0, 1), and the error, by hand.
+    params, one = state.params, jnp.zeros((1, 2))
+    noise = jnp.ones((1, 3))
+    network = observation_vae.Network(config, 2)
+    decoded, mean, log_std = (
+        np.asarray(x[0]) for x in network.apply(params, one, noise)
+    )
+    variance = np.exp(2 * log_std)
+    divergence = 0.5 * np.sum(mean**2 + variance - 1 - np.log(variance))
+    loss, _ = observation_vae.loss_fn(params, one, noise, config)
+    np.testing.assert_allclose(loss, np.sum(decoded**2) + 1e-3 * divergence, rtol=1e-4)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("method", ["lcd", "diffuser"])
+def test_planners_walk_where_they_are_told(tmp_path, method):
+    """End to end, in the plane with its four corners."""
+    from offjax.runner.run import recipe, train
+
+    small = {"num_steps": 1500, "batch_size": 64}
+    settings = {f"planner.{k}": v for k, v in small.items()}
+    settings |= {"planner.stride": 4, "planner.horizon": 2, "sampling.replan": 4}
+    settings |= {"planner.width": 16, "planner.multipliers": (1, 2)}
+    first = "vae" if method == "diffuser" else "gcbc"
+    settings |= {f"{first}.num_steps": 1500}
+    data = corners(200)
+    run = train(recipe(method, "demo", **settings), data, 1, runs_dir=str(tmp_path))
+    sentences = ["go to the red corner", "walk towards white", "go to the blue corner"]
+    text = encode(sentences)
+    agent = run.agent()
+    for i, corner in enumerate([(1, 1), (-1, -1), (-1, 1)]):
+        agent.reset(jax.tree.map(lambda x, i=i: x[i], text._asdict()))
+        position = np.zeros(2, np.float32)
+        for _ in range(16):
+            position = np.clip(position + 0.2 * agent.act(position), -1, 1)
+        np.testing.assert_allclose(position, corner, atol=0.3)

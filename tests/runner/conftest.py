@@ -1,0 +1,25 @@
+"""Finished runs that several tests read."""
+
+from __future__ import annotations
+
+import pytest
+
+from offjax.runner.options import Options
+from offjax.runner.train import Trainer, make_jobs
+
+TINY = {"num_steps": (4,), "hidden_dims": ((8,),), "batch_size": (8,)}
+
+
+@pytest.fixture(scope="session")
+def tiny_runs(budget_dataset, tmp_path_factory):
+    """A run without a critic, one that is a critic with a policy, one with both."""
+    folder = tmp_path_factory.mktemp("runs")
+    found = {}
+    for method in ("bc", "iql", "cfpi_ensemble"):
+        job = make_jobs(method, "demo", budget_dataset, TINY)[0]
+        options = Options(
+            num_seeds=2, runs_dir=str(folder), eval_episodes=2, quiet=True
+        )
+        trainer = Trainer(job, method, "demo", budget_dataset, options)
+        found[method] = trainer.run().path
+    return found
