@@ -1,13 +1,14 @@
 # make run    set-up and the main job: collect, train, evaluate, leaderboard
 # make test   set-up and the tests           make test-full   the long ones too
+# make test-faults   kills, damaged files, dying nodes: the long tests of failures
 # make lint   ruff and mypy                  make bench       short benchmarks
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := dev,mujoco,ogbench,render,ray
+EXTRAS := dev,mujoco,ogbench,render,arrow,ray
 
-.PHONY: run test test-full lint bench clean
+.PHONY: run test test-full test-faults lint bench clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +23,9 @@ test: $(STAMP)
 
 test-full: $(STAMP)
 	$(BIN)/python -m pytest -n 2 -m "long or not long"
+
+test-faults: $(STAMP)
+	$(BIN)/python -m pytest -m "long or not long" tests/faults tests/runner/test_resume.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -31,9 +31,10 @@ from offjax.types import Statistics
 _PRESET = flags.DEFINE_enum("preset", "paper", ["paper", "small", "demo"], "Sizes.")
 _BATCHES = flags.DEFINE_list("batches", ["1", "1000"], "Plans made at once.")
 _SECONDS = flags.DEFINE_float("seconds", 2.0, "Least time of a measurement.")
-_CHUNK = flags.DEFINE_integer("chunk", 125, "Plans at once on CPUs, for memory.")
 _JSON = flags.DEFINE_bool("json", False, "One JSON object per line.")
 OBSERVATION, ACTION, LATENT = 40, 5, 32
+CHUNK = 125
+"""Plans at once on CPUs, whose caches hold no more."""
 SENTENCE = "put the cube into the drawer"
 
 
@@ -89,7 +90,7 @@ def planner(name: str, preset: str) -> tuple[Callable[..., Any], Any, int, int]:
         pairs = latents, jax.random.split(key, len(latents))
         size = len(latents)
         if jax.default_backend() == "cpu":
-            size = min(size, _CHUNK.value)
+            size = min(size, CHUNK)
         return jax.lax.map(of, pairs, batch_size=size)
 
     passes = len(diffusion_planner.sampler_steps(config, sampling).times)
@@ -136,30 +137,39 @@ def low_level(batch: int, preset: str, least: float) -> Cost:
     return Cost("low-level policy", batch, 1, config.execute, size, spent, per_action)
 
 
+def costs(batch: int, preset: str, least: float) -> list[Cost]:
+    """All planners at one batch size, Diffuser last but one, and the policy below."""
+    measured = [measure(name, batch, preset, least) for name in cases()]
+    return [*measured, low_level(batch, preset, least)]
+
+
+def ratios(measured: list[Cost]) -> list[float]:
+    """How many times as long Diffuser takes per action."""
+    diffuser = next(c for c in measured if c.method.startswith("diffuser"))
+    return [diffuser.seconds_per_action / c.seconds_per_action for c in measured]
+
+
+def line(cost: Cost, ratio: float) -> str:
+    """One line for the reader."""
+    return (
+        f"{cost.method:22} batch {cost.batch:5}  passes {cost.passes:3}  "
+        f"replan {cost.replan:3}  parameters {cost.parameters / 1e6:5.1f}M  "
+        f"{cost.seconds_per_plan * 1e3:10.2f} ms per plan  "
+        f"{cost.seconds_per_action * 1e6:9.1f} µs per action  "
+        f"Diffuser takes {ratio:6.1f} times as long"
+    )
+
+
 def main(_: list[str]) -> None:
     """Prints one line per method and batch size, and how they compare."""
     if not _JSON.value:
         device = jax.devices()[0].device_kind
         print(f"device={device} preset={_PRESET.value}", flush=True)
     for batch in map(int, _BATCHES.value):
-        costs = [
-            measure(name, batch, _PRESET.value, _SECONDS.value) for name in cases()
-        ]
-        reference = costs[-1].seconds_per_action
-        costs.append(low_level(batch, _PRESET.value, _SECONDS.value))
-        for cost in costs:
-            ratio = reference / cost.seconds_per_action
-            if _JSON.value:
-                print(json.dumps(cost._asdict() | {"ratio": ratio}), flush=True)
-                continue
-            print(
-                f"{cost.method:22} batch {cost.batch:5} passes {cost.passes:3} "
-                f"parameters {cost.parameters / 1e6:5.1f}M  "
-                f"{cost.seconds_per_plan * 1e3:9.2f} ms per plan  "
-                f"{cost.seconds_per_action * 1e6:9.1f} µs per action  "
-                f"Diffuser takes {ratio:6.1f} times as long",
-                flush=True,
-            )
+        measured = costs(batch, _PRESET.value, _SECONDS.value)
+        for cost, ratio in zip(measured, ratios(measured), strict=True):
+            record = json.dumps(cost._asdict() | {"ratio": ratio})
+            print(record if _JSON.value else line(cost, ratio), flush=True)
 
 
 if __name__ == "__main__":

@@ -147,6 +147,10 @@ class Snapshot(NamedTuple):
     button_states: np.ndarray  # [2] int; empty without furniture
 
 
+Start = int | Snapshot
+"""A seed, or a recorded state."""
+
+
 def is_available() -> str | None:
     """None if scenes can be simulated, else why not and what to do."""
     try:
@@ -196,6 +200,12 @@ class Simulator:
     def info(self, place: int) -> dict[str, Any]:
         """OGBench's description of the state after a place's last step."""
         return self._infos[place]
+
+    def begin(self, place: int, start: Start) -> np.ndarray:
+        """`restore` or `reset`, by the kind of start."""
+        if isinstance(start, Snapshot):
+            return self.restore(place, start)
+        return self.reset(place, int(start))
 
     def reset(self, place: int, seed: int) -> np.ndarray:
         """Begins anew: arm, cubes and locks at random, drawer and window shut or open.

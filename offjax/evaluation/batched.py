@@ -13,7 +13,7 @@ many others there are. On accelerators all places are one batch.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import chex
 import jax
@@ -23,24 +23,11 @@ import numpy as np
 from offjax.evaluation.rollout import Agent, act_key, plan_key, split_key
 from offjax.types import EnvSpec, Key, Params, Policy, Pytree
 
+if TYPE_CHECKING:
+    from offjax.runner.devices import Layout
+
 TILE = 10
 CLIP_TOLERANCE = 1e-6  # of the box's width: rounding is no clipping
-
-
-class Slots(Protocol):
-    """What is read of `offjax.runner.devices.Layout`: slots over devices."""
-
-    kind: str
-    num_slots: int
-
-    def shard(self, tree: Pytree) -> Pytree:
-        """NumPy [slots, …] → on the devices."""
-
-    def gather(self, tree: Pytree) -> Pytree:
-        """The way back."""
-
-    def replicate(self, tree: Pytree) -> Pytree:
-        """One copy on each device."""
 
 
 class Memory(NamedTuple):
@@ -70,7 +57,7 @@ class BatchedAgent:
         agent: Agent,
         spec: EnvSpec,
         places: int,
-        layout: Any,
+        layout: Layout,
         program: Callable[..., Any],
     ) -> None:
         """Compiles nothing yet: each program is compiled at its first call.
@@ -79,7 +66,7 @@ class BatchedAgent:
           agent: policy with its operator.
           spec: bounds and dimensions.
           places: P.
-          layout: `offjax.runner.devices.Layout` of the slots.
+          layout: of the slots over devices.
           program: `offjax.runner.programs.Program`: `program(fn, layout)` lifts a
             function of one slot, `fn(slot, shared)`, over all of them.
         """
@@ -169,7 +156,8 @@ class BatchedAgent:
 
     # -- one place ----------------------------------------------------------
 
-    def _begin_place(self, params: Params, _: Memory, row: Pytree) -> Any:
+    def _begin_place(self, params: Params, memory: Memory, row: Pytree) -> Any:
+        del memory
         key, _, policy_key = split_key(row["key"])
         carry = self._agent.policy.init(params, row["task"], policy_key)
         return Memory(carry, key, jnp.int32(0)), ()

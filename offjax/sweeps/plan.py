@@ -16,10 +16,10 @@ from typing import Any
 from offjax import recipes
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
-from offjax.runner import settings
 from offjax.runner.options import Options
 from offjax.runner.records import RunFolder, digest, find_runs
 from offjax.runner.stages import resolve_config
+from offjax.runner.train import make_jobs
 
 PRESETS = ("paper", "small", "demo")
 OPTIONS = (

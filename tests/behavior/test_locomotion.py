@@ -165,6 +165,7 @@ def test_choice_of_snapshots():
         training.select(np.arange(5), np.array([0.0, 3, 9, 9, 9]))
 
 
+@pytest.mark.long
 def test_a_training_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     from offjax.behavior import sac
 

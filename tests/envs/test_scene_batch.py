@@ -61,7 +61,7 @@ def test_instructions_are_judged_from_where_they_were_given(batch):
 
 def test_a_process_that_ended_is_reported(batch):
     made = SceneBatch("cube-double", 1, processes=1)
-    made._workers[0]._process.kill()
+    made._workers._workers[0].process.kill()
     with pytest.raises(RuntimeError, match="has ended, with exit code -9"):
         made.begin(np.array([0]), [0])
     made.close()

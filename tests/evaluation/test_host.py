@@ -140,7 +140,7 @@ def run(agent, seeds, episodes, end=4.0, starts=start, eval_seed=0):
     return host.evaluate(agent, env, SPEC.horizon, seeds, episodes, eval_seed), env
 
 
-@pytest.mark.parametrize(("period", "layout"), [(3, "map"), (1, "map"), (3, "vmap")])
+@pytest.mark.parametrize(("period", "layout"), [(3, "map"), (1, "vmap")])
 def test_episodes_are_those_of_device_rollouts(period, layout):
     agent = make(2, 5, period, layout)
     found, _ = run(agent, [4, 9], 5, starts=lambda seed: 0.0)
@@ -173,7 +173,7 @@ def test_counts_are_exact_and_every_episode_starts_from_its_own_seed(whole):
     assert (results.lengths == 7).any() and (results.lengths < 7).any()
 
 
-@pytest.mark.parametrize("places", [1, 2, 4])
+@pytest.mark.parametrize("places", [1, 4])
 def test_an_episode_is_the_same_with_fewer_places_and_with_more_seeds(whole, places):
     _, expected, env = whole
     agent = make(2, places)

@@ -11,7 +11,7 @@ from experiments.cfpi import demo, sarsa_steps, tables
 from offjax.algorithms import sarsa
 from offjax.recipes import RECIPES, build
 from offjax.recipes.common import TransitionData
-from offjax.runner.settings import known_names
+from offjax.runner.settings import expand, known_names, stage_slots
 from offjax.types import EnvSpec, Statistics, Transitions
 
 
@@ -25,6 +25,19 @@ def test_every_entry_is_a_method_with_known_settings(name):
         for argument in call:
             if argument.startswith("--config."):
                 assert argument[len("--config.") :].split("=")[0] in known
+
+
+@pytest.mark.parametrize("name", ["3.3", "3.9", "3.10", "figure-3.5", "figure-3.6"])
+def test_grids_of_what_acting_reads_train_once(name):
+    for entry in tables.TABLES[name].entries:
+        given = {
+            key: tuple(float(v) if "." in v else int(v) for v in values.split(","))
+            for key, values in entry.settings
+        }
+        (job,) = expand(build(entry.method, None, "paper"), given)
+        assert len(job.settings) == max([len(v) for v in given.values()], default=1)
+        for stage in job.recipe.stages:
+            assert stage_slots(job, stage.name, [0, 1]).seeds == (0, 1)
 
 
 def test_published_steps_reach_only_those_who_learn_sarsa():

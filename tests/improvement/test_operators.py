@@ -56,7 +56,8 @@ def test_proposals_are_ranked_by_what_will_be_executed():
         jnp.zeros(2), means, jnp.ones((2, 2)), jnp.zeros(2), jnp.ones(2), False
     )
     config = operators.MixtureConfig(log_tau=0.0)
-    got = operators.mixture(policy, jnp.sum, KEY, config)
+    act = jax.jit(lambda p: operators.mixture(p, jnp.sum, KEY, config))
+    got = act(policy)
     np.testing.assert_allclose(got, means[1], atol=1e-6)
 
 

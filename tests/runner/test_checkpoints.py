@@ -109,3 +109,71 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path):
         StageStore(tmp_path / "file").save("ab", state(), {})
     with pytest.raises(UserError, match="cannot write to"):
         Checkpoints(tmp_path / "file" / "checkpoints")
+
+
+def largest_file(folder):
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    return max(files, key=lambda p: p.stat().st_size)
+
+
+def damage(kind, folder):
+    path = largest_file(folder / "state")
+    content = path.read_bytes()
+    if kind == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "flipped":
+        middle = len(content) // 2
+        path.write_bytes(
+            content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
+        )
+    else:
+        path.unlink()
+
+
+def big_state(seed):
+    rng = np.random.default_rng(seed)
+    return State({"a": rng.normal(size=(50, 40)), "b": np.arange(3)}, np.arange(2))
+
+
+@pytest.mark.parametrize("kind", ["truncated", "flipped", "missing"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, kind):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    for step in (10, 20):
+        checkpoints.save(step, big_state(step), {"hash": "h"})
+    checkpoints.close()
+    damage(kind, tmp_path / "checkpoints" / "20")
+    again = Checkpoints(tmp_path / "checkpoints")
+    said = []
+    assert again.newest_whole(said.append) == 10
+    assert len(said) == 1 and "checkpoints/20 is corrupt" in said[0]
+    np.testing.assert_array_equal(
+        again.restore(10, big_state(0)).params["a"], big_state(10).params["a"]
+    )
+    again.save(20, big_state(21), {"hash": "h"})  # the place is free again
+    again.close()
+    assert Checkpoints(tmp_path / "checkpoints").newest_whole(said.append) == 20
+
+
+def test_a_stage_whose_arrays_changed_is_corrupt(tmp_path):
+    store = StageStore(tmp_path)
+    store.save("ab", big_state(1), {})
+    path = tmp_path / "stages" / "ab" / "stage.json"
+    first, *rest = path.read_text().split('"00000": ')
+    number, tail = rest[0].split(",", 1)
+    path.write_text(f'{first}"00000": {int(number) + 1},{tail}')
+    with pytest.raises(UserError, match="corrupt"):
+        store.load("ab", big_state(0))
+    store.discard("ab")
+    assert not store.has("ab")
+
+
+def test_a_disk_without_room_is_told_before_writing(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    usage = type("Usage", (), {"free": 1_000})
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match=r"0 MB free.*--resume"):
+        checkpoints.save(10, big_state(0), {})
+    with pytest.raises(UserError, match="MB free"):
+        StageStore(tmp_path).save("ab", big_state(0), {})
+    assert checkpoints.latest_step() is None
+    assert [p.name for p in (tmp_path / "stages").iterdir()] == []

@@ -20,6 +20,8 @@ FILES = ("scores.csv", "episodes.csv", "metrics.csv")
 class Sums(gymnasium.Env):
     """Observes zeros after a random start; rewards Σa; ends after at most 6 steps."""
 
+    render_mode = "rgb_array"
+
     def __init__(self, width, actions):
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (width,))
         self.action_space = gymnasium.spaces.Box(0, 1, (actions,))
@@ -35,6 +37,9 @@ class Sums(gymnasium.Env):
         self.left -= 1
         zeros = np.zeros(self.observation_space.shape, np.float32)
         return zeros, float(action.sum()), self.left == 0, False, {}
+
+    def render(self):
+        return np.full((32, 32, 3), 40 * self.left, np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +149,20 @@ def test_a_loaded_run_is_evaluated_as_it_was(in_turn, dataset):
     for seed in range(2):
         mine = [float(r["return"]) for r in recorded if r["seed"] == str(seed)]
         np.testing.assert_allclose(scores.returns[seed], mine[:2], rtol=1e-6)
+
+
+def test_videos_show_the_episodes_that_are_counted(in_turn, dataset, tmp_path):
+    imageio = pytest.importorskip("imageio.v2")
+    paths = in_turn.evaluator.film(2, tmp_path, eval_seed=0)
+    recorded = [r for r in rows(in_turn, "episodes.csv") if r["step"] == "12"]
+    assert [p.name[-23:] for p in paths] == [
+        f"seed0-set0-episode{i}.mp4" for i in range(2)
+    ]
+    for path, row in zip(paths, recorded[:2], strict=True):
+        frames = imageio.mimread(path)
+        assert row["seed"] == "0" and len(frames) == int(row["length"]) + 1
+        left = [round(frame.mean() / 40) for frame in frames]
+        assert left == list(range(left[0], left[0] - len(left), -1))
 
 
 def test_without_the_environment_training_goes_on(dataset, tmp_path, capsys):

@@ -67,6 +67,16 @@ class Command:
         process.send_signal(signal.SIGKILL)
         process.communicate()
 
+    def terminate(self, runs, fraction):
+        """Begins, and sends SIGTERM; exit code and what was printed."""
+        process = self.start(runs)
+        while self.progress(runs) < fraction * 1500:
+            assert process.poll() is None
+            time.sleep(0.002)
+        process.send_signal(signal.SIGTERM)
+        printed, _ = process.communicate(timeout=120)
+        return process.returncode, printed
+
     def progress(self, runs):
         """Step of the newest metrics, 0 before there are any."""
         steps = [0]
@@ -117,6 +127,52 @@ def check(command, runs, whole, fractions):
 def test_killed_and_resumed(command, whole):
     assert len(np.unique(whole[1]["00000"][:, 0])) == 8  # 2 seeds × 2 × 2 settings
     check(command, "killed", whole, [random.random() * 0.9])
+
+
+def test_terminated_then_corrupted_then_resumed(command, whole):
+    code, printed = command.terminate("terminated", 0.3)
+    assert code == 143, printed
+    assert "saved; --resume goes on" in printed
+    (path,) = (command.root / "terminated" / "asp" / DATASET).glob("2*")
+    folder = RunFolder(path)
+    assert folder.record["status"] == "interrupted"
+    steps = sorted(int(p.name) for p in (path / "checkpoints").iterdir())
+    assert len(steps) == 2
+    flip(path / "checkpoints" / str(steps[-1]))
+    folder, printed = command.finish("terminated", "--resume")
+    assert f"checkpoints/{steps[-1]} is corrupt" in printed
+    assert f"at step {steps[0]:,}" in printed
+    for file in FILES:
+        mine = (folder.path / file).read_text()
+        assert mine == (whole[0].path / file).read_text(), file
+
+
+def flip(folder):
+    """Changes a byte in the middle of the largest file, which holds the arrays."""
+    path = max(
+        (p for p in (folder / "state").rglob("*") if p.is_file()),
+        key=lambda p: p.stat().st_size,
+    )
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+def test_a_run_that_another_process_writes_is_refused(command):
+    process = command.start("twice")
+    while not command.progress("twice"):
+        assert process.poll() is None
+        time.sleep(0.01)
+    other = subprocess.run(
+        [*process.args, "--resume"],
+        env=command.environment,
+        capture_output=True,
+        text=True,
+    )
+    process.kill()
+    process.communicate()
+    assert other.returncode == 2
+    assert f"is being written by process {process.pid} on" in other.stderr
 
 
 @pytest.mark.long

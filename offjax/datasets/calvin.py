@@ -1,0 +1,296 @@
+"""CALVIN's folders: one file per frame, bounds of the recordings, annotations.
+
+    <split>/episode_0000000.npz …   a frame: robot_obs, scene_obs, rel_actions, …
+    <split>/ep_start_end_ids.npy    first and last frame of each recording, [E, 2]
+    <split>/lang_annotations/auto_lang_ann.npy   described spans (a pickle)
+
+`read` makes a `LanguageDataset` of such a folder, whose rows are the frames. The
+annotations are pickles, of which only data are let through (`pickles.load`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from offjax import cache
+from offjax.datasets import pickles
+from offjax.datasets.dataset import Dataset
+from offjax.datasets.language import Annotations, LanguageDataset, annotate
+from offjax.errors import UserError
+from offjax.types import EnvSpec
+
+BOUNDS = "ep_start_end_ids.npy"
+ANNOTATIONS = "lang_annotations"
+STATE = ("robot_obs", "scene_obs")
+"""Keys of a frame that together are the state."""
+HORIZON = 360
+"""Steps in which CALVIN's benchmark wants an instruction done."""
+_CHUNK = 256  # frames that are encoded at a time
+
+Frames = Mapping[str, np.ndarray]
+"""Key → [B, ...]: several frames."""
+
+
+def frame(folder: Path, index: int) -> Path:
+    """The file of a frame."""
+    return folder / f"episode_{index:07d}.npz"
+
+
+def spec(observation_dim: int, action_dim: int = 7) -> EnvSpec:
+    """How policies of CALVIN's data act: relative actions, in [-1, 1]."""
+    return EnvSpec(
+        id="offjax/calvin",
+        observation_dim=observation_dim,
+        action_low=(-1.0,) * action_dim,
+        action_high=(1.0,) * action_dim,
+        horizon=HORIZON,
+        domain="calvin",
+    )
+
+
+def read(
+    folder: str | Path,
+    split: str = "training",
+    keys: Sequence[str] = STATE,
+    actions: str = "rel_actions",
+    language: str = ANNOTATIONS,
+    encode: Callable[[Frames], np.ndarray] | None = None,
+    name: str = "",
+) -> LanguageDataset:
+    """Reads one split of a CALVIN folder.
+
+    What was read is kept in the cache, so that the next time takes seconds.
+
+    Args:
+      folder: such as `task_D_D`.
+      split: training or validation.
+      keys: of each frame, which side by side are the observation.
+      actions: key of the actions.
+      language: folder of the annotations within the split.
+      encode: makes the observations [B, O] of frames, instead of laying them side by
+        side: latents of a frozen encoder of images, say. `keys` are what it reads.
+      name: of the encoder, under which its latents are kept.
+
+    Raises:
+      UserError: frames or keys are missing or of the wrong shape, annotations leave
+        the recordings or hold anything but data, or `encode` has no name.
+    """
+    place = Path(folder).expanduser() / split
+    if encode is not None and not name:
+        raise UserError(
+            "Latents of CALVIN's frames are kept under the name of their encoder: pass "
+            "`name`, another one for another encoder."
+        )
+    bounds = _bounds(place)
+    stored = _cache_file(place, bounds, (*keys, actions), name)
+    if stored.is_file():
+        with np.load(stored) as file:
+            rows = {key: file[key] for key in ("observations", "actions")}
+    else:
+        rows = _rows(place, bounds, keys, actions, encode)
+        temporary = stored.with_name(f".{uuid.uuid4().hex}.npz")
+        np.savez(temporary, **rows)  # type: ignore[arg-type]
+        temporary.replace(stored)
+    count = len(rows["actions"])
+    timeouts = np.zeros(count, bool)
+    timeouts[np.cumsum(bounds[:, 1] - bounds[:, 0] + 1) - 1] = True
+    dataset = Dataset.from_arrays(
+        rows["observations"],
+        rows["actions"],
+        np.zeros(count),
+        np.zeros(count, bool),
+        timeouts,
+        spec=spec(rows["observations"].shape[1], rows["actions"].shape[1]),
+        id=f"calvin/{Path(folder).name}/{split}{f'/{name}' if name else ''}",
+        source=f"CALVIN's files in {place}",
+    )
+    return annotate(dataset, _annotations(place, bounds, language))
+
+
+def embeddings(
+    folder: str | Path, split: str = "training", language: str = ANNOTATIONS
+) -> dict[str, np.ndarray]:
+    """The sentence embeddings that CALVIN ships: sentence → [D] f32.
+
+    Of the validation split, also those of the sentences that the benchmark says.
+    """
+    place = Path(folder).expanduser() / split / language
+    recorded = pickles.load(place / "auto_lang_ann.npy")
+    with _wrong_keys(place / "auto_lang_ann.npy"):
+        spoken = recorded["language"]
+        vectors = np.asarray(spoken["emb"], np.float32)
+        found = dict(zip(spoken["ann"], vectors.reshape(len(vectors), -1), strict=True))
+    tested = place / "embeddings.npy"
+    if tested.is_file():
+        with _wrong_keys(tested):
+            for entry in pickles.load(tested).values():
+                found[entry["ann"][0]] = np.asarray(entry["emb"], np.float32).ravel()
+    return found
+
+
+def sentences(
+    folder: str | Path, split: str = "validation", language: str = ANNOTATIONS
+) -> dict[str, str]:
+    """The sentence in which the benchmark says each task."""
+    path = Path(folder).expanduser() / split / language / "embeddings.npy"
+    with _wrong_keys(path):
+        return {task: str(e["ann"][0]) for task, e in pickles.load(path).items()}
+
+
+class _wrong_keys:
+    """Turns missing entries of what `path` holds into an error about it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, KeyError | TypeError | ValueError | IndexError):
+            raise UserError(
+                f"{self._path} is not laid out as CALVIN's annotations are "
+                f"({type(error).__name__}: {error}): it must hold language/ann, "
+                "language/task, language/emb and info/indx, of equal lengths."
+            ) from error
+
+
+def _bounds(place: Path) -> np.ndarray:
+    """First and last frame of each recording, [E, 2] int."""
+    path = place / BOUNDS
+    try:
+        bounds = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}). A split of CALVIN's is a folder "
+            f"(training, validation) with {BOUNDS} and a file for each frame."
+        ) from error
+    shape = bounds.shape
+    if bounds.ndim != 2 or shape[1] != 2 or not np.issubdtype(bounds.dtype, np.integer):
+        raise UserError(
+            f"{path} holds {bounds.dtype} of shape {shape}; it must hold the first and "
+            "last frame of each recording, integers of shape [E, 2]."
+        )
+    wrong = bounds[:, 0] > bounds[:, 1]
+    wrong[1:] |= bounds[1:, 0] <= bounds[:-1, 1]
+    if not len(bounds) or bounds[0, 0] < 0 or wrong.any():
+        raise UserError(
+            f"{path} holds no recordings, or some that overlap or end before they "
+            f"begin (see entry {int(np.argmax(wrong)) if shape[0] else 0})."
+        )
+    return bounds.astype(np.int64)
+
+
+def _cache_file(
+    place: Path, bounds: np.ndarray, keys: tuple[str, ...], name: str
+) -> Path:
+    """Where what is read from these frames is kept; changes when they do."""
+    first, last = frame(place, bounds[0, 0]), frame(place, bounds[-1, 1])
+    stamps = [
+        (p.stat().st_mtime_ns, p.stat().st_size) for p in (first, last) if p.exists()
+    ]
+    what = repr((str(place.resolve()), bounds.tobytes(), keys, name, stamps))
+    digest = hashlib.sha256(what.encode()).hexdigest()
+    return cache.folder("calvin") / f"{digest[:32]}.npz"
+
+
+def _rows(
+    place: Path,
+    bounds: np.ndarray,
+    keys: Sequence[str],
+    actions: str,
+    encode: Callable[[Frames], np.ndarray] | None,
+) -> dict[str, np.ndarray]:
+    indices = np.concatenate([np.arange(a, b + 1) for a, b in bounds])
+    missing = [i for i in indices if not frame(place, i).is_file()]
+    if missing:
+        raise UserError(
+            f"{len(missing):,} of the {len(indices):,} frames that {BOUNDS} names are "
+            f"not in {place}, the first of them {frame(place, missing[0]).name}: the "
+            "download is incomplete, or the folder is of another split."
+        )
+    observations, acted = [], []
+    for frames in _chunks(place, indices, (*keys, actions)):
+        acted.append(frames.pop(actions).astype(np.float32))
+        if encode is not None:
+            observations.append(np.asarray(encode(frames), np.float32))
+            continue
+        parts = [frames[key].reshape(len(acted[-1]), -1) for key in keys]
+        observations.append(np.concatenate(parts, axis=1, dtype=np.float32))
+    return {
+        "observations": np.concatenate(observations),
+        "actions": np.concatenate(acted),
+    }
+
+
+def _chunks(
+    place: Path, indices: np.ndarray, keys: tuple[str, ...]
+) -> Iterator[dict[str, np.ndarray]]:
+    """`keys` of `_CHUNK` frames at a time, [B, ...]."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for begin in range(0, len(indices), _CHUNK):
+        columns: dict[str, list[np.ndarray]] = {key: [] for key in keys}
+        for index in indices[begin : begin + _CHUNK]:
+            path = frame(place, index)
+            for key, value in _frame(path, keys).items():
+                if value.shape != shapes.setdefault(key, value.shape):
+                    raise UserError(
+                        f"{key!r} in {path} has shape {value.shape}, but "
+                        f"{shapes[key]} in the frames before it."
+                    )
+                columns[key].append(value)
+        yield {key: np.stack(values) for key, values in columns.items()}
+
+
+def _frame(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            absent = [key for key in keys if key not in file]
+            if not absent:
+                return {key: file[key] for key in keys}
+            known = ", ".join(file.files)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"Frame {path} is damaged ({error}); copy it again from CALVIN's download."
+        ) from error
+    raise UserError(f"Frame {path} has no {absent[0]!r}; it holds {known}.")
+
+
+def _annotations(place: Path, bounds: np.ndarray, language: str) -> Annotations:
+    path = place / language / "auto_lang_ann.npy"
+    recorded = pickles.load(path)
+    with _wrong_keys(path):
+        spoken, spans = recorded["language"], recorded["info"]["indx"]
+        frames = np.asarray(spans, np.int64).reshape(-1, 2)
+        said, tasks = list(map(str, spoken["ann"])), list(map(str, spoken["task"]))
+        if not len(said) == len(tasks) == len(frames):
+            raise ValueError(f"{len(said)}, {len(tasks)} and {len(frames)} entries")
+    recording = np.searchsorted(bounds[:, 0], frames[:, 0], side="right") - 1
+    outside = (recording < 0) | (frames[:, 1] > bounds[recording, 1])
+    outside |= frames[:, 1] < frames[:, 0]
+    if outside.any():
+        first = int(np.argmax(outside))
+        raise UserError(
+            f"Annotation {first} of {path}, {said[first]!r}, is of frames "
+            f"{frames[first].tolist()}, which do not lie within one recording of "
+            f"{BOUNDS}: the annotations belong to another split."
+        )
+    lengths = bounds[:, 1] - bounds[:, 0] + 1
+    offset = (np.cumsum(lengths) - lengths)[recording] - bounds[recording, 0]
+    names, instructions = np.unique(tasks, return_inverse=True)
+    texts, which = np.unique(said, return_inverse=True)
+    return Annotations(
+        frames[:, 0] + offset,
+        frames[:, 1] + offset + 1,
+        instructions,
+        which,
+        tuple(names.tolist()),
+        tuple(texts.tolist()),
+    )

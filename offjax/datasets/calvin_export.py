@@ -1,0 +1,90 @@
+"""Writes play of a scene into CALVIN's folders (see `offjax.datasets.calvin`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from offjax.datasets.calvin import ANNOTATIONS, BOUNDS, frame
+from offjax.datasets.dataset import Dataset
+from offjax.datasets.language import require
+from offjax.envs.scene import CENTRE, PROPRIOCEPTION
+from offjax.errors import UserError
+
+
+def write(
+    dataset: Dataset, folder: str | Path, split: str = "training", rows: int = 0
+) -> None:
+    """Writes play of a scene as CALVIN has it.
+
+    The proprioceptive entries of the observation become `robot_obs`, the others
+    `scene_obs`; `rel_actions` are the actions, and `actions` the next frame's pose
+    and gripper opening, as CALVIN's are. There are no images.
+
+    Args:
+      dataset: with annotations and next observations.
+      folder: of the splits; made if missing.
+      split: training or validation.
+      rows: how many to write (each is a file), rounded down to whole episodes; 0 for
+        all.
+
+    Raises:
+      UserError: there are no annotations, the rows hold no complete episode, or the
+        split is there already.
+    """
+    spans, place = require(dataset), Path(folder).expanduser() / split
+    ends = dataset.episode_ends
+    ends = ends[ends <= (rows or len(dataset))]
+    if len(ends) == 0:
+        raise UserError(
+            f"The first {rows} rows of {dataset.card.id!r} hold no complete episode; "
+            f"ask for at least {dataset.episode_ends[0]}."
+        )
+    if place.exists():
+        raise UserError(
+            f"{place} is there already; remove it or choose another folder."
+        )
+    place.mkdir(parents=True)
+    poses = _poses(dataset)
+    for row in range(ends[-1]):
+        np.savez_compressed(
+            frame(place, row),
+            robot_obs=dataset.observations[row, :PROPRIOCEPTION],
+            scene_obs=dataset.observations[row, PROPRIOCEPTION:],
+            rel_actions=dataset.actions[row],
+            actions=poses[row],
+        )
+    starts = np.concatenate([[0], ends[:-1]])
+    np.save(place / BOUNDS, np.stack([starts, ends - 1], axis=1))
+    np.save(place / "ep_lens.npy", ends - starts)
+    spans = spans.select(spans.ends <= ends[-1])
+    described = {
+        "language": {
+            "ann": [spans.text(i) for i in range(len(spans))],
+            "task": [spans.names[i] for i in spans.instructions],
+            "emb": np.zeros((len(spans), 1, 0), np.float32),
+        },
+        "info": {
+            "indx": [
+                (int(a), int(b) - 1)
+                for a, b in zip(spans.starts, spans.ends, strict=True)
+            ],
+            "episodes": [],
+        },
+    }
+    (place / ANNOTATIONS).mkdir()
+    np.save(place / ANNOTATIONS / "auto_lang_ann.npy", np.array(described, object))
+
+
+def _poses(dataset: Dataset) -> np.ndarray:
+    """Position, yaw and gripper opening after each row, [N, 5]."""
+    after = dataset.next_observations
+    if after is None:
+        raise UserError(
+            f"Dataset {dataset.card.id!r} holds no next observations, from which the "
+            "absolute actions are read."
+        )
+    position = after[:, 12:15] / 10 + CENTRE
+    yaw = np.arctan2(after[:, 16], after[:, 15])
+    return np.column_stack([position, yaw, after[:, 17] / 3]).astype(np.float32)

@@ -1,0 +1,81 @@
+"""Kill -9 at random moments, over all recipes: every finish is the undisturbed one."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+
+import pytest
+
+from offjax.datasets.load import load_dataset
+from offjax.recipes import RECIPES, build, low_level
+from offjax.recipes import language as language_recipes
+from offjax.runner.settings import known_names
+
+BUDGET = "offjax/budget/t10-smooth-v0"
+FILES = ("scores.csv", "metrics.csv", "episodes.csv")
+KILLS = 50
+TINY = {
+    "hidden_dims": "16,16",
+    "batch_size": "8",
+    "width": "16",
+    "num_layers": "1",
+    "context_length": "5",
+}
+"""Sizes, where a method has them."""
+
+
+def recipes():
+    """The methods that Budget Allocation can train."""
+    language = {**low_level.RECIPES, **language_recipes.RECIPES}
+    return [name for name in RECIPES if name not in language]
+
+
+def start(tmp_path, method, runs, *flags):
+    names = known_names(build(method, load_dataset(BUDGET).spec, "demo"))
+    sizes = [f"--config.{n}={v}" for n, v in TINY.items() if n in names]
+    command = [
+        sys.executable, "-m", "experiments.run", f"--method={method}",
+        "--preset=demo", f"--dataset={BUDGET}", f"--runs_dir={tmp_path / runs}",
+        "--num_seeds=2", "--num_steps=300", "--eval_every=100", "--eval_episodes=2",
+        "--checkpoint_every=20", *sizes, *flags,
+    ]  # fmt: skip
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=os.environ,
+    )  # fmt: skip
+
+
+def finish(tmp_path, method, runs, *flags):
+    process = start(tmp_path, method, runs, *flags)
+    printed, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, printed[-3000:]
+    (path,) = (tmp_path / runs / method).glob("offjax/budget/*/2*")
+    record = json.loads((path / "run.json").read_text())
+    assert record["status"] == "finished"
+    return [(path / f).read_text() for f in FILES], record["stages"]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_random_kills_over_all_recipes(tmp_path):
+    methods, whole, kills = recipes(), {}, 0
+    random.shuffle(methods)
+    while kills < KILLS:
+        method = methods[kills % len(methods)]
+        if method not in whole:
+            begin = time.monotonic()
+            result = finish(tmp_path, method, "whole")
+            whole[method] = result, time.monotonic() - begin
+        result, seconds = whole[method]
+        runs = f"killed{kills}"
+        process = start(tmp_path, method, runs)
+        time.sleep(random.uniform(0.3, 0.95) * seconds)
+        process.kill()
+        process.communicate()
+        assert finish(tmp_path, method, runs, "--resume") == result, method
+        kills += 1
