@@ -243,7 +243,7 @@ def gcbc_stage(preset: str, **settings: Any) -> Stage:
         "gcbc",
         cloning,
         cloning.Config(**(sizes | settings)),
-        num_steps=pick(preset, paper=200_000, small=25_000, demo=2_000),
+        num_steps=pick(preset, paper=200_000, small=30_000, demo=2_000),
         prepare=prepare_play,
         sampler=sample_chunks,
     )
@@ -298,9 +298,10 @@ def _play_stage(
         "recognition_features": 256,
         "dropout": 0.0,
         "decoder_dim": 128,
-        "window": 24,
-        "min_window": 12,
-        "replan": 24,
+        "num_components": 5,
+        "window": 20,
+        "min_window": 10,
+        "replan": 20,
     }
     demo: dict[str, Any] = {
         "encoder_dims": (64,),
@@ -318,7 +319,7 @@ def _play_stage(
         name,
         algorithm,
         algorithm.Config(**(states | sizes | settings)),
-        num_steps=pick(preset, paper=60_000, small=15_000, demo=1_000),
+        num_steps=pick(preset, paper=60_000, small=12_000, demo=1_000),
         prepare=prepare_play,
         sampler=sample_windows,
     )

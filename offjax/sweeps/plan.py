@@ -178,10 +178,8 @@ def _jobs(entry: Entry, method: str, dataset: Dataset, sweep: str) -> list[Job]:
     except TypeError as error:
         raise UserError(f"an option of the sweep is wrong: {error}.") from error
     options.validate()
-    recipe = recipes.build(method, dataset.spec, entry.preset, dataset.card.id)
-    prefix = "" if entry.preset == "paper" else f"preset={entry.preset}"
     jobs = []
-    for job in settings.expand(recipe, entry.config, prefix):
+    for job in make_jobs(method, entry.preset, dataset, entry.config):
         config = resolve_config(job, method, entry.preset, dataset, options)
         jobs.append(
             Job(
