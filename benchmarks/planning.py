@@ -3,7 +3,7 @@
     python -m benchmarks.planning [--preset=paper] [--batches=1,1000] [--json]
 
 A plan is all that is computed when one is made, the U-Net's passes and their scan, for
-plans of random latents with random parameters: cost depends on neither. LCD plans a
+plans of random latents with constant parameters: cost depends on neither. LCD plans a
 subgoal every `replan` steps, Diffuser a chunk of actions as long; seconds per action
 share a plan's among those steps. A low-level policy's own cost, which LCD pays at every
 step in addition, is measured too (goal-conditioned cloning of the same preset).
@@ -61,6 +61,12 @@ def cases() -> dict[str, tuple[str, dict[str, Any]]]:
     }
 
 
+def blank(init: Callable[[], Any]) -> Any:
+    """A state of constants: its size is all that matters here."""
+    shapes = jax.eval_shape(init)
+    return jax.tree.map(lambda s: jnp.full(s.shape, 0.01, s.dtype), shapes)
+
+
 def planner(name: str, preset: str) -> tuple[Callable[..., Any], Any, int, int]:
     """A function (latents [B, Z], key) → plans, its state, network passes, replan."""
     recipe, changes = cases()[name]
@@ -79,7 +85,7 @@ def planner(name: str, preset: str) -> tuple[Callable[..., Any], Any, int, int]:
         ),
     )
     key = jax.random.PRNGKey(0)
-    state = jax.jit(lambda: diffusion_planner.init(key, example, config, {}))()
+    state = blank(lambda: diffusion_planner.init(key, example, config, {}))
     one = jax.tree.map(lambda x: jnp.asarray(x[0]), text)
 
     def plan(state: Any, latents: jax.Array, key: jax.Array) -> jax.Array:
@@ -127,7 +133,7 @@ def low_level(batch: int, preset: str, least: float) -> Cost:
     zeros, ones = np.zeros(OBSERVATION, np.float32), np.ones(OBSERVATION, np.float32)
     statistics = Statistics(zeros, ones, -box, box)
     example = SimpleNamespace(statistics=statistics)
-    state = gcbc.init(jax.random.PRNGKey(0), example, config, {})
+    state = blank(lambda: gcbc.init(jax.random.PRNGKey(0), example, config, {}))
     observations = jnp.zeros((batch, OBSERVATION))
     latents = jnp.zeros((batch, LATENT))
     call = jax.jit(lambda s: gcbc.chunk(s, observations, latents, config))

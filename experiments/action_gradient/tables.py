@@ -10,7 +10,8 @@
     4                 the optimisers of the ascent: none, FM, SM, FM+SM, each as printed
                       and, where that differs, as its authors name it
     token_prediction  a return asked for or predicted, without and with AG
-    returns           Reinformer on maze2d: which returns-to-go it learns from
+    returns           Reinformer that sees its earlier returns, and on maze2d's streams
+                      cut anew every 300 steps, without and with a discount
 
 Every entry is a call of experiments.run; stages that entries share are trained once.
 The step size of Action Gradient is one for all environments; surfaces of step size and
@@ -53,9 +54,9 @@ TABLES: dict[str, tuple[Entry, ...]] = {
     "token_prediction": (*CONDITIONED, BASE, REFINED),
     "returns": (
         BASE,
-        Entry("reinformer", (("discount", "1.0"),)),
-        Entry("reinformer", (("discount", "1.0"), ("episode_length", "0"))),
         Entry("reinformer", (("return_history", "returns"),)),
+        Entry("reinformer", (("episode_length", "300"),)),
+        Entry("reinformer", (("episode_length", "300"), ("discount", "0.99"))),
     ),
 }
 """Name → entries, in the order in which they run."""

@@ -68,6 +68,8 @@ class Config:
       reward_shift: see `reward_scale`.
       episode_length: 0 for episodes as recorded; else uninterrupted recordings are
         cut every so many steps, see `offjax.datasets.trajectories.recut`.
+      rare_timesteps: share of the episodes; time steps that no more of them reach
+        count as the last one that more do.
       weighting: of trajectories, "length" or "uniform".
       history: what the context remembers, the "executed" action or the "base" one
         that an improvement operator began with.
@@ -96,6 +98,7 @@ class Config:
     reward_scale: float = static(default=1.0)
     reward_shift: float = static(default=0.0)
     episode_length: int = 0
+    rare_timesteps: float = static(default=0.0)
     weighting: str = "length"
     history: str = "executed"
     unseen_timesteps: str = "last"

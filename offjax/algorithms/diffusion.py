@@ -42,11 +42,11 @@ Pin = Callable[[chex.Array], chex.Array]
 class Steps(NamedTuple):
     """The steps of a sampler in their order, each field [S]; see the module."""
 
-    times: np.ndarray  # t, what the network is told
-    clean: np.ndarray  # a
-    noisy: np.ndarray  # b
-    std: np.ndarray  # σ
-    alpha_bars: np.ndarray  # ᾱ_t
+    times: chex.Array  # t, what the network is told
+    clean: chex.Array  # a
+    noisy: chex.Array  # b
+    std: chex.Array  # σ
+    alpha_bars: chex.Array  # ᾱ_t
 
 
 def cosine_betas(

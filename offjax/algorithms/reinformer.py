@@ -77,6 +77,8 @@ class Config:
       num_heads: attention heads.
       width: size of the tokens.
       dropout: rate of every dropout.
+      time_std: of the time embeddings at first; at PyTorch's 1, the default, they are
+        many times the embedded return of sparse rewards, which then is learnt last.
       return_scale: what returns are divided by; 0: the data's largest.
       reward_scale: rewards count as reward_scale · r + reward_shift.
       reward_shift: see `reward_scale`.
@@ -84,6 +86,8 @@ class Config:
         reward sooner has a greater return, also where the data never stay there.
       episode_length: 0 for episodes as recorded; else uninterrupted recordings are
         cut every so many steps, see `offjax.datasets.trajectories.recut`.
+      rare_timesteps: share of the episodes; time steps that no more of them reach
+        count as the last one that more do.
       weighting: of trajectories, "length" or "uniform".
       optimizer: "lamb", or "adamw", with which few updates go further.
       return_history: whether the returns' network reads the "returns" of earlier steps,
@@ -116,11 +120,13 @@ class Config:
     num_heads: int = 8
     width: int = 256
     dropout: float = static(default=0.1)
+    time_std: float = static(default=1.0)
     return_scale: float = static(default=0.0)
     reward_scale: float = static(default=1.0)
     reward_shift: float = static(default=0.0)
     discount: float = static(default=1.0)
     episode_length: int = 0
+    rare_timesteps: float = static(default=0.0)
     weighting: str = "uniform"
     optimizer: str = "lamb"
     return_history: str = "returns"
@@ -161,6 +167,7 @@ def transformer(config: Config, name: str = "transformer") -> nn.Module:
         pre_norm=False,
         activation="gelu",
         embedding_dropout=False,
+        time_std=config.time_std,
         name=name,
     )
 

@@ -82,6 +82,40 @@ class Plan:
         return [0, *(self.warmup + int(f * learning) for f in fractions)]
 
 
+class _Episodes:
+    """Episodes under way, one in each place of `env`; one that ends is replaced.
+
+    Attributes:
+      observations: what each place observes, [E, O].
+      finished: returns of the episodes that the last step ended.
+    """
+
+    def __init__(
+        self, env: BatchedEnv, horizon: int, seeds: Callable[[int], list[int]]
+    ) -> None:
+        self._env, self._horizon, self._seeds = env, horizon, seeds
+        self._places = np.arange(env.num_envs)
+        self._returns = np.zeros(env.num_envs)
+        self._lengths = np.zeros(env.num_envs, int)
+        self.observations = env.reset(self._places, seeds(env.num_envs))
+        self.finished: list[float] = []
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, ...]:
+        """One step of every place; the rows, in the order of `sac.Batch`."""
+        following, rewards, terminals = self._env.step(self._places, actions)
+        rows = (self.observations, actions, rewards, following, terminals)
+        self._returns += rewards
+        self._lengths += 1
+        over = np.flatnonzero(terminals | (self._lengths >= self._horizon))
+        self.finished = self._returns[over].tolist()
+        self.observations = following
+        if over.size:
+            self.observations = following.copy()
+            self.observations[over] = self._env.reset(over, self._seeds(over.size))
+            self._returns[over], self._lengths[over] = 0.0, 0
+        return rows
+
+
 class Training:
     """A training in a folder: `run` starts it or goes on with it."""
 
@@ -102,59 +136,56 @@ class Training:
         )
         self._steps = 0
         self._episodes = 0
+        self._last_snapshot = -1
         self._recent: list[float] = []  # returns of the last training episodes
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self) -> None:
         """Trains to the end; snapshots and their scores are in the folder."""
         self._restore()
-        plan, spec = self._plan, self._spec
-        env = make_batched(spec, plan.num_envs)
-        judge = make_batched(spec, plan.eval_episodes)
+        plan = self._plan
+        judge = make_batched(self._spec, plan.eval_episodes)
+        episodes = _Episodes(
+            make_batched(self._spec, plan.num_envs), self._spec.horizon, self._seeds
+        )
         rng = np.random.default_rng([plan.seed, self._steps])
-        places = np.arange(plan.num_envs)
-        observations = env.reset(places, self._seeds(plan.num_envs))
-        returns, lengths = np.zeros(plan.num_envs), np.zeros(plan.num_envs, int)
-        due = [s for s in plan.snapshot_steps() if s >= self._steps]
+        due = [s for s in plan.snapshot_steps() if s > self._last_snapshot]
         first_step, started = self._steps, time.monotonic()
         saved = started
-        key = jax.random.key(plan.seed + 1)
         while True:
             if due and self._steps >= due[0]:
-                due.pop(0)
+                due = [s for s in due if s > self._steps]
                 rate = (self._steps - first_step) / (time.monotonic() - started + 1e-9)
                 self._snapshot(judge, rate)
             if self._steps >= plan.num_steps:
                 break
-            if self._steps < plan.warmup:
-                actions = rng.uniform(-1, 1, (plan.num_envs, spec.action_dim))
-                actions = actions.astype(np.float32)
-            else:
-                act_key = jax.random.fold_in(key, self._steps)
-                actions = np.asarray(
-                    sac.act(self._state.actor.params, observations, act_key)
-                )
-            following, rewards, terminals = env.step(places, actions)
-            self._replay.add(observations, actions, rewards, following, terminals)
+            actions = self._act(episodes.observations, rng)
+            self._replay.add(*episodes.step(actions))
+            self._recent = [*self._recent, *episodes.finished][-20:]
             self._steps += plan.num_envs
-            returns, lengths = returns + rewards, lengths + 1
-            observations = following
-            over = np.flatnonzero(terminals | (lengths >= spec.horizon))
-            if over.size:
-                self._recent = [*self._recent, *returns[over]][-20:]
-                observations[over] = env.reset(over, self._seeds(over.size))
-                returns[over], lengths[over] = 0.0, 0
             if self._steps > plan.warmup:
-                batches = self._replay.sample(
-                    rng, plan.updates_per_call, self._config.batch_size
-                )
-                self._state, _ = sac.update_many(
-                    self._state, batches, key, self._config
-                )
+                self._learn(rng)
             if time.monotonic() - saved > plan.checkpoint_seconds:
                 self._save()
                 saved = time.monotonic()
         self._save()
+
+    def _act(self, observations: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Actions [E, A]: uniform at first, then sampled from the policy."""
+        if self._steps < self._plan.warmup:
+            shape = (len(observations), self._spec.action_dim)
+            return rng.uniform(-1, 1, shape).astype(np.float32)
+        key = jax.random.fold_in(jax.random.key(self._plan.seed + 2), self._steps)
+        return np.asarray(sac.act(self._state.actor.params, observations, key))
+
+    def _learn(self, rng: np.random.Generator) -> None:
+        """The updates that follow a vector step."""
+        batches = self._replay.sample(
+            rng, self._plan.updates_per_call, self._config.batch_size
+        )
+        self._state, _ = sac.update_many(
+            self._state, batches, jax.random.key(self._plan.seed + 1), self._config
+        )
 
     def _named(self) -> str:
         """The plan but for its length, which may grow."""
@@ -223,7 +254,8 @@ class Training:
             self._state = jax.tree.unflatten(treedef, kept)
             self._replay.restore(file)
         rows = _read(self._folder / SNAPSHOTS)
-        rows = [row for row in rows if int(row["env_steps"]) < self._steps]
+        rows = [row for row in rows if int(row["env_steps"]) <= self._steps]
+        self._last_snapshot = int(rows[-1]["env_steps"])
         _write(self._folder / SNAPSHOTS, rows)
         self._say(f"{self._plan.robot}  goes on from step {self._steps:,}")
 

@@ -95,7 +95,7 @@ class Annotations:
             )
             starts, ends = parts.pop("starts"), parts.pop("ends")
             instructions, texts = parts.pop("instructions"), parts.pop("texts")
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise UserError(
                 f"The annotations in {path} cannot be read ({error}). Remove the "
                 "dataset's folder and collect or download it again."

@@ -55,6 +55,7 @@ def from_dataset(
     reward_shift: float = 0.0,
     episode_length: int = 0,
     discount: float = 1.0,
+    rare_timesteps: float = 0.0,
 ) -> Trajectories:
     """The complete episodes of a dataset, with returns-to-go.
 
@@ -70,6 +71,8 @@ def from_dataset(
       reward_shift: see `reward_scale`.
       episode_length: 0 for episodes as recorded; else see `recut`.
       discount: of the returns-to-go.
+      rare_timesteps: time steps that at most this share of the episodes reach count as
+        the last one that more reach, since too few data teach their embeddings.
 
     Raises:
       UserError: an episode longer than the table of time embeddings.
@@ -93,11 +96,12 @@ def from_dataset(
     returns = returns_to_go(rewards, starts, ends, discount)
     largest = float(np.abs(returns).max()) or 1.0
     timesteps = np.arange(rows) - np.repeat(starts, lengths)
+    shorter = np.sort(lengths)[: max(1, round((1 - rare_timesteps) * len(lengths)))]
     return Trajectories(
         observations=dataset.observations[:rows].astype(np.float32),
         actions=dataset.actions[:rows].astype(np.float32),
         returns=returns.astype(np.float32),
-        timesteps=timesteps.astype(np.int32),
+        timesteps=np.minimum(timesteps, shorter[-1] - 1).astype(np.int32),
         remaining=(np.repeat(lengths, lengths) - timesteps).astype(np.int32),
         starts=starts.astype(np.int32),
         lengths=lengths.astype(np.int32),

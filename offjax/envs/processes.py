@@ -52,7 +52,7 @@ class Workers:
         for worker, rows in zip(self._workers, mine, strict=True):
             if len(rows):
                 places = (indices[rows] // count).tolist()
-                worker.send((method, places, [values[row] for row in rows]))
+                worker.send((method, places, [values[row] for row in rows.tolist()]))
         results: list[Any] = [None] * len(indices)
         for worker, rows in zip(self._workers, mine, strict=True):
             if len(rows):

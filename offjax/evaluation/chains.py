@@ -210,6 +210,43 @@ def _draw(state: State, count: int, seed: int) -> list[tuple[str, ...]]:
     return found
 
 
+HELD_OUT = (
+    "lift_pink_block_table",
+    "lift_red_block_slider",
+    "push_red_block_left",
+    "push_into_drawer",
+    "rotate_blue_block_right",
+)
+"""The tasks that Language Control Diffusion leaves out of training (its Table 4.2)."""
+
+
+def single_task(given: Sequence[Chain], task: str, count: int = 20) -> list[Chain]:
+    """Chains that end with `task`, cut from those of `given` that reach it soonest.
+
+    A task that can be done first is all that its chains hold; others need a task or
+    two before them, such as a lift before a placement.
+
+    Args:
+      given: such as `generate(10_000)`.
+      task: what is tested.
+      count: how many chains.
+
+    Raises:
+      UserError: too few of the chains hold the task.
+    """
+    cut = [
+        (state, chain[: chain.index(task) + 1])
+        for state, chain in given
+        if task in chain
+    ]
+    if len(cut) < count:
+        raise UserError(
+            f"Of the {len(given)} chains {len(cut)} hold {task!r}, fewer than the "
+            f"{count} asked for; generate more chains."
+        )
+    return sorted(cut, key=lambda pair: len(pair[1]))[:count]
+
+
 _ROBOT = (
     0.02586889, -0.2313129, 0.5712808, 3.09045411, -0.02908596, 1.50013585, 0.07999963,
     -1.21779124, 1.03987629, 2.11978254, -2.34205014, -0.87015899, 1.64119093,

@@ -76,6 +76,12 @@ def validate(config: Any) -> None:
             raise UserError(
                 f"{name} is {value}, but the operator needs at least {least:g}."
             )
+    size = getattr(config, "step_size", 1.0)
+    if not size > 0:
+        raise UserError(
+            f"step_size is {size}; it must be above 0. For the policy without "
+            "refinement set ascent_steps=0."
+        )
     lowest, highest = getattr(config, "log_tau", 0), getattr(config, "log_tau_max", 0)
     if getattr(config, "num_draws", 1) > 1 and highest < lowest:
         raise UserError(

@@ -208,6 +208,8 @@ class TrajectoryTransformer(nn.Module):
       embedding_dropout: dropout of the embedded tokens.
       body_init: initialisation of the blocks, see `Linear`.
       outer_init: initialisation of the embeddings.
+      time_std: of the time embeddings at first; 0: 1 (PyTorch's), or 0.02 where
+        `outer_init` is "normal".
     """
 
     order: tuple[str, str, str] = TOKENS
@@ -222,6 +224,7 @@ class TrajectoryTransformer(nn.Module):
     embedding_dropout: bool = True
     body_init: str = "uniform"
     outer_init: str = "uniform"
+    time_std: float = 0.0
 
     @nn.compact
     def __call__(self, steps: Steps, train: bool = False) -> dict[str, chex.Array]:
@@ -236,7 +239,7 @@ class TrajectoryTransformer(nn.Module):
             "actions": steps.actions,
             "returns": steps.returns[..., None],
         }
-        std = 1.0 if self.outer_init == "uniform" else 0.02
+        std = self.time_std or (1.0 if self.outer_init == "uniform" else 0.02)
         table = nn.Embed(
             self.max_timesteps,
             self.width,

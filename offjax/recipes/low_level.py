@@ -319,7 +319,7 @@ def _play_stage(
         name,
         algorithm,
         algorithm.Config(**(states | sizes | settings)),
-        num_steps=pick(preset, paper=60_000, small=12_000, demo=1_000),
+        num_steps=pick(preset, paper=60_000, small=10_000, demo=1_000),
         prepare=prepare_play,
         sampler=sample_windows,
     )

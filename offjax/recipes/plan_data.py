@@ -44,13 +44,13 @@ class PlanData(NamedTuple):
 
 def latents_of(algorithm: ModuleType, state: Pytree, rows: np.ndarray) -> np.ndarray:
     """Latents [N, Z] of observations [N, O] under one seed's trained encoder."""
-    encode_rows = jax.jit(lambda x: algorithm.encode_goal(state, x, state.config))
+    encode_rows = jax.jit(lambda s, x: algorithm.encode_goal(s, x, s.config))
     parts = []
     for begin in range(0, len(rows), CHUNK):
         part = rows[begin : begin + CHUNK]
         padded = np.zeros((min(CHUNK, len(rows)), *rows.shape[1:]), rows.dtype)
         padded[: len(part)] = part
-        parts.append(np.asarray(encode_rows(padded))[: len(part)])
+        parts.append(np.asarray(encode_rows(state, padded))[: len(part)])
     return np.concatenate(parts)
 
 
@@ -83,8 +83,8 @@ def prepare(
     mean, std = states.mean(0), states.std(0)
     centre = np.zeros(dataset.actions.shape[1], np.float32)
     if dataset.spec is not None:
-        low, high = dataset.spec.action_low, dataset.spec.action_high
-        centre = (np.asarray(low, np.float32) + np.asarray(high, np.float32)) / 2
+        box = np.array([dataset.spec.action_low, dataset.spec.action_high], np.float32)
+        centre = box.mean(axis=0)
     actions = dataset.actions - centre
     if moves == "latents":
         mean, std = np.tile(mean, 2), np.tile(std, 2)

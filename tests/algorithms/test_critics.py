@@ -71,6 +71,19 @@ def test_sarsa_learns_the_behaviours_value(network):
             np.testing.assert_allclose(values, factor * action + offset, atol=0.25)
 
 
+def test_each_member_learns_from_its_own_target(monkeypatch):
+    """Pessimism enters when acting, not in training."""
+    seen = {}
+    own = jnp.array([[1.0], [-2.0]]) * jnp.ones(8)
+    monkeypatch.setattr(sarsa, "next_values", lambda *_: own)
+    monkeypatch.setattr(sarsa, "step", lambda state, y, *_: seen.update(y=y))
+    batch = jax.tree.map(lambda x: x[:8], chain())
+    config = sarsa.Config(network="mlp", discount=0.9)
+    sarsa.update(None, batch, config, {})
+    expected = batch.rewards + 0.9 * (1 - batch.terminals) * np.array(own)
+    np.testing.assert_allclose(seen["y"], expected, rtol=1e-6)
+
+
 def test_joining_of_members():
     values = jnp.array([1.0, 3.0, 5.0])
     for settings, expected in (

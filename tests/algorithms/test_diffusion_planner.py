@@ -12,7 +12,9 @@ import optax
 import pytest
 
 from offjax.algorithms import diffusion_planner as planner
+from offjax.algorithms.plan_sampling import Config as Sampling
 from offjax.errors import UserError
+from offjax.networks.language import Text
 
 SHARED = runpy.run_path(str(pathlib.Path(__file__).with_name("sequence_reference.py")))
 FIXTURES, load = SHARED["FIXTURES"], SHARED["load"]
@@ -42,9 +44,13 @@ def batch_of(reference):
     )
 
 
+def vector(prefix, reference):
+    return planner.flatten(jax.tree.map(jnp.asarray, load(prefix, reference)))
+
+
 def test_loss_equals_pytorch(reference):
     with jax.enable_x64(True):
-        params = jax.tree.map(jnp.asarray, load("params/", reference))
+        params = vector("params/", reference)
         config = dataclasses.replace(CONFIG, prediction="noise", loss="l1")
         loss, _ = jax.jit(planner.loss_fn, static_argnums=4)(
             params,
@@ -61,7 +67,7 @@ def test_update_equals_pytorch(reference, monkeypatch):
     """Adam's first step, for plans that are standardised by the update itself."""
     mean, std = np.arange(6.0), np.linspace(0.5, 2, 6)
     with jax.enable_x64(True):
-        params = jax.tree.map(jnp.asarray, load("params/", reference))
+        params = vector("params/", reference)
         batch = batch_of(reference)
         batch = batch._replace(plans=batch.plans * std + mean)
         probe = planner.Probe(jnp.zeros((1, 2)), jnp.zeros((1, 3)))
@@ -75,9 +81,10 @@ def test_update_equals_pytorch(reference, monkeypatch):
         state, metrics = jax.jit(lambda s: planner.update(s, batch, CONFIG, {}))(state)
         np.testing.assert_allclose(metrics["planner/loss"], reference["loss"], 1e-6)
         # The first moment is a tenth of the gradient.
-        gradients = jax.tree.map(lambda m: 10 * m, state.opt_state[0].mu)
+        gradients = planner.unflatten(10 * state.opt_state[0].mu, CONFIG, 6, 7)
         assert_close(gradients, load("grads/", reference))
-        assert_close(state.params, load("updated/", reference), 1e-4)
+        updated = planner.unflatten(state.params, CONFIG, 6, 7)
+        assert_close(updated, load("updated/", reference), 1e-4)
 
 
 def test_average_follows_the_published_schedule():
@@ -92,6 +99,38 @@ def test_average_follows_the_published_schedule():
         found.append(float(average["w"]))
         expected.append(ema)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_plans_are_in_the_units_of_the_data(monkeypatch, sampler):
+    """A denoiser that knows the answer, and checks what it is shown."""
+    target = np.arange(20.0).reshape(4, 5) / 10
+    mean, std = np.arange(5.0), np.linspace(1, 2, 5)
+    latent = np.array([7.0, 8.0])
+
+    def denoise(params, plans, times, tokens, mask, config):
+        assert plans.shape[0] == 1 and tokens.shape == (1, 3, 2)
+        known = jnp.abs(plans[0, 0, 3:] - (latent - mean[3:]) / std[3:]).max()
+        return jnp.where(known < 1e-5, target[None, : plans.shape[1]], jnp.nan)
+
+    monkeypatch.setattr(planner, "denoise", denoise)
+    monkeypatch.setattr(planner, "unflatten", lambda *_: None)
+    probe = planner.Probe(jnp.zeros((1, 2)), jnp.zeros((1, 2)))
+    state = types.SimpleNamespace(ema=None, mean=mean, std=std, probe=probe)
+    text = Text(np.ones((3, 2)), np.ones(3, bool), np.ones(2))
+    for rows in (0, 1):
+        found = planner.plan(
+            state,
+            jnp.asarray(latent),
+            text,
+            jax.random.PRNGKey(0),
+            CONFIG,
+            Sampling(sampler=sampler, sampling_steps=5, rows=rows),
+        )
+        expected = (target * std + mean)[: rows or 4]
+        expected[0, 3:] = latent
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        np.testing.assert_array_equal(planner.first_move(found, 2), found[0, :3])
 
 
 @pytest.mark.parametrize(

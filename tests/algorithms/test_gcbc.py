@@ -136,7 +136,8 @@ def test_chunks_are_executed_in_part(trained):
             return carry, distribution.mode()
 
         _, actions = jax.lax.scan(step, carry, observations)
-        return actions, gcbc.chunk(state, observations, latent, TINY)
+        latents = jnp.broadcast_to(latent, (4, 4))
+        return actions, gcbc.chunk(state, observations, latents, TINY)
 
     actions, chunks = run(state)
     expected = [chunks[0, 0], chunks[0, 1], chunks[2, 0], chunks[2, 1]]

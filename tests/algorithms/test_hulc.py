@@ -138,6 +138,7 @@ def task(rng, size):
     return hulc.Batch(*halves, sentences, jnp.ones(size, bool))
 
 
+@pytest.mark.long
 def test_overfits_one_batch_and_acts_as_it_learnt():
     config = dataclasses.replace(
         TINY, lr=1e-2, kl_weight=1e-3, acting="mode", num_classes=64, contrast=False

@@ -136,7 +136,8 @@ def test_iql():
     for name in ("value", "actor", "critic"):
         expected = ref.flat[f"loss/{name}"]
         np.testing.assert_allclose(metrics[f"iql/{name}_loss"], expected, rtol=1e-5)
-    q = iql._critic(config).apply(target, ref.observations, ref.actions).min(0)
+    twin = iql.critics(config.hidden_dims)
+    q = twin.apply(target, ref.observations, ref.actions).min(0)
     loss, _, grads = value_and_grad(iql.value_loss, value, ref.observations, q, config)
     ref.check("value", loss, grads)
     network = iql._value(config)

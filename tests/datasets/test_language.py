@@ -1,12 +1,14 @@
 """Annotated spans against the rows that they were drawn from."""
 
 import dataclasses
+import runpy
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from offjax.datasets import language
+from offjax.datasets import language, minari_io
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 
@@ -135,3 +137,20 @@ def test_bad_input(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 nothing")
     with pytest.raises(UserError, match="cannot be read"):
         language.Annotations.load(tmp_path / "a.npz")
+
+
+def test_minari_keeps_annotations(tmp_path):
+    corners = runpy.run_path(str(Path(__file__).with_name("language_data.py")))
+    before = corners["corners"](num_episodes=3)
+    minari_io.write(before, {}, tmp_path)
+    after = minari_io.read("test/corners-v0", tmp_path)
+    assert isinstance(after, language.LanguageDataset)
+    np.testing.assert_array_equal(after.actions, before.actions)
+    np.testing.assert_array_equal(after.annotations.ends, before.annotations.ends)
+    assert after.annotations.sentences == before.annotations.sentences
+    assert after.annotations.text(5) == before.annotations.text(5)
+    # One that was damaged is reported, not taken for a dataset without language.
+    path = tmp_path / "test/corners-v0/data" / language.FILE
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match="cannot be read"):
+        minari_io.read("test/corners-v0", tmp_path)

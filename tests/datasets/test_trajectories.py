@@ -145,3 +145,11 @@ def test_discounted_returns_by_hand():
     first = data.rewards[0] + 0.5 * data.rewards[1] + 0.25 * data.rewards[2]
     np.testing.assert_allclose(found.returns[0], first, rtol=1e-5)
     np.testing.assert_allclose(found.returns[2], data.rewards[2], rtol=1e-5)
+
+
+def test_rare_time_steps_count_as_the_last_common_one():
+    found = trajectories.from_dataset(dataset(), statistics(), 10, rare_timesteps=0.25)
+    # Of the lengths 1, 3, 6 and 10 a quarter is longer than 6.
+    assert found.timesteps.max() == 5
+    np.testing.assert_array_equal(found.timesteps[3:13], [0, 1, 2, 3, 4, *[5] * 5])
+    np.testing.assert_array_equal(found.remaining[3:13], np.arange(10, 0, -1))

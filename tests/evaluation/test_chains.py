@@ -153,3 +153,13 @@ def test_metrics_by_hand():
     np.testing.assert_allclose(rates, chains.average_length(solved))
     counts = chains.per_task(["ab", "ba", "ab"], [2, 0, 1])
     assert counts == {"a": (2, 2), "b": (1, 3)}
+
+
+def test_single_task():
+    state = chains.initial_states()[0]
+    given = [(state, ("a", "b")), (state, ("b", "a")), (state, ("c", "b"))]
+    found = chains.single_task(given, "b", count=3)
+    assert [chain for _, chain in found] == [("b",), ("a", "b"), ("c", "b")]
+    assert set(chains.HELD_OUT) <= set(chains.tasks())
+    with pytest.raises(UserError, match="1 hold 'c'"):
+        chains.single_task(given, "c", count=2)

@@ -295,3 +295,68 @@ def test_places_are_shared_between_many_slots():
     assert host.num_places(10, 10) == 10
     assert host.num_places(64, 100) == host.MAX_PLACES // 64
     assert host.num_places(host.MAX_PLACES + 1, 5) == 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Network(Policy):
+    """Two matrix products; with `depth` more of them in every second step's plan."""
+
+    period: int = 2
+    depth: int = 0
+
+    def plan(self, params, carry, observation, key):
+        x = jnp.concatenate([observation, jnp.zeros(HIDDEN - 1)])
+        for _ in range(self.depth):
+            x = params.states["v"] @ x
+        return (jnp.sum(x),) if self.depth else carry
+
+    def init(self, params, task, key):
+        return (jnp.float32(0),)
+
+    def propose(self, params, carry, observation, reward, key):
+        hidden = params.states["v"] @ (observation @ params.states["w"])
+        return point(jnp.sum(hidden)[None] + carry[0]), carry
+
+
+def test_operations_of_an_action_are_counted():
+    multiply = 2 * HIDDEN * HIDDEN
+    found = [
+        host.flops_per_action(Agent(Network(2, d), None, None), parameters(2), SPEC)
+        for d in (0, 4)
+    ]
+    np.testing.assert_allclose(found, [multiply, 3 * multiply], rtol=0.1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant(Policy):
+    """The same action always."""
+
+    def propose(self, params, carry, observation, reward, key):
+        return point(params.states["action"]), carry
+
+
+def test_hopper_falls_as_it_does_in_gymnasium():
+    pytest.importorskip("mujoco")
+    from offjax.envs import mujoco as robots
+    from offjax.envs.batched import make_batched, make_one
+
+    spec = dataclasses.replace(robots.spec("hopper"), horizon=40)
+    actions = np.array([[0.3, -0.2, 0.9], [1.7, 0.0, -0.4]], np.float32)
+    agent = BatchedAgent(
+        Agent(Constant(), None, None), spec, 2, choose_layout(2, "map"), Program
+    )
+    agent.load(Params({"action": actions}, {}))
+    found = host.evaluate(agent, make_batched(spec, 4), spec.horizon, [3, 5], 3, 1)
+    env = make_one(spec)
+    for i, seed in enumerate([3, 5]):
+        action = np.clip(actions[i], -1, 1)
+        for episode in range(3):
+            env.reset(seed=host.reset_seed(seed, episode, 1))
+            total, length, terminal = 0.0, 0, False
+            while not terminal and length < spec.horizon:
+                _, reward, terminal, _, _ = env.step(action)
+                total, length = total + reward, length + 1
+            assert found.lengths[i, episode] == length
+            np.testing.assert_allclose(found.returns[i, episode], total, rtol=1e-12)
+    np.testing.assert_array_equal(found.clipped, [0, 1])
+    assert found.lengths.min() < spec.horizon

@@ -67,6 +67,12 @@ def test_surface_has_the_scores_of_its_settings_one_by_one(run, tmp_path):
     assert (tmp_path / "surface.png").stat().st_size > 1000
 
 
+@pytest.mark.parametrize("size", [0.0, -0.1])
+def test_step_sizes_of_a_grid_are_above_0(run, size):
+    with pytest.raises(UserError, match="step_size"):
+        surface.evaluate(run, {"step_size": (0.1, size)}, 1, 0)
+
+
 def test_the_best_of_the_tuning_episodes_is_chosen():
     def point(steps, *scores):
         return surface.Point("", "sgd", 0.1, steps, (0, 1), np.array(scores))

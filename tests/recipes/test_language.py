@@ -308,17 +308,18 @@ def test_autoencoder_keeps_what_there_is(dataset):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("method", ["lcd", "diffuser"])
 def test_planners_walk_where_they_are_told(tmp_path, method):
     """End to end, in the plane with its four corners."""
     from offjax.runner.run import recipe, train
 
-    small = {"num_steps": 1500, "batch_size": 64}
+    small = {"num_steps": 1000, "batch_size": 64}
     settings = {f"planner.{k}": v for k, v in small.items()}
     settings |= {"planner.stride": 4, "planner.horizon": 2, "sampling.replan": 4}
     settings |= {"planner.width": 16, "planner.multipliers": (1, 2)}
     first = "vae" if method == "diffuser" else "gcbc"
-    settings |= {f"{first}.num_steps": 1500}
+    settings |= {f"{first}.num_steps": 1000}
     data = corners(200)
     run = train(recipe(method, "demo", **settings), data, 1, runs_dir=str(tmp_path))
     sentences = ["go to the red corner", "walk towards white", "go to the blue corner"]

@@ -12,6 +12,7 @@ from offjax import recipes
 from offjax.algorithms import gcbc
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import Annotations, annotate
+from offjax.datasets.normalize import ActionBox, Normalizer
 from offjax.networks.language import encode
 from offjax.recipes import low_level
 from offjax.types import EnvSpec, Params
@@ -43,7 +44,7 @@ def sampled(name, **settings):
     """A batch of a recipe's stage, as NumPy."""
     stage = recipes.build(name, SPEC, "demo").stages[0]
     config = dataclasses.replace(stage.config, batch_size=400, **settings)
-    data = stage.prepare(dataset(), config, {})
+    data = jax.tree.map(jnp.asarray, stage.prepare(dataset(), config, {}))
     batch = jax.jit(lambda key: stage.sampler(data, key, config))(jax.random.key(0))
     return jax.tree.map(np.asarray, batch), config
 
@@ -108,19 +109,35 @@ def test_windows_of_spans_begin_where_enough_of_the_span_is_left():
     np.testing.assert_array_equal(batch.sentences, sentences[np.minimum(span, 1)])
 
 
-def initialised(name, **settings):
+def initialised(name):
+    """The policy of a recipe, with random parameters."""
     recipe = recipes.build(name, SPEC, "demo")
     stage = recipe.stages[0]
-    config = dataclasses.replace(stage.config, **settings)
+    config = stage.config
     data = stage.prepare(dataset(), config, {})
-    state = jax.jit(lambda key: stage.algorithm.init(key, data, config, {}))(
-        jax.random.key(0)
+    shapes = jax.eval_shape(
+        lambda key: stage.algorithm.init(key, data, config, {}), jax.random.key(0)
+    )
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), shapes.params
+    )
+    statistics = data.statistics
+    state = shapes.replace(
+        params=params,
+        ema=params,
+        opt_state=(),
+        normalizer=Normalizer.from_statistics(statistics),
+        action_box=ActionBox(statistics.action_low, statistics.action_high),
+        config=(),
+        key=(),
+        step=0,
     )
     policy = recipe.policy({stage.name: config})
     return policy, Params({stage.name: state}, {stage.name: config})
 
 
-@pytest.mark.parametrize("name", ["gcbc", "mcil", "hulc"])
+@pytest.mark.parametrize("name", ["gcbc", "hulc"])
 def test_instructions_steer_and_plans_are_kept_for_a_period(name):
     policy, params = initialised(name)
     text = encode(SENTENCES)
@@ -163,5 +180,5 @@ def test_subgoals_are_the_given_states_a_fixed_number_of_steps_ahead():
         return jnp.stack(found), gcbc.encode_goal(state, goals, config)
 
     found, encoded = latents(state)
-    np.testing.assert_allclose(found, encoded[jnp.array([3, 4, 5, 5, 5])], rtol=1e-5)
+    np.testing.assert_allclose(found, encoded[jnp.array([3, 4, 5, 5, 5])], atol=1e-4)
     assert policy.period == low_level.LOOKAHEAD // 2

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import types
 
 import gymnasium
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from offjax.errors import UserError
+from offjax.runner import evaluator as module
 from offjax.runner import run as api
 from offjax.runner.options import Options
 from offjax.runner.train import Trainer, make_jobs
@@ -189,3 +191,30 @@ def test_no_environment_is_taken_for_another(dataset, tmp_path):
 def test_an_unknown_setting_is_refused(dataset, tmp_path):
     with pytest.raises(UserError, match="eval_behind"):
         train(dataset, tmp_path, eval_behind="maybe")
+
+
+def test_beside_an_accelerator_a_cheap_policy_acts_on_the_cores(
+    in_turn, dataset, monkeypatch
+):
+    """A stand-in for the accelerator: what is chosen, not what it would compute."""
+    accelerator = types.SimpleNamespace(
+        devices=(types.SimpleNamespace(platform="gpu"),), kind="vmap"
+    )
+    monkeypatch.setattr(module, "choose_layout", lambda *_: accelerator)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    evaluators = [
+        module.Evaluator(
+            in_turn.job,
+            dataset,
+            Options(num_seeds=2, eval_behind=chosen),
+            in_turn.stages,
+        )
+        for chosen in ("auto", "off", "auto")
+    ]
+    layout = evaluators[0]._acting_layout(evaluators[0].acting_slots()[1])
+    assert layout.kind == "map" and layout.devices[0].platform == "cpu"
+    assert layout.num_slots == 2
+    assert evaluators[0].behind and not evaluators[1].behind
+    monkeypatch.setattr(module, "HOST_FLOPS", 1.0)
+    assert not evaluators[2].behind
+    assert evaluators[2]._acting_layout(evaluators[2].acting_slots()[1]) is accelerator

@@ -223,16 +223,23 @@ def test_resuming_another_configuration_is_refused(budget_dataset, tmp_path):
         train(budget_dataset, tmp_path, resume=True, num_seeds=3)
 
 
-def test_a_corrupt_checkpoint_is_named(budget_dataset, tmp_path):
+def test_a_corrupt_checkpoint_is_named_and_the_one_before_used(
+    budget_dataset, tmp_path, capsys
+):
     trainer = train(budget_dataset, tmp_path, checkpoint_every=5)
+    scores = (trainer.folder.path / "scores.csv").read_text()
     record = trainer.folder.record | {"status": "running"}
     (trainer.folder.path / "run.json").write_text(json.dumps(record))
     newest = trainer.folder.path / "checkpoints" / "10"
     for file in newest.rglob("*"):
         if file.is_file() and file.parent.name == "d":
             file.write_bytes(b"\0" * 10)
-    with pytest.raises(UserError, match="corrupt"):
-        train(budget_dataset, tmp_path, resume=True)
+    options = {"checkpoint_every": 5, "reuse_stages": False, "quiet": False}
+    again = train(budget_dataset, tmp_path, resume=True, **options)
+    printed = capsys.readouterr()
+    assert "checkpoints/10 is corrupt" in printed.out + printed.err
+    assert "at step 5" in printed.out + printed.err
+    assert (again.folder.path / "scores.csv").read_text() == scores
 
 
 def test_a_foreign_checkpoint_is_refused(budget_dataset, tmp_path):
