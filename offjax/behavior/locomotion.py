@@ -129,12 +129,12 @@ def _reporter(
     def report(steps: int) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last > seconds and steps:
+        if now - last > seconds and steps < total:
             last = now
             rate = steps / (now - started)
-            left = max(total - steps, 0) / rate
+            left = (total - steps) / rate
             say(
-                f"{min(steps, total):,}/{total:,} transitions  {rate:,.0f}/s  "
+                f"{steps:,}/{total:,} transitions  {rate:,.0f}/s  "
                 f"ETA {time.strftime('%H:%M:%S', time.gmtime(left))}"
             )
 

@@ -31,6 +31,10 @@ NOISE = 0.1
 """Standard deviation of the noise on the oracles' plans, in units of actions."""
 BEFORE, AFTER = 10, 3
 """Steps that an annotation reaches back before its segment, and past success."""
+LET_GO, RAISE = 8, 3
+"""Steps less one for opening a gripper that holds something; the last ones go up."""
+CLOSED = 0.1
+"""Gripper opening (0 open, 1 closed) above which it may hold something."""
 CUT_SHARE = 0.5
 """Share of segments that end soon after success, not with the oracle's retreat."""
 COMPOUND_SHARE = 0.25
@@ -41,7 +45,8 @@ class Oracle:
     """Carries out instructions in one place of a simulator.
 
     It plans a path once and follows it by the clock; when the path ends without
-    success, it plans anew.
+    success, it plans anew. What it still holds when it is told something, it lets go
+    of first, lest it drag it along.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class Oracle:
         self._legacy = np.random.RandomState(seed).get_state(legacy=False)
         self._oracles = _oracles(simulator, noise)
         self._waiting: list[Instruction] = []
+        self._release = 0  # steps left for letting go
 
     def begin(self, instruction: Instruction) -> None:
         """Starts on an instruction in the present state."""
@@ -63,22 +69,34 @@ class Oracle:
     @property
     def done(self) -> bool:
         """Whether the path has come to its end."""
-        return self._oracle.done
+        return self._release == 0 and self._oracle.done
 
     def action(self, observation: np.ndarray) -> np.ndarray:
         """The next action, [5], at the place's present observation."""
-        state = decode(self.simulator.scene, observation)
-        done = language.succeeded(self.simulator.scene, self._part, self._start, state)
-        if done and self._waiting:
-            self._next()
-        elif self.done and not done:
+        if self._release == 0:
+            state, scene = (
+                decode(self.simulator.scene, observation),
+                self.simulator.scene,
+            )
+            done = language.succeeded(scene, self._part, self._start, state)
+            if done and self._waiting:
+                self._next()
+            elif self.done and not done:
+                self._plan()
+        if self._release > 0:
+            self._release -= 1
+            if self._release > 0:
+                return np.array([0, 0, self._release <= RAISE, 0, -1], np.float32)
             self._plan()
         info = self.simulator.info(self.place)
         return np.asarray(self._oracle.select_action(None, info), np.float32)
 
     def _next(self) -> None:
         self._part = self._waiting.pop(0)
-        self._plan()
+        opening = self.simulator.info(self.place)["proprio/gripper_opening"][0]
+        self._release = LET_GO if opening > CLOSED else 0
+        if self._release == 0:
+            self._plan()
 
     def _plan(self) -> None:
         simulator, part = self.simulator, self._part

@@ -70,7 +70,7 @@ BEST: dict[str, dict[str, Any]] = {
 def _sizes(preset: str) -> dict[str, Any]:
     """Sizes of the U-Net, and how it is trained."""
     small = {"width": 32, "multipliers": (1, 2), "kernel": 3, "head_dim": 16}
-    small |= {"lr": 1e-3, "batch_size": 128, "ema_start": 500}
+    small |= {"num_heads": 2, "lr": 1e-3, "batch_size": 128, "ema_start": 500}
     demo = small | {"width": 16, "batch_size": 64, "ema_start": 100, "lr": 2e-3}
     return pick(preset, paper={}, small=small, demo=demo)
 

@@ -102,15 +102,24 @@ def prepare(
         ends=ends.astype(np.int32),
         texts=annotations.texts[keep].astype(np.int32),
         choices=np.cumsum(choices).astype(np.int32),
-        encoding=encode(
-            annotations.sentences,
-            config.text_encoder,
-            weights=config.text_weights or None,
-        ),
+        encoding=_embedded(annotations.sentences, config),
         mean=mean.astype(np.float32),
         std=np.maximum(std, 1e-2).astype(np.float32),
         probe=Probe(dataset.observations[some], states[some]),
     )
+
+
+def _embedded(sentences: tuple[str, ...], config: Any) -> Text:
+    """The sentences, without the columns that are padding in all of them.
+
+    Masked padding changes nothing but the cost.
+    """
+    weights = config.text_weights or None
+    text = encode(sentences, config.text_encoder, weights=weights)
+    if getattr(config, "attend_padding", False):
+        return text
+    longest = int(text.mask.sum(1).max())
+    return Text(text.tokens[:, :longest], text.mask[:, :longest], text.sentence)
 
 
 def without(annotations: Annotations, held_out: tuple[str, ...]) -> Annotations:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from offjax.datasets import catalog
-from offjax.datasets.catalog import Budget, Locomotion, Maze2D, Play, parse
+from offjax.datasets.catalog import Budget, Maze2D, Play, parse
 from offjax.errors import UserError
 
 

@@ -76,17 +76,20 @@ def test_subgoals_lie_strides_ahead_and_stay_in_the_span(numbered, plain_latents
         )
     # Any row of any span may be first, and the text is the span's.
     assert len(set((first - spans.starts[span]).tolist())) == 10
+    # Without the padding that all sentences have: the longest is of five words.
     tokens = encode(spans.sentences).tokens[spans.texts[span]]
-    np.testing.assert_array_equal(batch.tokens, tokens)
+    np.testing.assert_array_equal(batch.tokens, tokens[:, :5])
+    assert set(batch.mask.sum(1).tolist()) == {3, 5}
 
 
 def test_published_windows(numbered, plain_latents):
     """The last 8 rows of each span, and a full stride before its end."""
-    data, config = prepared(numbered, tail=8, full_stride=True)
+    data, config = prepared(numbered, tail=8, full_stride=True, attend_padding=True)
     batch = plan_data.sample_subgoals(data, jax.random.PRNGKey(1), config)
     present = np.asarray(batch.plans)[:, 0, 2:] / 2
     place = row_of(present) % 10
     assert set(place.tolist()) == {2, 3, 4, 5}
+    assert batch.tokens.shape[1] == 32  # padding that is attended to must be there
 
 
 def test_frame_offset_stays_in_the_span(numbered, plain_latents):

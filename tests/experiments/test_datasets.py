@@ -1,0 +1,78 @@
+"""The page about the datasets, and bad input to it and to the training of policies."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from offjax.datasets import Dataset, catalog, minari_io
+from offjax.envs import mujoco
+
+
+@pytest.fixture
+def run(tmp_path):
+    def run(module, *flags):
+        return subprocess.run(
+            [sys.executable, "-m", f"experiments.{module}", *flags],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "MINARI_DATASETS_PATH": str(tmp_path)},
+            check=False,
+        )
+
+    return run
+
+
+def test_page_counts_complete_episodes_only(run, tmp_path):
+    """Three episodes: return 1000 in full, 300 by a fall, and one that is cut short."""
+    lengths = [1000, 100, 50]
+    rewards = np.repeat([1.0, 3.0, 9.0], lengths)
+    ends = np.cumsum(lengths) - 1
+    terminals, timeouts = np.zeros((2, 1150), bool)
+    terminals[ends[1]] = timeouts[ends[0]] = timeouts[ends[2]] = True
+    zeros = np.zeros((1150, 11))
+    entry = catalog.parse("offjax/hopper/random-v0")
+    dataset = Dataset.from_arrays(
+        zeros,
+        np.zeros((1150, 3)),
+        rewards,
+        terminals,
+        timeouts,
+        zeros,
+        spec=mujoco.spec("hopper"),
+        id=entry.name,
+    )
+    minari_io.write(dataset, catalog.specification(entry, 1150, 0), tmp_path)
+    page = tmp_path / "page.md"
+    marks = "<!-- begin: experiments.datasets -->\nold\n<!-- end -->"
+    page.write_text(f"# Title\n\n{marks}\n\nThe end.\n")
+    done = run("datasets", f"--datasets={entry.name}", f"--out={page}")
+    assert done.returncode == 0, done.stderr
+    text = page.read_text()
+    score = 100 * (650 + 20.272305) / (3234.3 + 20.272305)
+    row = f"| {entry.name} | 1,150 | 3 | 300 | 650 | 650 | 1,000 | {score:.1f} |"
+    assert row in text and "old" not in text
+    assert text.startswith("# Title") and text.endswith("The end.\n")
+    assert "| hopper |" in text  # where the policies come from
+    page.write_text("no marks")
+    done = run("datasets", f"--datasets={entry.name}", f"--out={page}")
+    assert done.returncode == 2 and "does not have the lines" in done.stderr
+    assert page.read_text() == "no marks"
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("datasets", "--datasets=hoper"), "--datasets=hoper"),
+        (("train_behavior", "--robot=hopper"), "--out"),
+        (("train_behavior", "--robot=ant", "--out=x"), "hopper"),
+    ],
+)
+def test_bad_input_is_one_paragraph_and_exit_code_2(run, command, words):
+    done = run(*command)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and words in done.stderr
