@@ -69,6 +69,26 @@ def test_play_is_seeded_and_leaves_others_randomness_alone(simulator, episode):
     assert not np.array_equal(other.actions, episode.actions[:5])
 
 
+def test_what_is_held_is_let_go_of_first(simulator):
+    observation = simulator.reset(0, 4)
+    for _ in range(8):
+        observation = simulator.step(0, np.array([0, 0, 0, 0, 1.0]))
+    oracle = behavior.Oracle(simulator)
+    state = decode(simulator.scene, observation)
+    known = language.instructions("scene").values()
+    oracle.begin(next(i for i in known if language.feasible(simulator.scene, i, state)))
+    actions = []
+    for _ in range(behavior.LET_GO):
+        assert not oracle.done
+        actions.append(oracle.action(observation))
+        observation = simulator.step(0, actions[-1])
+    opening = behavior.LET_GO - 1
+    np.testing.assert_array_equal(
+        actions[:opening], [[0, 0, 0, 0, -1]] * 4 + [[0, 0, 1, 0, -1]] * 3
+    )
+    assert np.abs(actions[opening][:2]).max() > 0  # it is under way
+
+
 def test_cube_targets_keep_clear_of_other_cubes():
     scene = language.get("cube-triple")
     known = language.instructions("cube-triple")
