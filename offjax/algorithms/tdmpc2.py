@@ -20,7 +20,7 @@ action dimensions (its correction for tanh cancels against a rescaling).
 Published single-task training is online; here the data are fixed and there is no
 pessimism, so that values of actions that the data lack may be too high. The model
 that ends episodes, D, belongs to `episodic` tasks: planning then counts no reward after
-an end. Acting plans with `mppi`, or takes the prior's mean.
+an end. How to act is in `tdmpc2_acting`.
 """
 
 from __future__ import annotations
@@ -31,15 +31,13 @@ import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from offjax.algorithms import mppi
 from offjax.algorithms.common import Network, Trained, descend, inputs_of, trained
 from offjax.datasets.normalize import ActionBox, Normalizer
-from offjax.distributions import LOG_2PI, Distribution, gaussian
+from offjax.distributions import LOG_2PI
 from offjax.errors import UserError
-from offjax.networks.tdmpc2 import SIZES, NormedEnsemble, NormedMLP
+from offjax.networks.tdmpc2 import SIZES, Bins, NormedEnsemble, NormedMLP
 from offjax.types import Context, Key, Pytree, config, static
 
 GROUP = 8  # entries of a simplex of the latent
@@ -90,6 +88,11 @@ class Config:
     bin_limit: float = static(default=10.0)
     batch_size: int = 256
 
+    @property
+    def bins(self) -> Bins:
+        """How rewards and values are represented."""
+        return Bins(self.num_bins, self.bin_limit)
+
 
 class Batch(NamedTuple):
     """Slices of H steps within one episode."""
@@ -135,7 +138,7 @@ def validate(config: Config) -> None:
             )
 
 
-def _network(part: str, config: Config, action_dim: int = 1) -> Network:
+def network(part: str, config: Config, action_dim: int = 1) -> Network:
     """The module of one part of the model, or of the "policy"."""
     size = SIZES[config.size]
     widths = (size.mlp_dim, size.mlp_dim)
@@ -188,7 +191,7 @@ def init(key: Key, example: Pytree, config: Config, context: Context) -> State:
         inputs["termination"] = latent
     keys = jax.random.split(key, len(inputs))
     params = {
-        part: _network(part, config, len(action)).init(part_key, x)
+        part: network(part, config, len(action)).init(part_key, x)
         for part_key, (part, x) in zip(keys, inputs.items(), strict=True)
     }
     policy = params.pop("policy")
@@ -204,43 +207,27 @@ def init(key: Key, example: Pytree, config: Config, context: Context) -> State:
     )
 
 
-def symlog(x: chex.Array) -> chex.Array:
-    """sign(x) log(1 + |x|)."""
-    return jnp.sign(x) * jnp.log1p(jnp.abs(x))
+def apply(part: str, params: Pytree, x: chex.Array, config: Config) -> chex.Array:
+    """One part of the model on its inputs."""
+    return network(part, config).apply(params[part], x)
 
 
-def symexp(x: chex.Array) -> chex.Array:
-    """Inverse of `symlog`."""
-    return jnp.sign(x) * jnp.expm1(jnp.abs(x))
-
-
-def bins(config: Config) -> np.ndarray:
-    """Centres of the bins, in symlog; [num_bins]."""
-    return np.linspace(-config.bin_limit, config.bin_limit, config.num_bins)
-
-
-def two_hot(x: chex.Array, config: Config) -> chex.Array:
-    """Weights [..., num_bins] of the two bins around symlog x; beyond them, the last.
-
-    A triangle of the width of two bins around each centre gives the same numbers.
-    """
-    centres = bins(config)
-    y = jnp.clip(symlog(x), centres[0], centres[-1])[..., None]
-    return jnp.maximum(0.0, 1.0 - jnp.abs(y - centres) / (centres[1] - centres[0]))
-
-
-def expectation(logits: chex.Array, config: Config) -> chex.Array:
-    """symexp of the expected bin: [..., num_bins] → [...]."""
-    return symexp(jax.nn.softmax(logits) @ bins(config).astype(logits.dtype))
-
-
-def cross_entropy(logits: chex.Array, x: chex.Array, config: Config) -> chex.Array:
-    """Of bins' logits [..., num_bins] towards values [...]."""
-    return -jnp.sum(two_hot(x, config) * jax.nn.log_softmax(logits), axis=-1)
-
-
-def _join(latents: chex.Array, actions: chex.Array) -> chex.Array:
+def join(latents: chex.Array, actions: chex.Array) -> chex.Array:
+    """Inputs of dynamics, reward and critics."""
     return jnp.concatenate([latents, actions], axis=-1)
+
+
+def rollout(
+    params: Pytree, first: chex.Array, actions: chex.Array, config: Config
+) -> chex.Array:
+    """Latents z_0 … z_H [H + 1, B, Z] from z_0 [B, Z] and actions [H, B, A]."""
+
+    def step(latents: chex.Array, now: chex.Array) -> tuple[chex.Array, chex.Array]:
+        latents = apply("dynamics", params, join(latents, now), config)
+        return latents, latents
+
+    _, following = jax.lax.scan(step, first, actions)
+    return jnp.concatenate([first[None], following])
 
 
 def q_logits(
@@ -253,8 +240,8 @@ def q_logits(
     """All critics' logits [num_q, ..., num_bins]; with a key, dropout acts."""
     dropout = key is not None and config.dropout > 0
     rngs = {"dropout": key} if dropout else {}
-    return _network("q", config).apply(
-        params, _join(latents, actions), dropout, rngs=rngs
+    return network("q", config).apply(
+        params, join(latents, actions), dropout, rngs=rngs
     )
 
 
@@ -262,7 +249,7 @@ def policy_moments(
     params: Pytree, latents: chex.Array, action_dim: int, config: Config
 ) -> tuple[chex.Array, chex.Array]:
     """Mean and log deviation before tanh, [..., A] each."""
-    outputs = _network("policy", config, action_dim).apply(params, latents)
+    outputs = network("policy", config, action_dim).apply(params, latents)
     mean, raw = jnp.split(outputs, 2, axis=-1)
     span = 0.5 * (LOG_STD_MAX - LOG_STD_MIN)
     return mean, LOG_STD_MIN + span * (jnp.tanh(raw) + 1)
@@ -294,11 +281,10 @@ def td_targets(
     state: State, rows: Batch, noise: Noise, config: Config
 ) -> tuple[chex.Array, chex.Array]:
     """Encoded next observations [H, B, Z] and the critics' targets y [H, B]."""
-    encoder = state.model.params["encoder"]
-    latents = _network("encoder", config).apply(encoder, rows.observations[1:])
+    latents = apply("encoder", state.model.params, rows.observations[1:], config)
     actions, _ = policy_sample(state.policy.params, latents, noise.target, config)
     logits = q_logits(state.target_q, latents, actions, config)
-    q = expectation(logits[noise.target_pair], config).min(0)
+    q = config.bins.expectation(logits[noise.target_pair]).min(0)
     return latents, rows.rewards + config.discount * (1 - rows.terminals) * q
 
 
@@ -323,23 +309,15 @@ def model_loss(
     Returns:
       The loss, and (z_0 … z_H [H + 1, B, Z], each term of the loss without its weight).
     """
-
-    def step(latent: chex.Array, action: chex.Array) -> tuple[chex.Array, chex.Array]:
-        dynamics = _network("dynamics", config)
-        latent = dynamics.apply(params["dynamics"], _join(latent, action))
-        return latent, latent
-
-    encoder = _network("encoder", config)
-    first = encoder.apply(params["encoder"], rows.observations[0])
-    _, following = jax.lax.scan(step, first, rows.actions)
-    latents = jnp.concatenate([first[None], following])
-    decay = config.rho ** jnp.arange(config.horizon)
-    here = _join(latents[:-1], rows.actions)
-    reward = _network("reward", config).apply(params["reward"], here)
+    first = apply("encoder", params, rows.observations[0], config)
+    latents = rollout(params, first, rows.actions, config)
+    here = join(latents[:-1], rows.actions)
+    reward = apply("reward", params, here, config)
     q = q_logits(params["q"], latents[:-1], rows.actions, config, key)
-    error = jnp.mean((following - next_latents) ** 2, axis=(1, 2))
-    reward_error = jnp.mean(cross_entropy(reward, rows.rewards, config), axis=1)
-    value_error = jnp.mean(cross_entropy(q, targets, config), axis=(0, 2))
+    decay = config.rho ** jnp.arange(config.horizon)
+    error = jnp.mean((latents[1:] - next_latents) ** 2, axis=(1, 2))
+    reward_error = jnp.mean(config.bins.cross_entropy(reward, rows.rewards), axis=1)
+    value_error = jnp.mean(config.bins.cross_entropy(q, targets), axis=(0, 2))
     terms = {
         "consistency": jnp.mean(decay * error),
         "reward": jnp.mean(decay * reward_error),
@@ -351,7 +329,7 @@ def model_loss(
         + config.value_weight * terms["value"]
     )
     if config.episodic:
-        ends = _network("termination", config).apply(params["termination"], following)
+        ends = apply("termination", params, latents[1:], config)
         binary = optax.sigmoid_binary_cross_entropy(ends[..., 0], rows.terminals)
         terms["termination"] = jnp.mean(binary)
         loss += config.termination_weight * terms["termination"]
@@ -373,7 +351,7 @@ def policy_loss(
     """
     actions, entropy = policy_sample(params, latents, noise.policy, config)
     logits = q_logits(q_params, latents, actions, config, key)
-    q = expectation(logits[noise.policy_pair], config).mean(0)
+    q = config.bins.expectation(logits[noise.policy_pair]).mean(0)
     low, high = jnp.percentile(jax.lax.stop_gradient(q[0]), jnp.array([5.0, 95.0]))
     scale += config.polyak * (jnp.maximum(high - low, 1.0) - scale)
     bonus = config.entropy_weight * actions.shape[-1] * entropy
@@ -432,110 +410,3 @@ def update(
         "tdmpc2/q_scale": scale,
     }
     return state, metrics
-
-
-def encode(state: State, observation: chex.Array, config: Config) -> chex.Array:
-    """Latents [..., Z] of raw observations [..., O]."""
-    encoder = state.model.params["encoder"]
-    return _network("encoder", config).apply(encoder, state.normalizer(observation))
-
-
-def sequence_values(
-    state: State,
-    latent: chex.Array,
-    actions: chex.Array,
-    noise: chex.Array,
-    pair: chex.Array,
-    config: Config,
-) -> chex.Array:
-    """Model's values [N] of action sequences [H, N, A] in [-1, 1] from one latent [Z].
-
-    Σ_t γᵗ r_t + γᴴ mean_{two critics} Q(z_H, a), a ~ π(z_H) by noise [N, A]; in episodic
-    tasks nothing counts after a state that is more likely than not an end.
-    """
-    params = state.model.params
-
-    def step(carry: tuple, action: chex.Array) -> tuple[tuple, None]:
-        latents, total, factor = carry
-        here = _join(latents, action)
-        logits = _network("reward", config).apply(params["reward"], here)
-        total += factor * expectation(logits, config)
-        latents = _network("dynamics", config).apply(params["dynamics"], here)
-        factor = config.discount * factor
-        if config.episodic:
-            network = _network("termination", config)
-            ends = network.apply(params["termination"], latents)[..., 0]
-            factor = jnp.where(ends > 0, 0.0, factor)
-        return (latents, total, factor), None
-
-    count = actions.shape[1]
-    begin = jnp.broadcast_to(latent, (count, *latent.shape))
-    zeros = jnp.zeros(count, latent.dtype)
-    carry, _ = jax.lax.scan(step, (begin, zeros, zeros + 1.0), actions)
-    latents, total, factor = carry
-    last, _ = policy_sample(state.policy.params, latents, noise, config)
-    q = expectation(q_logits(params["q"], latents, last, config)[pair], config)
-    return total + factor * q.mean(0)
-
-
-def propose(
-    state: State, latent: chex.Array, noise: chex.Array, config: Config
-) -> chex.Array:
-    """The policy prior's action sequences [H, P, A] from one latent, by noise."""
-    params = state.model.params
-
-    def step(latents: chex.Array, eps: chex.Array) -> tuple[chex.Array, chex.Array]:
-        actions, _ = policy_sample(state.policy.params, latents, eps, config)
-        dynamics = _network("dynamics", config)
-        return dynamics.apply(params["dynamics"], _join(latents, actions)), actions
-
-    begin = jnp.broadcast_to(latent, (noise.shape[1], *latent.shape))
-    return jax.lax.scan(step, begin, noise)[1]
-
-
-def plan(
-    state: State,
-    observation: chex.Array,
-    last: chex.Array,
-    key: Key,
-    config: Config,
-    planning: mppi.Config,
-) -> tuple[chex.Array, chex.Array]:
-    """The planned environment action [A] at one raw observation [O].
-
-    Args:
-      state: trained.
-      observation: raw.
-      last: mean [H, A] of the last step's search, zeros at the start of an episode.
-      key: random key.
-      config: settings of the model.
-      planning: settings of the search.
-
-    Returns:
-      The action, and the mean of this search.
-    """
-    latent = encode(state, observation, config)
-    action_dim, num_q = last.shape[-1], SIZES[config.size].num_q
-    propose_key, plan_key = jax.random.split(key)
-    shape = (config.horizon, planning.num_proposals, action_dim)
-    noise = jax.random.normal(propose_key, shape)
-
-    def value(actions: chex.Array, key: Key) -> chex.Array:
-        noise_key, pair_key = jax.random.split(key)
-        eps = jax.random.normal(noise_key, actions.shape[1:])
-        pair = jax.random.permutation(pair_key, num_q)[:2]
-        return sequence_values(state, latent, actions, eps, pair, config)
-
-    proposals = propose(state, latent, noise, config)
-    action, mean = mppi.plan(value, proposals, last, plan_key, planning)
-    return state.action_box.from_unit(action), mean
-
-
-def distribution(state: State, observation: chex.Array, config: Config) -> Distribution:
-    """The policy prior at one raw observation [O]; its mode is tanh of the mean."""
-    box = state.action_box
-    latent = encode(state, observation, config)
-    mean, log_std = policy_moments(
-        state.policy.params, latent, box.low.shape[-1], config
-    )
-    return gaussian(mean, jnp.exp(log_std), box.shift, box.scale, squashed=True)

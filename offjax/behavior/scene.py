@@ -79,10 +79,10 @@ class Oracle:
                 self.simulator.scene,
             )
             done = language.succeeded(scene, self._part, self._start, state)
-            if done and self._waiting:
-                self._next()
-            elif self.done and not done:
+            if self.done and not done:
                 self._plan()
+            elif self.done and self._waiting:  # the path's end settles what was done
+                self._next()
         if self._release > 0:
             self._release -= 1
             if self._release > 0:

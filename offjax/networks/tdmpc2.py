@@ -1,4 +1,4 @@
-"""TD-MPC2's networks: layers with LayerNorm and Mish, and latents on simplices."""
+"""TD-MPC2's networks: LayerNorm and Mish, simplicial latents, values in bins."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import NamedTuple
 import chex
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 LAYER_NORM_EPSILON = 1e-5
 
@@ -97,3 +99,42 @@ class NormedEnsemble(nn.Module):
             self.hidden_dims, self.output_dim, dropout=self.dropout, zero_output=True
         )
         return member(x, train)
+
+
+def symlog(x: chex.Array) -> chex.Array:
+    """sign(x) log(1 + |x|)."""
+    return jnp.sign(x) * jnp.log1p(jnp.abs(x))
+
+
+def symexp(x: chex.Array) -> chex.Array:
+    """Inverse of `symlog`."""
+    return jnp.sign(x) * jnp.expm1(jnp.abs(x))
+
+
+class Bins(NamedTuple):
+    """Numbers as distributions over `num` bins of their symlog, in [−limit, limit]."""
+
+    num: int
+    limit: float
+
+    @property
+    def centres(self) -> np.ndarray:
+        """Of the bins, in symlog; [num]."""
+        return np.linspace(-self.limit, self.limit, self.num)
+
+    def two_hot(self, x: chex.Array) -> chex.Array:
+        """Weights [..., num] of the two bins around symlog x; beyond them, the last.
+
+        A triangle of the width of two bins around each centre gives the same numbers.
+        """
+        centres = self.centres
+        y = jnp.clip(symlog(x), -self.limit, self.limit)[..., None]
+        return jnp.maximum(0.0, 1.0 - jnp.abs(y - centres) / (centres[1] - centres[0]))
+
+    def expectation(self, logits: chex.Array) -> chex.Array:
+        """symexp of the expected bin: [..., num] → [...]."""
+        return symexp(jax.nn.softmax(logits) @ self.centres.astype(logits.dtype))
+
+    def cross_entropy(self, logits: chex.Array, x: chex.Array) -> chex.Array:
+        """Of logits [..., num] towards values [...]."""
+        return -jnp.sum(self.two_hot(x) * jax.nn.log_softmax(logits), axis=-1)

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from offjax.recipes import asp, bc, cfpi, language, low_level, sequence, value_based
+from offjax.recipes import (
+    asp,
+    bc,
+    cfpi,
+    language,
+    low_level,
+    sequence,
+    tdmpc2,
+    value_based,
+)
 from offjax.recipes.compose import check, compose
 from offjax.types import EnvSpec, Recipe
 
@@ -16,6 +25,7 @@ RECIPES: dict[str, Callable[[EnvSpec | None, str], Recipe]] = {
     "asp_mle": asp.asp_mle,
     **cfpi.RECIPES,
     **value_based.RECIPES,
+    **tdmpc2.RECIPES,
     **sequence.RECIPES,
     **low_level.RECIPES,
     **language.RECIPES,

@@ -100,7 +100,7 @@ class SteppedAgent:
         self._act = jax.jit(agent.act)
         self._record = jax.jit(agent.policy.record)
         self._seed = seed
-        self.reset()
+        self._carry: Pytree = None  # a task may have to be given before there is one
 
     def reset(self, task: Pytree = None) -> None:
         """Begins an episode."""
@@ -110,6 +110,8 @@ class SteppedAgent:
 
     def act(self, observation: np.ndarray, reward: float = 0.0) -> np.ndarray:
         """Action [A] for a raw observation [O] and the last step's reward."""
+        if self._carry is None:
+            self.reset()
         key = jax.random.fold_in(self._key, self._time)
         raw = jnp.asarray(observation, jnp.float32)
         if self._time % self._policy.period == 0:
