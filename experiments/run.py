@@ -31,6 +31,10 @@ _EVAL_EVERY = flags.DEFINE_integer(
     "eval_every", 0, "Updates between evaluations of the last stage; 0: at its end."
 )
 _EVAL_EPISODES = flags.DEFINE_integer("eval_episodes", 20, "Episodes per evaluation.")
+_EVAL_CHAINS = flags.DEFINE_integer(
+    "eval_chains", 0,
+    "Chains of five instructions per evaluation, in scenes with instructions.",
+)  # fmt: skip
 _EVAL_SEED = flags.DEFINE_integer(
     "eval_seed", 0, "Which set of evaluation episodes; tune on another than you report."
 )
@@ -140,6 +144,7 @@ def main(argv: list[str]) -> None:
         seed=_SEED.value,
         eval_every=_EVAL_EVERY.value,
         eval_episodes=_EVAL_EPISODES.value,
+        eval_chains=_EVAL_CHAINS.value,
         eval_seed=_EVAL_SEED.value,
         eval_behind=_EVAL_BEHIND.value,
         log_every=_LOG_EVERY.value,

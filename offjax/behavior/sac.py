@@ -50,7 +50,7 @@ class Config:
     discount: float = 0.99
     tau: float = 0.005
     hidden_dims: tuple[int, ...] = (256, 256)
-    batch_size: int = 256
+    batch_size: int = 128
     num_updates: int = 500_000
     bfloat16: bool = False
 

@@ -53,7 +53,7 @@ class Plan:
 
     robot: str
     num_steps: int
-    update_ratio: float = 0.25
+    update_ratio: float = 0.5
     num_envs: int = 32
     warmup: int = 10_000
     capacity: int = 1_000_000

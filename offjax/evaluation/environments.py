@@ -11,7 +11,7 @@ from typing import Any
 
 from offjax import envs
 from offjax.datasets import legacy
-from offjax.envs import batched, mujoco
+from offjax.envs import batched, mujoco, scene
 from offjax.types import EnvSpec
 
 _UNEQUAL = {
@@ -39,6 +39,8 @@ def missing(spec: EnvSpec | None) -> str | None:
             spec.domain, "no current environment is known to be equal"
         )
         return f"no environment of today equals D4RL's {spec.id}: {reason}"
+    if spec.domain == "scene":
+        return scene.is_available()
     return batched.is_available(spec)
 
 

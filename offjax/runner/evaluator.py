@@ -22,7 +22,7 @@ from offjax.datasets.dataset import Dataset
 from offjax.evaluation import environments, host
 from offjax.evaluation.batched import BatchedAgent
 from offjax.evaluation.rollout import Agent
-from offjax.runner import programs, settings
+from offjax.runner import instructed, programs, settings
 from offjax.runner.devices import Layout, choose_layout
 from offjax.runner.options import Options
 from offjax.runner.settings import Job, Slots
@@ -49,6 +49,7 @@ class Evaluator:
         self._places: dict[int, tuple[BatchedAgent, BatchedEnv]] = {}
         self.seconds = 0.0
         self.clipped: np.ndarray | None = None
+        self._instructed: list[dict[str, float]] = []  # by slot, of the last evaluation
 
     @functools.cached_property
     def missing(self) -> str | None:
@@ -223,6 +224,8 @@ class Evaluator:
         """Rows of scores.csv and episodes.csv, and the scores [settings, seeds]."""
         options, spec = self._options, self._dataset.spec
         assert spec is not None
+        if spec.domain == instructed.DOMAIN:
+            return self._rows_instructed(method, step, spec)
         returns, lengths = self.rollout(options.eval_episodes, options.eval_seed)
         scores = spec.score(returns.mean(-1))
         rows: list[tuple[Any, ...]] = []
@@ -240,13 +243,44 @@ class Evaluator:
                 ]
         return rows, episodes, scores
 
-    def clipped_rows(self, step: int) -> list[tuple[Any, ...]]:
-        """Rows of metrics.csv: share of the last evaluation's actions clipped."""
-        if self.clipped is None:
-            return []
-        name = "evaluation/clipped_actions"
+    def _rows_instructed(
+        self, method: str, step: int, spec: EnvSpec
+    ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], np.ndarray]:
+        """The rows of policies that are told what to do.
+
+        The return is the chains' average length, the score the percentage of single
+        instructions that succeed, each trial an episode.
+        """
+        options, begin = self._options, time.perf_counter()
+        slots, params = self.acting_slots()
+        layout = choose_layout(slots.num_slots, options.layout, options.max_devices)
+        found = instructed.evaluate(
+            self._job.recipe, self.agent(), params, slots.seeds, layout, spec, options
+        )
+        self.seconds += time.perf_counter() - begin
+        shape = (len(self._job.settings), len(options.seeds))
+        names = [(v, s) for v in self._job.variants for s in options.seeds]
+        rows, episodes, scores = [], [], np.zeros(len(names))
+        for slot, (variant, seed) in enumerate(names):
+            mean, std, scores[slot], count = instructed.score_row(found, slot)
+            rows.append((
+                method, variant, self._dataset.card.id, seed, step, count,
+                f"{mean:.8g}", f"{std:.8g}", f"{scores[slot]:.6g}",
+            ))  # fmt: skip
+            episodes += instructed.episode_rows(found, slot, variant, seed, step)
+        self._instructed = [found.metrics(slot) for slot in range(len(names))]
+        return rows, episodes, scores.reshape(shape)
+
+    def metric_rows(self, step: int) -> list[tuple[Any, ...]]:
+        """Rows of metrics.csv: what else the last evaluation measured."""
+        names = [(v, s) for v in self._job.variants for s in self._options.seeds]
+        found = self._instructed
+        if self.clipped is not None:
+            clipped = self.clipped.reshape(-1)
+            found = [{"evaluation/clipped_actions": float(c)} for c in clipped]
         return [
-            (step, seed, variant, name, f"{self.clipped[i, j]:.8g}")
-            for i, variant in enumerate(self._job.variants)
-            for j, seed in enumerate(self._options.seeds)
+            (step, seed, variant, name, f"{value:.8g}")
+            for (variant, seed), values in zip(names, found, strict=False)
+            for name, value in values.items()
+            if value == value  # chains or cubes that there were none of
         ]

@@ -18,6 +18,8 @@ class Options:
       seed: the first seed.
       eval_every: updates between evaluations of the last stage; 0 = at its end only.
       eval_episodes: full episodes per seed and evaluation.
+      eval_chains: chains of five instructions per seed and evaluation, where policies
+        are told what to do; `eval_episodes` then counts single instructions.
       eval_seed: number of the set of evaluation episodes; tuning uses another.
       eval_behind: whether the next chunk trains while the host steps an evaluation's
         environments: "on", "off", or "auto" where both can run at once. The results
@@ -39,6 +41,7 @@ class Options:
     seed: int = 0
     eval_every: int = 0
     eval_episodes: int = 20
+    eval_chains: int = 0
     eval_seed: int = 0
     eval_behind: str = "auto"
     log_every: int = 0
@@ -59,6 +62,7 @@ class Options:
         for name in (
             "seed",
             "eval_every",
+            "eval_chains",
             "eval_seed",
             "log_every",
             "checkpoint_every",

@@ -182,6 +182,7 @@ def options_of(folder: RunFolder, max_devices: int = 0) -> Options:
         seed=config["seeds"][0],
         eval_every=config["eval_every"],
         eval_episodes=config["eval_episodes"],
+        eval_chains=config.get("eval_chains", 0),
         eval_seed=config["eval_seed"],
         layout=config["layout"],
         runs_dir=str(parents[0]),

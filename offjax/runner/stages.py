@@ -81,6 +81,7 @@ def resolve_config(
         "overrides": {name: list(values) for name, values in job.overrides.items()},
         "eval_every": options.eval_every,
         "eval_episodes": options.eval_episodes,
+        "eval_chains": options.eval_chains,
         "eval_seed": options.eval_seed,
         "layout": options.layout,
     }

@@ -428,7 +428,7 @@ class Trainer:
             self.progress.say(f"no scores are recorded: {self.evaluator.missing}")
             return
         rows, episodes, scores = self.evaluator.rows(self.method, step)
-        self._write_metrics(self.evaluator.clipped_rows(step))
+        self._write_metrics(self.evaluator.metric_rows(step))
         self.folder.append("episodes.csv", episodes)
         self.folder.append("scores.csv", rows)
         self.progress.scores(scores, step)

@@ -23,8 +23,8 @@ from offjax.runner.train import make_jobs
 
 PRESETS = ("paper", "small", "demo")
 OPTIONS = (
-    "num_seeds", "seed", "eval_every", "eval_episodes", "eval_seed", "log_every",
-    "checkpoint_every", "layout",
+    "num_seeds", "seed", "eval_every", "eval_episodes", "eval_chains", "eval_seed",
+    "log_every", "checkpoint_every", "layout",
 )  # fmt: skip
 """Fields of `Options` that an entry may set."""
 

@@ -91,7 +91,10 @@ def test_a_value_that_is_no_number_counts_as_0():
         return jnp.where(jnp.arange(20) == 7, jnp.nan, -1.0 - jnp.arange(20.0))
 
     now = mppi.Search(jnp.zeros((2, 1)), jnp.ones((2, 1)), jnp.zeros(0), jnp.zeros(0))
-    noise, proposals = np.random.default_rng(1).normal(size=(2, 16, 1)), np.ones((2, 4, 1))
+    noise, proposals = (
+        np.random.default_rng(1).normal(size=(2, 16, 1)),
+        np.ones((2, 4, 1)),
+    )
     found = mppi.improve(now, noise, proposals, broken, CONFIG)
     best = np.clip(noise[:, 3], -1, 1)  # sequence 7 of all
     np.testing.assert_allclose(found.elites[:, 0], best, rtol=1e-6)

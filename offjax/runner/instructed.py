@@ -1,0 +1,81 @@
+"""Evaluation of policies that are told what to do: single instructions and chains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from offjax.evaluation import scene
+from offjax.evaluation.rollout import Agent
+from offjax.networks import language
+from offjax.runner import programs
+from offjax.runner.devices import Layout
+from offjax.runner.options import Options
+from offjax.types import EnvSpec, Params, Pytree, Recipe
+
+DOMAIN = "scene"
+
+
+def encoder(recipe: Recipe) -> scene.Encode:
+    """Sentences → task, by the text encoder that the recipe's stages were told of."""
+    config = next(
+        s.config for s in recipe.stages if getattr(s.config, "text_encoder", "")
+    )
+
+    def encode(sentences: Sequence[str]) -> Pytree:
+        weights = config.text_weights or None
+        return language.encode(
+            sentences, config.text_encoder, weights=weights
+        )._asdict()
+
+    return encode
+
+
+def evaluate(
+    recipe: Recipe,
+    agent: Agent,
+    params: Params,
+    seeds: Sequence[int],
+    layout: Layout,
+    spec: EnvSpec,
+    options: Options,
+) -> scene.Scores:
+    """Carries out `eval_episodes` single instructions and `eval_chains` chains."""
+    name = dict(spec.kwargs)["scene"]
+    given = scene.trials(
+        name, options.eval_episodes, options.eval_chains, options.eval_seed
+    )
+    return scene.evaluate_language(
+        agent,
+        params,
+        seeds,
+        layout,
+        programs.Program,
+        spec,
+        encoder(recipe),
+        given,
+        options.eval_seed,
+    )
+
+
+def score_row(scores: scene.Scores, slot: int) -> tuple[float, float, float, int]:
+    """Return, deviation, score and number of trials of a slot, for scores.csv."""
+    count = scores.singles.solved.shape[1]
+    if not scores.chains.solved.size:
+        solved = scores.singles.solved[slot]
+        return solved.mean(), solved.std(), 100.0 * scores.success[slot], count
+    return (*scores.row(slot), count)
+
+
+def episode_rows(
+    scores: scene.Scores, slot: int, variant: str, seed: int, step: int
+) -> list[tuple[Any, ...]]:
+    """A row for each trial: the single instructions, then the chains."""
+    solved = np.concatenate([scores.singles.solved[slot], scores.chains.solved[slot]])
+    steps = np.concatenate([scores.singles.steps[slot], scores.chains.steps[slot]])
+    return [
+        (variant, seed, step, i, f"{int(n)}", int(length))
+        for i, (n, length) in enumerate(zip(solved, steps, strict=True))
+    ]

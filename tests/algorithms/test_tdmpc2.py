@@ -1,0 +1,282 @@
+"""TD-MPC2's update against PyTorch in float64, its sizes, and how it acts.
+
+The fixture is made by tests/fixtures/make_tdmpc2_reference.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from offjax.algorithms import mppi, tdmpc2, tdmpc2_acting
+from offjax.algorithms.common import trained
+from offjax.datasets.normalize import ActionBox, Normalizer
+from offjax.errors import UserError
+from offjax.networks.tdmpc2 import SIZES, Size
+from offjax.types import Statistics
+
+KEY = np.array([0, 0], np.uint32)
+
+
+@pytest.fixture(scope="module")
+def flat():
+    path = Path(__file__).parents[1] / "fixtures" / "tdmpc2.npz"
+    return dict(np.load(path))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny_size():
+    """The fixture's widths, under a name of their own."""
+    SIZES["tiny"] = Size(12, 16, 10, 4)
+    yield
+    del SIZES["tiny"]
+
+
+def config(**changes):
+    settings = {
+        "size": "tiny", "num_bins": 21, "dropout": 0.0, "episodic": True,
+        "discount": 0.97, "polyak": 0.1, "max_grad_norm": 2.0, "batch_size": 5,
+    }  # fmt: skip
+    return tdmpc2.Config(**(settings | changes))
+
+
+def tree(flat, prefix):
+    result = {}
+    for path in flat:
+        if path.startswith(prefix + "/"):
+            *parents, leaf = path[len(prefix) + 1 :].split("/")
+            node = result
+            for parent in parents:
+                node = node.setdefault(parent, {})
+            node[leaf] = jnp.asarray(flat[path])
+    return result
+
+
+def example(observations=3, actions=2):
+    zeros, ones = np.zeros, np.ones
+    return SimpleNamespace(
+        statistics=Statistics(
+            zeros(observations), ones(observations), -ones(actions), ones(actions)
+        )
+    )
+
+
+def reference_state(flat, settings):
+    state = tdmpc2.init(KEY, example(), settings, {})
+    model, policy = tree(flat, "model"), tree(flat, "policy")
+    shapes = jax.tree.map(np.shape, (state.model.params, state.policy.params))
+    assert shapes == jax.tree.map(np.shape, (model, policy))
+    return state.replace(
+        model=trained(model, tdmpc2._model_optimiser(settings)),
+        policy=trained(policy, tdmpc2._policy_optimiser(settings)),
+        target_q=tree(flat, "target"),
+        scale=jnp.ones(()),
+        normalizer=Normalizer(flat["mean"], flat["std"]),
+        action_box=ActionBox(flat["low"], flat["high"]),
+    )
+
+
+def close(found, expected, tolerance):
+    """Equal to `tolerance` of the largest entry."""
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    largest = max(np.abs(x).max() for x in jax.tree.leaves(expected))
+    assert largest > 0
+    for got, want in zip(
+        jax.tree.leaves(found), jax.tree.leaves(expected), strict=True
+    ):
+        np.testing.assert_allclose(got, want, atol=tolerance * largest, rtol=0)
+
+
+def test_an_update_equals_pytorchs(flat, monkeypatch):
+    with jax.enable_x64(True):
+        settings = config()
+        state = reference_state(flat, settings)
+        batch = tdmpc2.Batch(**tree(flat, "batch"))
+        noise = tdmpc2.Noise(**tree(flat, "noise"))
+        drawn = tdmpc2.draw(jax.random.PRNGKey(0), _time_major(batch), settings)
+        assert jax.tree.map(np.shape, drawn) == jax.tree.map(np.shape, noise)
+        monkeypatch.setattr(tdmpc2, "draw", lambda *_: noise)
+        new, metrics = jax.jit(tdmpc2.update)(state, batch, settings, {})
+        for name in ("consistency", "reward", "value", "termination", "policy"):
+            found = metrics[f"tdmpc2/{name}_loss"]
+            np.testing.assert_allclose(found, flat[f"loss/{name}"], rtol=1e-5)
+        np.testing.assert_allclose(
+            metrics["tdmpc2/loss"], flat["loss/model"], rtol=1e-5
+        )
+        np.testing.assert_allclose(new.scale, flat["scale"], rtol=1e-6)
+        close(new.target_q, tree(flat, "after/target"), 1e-6)
+        # Weights move by 3e-4, the encoder's by a third of it.
+        close(new.model.params, tree(flat, "after/model"), 1e-8)
+        close(new.policy.params, tree(flat, "after/policy"), 1e-8)
+
+
+def test_gradients_equal_pytorchs(flat):
+    with jax.enable_x64(True):
+        settings = config()
+        state = reference_state(flat, settings)
+        rows = _time_major(tdmpc2.Batch(**tree(flat, "batch")))
+        rows = rows._replace(
+            observations=state.normalizer(rows.observations),
+            actions=state.action_box.to_unit(rows.actions),
+        )
+        noise = tdmpc2.Noise(**tree(flat, "noise"))
+
+        @jax.jit
+        def gradients(state):
+            following, targets = tdmpc2.td_targets(state, rows, noise, settings)
+            model, (latents, _) = jax.grad(tdmpc2.model_loss, has_aux=True)(
+                state.model.params, rows, following, targets, settings
+            )
+            policy, _ = jax.grad(tdmpc2.policy_loss, has_aux=True)(
+                state.policy.params,
+                tree(flat, "after/model")["q"],
+                latents,
+                state.scale,
+                noise,
+                settings,
+            )
+            return targets, model, policy
+
+        targets, model, policy = gradients(state)
+        np.testing.assert_allclose(targets, flat["targets"], rtol=1e-6)
+        close(model, tree(flat, "grad/model"), 1e-5)
+        close(policy, tree(flat, "grad/policy"), 1e-5)
+
+
+def _time_major(batch):
+    return tdmpc2.Batch(*(jnp.swapaxes(x, 0, 1) for x in batch))
+
+
+def count(size, observations=24, actions=6):
+    """Parameters by hand: products of widths, biases, and LayerNorm's pairs."""
+
+    def mlp(*widths, norm_last=False):
+        linear = sum(a * b + b for a, b in zip(widths, widths[1:], strict=False))
+        return linear + 2 * sum(widths[1:-1]) + 2 * widths[-1] * norm_last
+
+    encoder, latent, width, num_q = SIZES[size]
+    both = (latent + actions, width, width)
+    return (
+        mlp(observations, encoder, latent, norm_last=True)
+        + mlp(*both, latent, norm_last=True)
+        + mlp(*both, 101)
+        + mlp(latent, width, width, 2 * actions)
+        + num_q * mlp(*both, 101)
+    )
+
+
+@pytest.mark.parametrize("size, millions", [("1M", 1), ("5M", 5)])
+def test_published_sizes(size, millions):
+    state = jax.eval_shape(
+        lambda: tdmpc2.init(
+            jax.random.PRNGKey(0), example(24, 6), tdmpc2.Config(size=size), {}
+        )
+    )
+    leaves = jax.tree.leaves((state.model.params, state.policy.params))
+    found = sum(x.size for x in leaves)
+    assert found == count(size)
+    assert 0.75 < found / (millions * 1e6) < 1.5
+
+
+def test_settings_that_make_no_sense_are_told():
+    for changes, match in (({"size": "7M"}, "'7M'"), ({"horizon": 0}, "horizon=0")):
+        with pytest.raises(UserError, match=match):
+            tdmpc2.validate(config(**changes))
+
+
+@pytest.fixture(scope="module")
+def acting(flat):
+    """The reference weights in float32, and a program that plans with them."""
+    settings = config(discount=0.9)
+    state = jax.tree.map(np.float32, reference_state(flat, settings))
+    state = state.replace(key=KEY)
+    search = mppi.Config(num_samples=24, num_elites=6, num_proposals=4, iterations=2)
+
+    @jax.jit
+    def plan(observation, last, key):
+        return tdmpc2_acting.plan(state, observation, last, key, settings, search)
+
+    return settings, state, plan
+
+
+def numbers(params, x, part):
+    """One part of the model in NumPy: rows [N, in] → outputs."""
+    params = params["params"]
+    layers = sum(name.startswith("Dense") for name in params)
+    for i in range(layers):
+        x = x @ np.float64(params[f"Dense_{i}"]["kernel"])
+        x = x + np.float64(params[f"Dense_{i}"]["bias"])
+        if f"LayerNorm_{i}" in params:
+            norm = params[f"LayerNorm_{i}"]
+            x = (x - x.mean(-1, keepdims=True)) / np.sqrt(
+                x.var(-1, keepdims=True) + 1e-5
+            )
+            x = x * np.float64(norm["scale"]) + np.float64(norm["bias"])
+        if i < layers - 1:
+            x = x * np.tanh(np.log1p(np.exp(x)))
+    if part in ("encoder", "dynamics"):
+        x = np.exp(x).reshape(len(x), -1, 8)
+        x = (x / x.sum(-1, keepdims=True)).reshape(len(x), -1)
+    return x
+
+
+def scalar(logits):
+    p = np.exp(logits - logits.max(-1, keepdims=True))
+    y = (p / p.sum(-1, keepdims=True)) @ np.linspace(-10, 10, 21)
+    return np.sign(y) * (np.exp(np.abs(y)) - 1)
+
+
+def test_values_of_sequences_equal_a_loops_and_stop_at_an_end(acting):
+    settings, state, _ = acting
+    rng = np.random.default_rng(3)
+    observation = np.float32([0.3, -1.0, 0.5])
+    actions = rng.uniform(-1, 1, size=(3, 9, 2)).astype(np.float32)
+    noise, pair = rng.normal(size=(9, 2)).astype(np.float32), np.array([3, 1])
+    params, policy = state.model.params, state.policy.params
+    latent = tdmpc2_acting.encode(state, observation, settings)
+    found = tdmpc2_acting.sequence_values(state, latent, actions, noise, pair, settings)
+    z = (observation - state.normalizer.mean) / state.normalizer.std
+    z = np.repeat(numbers(params["encoder"], np.float64(z)[None], "encoder"), 9, 0)
+    total, factor = np.zeros(9), np.ones(9)
+    for t in range(3):
+        x = np.concatenate([z, actions[t]], axis=1)
+        total += factor * scalar(numbers(params["reward"], x, "reward"))
+        z = numbers(params["dynamics"], x, "dynamics")
+        ends = numbers(params["termination"], z, "termination")[:, 0] > 0
+        factor *= 0.9 * ~ends
+    assert 0 < (factor > 0).sum() < 9
+    mean, raw = np.split(numbers(policy, z, "policy"), 2, axis=1)
+    last = np.tanh(mean + np.exp(-10 + 6 * (np.tanh(raw) + 1)) * noise)
+    x = np.concatenate([z, last], axis=1)
+    for k in pair:
+        member = jax.tree.map(lambda w, k=k: w[k], params["q"]["params"])
+        q = numbers({"params": member["VmapNormedMLP_0"]}, x, "q")
+        total += factor * scalar(q) / 2
+    np.testing.assert_allclose(found, total, rtol=1e-3, atol=1e-4)
+
+
+def test_acting_is_fixed_by_the_key_and_stays_in_the_box(acting):
+    settings, state, plan = acting
+    observation, last = np.float32([0.3, -1.0, 0.5]), np.zeros((3, 2), np.float32)
+    action, mean = plan(observation, last, jax.random.PRNGKey(5))
+    again = plan(observation, last, jax.random.PRNGKey(5))
+    np.testing.assert_array_equal(action, again[0])
+    np.testing.assert_array_equal(mean, again[1])
+    other, _ = plan(observation, last, jax.random.PRNGKey(6))
+    assert not np.array_equal(action, other)
+    low, high = state.action_box.low, state.action_box.high
+    assert (action >= low - 1e-5).all() and (action <= high + 1e-5).all()
+    found = tdmpc2_acting.distribution(state, observation, settings)
+    z = numbers(
+        state.model.params["encoder"],
+        np.float64((observation - state.normalizer.mean) / state.normalizer.std)[None],
+        "encoder",
+    )
+    mean = np.split(numbers(state.policy.params, z, "policy"), 2, axis=1)[0][0]
+    expected = (low + high) / 2 + (high - low) / 2 * np.tanh(mean)
+    np.testing.assert_allclose(found.mode(), expected, rtol=1e-4, atol=1e-5)

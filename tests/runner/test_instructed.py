@@ -1,0 +1,75 @@
+"""A run on a scene's play: trained, told what to do, and its trials recorded."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from offjax.datasets import catalog
+from offjax.datasets.dataset import Dataset
+from offjax.datasets.language import Annotations, annotate
+from offjax.errors import UserError
+from offjax.runner import instructed
+from offjax.runner.options import Options
+from offjax.runner.train import Trainer, make_jobs
+
+NAME = "offjax/scene/play-v0"
+TINY = {"num_steps": (2,), "batch_size": (4,), "hidden_dims": ((8,),)}
+
+
+@pytest.fixture(scope="module")
+def play():
+    """Two hundred steps of noise, described as if they meant something."""
+    rng = np.random.default_rng(0)
+    spec = catalog.parse(NAME).spec()
+    timeouts = np.arange(200) % 100 == 99
+    recording = Dataset.from_arrays(
+        rng.normal(size=(200, spec.observation_dim)),
+        rng.uniform(-1, 1, (200, spec.action_dim)),
+        np.zeros(200),
+        np.zeros(200, bool),
+        timeouts,
+        spec=spec,
+        id=NAME,
+    )
+    starts = np.array([0, 40, 110])
+    which = np.array([0, 1, 0])
+    names, sentences = ("open_drawer", "close_window"), ("open it", "close the window")
+    return annotate(
+        recording, Annotations(starts, starts + 30, which, which, names, sentences)
+    )
+
+
+def test_trials_are_recorded(play, tmp_path):
+    pytest.importorskip("ogbench")
+    options = Options(
+        num_seeds=2, eval_episodes=2, eval_chains=1, runs_dir=str(tmp_path), quiet=True
+    )
+    (job,) = make_jobs("gcbc", "demo", play, TINY)
+    path = Trainer(job, "gcbc", "demo", play, options).run().path
+
+    def rows(file):
+        with (path / file).open() as lines:
+            return list(csv.DictReader(lines))
+
+    scores, episodes = rows("scores.csv"), rows("episodes.csv")
+    assert [(r["seed"], r["episodes"]) for r in scores] == [("0", "2"), ("1", "2")]
+    assert len(episodes) == 2 * (2 + 1)  # two single instructions and a chain each
+    for score in scores:
+        mine = [r for r in episodes if r["seed"] == score["seed"]]
+        singles, chain = mine[:2], mine[2]
+        share = np.mean([float(r["return"]) for r in singles])
+        assert float(score["score"]) == pytest.approx(100 * share)
+        assert float(score["return_mean"]) == float(chain["return"])
+        assert all(0 < int(r["length"]) <= 150 for r in singles)
+    measured = {r["name"] for r in rows("metrics.csv")}
+    assert {"evaluation/success", "evaluation/chain_average"} <= measured
+
+
+def test_the_text_encoder_is_the_recipes(play):
+    (job,) = make_jobs("lcd", "demo", play, {"text_encoder": ("hash",)})
+    task = instructed.encoder(job.recipe)(["open the drawer", "close it"])
+    assert len(task["sentence"]) == 2 and task["mask"].any()
+    (job,) = make_jobs("lcd", "demo", play, {"text_encoder": ("minilm",)})
+    with pytest.raises(UserError, match=r"weights|text"):
+        instructed.encoder(job.recipe)(["open the drawer"])
