@@ -1,6 +1,6 @@
 """The main job, at a size that a laptop finishes in minutes: `make run`.
 
-Collects two datasets, trains the methods and their baselines over several seeds,
+Collects four datasets, trains the methods and their baselines over several seeds,
 evaluates them, prints the leaderboard and writes its page. Runs that are finished are
 kept: called again, only what is missing is trained.
 """
@@ -10,10 +10,14 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from experiments import cli
+
+if TYPE_CHECKING:
+    from offjax.datasets.dataset import Dataset
 
 _NUM_SEEDS = flags.DEFINE_integer("num_seeds", 4, "Seeds of every method.")
 _RUNS_DIR = flags.DEFINE_string("runs_dir", "runs/demo", "Where run folders go.")
@@ -21,27 +25,35 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Root of the datasets.")
 _DEVICES = flags.DEFINE_integer("host_devices", None, "CPU devices; one per core.")
 
 BUDGET, MAZE = "offjax/budget/t50-smooth-v0", "offjax/maze2d/umaze-v0"
+HOPPER, SCENE = "offjax/hopper/medium-expert-v0", "offjax/scene/play-v0"
 PLAN = {
     BUDGET: ["bc", "percent_bc", "asp_k1", "asp_mle", "asp"],
-    MAZE: [
-        "bc",
-        "percent_bc",
-        "asp",
-        "td3_bc",
-        "iql",
-        "cfpi",
-        "reinformer",
-        "reinformer_ag",
-    ],
+    MAZE: ["bc", "percent_bc", "asp", "iql", "cfpi", "reinformer", "reinformer_ag"],
+    HOPPER: ["bc", "percent_bc", "td3_bc"],
+    SCENE: ["hulc", "lcd"],
 }
 """Dataset → methods."""
+SIZES = {HOPPER: 50_000, SCENE: 40_000}
+"""Transitions of the datasets that take long to collect."""
+EPISODES = {HOPPER: 5, SCENE: 22}
+"""Episodes per seed and evaluation where environments are stepped on the host."""
+
+
+def _load(name: str) -> Dataset:
+    """A dataset that is there, else collected at the demonstration's size."""
+    from offjax.datasets import minari_io
+    from offjax.datasets.load import collect_dataset, load_dataset
+
+    if minari_io.exists(name, _DATA_DIR.value):
+        return load_dataset(name, _DATA_DIR.value)
+    size = SIZES.get(name)
+    return collect_dataset(name, size, data_dir=_DATA_DIR.value, progress=print)
 
 
 def main(argv: list[str]) -> None:
     """Trains what `PLAN` names, and shows it."""
     del argv
     from offjax import leaderboard
-    from offjax.datasets.load import load_dataset
     from offjax.runner.devices import prepare_host_devices
     from offjax.runner.options import Options
     from offjax.runner.records import find_runs
@@ -49,19 +61,22 @@ def main(argv: list[str]) -> None:
 
     options = Options(
         num_seeds=_NUM_SEEDS.value,
-        eval_every=1000,
         runs_dir=_RUNS_DIR.value,
         max_devices=prepare_host_devices(_DEVICES.value),
     )
     options.validate()
     begin = time.perf_counter()
     for name, methods in PLAN.items():
-        dataset = load_dataset(name, _DATA_DIR.value, progress=print)
+        dataset = _load(name)
         print(dataset.card, flush=True)
+        # On device evaluations are cheap enough to be made along the way.
+        along = 0 if name in EPISODES else 1000
+        episodes = EPISODES.get(name, options.eval_episodes)
+        here = dataclasses.replace(options, eval_every=along, eval_episodes=episodes)
         for method in methods:
             (job,) = make_jobs(method, "demo", dataset, {})
             before = find_runs(Path(options.runs_dir), method, name)
-            mine = dataclasses.replace(options, resume=bool(before))
+            mine = dataclasses.replace(here, resume=bool(before))
             Trainer(job, method, "demo", dataset, mine).run()
     print()
     print(leaderboard.table(_RUNS_DIR.value))
