@@ -92,7 +92,7 @@ def test_settings_by_domain_and_preset():
 
 def test_planning_and_the_prior_share_one_trained_model(budget_dataset, tmp_path):
     """Training lowers the loss; every score is from the same states."""
-    settings = {"num_steps": (40,), "batch_size": (8,)}
+    settings = {"num_steps": 40, "batch_size": 8}
     runs = {}
     for method in ("tdmpc2_policy", "tdmpc2"):
         request = recipe(method, "demo", **settings)
@@ -105,7 +105,7 @@ def test_planning_and_the_prior_share_one_trained_model(budget_dataset, tmp_path
             log_every=10,
             quiet=True,
         )
-    stages = [run.trainer.folder.record["stages"]["tdmpc2"] for run in runs.values()]
+    stages = [run.folder.record["stages"]["tdmpc2"] for run in runs.values()]
     assert stages[0] == stages[1]
     lines = (runs["tdmpc2_policy"].path / "metrics.csv").read_text().splitlines()
     losses = [float(x.split(",")[-1]) for x in lines if "tdmpc2/loss" in x]
