@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from absl import flags
 
 from offjax.datasets.load import load_dataset
 from offjax.errors import UserError
@@ -60,6 +61,43 @@ class Setup(NamedTuple):
     max_parallel: int = 1
     preset: str = "small"
     report: bool = False
+
+
+def define_flags(out: str, num_steps: int, eval_episodes: int) -> None:
+    """The flags of `setup` and `methods`, with a table's defaults."""
+    flags.DEFINE_list("methods", [*METHODS], "Methods.")
+    flags.DEFINE_integer("num_steps", num_steps, "Updates of a run; 0: the preset's.")
+    flags.DEFINE_integer("num_seeds", 5, "Reported seeds, from 0 on.")
+    flags.DEFINE_integer("tune_seeds", 2, "Tuning seeds, from 1000 on.")
+    flags.DEFINE_integer("eval_episodes", eval_episodes, "Episodes per seed.")
+    flags.DEFINE_integer("max_parallel", 1, "Jobs side by side.")
+    flags.DEFINE_enum("preset", "small", ["paper", "small", "demo"], "Preset.")
+    flags.DEFINE_bool("report", False, "Write what is finished, and run nothing.")
+    flags.DEFINE_string("runs_dir", "runs/asp", "The run store.")
+    flags.DEFINE_string("data_dir", None, "Root of the datasets.")
+    flags.DEFINE_string("out", out, "Table, without its .csv and .md.")
+
+
+def setup(name: str) -> Setup:
+    """As the flags say."""
+    given = {f: flags.FLAGS[f].value for f in Setup._fields if f in flags.FLAGS}
+    return Setup(name, **given)
+
+
+def methods(grids: Mapping[str, Values]) -> list[str]:
+    """Those of --methods.
+
+    Raises:
+      UserError: one without a grid, or grids of different sizes.
+    """
+    chosen = flags.FLAGS.methods
+    for method in chosen:
+        if method not in grids:
+            raise UserError(
+                f"The table has no settings for {method!r}; known: {', '.join(grids)}."
+            )
+    check_effort({method: grids[method] for method in chosen})
+    return chosen
 
 
 class Cell(NamedTuple):

@@ -58,7 +58,7 @@ COMPARISON = (
     "bcq",
     "awac",
 )
-"""Methods of `--table=comparison`; see experiments.cfpi.report."""
+"""Methods of `--table=comparison`; see experiments.report."""
 
 
 class Entry(NamedTuple):

@@ -1,7 +1,7 @@
-"""The comparison as markdown: every method's scores, and what each operator adds.
+"""A comparison as markdown: every method's scores, and what each operator adds.
 
     python -m experiments.cfpi.tables --table=comparison --datasets=… --preset=small
-    python -m experiments.cfpi.report --runs_dir=runs [--out=docs/results/table.md]
+    python -m experiments.report --runs_dir=runs [--out=docs/results/table.md]
 
 The first table has a row per method (and variant) and a column per dataset: mean ± std
 over seeds, and the mean's 95 % percentile bootstrap interval. The second compares an
@@ -37,6 +37,8 @@ IMPROVES = {
     "vae_ebcq": "bc_vae",
     "iql_cfpi": "iql",
     "cql_cfpi": "cql",
+    "dt_ag": "decision_transformer",
+    "reinformer_ag": "reinformer",
 }
 """Method → the method that it is without its operator."""
 
