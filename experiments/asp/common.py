@@ -6,17 +6,40 @@ import csv
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
+from offjax.algorithms import asp
 from offjax.datasets.dataset import Dataset
+from offjax.errors import UserError
 from offjax.leaderboard import statistics
 from offjax.runner.options import Options
 from offjax.runner.run import Run, evaluate
 from offjax.runner.train import Trainer, make_jobs
 
 TUNING_SEED = 1000  # tuning runs use seeds from here on, and other episodes
+
+
+def train(
+    method: str,
+    dataset: Dataset,
+    overrides: Mapping[str, Sequence[Any]],
+    options: Options,
+    preset: str = "small",
+) -> Run:
+    """A run with these settings; trained stages are taken from the store."""
+    (job,) = make_jobs(method, preset, dataset, overrides)
+    trainer = Trainer(job, method, preset, dataset, options)
+    return Run(trainer.run(), trainer)
+
+
+def scores_of(run: Run) -> np.ndarray:
+    """Scores [settings, seeds] of a run, by its own options."""
+    options = run.trainer.options
+    result = evaluate(run, options.eval_episodes, options.eval_seed).scores.mean(-1)
+    return result.reshape(len(run.variants), -1)
 
 
 def scores(
@@ -27,11 +50,7 @@ def scores(
     preset: str = "small",
 ) -> np.ndarray:
     """Trains (or takes from the store), and returns scores [settings, seeds]."""
-    (job,) = make_jobs(method, preset, dataset, overrides)
-    trainer = Trainer(job, method, preset, dataset, options)
-    run = Run(trainer.run(), trainer)
-    result = evaluate(run, options.eval_episodes, options.eval_seed).scores.mean(-1)
-    return result.reshape(len(job.settings), -1)
+    return scores_of(train(method, dataset, overrides, options, preset))
 
 
 def tune(
@@ -54,6 +73,63 @@ def tune(
     best = job.settings[int(np.argmax(found.mean(-1)))]
     chosen = {name: value for (_, name), value in best.values}
     return {name: (chosen[name],) for name in grid}
+
+
+class PlanStatistics(NamedTuple):
+    """How plans of a window are, in units of half the action box.
+
+    Attributes:
+      first_error: RMS distance of the window's first action to the recorded one.
+      last_error: that of its last action to what was recorded then: how far an
+        open-loop plan has drifted from the behaviour.
+      spread: standard deviation over seeds of the planned action, RMS over a window.
+    """
+
+    first_error: float
+    last_error: float
+    spread: float
+
+
+def plan_statistics(
+    run: Run, dataset: Dataset, num: int = 2000, seed: int = 0
+) -> PlanStatistics:
+    """Plans of all seeds of an `asp` run from recorded states, beside what followed.
+
+    Args:
+      run: trained, of one setting.
+      dataset: its data; of the rows with k more steps in their episode, `num` are
+        drawn.
+      num: number of plans.
+      seed: of the draw.
+
+    Raises:
+      UserError: no episode has k steps.
+    """
+    _, params = run.trainer.evaluator.acting_slots()
+    k = run.trainer.job.recipe.stages[0].config.k
+    starts, lengths = dataset.episode_starts, dataset.episode_lengths
+    times = np.arange(len(dataset)) - np.repeat(starts, lengths)
+    able = np.flatnonzero(np.repeat(lengths, lengths) - times >= k)
+    if not able.size:
+        raise UserError(f"Dataset {dataset.card.id!r} has no episode of k={k} steps.")
+    rows = np.random.default_rng(seed).choice(able, num)
+
+    def plans(slot: Any, observations: Any, times: Any) -> Any:
+        state, config = slot.states["asp"], slot.configs["asp"]
+        actions = jax.vmap(lambda o, t: asp.plan(state, o, t, config))(
+            observations, times
+        )
+        return state.action_box.to_unit(actions)
+
+    found = jax.jit(jax.vmap(plans, in_axes=(0, None, None)))(
+        jax.tree.map(np.asarray, params), dataset.observations[rows], times[rows]
+    )
+    box = params.states["asp"].action_box
+    shift, scale = np.asarray(box.shift)[0], np.asarray(box.scale)[0]
+    recorded = (dataset.actions[rows[:, None] + np.arange(k)] - shift) / scale
+    errors = np.sqrt(np.mean((np.asarray(found) - recorded) ** 2, axis=(0, 1, 3)))
+    spread = np.sqrt(np.mean(np.var(np.asarray(found), axis=0, ddof=1)))
+    return PlanStatistics(float(errors[0]), float(errors[-1]), float(spread))
 
 
 def summary(values: np.ndarray) -> tuple[str, str]:

@@ -80,7 +80,11 @@ def define_flags(out: str, num_steps: int, eval_episodes: int) -> None:
 
 def setup(name: str) -> Setup:
     """As the flags say."""
-    given = {f: flags.FLAGS[f].value for f in Setup._fields if f in flags.FLAGS}
+    given: dict[str, Any] = {
+        field: flags.FLAGS[field].value
+        for field in Setup._fields
+        if field in flags.FLAGS
+    }
     return Setup(name, **given)
 
 
@@ -236,6 +240,7 @@ def record(
 ) -> None:
     """Adds to the tuning's record what was spent on the method, as experiments.tune."""
     path = Path(setup.runs_dir) / "tuning" / setup.name / "tuning.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     content = read_json(path) if path.exists() else {}
     values = [trial.score for trial in trials]
     content.setdefault(dataset, {})[method] = {

@@ -112,3 +112,12 @@ def test_planning_and_the_prior_share_one_trained_model(budget_dataset, tmp_path
     assert losses[-1] < losses[0]
     returns = [(run.path / "episodes.csv").read_text() for run in runs.values()]
     assert returns[0] != returns[1]
+
+
+@pytest.mark.parametrize("name", ["bc", "bcq", "cql", "iql", "td3_bc", "tdmpc2"])
+def test_step_wise_methods_share_one_scaling_of_a_budgets_actions(name, budget_dataset):
+    stage = build(name, budget_dataset.spec, "small").stages[-1]
+    statistics = stage.prepare(budget_dataset, stage.config, {}).statistics
+    actions = np.asarray(budget_dataset.actions)
+    np.testing.assert_allclose(statistics.action_low, actions.min(0))
+    np.testing.assert_allclose(statistics.action_high, actions.max(0))

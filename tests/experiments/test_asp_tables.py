@@ -1,0 +1,120 @@
+"""The tables' protocol: equal effort, disjoint seeds, cells by hand."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from experiments.asp import table1, table2, tuned
+from offjax import recipes
+from offjax.envs import budget, maze2d
+from offjax.errors import UserError
+from offjax.runner.settings import expand
+
+
+@pytest.mark.parametrize(
+    "table, spec", [(table1, maze2d.spec("umaze")), (table2, budget.spec(50))]
+)
+def test_every_method_of_a_table_has_six_settings_that_it_knows(table, spec):
+    assert set(tuned.METHODS) <= set(table.GRIDS)
+    for method, grid in table.GRIDS.items():
+        fixed = table.fixed(method, 500) if table is table2 else {}
+        recipe = recipes.build(method, spec, "small")
+        jobs = expand(recipe, {"num_steps": (500,), **fixed, **grid})
+        variants = [variant for job in jobs for variant in job.variants]
+        assert len(set(variants)) == len(variants) == 6
+
+
+def test_unequal_effort_is_told():
+    grids = {"bc": {"lr": (1.0, 2.0)}, "asp": {"lr": (1.0,)}}
+    with pytest.raises(UserError, match="different numbers of settings"):
+        tuned.check_effort(grids)
+
+
+def write_run(path, rows, seconds):
+    path.mkdir(parents=True)
+    columns = ("variant", "seed", "step", "score")
+    with (path / "scores.csv").open("w", newline="") as out:
+        csv.writer(out).writerows([columns, *rows])
+    record = {"duration_seconds": seconds, "total_steps": 10}
+    (path / "run.json").write_text(json.dumps(record))
+    return path
+
+
+def test_the_best_on_tuning_seeds_is_what_is_reported(tmp_path, monkeypatch):
+    """A run of every setting for tuning, one of the chosen on each dataset."""
+    asked = []
+
+    def run(setup, method, dataset, values, final):
+        asked.append((dataset, dict(values), final))
+        path = tmp_path / str(len(asked))
+        if not final:
+            scores = {1e-4: 3.0, 1e-2: 7.0}
+            rows = [(f"lr={lr:g}", 1000 + s, 10, scores[lr] + s)
+                    for lr in values["lr"] for s in range(2)]  # fmt: skip
+            return [write_run(path, rows, 4.0)]
+        start = 10.0 if dataset.endswith("i1") else 20.0
+        early = [("", seed, 5, -1.0) for seed in range(3)]  # an earlier evaluation
+        return [
+            write_run(path, early + [("", s, 10, start + s) for s in range(3)], 3.0)
+        ]
+
+    def jobs(setup, method, dataset, values, final):
+        return [type("Job", (), {"variants": (f"lr={values['lr'][0]:g}",)})]
+
+    monkeypatch.setattr(tuned, "_run", run)
+    monkeypatch.setattr(tuned, "_jobs", jobs)
+    setup = tuned.Setup("demo", runs_dir=str(tmp_path), num_seeds=3)
+    cell = tuned.measure(
+        setup, "bc", "x-i3", ["x-i1", "x-i2"], {"lr": (1e-4, 1e-2)}, {"b": (1,)}
+    )
+    assert asked == [
+        ("x-i3", {"b": (1,), "lr": (1e-4, 1e-2)}, False),
+        ("x-i1", {"b": (1,), "lr": (1e-2,)}, True),
+        ("x-i2", {"b": (1,), "lr": (1e-2,)}, True),
+    ]
+    np.testing.assert_array_equal(cell.scores, [[10, 11, 12], [20, 21, 22]])
+    assert (cell.point, cell.evaluations) == ({"lr": 1e-2}, 2)
+    assert cell.seconds == 4 + 3 + 3
+    assert cell.seed_steps == 10 * (4 + 3 + 3)
+    page = json.loads((tmp_path / "tuning/demo/tuning.json").read_text())
+    assert page["x-i3"]["bc"]["final_score"] == 16
+    assert page["x-i3"]["bc"]["expected_best"] == [5.5, 7.5]
+    found = tuned.row("bc", cell)
+    assert found[0:2] == ("bc", "16.00")
+    assert 15 <= float(found[2]) < 16 < float(found[3]) <= 17
+    assert found[4:] == ("5.07", 2, 3, 2, "lr=0.01")  # deviation by hand
+    table = tuned.markdown("T", ["50"], ["bc", "iql"], {("50", "bc"): cell})
+    assert table.splitlines()[2].startswith("| bc | 16.0 [")
+    assert "| iql | – |" in table
+    assert "10 s in all, 10 seed-steps/s" in table
+
+
+@pytest.mark.long
+def test_the_command_makes_its_table_and_keeps_what_is_finished(tmp_path):
+    command = [
+        sys.executable, "-m", "experiments.asp.table2", "--methods=bc,tdmpc2",
+        "--horizons=10", "--kinds=smooth", "--instances=0", "--num_steps=20",
+        "--num_seeds=2", "--tune_seeds=1", "--eval_episodes=1", "--preset=demo",
+        f"--runs_dir={tmp_path}/runs", f"--data_dir={tmp_path}/data",
+        f"--out={tmp_path}/table",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first = (tmp_path / "table.csv").read_text()
+    with (tmp_path / "table.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert [(r["T"], r["method"], r["seeds"]) for r in rows] == [
+        ("10", "bc", "2"),
+        ("10", "tdmpc2", "2"),
+    ]
+    runs = sorted((tmp_path / "runs").rglob("run.json"))
+    assert len(runs) == 4
+    subprocess.run([*command, "--report"], capture_output=True, check=True)
+    assert (tmp_path / "table.csv").read_text() == first
+    assert sorted((tmp_path / "runs").rglob("run.json")) == runs
