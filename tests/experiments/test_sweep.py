@@ -25,7 +25,7 @@ def test_a_plan_is_printed_and_nothing_is_run(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "4 jobs, 0 of them finished before" in done.stdout
     assert done.stdout.count("waiting     ") == 4
-    assert "lr=0.002,batch_size=16 and 1 more" in done.stdout
+    assert "batch_size=16,lr=0.002 and 1 more" in done.stdout
     assert not (tmp_path / "runs").exists()
 
 
