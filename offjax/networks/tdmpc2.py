@@ -37,6 +37,13 @@ def simnorm(x: chex.Array, group: int) -> chex.Array:
     return jax.nn.softmax(x.reshape(*x.shape[:-1], -1, group)).reshape(x.shape)
 
 
+def mish(x: chex.Array) -> chex.Array:
+    """x tanh(softplus x), with one exponential where the definition has three."""
+    n = jnp.exp(jnp.minimum(x, 20.0))  # the rest of the factor is 1 from there on
+    n = n * (n + 2)
+    return x * n / (n + 2)
+
+
 class NormedMLP(nn.Module):
     """Linear → LayerNorm → Mish, and a linear layer, or one with a simplicial output.
 
@@ -65,7 +72,7 @@ class NormedMLP(nn.Module):
             x = nn.Dense(width, kernel_init=normal)(x)
             if i == 0 and self.dropout > 0:
                 x = nn.Dropout(self.dropout, deterministic=not train)(x)
-            x = jax.nn.mish(nn.LayerNorm(epsilon=LAYER_NORM_EPSILON)(x))
+            x = mish(nn.LayerNorm(epsilon=LAYER_NORM_EPSILON)(x))
         init = zeros if self.zero_output else normal
         x = nn.Dense(self.output_dim, kernel_init=init)(x)
         if self.group:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offjax.networks.tdmpc2 import Bins, NormedMLP, simnorm, symexp, symlog
+from offjax.networks.tdmpc2 import Bins, NormedMLP, mish, simnorm, symexp, symlog
 
 
 def test_simnorm_is_a_softmax_of_each_group():
@@ -15,6 +15,15 @@ def test_simnorm_is_a_softmax_of_each_group():
     rows = np.random.default_rng(0).normal(size=(3, 4, 16))
     sums = np.asarray(simnorm(rows, 8)).reshape(3, 4, 2, 8).sum(-1)
     np.testing.assert_allclose(sums, 1.0, rtol=1e-6)
+
+
+def test_mish_by_its_definition():
+    x = np.linspace(-30.0, 60.0, 181)
+    expected = x * np.tanh(np.log1p(np.exp(x)))
+    np.testing.assert_allclose(mish(x), expected, rtol=1e-5, atol=1e-12)
+    slope = jax.vmap(jax.grad(mish))(jnp.asarray(x))
+    finite = (mish(x + 0.01) - mish(x - 0.01)) / 0.02
+    np.testing.assert_allclose(slope, finite, atol=2e-3)
 
 
 def test_symlog_and_its_inverse():
