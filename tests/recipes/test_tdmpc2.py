@@ -90,6 +90,7 @@ def test_settings_by_domain_and_preset():
     assert stage.prepare.keywords == {"reward_scale": 50.0}
 
 
+@pytest.mark.long
 def test_planning_and_the_prior_share_one_trained_model(budget_dataset, tmp_path):
     """Training lowers the loss, and the two act differently."""
     settings = {"num_steps": 40, "batch_size": 8}
