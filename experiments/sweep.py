@@ -182,8 +182,11 @@ def carry_out(jobs: list[Job], where: Place) -> dict[str, Outcome]:
 def main(argv: list[str]) -> None:
     """Plans, skips what is finished, runs the rest, and says what became of it."""
     del argv
-    # The planner computes nothing: accelerators are left to the jobs.
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    import jax
+
+    # The planner computes nothing: accelerators are left to the jobs, which inherit
+    # the environment but not this.
+    jax.config.update("jax_platforms", "cpu")
     from offjax.datasets.load import load_dataset
     from offjax.runner import interrupts
     from offjax.sweeps import plan

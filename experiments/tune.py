@@ -141,7 +141,9 @@ def record(method: str, dataset: str, trials: list[Trial], final: float) -> None
 def main(argv: list[str]) -> None:
     """Tunes every method on every dataset, and measures what it chose."""
     del argv
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # accelerators are left to the jobs
     from offjax.sweeps import tuning
 
     grid = cli.overrides(_CONFIG.value)

@@ -141,7 +141,7 @@ def test_watch_waits_for_runs_and_follows_them(tmp_path):
         write_run(root, "second_method")
         wait_for(lambda: "second_method" in page.read_text())
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
     finally:
         process.kill()
         process.communicate()
