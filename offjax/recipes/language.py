@@ -145,7 +145,7 @@ def _diffusion(
     name: str, preset: str, settings: Mapping[str, Any], encoder: Stage
 ) -> Recipe:
     config = diffusion_planner.Config(**(_sizes(preset) | settings["planner"]))
-    steps = pick(preset, paper=250_000, small=15_000, demo=1_500)
+    steps = pick(preset, paper=250_000, small=15_000, demo=4_000)
     planner = _planner_stage(encoder, diffusion_planner, config, steps)
     return _hierarchy(name, encoder, planner, settings["sampling"])
 
@@ -185,7 +185,7 @@ def lcd_mlp(spec: EnvSpec | None, preset: str) -> Recipe:
     )
     encoder = _low_level(preset)
     config = mlp_planner.Config(**(sizes | {"standardize": True}))
-    steps = pick(preset, paper=100_000, small=15_000, demo=1_500)
+    steps = pick(preset, paper=100_000, small=15_000, demo=4_000)
     planner = _planner_stage(encoder, mlp_planner, config, steps)
     return _hierarchy("lcd_mlp", encoder, planner, DEFAULT["sampling"])
 
@@ -231,7 +231,7 @@ def diffuser(spec: EnvSpec | None, preset: str) -> Recipe:
     if preset == "paper":
         sizes["width"] = 128
     config = diffusion_planner.Config(**sizes)
-    steps = pick(preset, paper=300_000, small=15_000, demo=1_500)
+    steps = pick(preset, paper=300_000, small=15_000, demo=4_000)
     planner = _planner_stage(vae, diffusion_planner, config, steps, moves="actions")
 
     def policy(configs: Mapping[str, Any]) -> Policy:

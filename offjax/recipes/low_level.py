@@ -243,7 +243,7 @@ def gcbc_stage(preset: str, **settings: Any) -> Stage:
         "gcbc",
         cloning,
         cloning.Config(**(sizes | settings)),
-        num_steps=pick(preset, paper=200_000, small=30_000, demo=2_000),
+        num_steps=pick(preset, paper=200_000, small=30_000, demo=8_000),
         prepare=prepare_play,
         sampler=sample_chunks,
     )
