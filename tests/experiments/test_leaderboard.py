@@ -130,6 +130,8 @@ def test_watch_waits_for_runs_and_follows_them(tmp_path):
         [*COMMAND, f"--runs_dir={root}", "--watch", "--interval=1"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # A suite that a shell put into the background ignores SIGINT, and so would it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
         page = root / "leaderboard.html"
@@ -141,7 +143,7 @@ def test_watch_waits_for_runs_and_follows_them(tmp_path):
         write_run(root, "second_method")
         wait_for(lambda: "second_method" in page.read_text())
         process.send_signal(signal.SIGINT)
-        assert process.wait(120) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.communicate()

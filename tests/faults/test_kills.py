@@ -18,7 +18,7 @@ from offjax.runner.settings import known_names
 
 BUDGET = "offjax/budget/t10-smooth-v0"
 FILES = ("scores.csv", "metrics.csv", "episodes.csv")
-KILLS = 50
+KILLS = int(os.environ.get("OFFJAX_KILLS", "50"))
 TINY = {
     "hidden_dims": "16,16",
     "batch_size": "8",
@@ -69,7 +69,7 @@ def test_random_kills_over_all_recipes(tmp_path):
         method = methods[kills % len(methods)]
         if method not in whole:
             begin = time.monotonic()
-            result = finish(tmp_path, method, "whole")
+            result = finish(tmp_path, method, f"whole-{method}")
             whole[method] = result, time.monotonic() - begin
         result, seconds = whole[method]
         runs = f"killed{kills}"
@@ -77,5 +77,8 @@ def test_random_kills_over_all_recipes(tmp_path):
         time.sleep(random.uniform(0.3, 0.95) * seconds)
         process.kill()
         process.communicate()
-        assert finish(tmp_path, method, runs, "--resume") == result, method
+        files, stages = finish(tmp_path, method, runs, "--resume")
+        assert stages == result[1], method
+        for name, mine, wanted in zip(FILES, files, result[0], strict=True):
+            assert mine.splitlines() == wanted.splitlines(), (method, name)
         kills += 1

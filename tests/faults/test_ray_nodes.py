@@ -26,7 +26,7 @@ SWEEP = {
                 "offjax/budget/t20-smooth-v0",
             ],
             "preset": "demo",
-            "config": {"num_steps": [600], "batch_size": [16, 24, 32]},
+            "config": {"num_steps": [300], "batch_size": [16, 24, 32]},
             "num_seeds": 2,
             "eval_episodes": 3,
             "checkpoint_every": 50,
