@@ -80,7 +80,6 @@ def test_a_node_dies_in_the_middle(tmp_path):
                 time.sleep(0.1)
             time.sleep(1.0)
             cluster.remove_node(second, allow_graceful=False)
-            cluster.add_node(num_cpus=1)
 
         killer = threading.Thread(target=kill)
         killer.start()
