@@ -34,6 +34,8 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.environments
+	$(BIN)/python -m benchmarks.mujoco_batch
+	$(BIN)/python -m benchmarks.data_loading
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
