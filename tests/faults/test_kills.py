@@ -25,8 +25,9 @@ TINY = {
     "width": "16",
     "num_layers": "1",
     "context_length": "5",
+    "return_target": "2.0",
 }
-"""Sizes, where a method has them."""
+"""Sizes, and what has no default here, where a method has them."""
 
 
 def recipes():
