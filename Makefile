@@ -38,5 +38,5 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.data_loading
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
