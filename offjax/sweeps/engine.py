@@ -85,6 +85,7 @@ def start(
 ) -> subprocess.Popen:
     """Starts a worker on a job file; it dies with the process that started it."""
     log.parent.mkdir(parents=True, exist_ok=True)
+    log.touch()  # the silence of an earlier attempt is not this one's
     with log.open("ab") as out:
         return subprocess.Popen(
             [sys.executable, "-m", "offjax.sweeps.worker", str(path)],

@@ -47,7 +47,7 @@ def run(
         )
     outcomes = {job.hash: Outcome("waiting") for job in jobs}
     waiting, running = engine.ordered(jobs), list[_Running]()
-    told = 0.0
+    told, stopped = 0.0, False
     try:
         while waiting or running:
             while waiting and len(running) < max_parallel:
@@ -58,7 +58,7 @@ def run(
             for ended in [r for r in running if _has_ended(r, place)]:
                 running.remove(ended)
                 outcome = _judge(ended, place, outcomes)
-                if outcome.status == "waiting":
+                if outcome.status == "waiting" and not stopped:
                     waiting.append(ended.job)
                 elif outcome.status == "interrupted":
                     waiting.clear()
@@ -66,9 +66,10 @@ def run(
             if time.monotonic() - told > 1.0:
                 report(outcomes)
                 told = time.monotonic()
-            if interrupts.requested():
+            if interrupts.requested() and not stopped:  # a second one would not save
                 _stop(running)
                 waiting.clear()
+                stopped = True
             time.sleep(0.05)
     except KeyboardInterrupt:
         _stop(running)

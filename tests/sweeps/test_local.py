@@ -1,6 +1,7 @@
 """The local engine with workers that only pretend."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -96,6 +97,36 @@ def test_a_silent_job_is_killed(pretend, tmp_path):
     assert time.monotonic() - begin < 20
     assert outcomes["a" * 16].status == "failed"
     assert outcomes["a" * 16].reason == "killed by signal 9"
+
+
+def test_a_stopped_sweep_asks_its_jobs_once(pretend, tmp_path, monkeypatch):
+    scripts, begun = pretend
+    ready, asked = tmp_path / "ready", tmp_path / "asked"
+    scripts["a"] = (
+        "import pathlib, signal, sys, time\n"
+        f"asked, ready = pathlib.Path({str(asked)!r}), pathlib.Path({str(ready)!r})\n"
+        "signal.signal(signal.SIGTERM, lambda *_: asked.open('a').write('x'))\n"
+        "ready.touch(); end = time.time() + 20\n"
+        "while time.time() < end and not asked.exists(): time.sleep(0.01)\n"
+        "time.sleep(0.5); sys.exit(143)"
+    )
+    monkeypatch.setattr(local.interrupts, "requested", ready.exists)
+    outcomes = run([job("a"), job("b")], tmp_path)
+    assert asked.read_text() == "x"
+    assert outcomes["a" * 16].status == "interrupted"
+    assert outcomes["b" * 16].status == "waiting"
+    assert [name for name, _ in begun] == ["a"]
+
+
+def test_an_old_log_is_not_the_silence_of_a_new_attempt(tmp_path):
+    log = tmp_path / "a.log"
+    log.write_text("said long ago")
+    os.utime(log, (1, 1))
+    assert engine.stalled(log, 10.0)
+    process = engine.start(tmp_path / "missing.json", log)
+    assert not engine.stalled(log, 10.0)
+    process.kill()
+    process.wait()
 
 
 def test_judge():
