@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -167,7 +166,7 @@ def _bounds(place: Path) -> np.ndarray:
     path = place / BOUNDS
     try:
         bounds = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # a damaged header raises what Python's parser does
         raise UserError(
             f"{path} cannot be read ({error}). A split of CALVIN's is a folder "
             f"(training, validation) with {BOUNDS} and a file for each frame."
@@ -254,13 +253,24 @@ def _frame(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             absent = [key for key in keys if key not in file]
             if not absent:
-                return {key: file[key] for key in keys}
+                return {key: _numbers(file[key], key, path) for key in keys}
             known = ", ".join(file.files)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a damaged archive raises anything
         raise UserError(
             f"Frame {path} is damaged ({error}); copy it again from CALVIN's download."
         ) from error
     raise UserError(f"Frame {path} has no {absent[0]!r}; it holds {known}.")
+
+
+def _numbers(value: np.ndarray, key: str, path: Path) -> np.ndarray:
+    if value.dtype.kind not in "buif" or not value.size or not value.ndim:
+        raise UserError(
+            f"{key!r} in {path} is {value.dtype} of shape {value.shape}; it must be an "
+            "array of numbers."
+        )
+    return value
 
 
 def _annotations(place: Path, bounds: np.ndarray, language: str) -> Annotations:

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from offjax.datasets import Dataset, legacy, minari_io, ogbench
+from offjax.datasets import Dataset, calvin, legacy, minari_io, ogbench
 from offjax.envs import maze2d
 from offjax.errors import UserError
 from offjax.leaderboard import store
@@ -107,7 +107,11 @@ class Damage:
 
     def json(self, text):
         """A JSON object with one entry (of some depth) changed or gone."""
-        value = json.loads(text)
+        return json.dumps(self.tree(json.loads(text), ODD))
+
+    def tree(self, value, odd=None):
+        """Nested dicts and lists with one entry changed, in place, or gone."""
+        odd = (*ODD, Payload(), np.full(2, Payload()), b"x", 1j) if odd is None else odd
         spots = []
 
         def visit(node):
@@ -122,8 +126,8 @@ class Damage:
         if self.kind == "gone":
             del node[key]
         else:
-            node[key] = ODD[self.odd]
-        return json.dumps(value)
+            node[key] = odd[self.odd % len(odd)]
+        return value
 
     def array(self, arrays):
         """The arrays with one of them changed or gone."""
@@ -148,7 +152,7 @@ damages = st.builds(
     contents=st.booleans(),
     which=share,
     kind=st.sampled_from(KINDS),
-    odd=st.integers(0, len(ODD) - 1),
+    odd=st.integers(0, 99),
     place=share,
     keep=st.one_of(st.just(1.0), st.floats(0, 1)),
     flips=st.lists(st.tuples(share, st.integers(0, 7)), min_size=1, max_size=12).map(
@@ -300,7 +304,47 @@ def scores():
     return stream.getvalue()
 
 
-LOADERS = {"hdf5": hdf5, "npz": npz, "minari": minari, "runs": runs}
+def calvins(folder, damage):
+    """Two recordings of four frames; a frame, the bounds or the pickle is damaged."""
+    split = folder / "task" / "training"
+    (split / "lang_annotations").mkdir(parents=True)
+    tables = {f"episode_{i:07d}.npz": calvin_frame(i) for i in (0, 1, 2, 3, 10, 11)}
+    bounds = {"ids": np.array([[0, 3], [10, 11]])}
+    described = {
+        "language": {
+            "ann": ["open it", "shut it"],
+            "task": ["open", "close"],
+            "emb": np.ones((2, 1, 3), np.float32),
+        },
+        "info": {"indx": [(0, 2), (10, 11)], "episodes": []},
+    }
+    if damage.contents:
+        what = damage.choose([*tables, "bounds", *["pickle"] * 6])
+        if what == "bounds":
+            bounds = damage.array(bounds)
+        elif what == "pickle":
+            described = damage.tree(described)
+        else:
+            tables[what] = damage.array(tables[what])
+    for name, arrays in tables.items():
+        np.savez(split / name, **arrays)
+    for array in bounds.values():
+        np.save(split / calvin.BOUNDS, array)
+    annotations = split / "lang_annotations" / "auto_lang_ann.npy"
+    np.save(annotations, np.array(described, object), allow_pickle=True)
+    if not damage.contents:
+        damage_bytes(folder, damage)
+    calvin.embeddings(folder / "task")
+    calvin.read(folder / "task")
+
+
+def calvin_frame(index):
+    rng = np.random.default_rng(index)
+    sizes = {"robot_obs": 15, "scene_obs": 24, "rel_actions": 7}
+    return {key: rng.uniform(-1, 1, size) for key, size in sizes.items()}
+
+
+LOADERS = {"hdf5": hdf5, "npz": npz, "minari": minari, "runs": runs, "calvin": calvins}
 
 
 def fuzz(load: Callable[[Path, Damage], None], root: Path, count: int) -> None:
@@ -330,7 +374,8 @@ def fuzz(load: Callable[[Path, Damage], None], root: Path, count: int) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_mark():
+def no_mark(tmp_path, monkeypatch):
+    monkeypatch.setenv("OFFJAX_CACHE_DIR", str(tmp_path / "cache"))
     yield
     MARK.unlink(missing_ok=True)
 
