@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import ml_collections
 from absl import app, flags, logging
@@ -40,18 +41,20 @@ def declare_config() -> flags.FlagHolder:
 
     Which names exist depends on the method, so they are checked with the recipe.
     """
-    config = ml_collections.ConfigDict()
+    tree: dict[str, Any] = {}
     for argument in sys.argv[1:]:
-        name, _, _ = argument.lstrip("-").partition("=")
-        parts = name.split(".")
-        if parts[0] != "config" or len(parts) < 2:
+        flag, _, _ = argument.lstrip("-").partition("=")
+        first, *names = flag.split(".")
+        if first != "config" or not names:
             continue
-        node = config
-        for part in parts[1:-1]:
-            if part not in node:
-                node[part] = ml_collections.ConfigDict()
-            node = node[part]
-        node[parts[-1]] = ()
+        kind: type = tuple if len(names) == 1 else dict
+        node = tree.setdefault(names[0], kind())
+        sound = len(names) <= 2 and all(name.isidentifier() for name in names)
+        if not sound or type(node) is not kind:
+            _fail(f"{argument}: use --config.NAME=VALUE or --config.STAGE.NAME=VALUE.")
+        if kind is dict:
+            node[names[1]] = ()
+    config = ml_collections.ConfigDict(tree)
     return config_flags.DEFINE_config_dict("config", config)
 
 

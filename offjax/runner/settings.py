@@ -7,10 +7,12 @@ are masks of the largest; each combination of other static values is a run of it
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import itertools
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from offjax.errors import UserError
@@ -21,6 +23,7 @@ Overrides = Mapping[str, Sequence[Any]]
 Target = tuple[str, str]
 """(stage name or "improve", field)."""
 Pairs = tuple[tuple[Target, Any], ...]
+MAX_INT = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +124,50 @@ def _resolve(recipe: Recipe, name: str, values: Sequence[Any]) -> list[Any]:
     if isinstance(default, str):
         values = [v for value in values for v in str(value).split(",")]
     coerced = [_coerce(name, value, default) for value in values]
+    for value in coerced:
+        _require_sound(name, value, default)
     return list(dict.fromkeys(coerced))
+
+
+def _require_sound(name: str, value: Any, default: Any) -> None:
+    """Refuses what no setting can be; the algorithms know more about their own."""
+    numbers = value if isinstance(value, tuple) else (value,)
+    sizes = name.rsplit(".", 1)[-1]
+    least = 1 if sizes == "batch_size" or sizes.endswith("_dims") else 0
+    for number in numbers:
+        if isinstance(number, float) and math.isnan(number):
+            raise UserError(f"--config.{name}={value!r} is not a number.")
+        if type(number) is not int:
+            continue
+        signed = isinstance(default, int) and default < 0
+        if number < least and not signed:
+            raise UserError(
+                f"--config.{name}={value!r} is out of range: at least {least} is "
+                "needed."
+            )
+        if number > MAX_INT:
+            raise UserError(
+                f"--config.{name}={value!r} is out of range: at most {MAX_INT}."
+            )
+
+
+@contextlib.contextmanager
+def blamed(job: Job, stage: str) -> Iterator[None]:
+    """Makes errors that settings cause, while a program is traced, errors about them.
+
+    Raises:
+      UserError: instead of what was raised inside, where the job has overrides.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, ArithmeticError, LookupError, AssertionError) as e:
+        if not job.overrides:
+            raise
+        given = ", ".join(f"{n}={_text(v)}" for n, v in job.overrides.items())
+        raise UserError(
+            f"stage {stage} cannot be made with the settings {given}: "
+            f"{type(e).__name__}: {str(e)[:300]}. Change them, or leave some away."
+        ) from e
 
 
 def _text(value: Any) -> str:

@@ -231,8 +231,9 @@ class Trainer:
         before the interruption, had to be trained anew.
         """
         context = self._context(run)
-        data = prepare_data(run, self.dataset, context)
-        like = template(run, data, context)
+        with settings.blamed(self.job, run.stage.name):
+            data = prepare_data(run, self.dataset, context)
+            like = template(run, data, context)
         under_way = run.first_step < resume_step <= run.last_step
         done = resume_step > run.last_step
         reuse = self.options.reuse_stages and not under_way
@@ -323,7 +324,8 @@ class Trainer:
         """Dispatches the updates from `step` to the next thing to do, if any."""
         if step == run.stage.num_steps:
             return None
-        return begin(step, self._next_stop(run, step))
+        with settings.blamed(self.job, run.stage.name):
+            return begin(step, self._next_stop(run, step))
 
     def _boundary(
         self, run: StageRun, begin: Callable[[int, int], Chunk], now: Chunk
