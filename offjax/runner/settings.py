@@ -125,19 +125,19 @@ def _resolve(recipe: Recipe, name: str, values: Sequence[Any]) -> list[Any]:
         values = [v for value in values for v in str(value).split(",")]
     coerced = [_coerce(name, value, default) for value in values]
     for value in coerced:
-        _require_sound(name, value, default)
+        _require_sound(name, value, default, names[name][0][0])
     return list(dict.fromkeys(coerced))
 
 
-def _require_sound(name: str, value: Any, default: Any) -> None:
-    """Refuses what no setting can be; the algorithms know more about their own."""
+def _require_sound(name: str, value: Any, default: Any, owner: str) -> None:
+    """Refuses what no setting can be; algorithms and operators know more."""
     numbers = value if isinstance(value, tuple) else (value,)
     sizes = name.rsplit(".", 1)[-1]
     least = 1 if sizes == "batch_size" or sizes.endswith("_dims") else 0
     for number in numbers:
         if isinstance(number, float) and math.isnan(number):
             raise UserError(f"--config.{name}={value!r} is not a number.")
-        if type(number) is not int:
+        if type(number) is not int or owner == "improve":
             continue
         signed = isinstance(default, int) and default < 0
         if number < least and not signed:

@@ -27,6 +27,13 @@ OPTIONS = (
     "log_every", "checkpoint_every", "layout",
 )  # fmt: skip
 """Fields of `Options` that an entry may set."""
+KINDS: dict[str, tuple[Any, str]] = {
+    "config": (dict, "an object of names and values"),
+    "priority": ((int, float), "a number"),
+    "preset": (str, "a name"),
+    "layout": (str, "a name"),
+}
+"""Type of what an entry sets, with its name; all else is a whole number."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,9 +123,11 @@ def _entry(path: str | Path, number: int, content: Any) -> Entry:
             isinstance(value, list) and value and all(isinstance(v, str) for v in value)
         ):
             raise UserError(f"{where} needs {name!r}: a list of names.")
+    for name in sorted(set(content) - {"methods", "datasets"}):
+        kind, words = KINDS.get(name, (int, "a whole number"))
+        if not isinstance(content[name], kind) or isinstance(content[name], bool):
+            raise UserError(f"{where}: {name} is {content[name]!r}, not {words}.")
     config = content.get("config", {})
-    if not isinstance(config, dict):
-        raise UserError(f"{where}: config is {config!r}, not name → values.")
     values = {n: v if isinstance(v, list) else [v] for n, v in config.items()}
     return Entry(
         tuple(content["methods"]),

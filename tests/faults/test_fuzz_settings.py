@@ -77,7 +77,7 @@ def check(lines, tmp_path):
 
 
 def test_command_lines(tmp_path):
-    check(drawn(25), tmp_path)
+    check(drawn(12), tmp_path)
 
 
 @pytest.mark.long

@@ -157,3 +157,28 @@ def test_operator_settings_without_a_meaning_are_refused(method, name, value):
         settings.expand(
             build("cfpi", None, "demo"), {"num_draws": (3,), "log_tau": (1.5,)}
         )
+
+
+@pytest.mark.parametrize(
+    "name, value, match",
+    [
+        ("batch_size", 0, "at least 1"),
+        ("hidden_dims", (64, 0), "at least 1"),
+        ("batch_size", 2**40, "at most"),
+        ("lr", float("nan"), "not a number"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(name, value, match):
+    recipe = build("bc", None, "demo")
+    with pytest.raises(UserError, match=f"config.{name}=.*{match}"):
+        settings.expand(recipe, {name: (value,)})
+
+
+def test_settings_that_make_no_program_are_blamed():
+    (job,) = settings.expand(build("bc", None, "demo"), {"batch_size": (7,)})
+    with pytest.raises(UserError, match=r"stage bc .* batch_size=7: ValueError: odd"):
+        with settings.blamed(job, "bc"):
+            raise ValueError("odd")
+    (plain,) = settings.expand(build("bc", None, "demo"), {})
+    with pytest.raises(ValueError, match="odd"), settings.blamed(plain, "bc"):
+        raise ValueError("odd")
