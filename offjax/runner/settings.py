@@ -163,7 +163,10 @@ def blamed(job: Job, stage: str) -> Iterator[None]:
     except (TypeError, ValueError, ArithmeticError, LookupError, AssertionError) as e:
         if not job.overrides:
             raise
-        given = ", ".join(f"{n}={_text(v)}" for n, v in job.overrides.items())
+        given = ", ".join(
+            f"{name}={','.join(map(_text, values))}"
+            for name, values in job.overrides.items()
+        )
         raise UserError(
             f"stage {stage} cannot be made with the settings {given}: "
             f"{type(e).__name__}: {str(e)[:300]}. Change them, or leave some away."

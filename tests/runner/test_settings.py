@@ -176,9 +176,9 @@ def test_numbers_out_of_range_are_refused(name, value, match):
 
 def test_settings_that_make_no_program_are_blamed():
     (job,) = settings.expand(build("bc", None, "demo"), {"batch_size": (7,)})
-    with pytest.raises(UserError, match=r"stage bc .* batch_size=7: ValueError: odd"):
-        with settings.blamed(job, "bc"):
-            raise ValueError("odd")
+    told = pytest.raises(UserError, match="stage bc .* batch_size=7: ValueError: odd")
+    with told, settings.blamed(job, "bc"):
+        raise ValueError("odd")
     (plain,) = settings.expand(build("bc", None, "demo"), {})
     with pytest.raises(ValueError, match="odd"), settings.blamed(plain, "bc"):
         raise ValueError("odd")

@@ -106,7 +106,7 @@ def test_progress_is_read_from_the_run_store(tmp_path):
         ),
         (
             {"entries": [{"methods": ["bc"], "datasets": ["d"], "config": [1]}]},
-            "not name → values",
+            "not an object of names and values",
         ),
     ],
 )
