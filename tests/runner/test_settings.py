@@ -176,7 +176,7 @@ def test_numbers_out_of_range_are_refused(name, value, match):
 
 def test_settings_that_make_no_program_are_blamed():
     (job,) = settings.expand(build("bc", None, "demo"), {"batch_size": (7,)})
-    told = pytest.raises(UserError, match="stage bc .* batch_size=7: ValueError: odd")
+    told = pytest.raises(UserError, match=r"stage bc .* batch_size=7: ValueError: odd")
     with told, settings.blamed(job, "bc"):
         raise ValueError("odd")
     (plain,) = settings.expand(build("bc", None, "demo"), {})
