@@ -3,8 +3,9 @@
     python -m experiments.cfpi.tables --table=comparison --datasets=… --preset=small
     python -m experiments.report --runs_dir=runs [--out=docs/results/table.md]
 
-The first table has a row per method (and variant) and a column per dataset: mean ± std
-over seeds, and the mean's 95 % percentile bootstrap interval. The second compares an
+The first table has a row per method (and variant) and a column per dataset, or the
+other way round where there are more datasets: mean ± std over seeds, and the mean's
+95 % percentile bootstrap interval. The second compares an
 operator with the policy that it improves, seed by seed: the two share the seed's
 trained behaviour and its evaluation episodes, so that their difference varies less than
 either. experiments.leaderboard shows the same runs as a page.
@@ -62,21 +63,44 @@ def columns_of(cells: Cells) -> list[board.Column]:
 def difference(cells: Cells, dataset: str, column: board.Column) -> np.ndarray | None:
     """Score minus that of the policy without the operator, seed by seed, [seeds].
 
-    The other side is the variant with the same settings but for the operator's, which
-    it does not have: its first variant of the same preset.
+    The other side is the variant that differs from its preset in the same settings but
+    for those that it does not have.
     """
-    presets = [p for p in column.variant.split(",") if p.startswith("preset=")]
-    plain = board.Column(
-        IMPROVES.get(column.method, ""), ",".join(presets) or "default"
-    )
+    plain = without_operator(cells, dataset, column)
     sides = []
     for key in ((dataset, column), (dataset, plain)):
-        if key not in cells:
+        if plain is None or key not in cells:
             return None
         curves = zip(cells[key].curves, cells[key].values, strict=True)
         sides.append({c.seed: v for c, v in curves if np.isfinite(v)})
     both = sorted(sides[0].keys() & sides[1].keys())
     return np.array([sides[0][s] - sides[1][s] for s in both]) if both else None
+
+
+def without_operator(
+    cells: Cells, dataset: str, column: board.Column
+) -> board.Column | None:
+    """The column of the policy that an operator improves, if the dataset has it."""
+    mine = settings_of(column)
+    known = [
+        c
+        for d, c in cells
+        if d == dataset
+        and c.method == IMPROVES.get(column.method)
+        and settings_of(c) <= mine
+        and preset_of(c) == preset_of(column)
+    ]
+    return max(known, key=lambda c: len(settings_of(c)), default=None)
+
+
+def settings_of(column: board.Column) -> set[str]:
+    """What a variant differs in; nothing for `default`."""
+    return set(column.variant.split(",")) - {"default"}
+
+
+def preset_of(column: board.Column) -> set[str]:
+    """The preset among them; none for the published one."""
+    return {s for s in settings_of(column) if s.startswith("preset=")}
 
 
 def with_interval(values: np.ndarray, spread: bool = True) -> str:
@@ -94,25 +118,45 @@ def markdown(built: board.Board) -> Iterator[str]:
     cells = cells_of(built)
     datasets = sorted({dataset for dataset, _ in cells})
     columns = columns_of(cells)
-    yield from rows("method", datasets)
-    for column in columns:
-        found = [cells.get((d, column)) for d in datasets]
-        texts = [with_interval(c.finite) if c and c.seeds else "–" for c in found]
-        yield row([column.label, *texts])
+    texts = [[score(cells.get((d, c))) for d in datasets] for c in columns]
+    names, labels = short(datasets), [c.label for c in columns]
+    if len(datasets) > len(columns):
+        yield from table("dataset", labels, names, list(zip(*texts, strict=True)))
+    else:
+        yield from table("method", names, labels, texts)
     yield ""
-    yield from rows("operator − policy without it", datasets)
-    for column in columns:
-        gains = [difference(cells, d, column) for d in datasets]
-        if any(gain is not None for gain in gains):
-            texts = ["–" if g is None else with_interval(g, False) for g in gains]
-            name = f"{column.label} − {IMPROVES[column.method]}"
-            yield row([name, *texts])
+    gains = {c: [difference(cells, d, c) for d in datasets] for c in columns}
+    gains = {c: each for c, each in gains.items() if any(g is not None for g in each)}
+    labels = [f"{c.label} − {IMPROVES[c.method]}" for c in gains]
+    texts = [
+        ["–" if g is None else with_interval(g, False) for g in each]
+        for each in gains.values()
+    ]
+    if gains:
+        yield from table("operator − policy without it", names, labels, texts)
 
 
-def rows(first: str, datasets: Sequence[str]) -> list[str]:
-    """Head of a table."""
-    names = [d.removeprefix("offjax/") for d in datasets]
-    return [row([first, *names]), "|---" * (1 + len(names)) + "|"]
+def score(cell: board.Cell | None) -> str:
+    """What a cell shows."""
+    return with_interval(cell.finite) if cell and cell.seeds else "–"
+
+
+def short(datasets: Sequence[str]) -> list[str]:
+    """Names of datasets without the collection."""
+    return [d.removeprefix("offjax/") for d in datasets]
+
+
+def table(
+    corner: str,
+    head: Sequence[str],
+    names: Sequence[str],
+    texts: Sequence[Sequence[str]],
+) -> Iterator[str]:
+    """Lines of a markdown table: a row per name."""
+    yield row([corner, *head])
+    yield "|---" * (1 + len(head)) + "|"
+    for name, line in zip(names, texts, strict=True):
+        yield row([name, *line])
 
 
 def row(texts: Sequence[str]) -> str:

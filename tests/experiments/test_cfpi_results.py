@@ -121,3 +121,33 @@ def test_every_operator_of_the_comparison_has_its_policy():
     from offjax.recipes import RECIPES
 
     assert named <= RECIPES.keys()
+
+
+def test_an_operator_is_compared_at_the_same_settings():
+    def column(method, *settings):
+        return board.Column(method, ",".join(settings) or "default")
+
+    plain = [
+        column("bc_mixture", "preset=small"),
+        column("bc_mixture", "preset=small", "num_steps=5"),
+        column("bc_mixture", "preset=small", "num_steps=9"),
+        column("bc_mixture", "preset=demo"),
+        column("bc_gaussian", "preset=small", "num_steps=5", "log_tau=2"),
+    ]
+    cells = {("d", c): None for c in plain} | {("e", column("bc_mixture")): None}
+    small = ("preset=small", "num_steps=5", "sarsa.num_steps=7", "log_tau=2")
+    assert report.without_operator(cells, "d", column("cfpi", *small)) == plain[1]
+    assert report.without_operator(cells, "d", column("cfpi", *small[:1])) == plain[0]
+    assert report.without_operator(cells, "d", column("cfpi")) is None
+    other = column("cfpi", "preset=small", "num_components=8")
+    assert report.without_operator(cells, "d", other) == plain[0]
+    found = report.without_operator(cells, "e", column("cfpi", "log_tau=2"))
+    assert found == column("bc_mixture")
+
+
+def test_more_datasets_than_methods_are_rows(monkeypatch):
+    datasets, bc = ("offjax/a-v0", "offjax/b-v0"), board.Column("bc", "default")
+    cells = {(name, bc): None for name in datasets}
+    monkeypatch.setattr(report, "cells_of", lambda built: cells)
+    head, _, first, second, *_ = report.markdown(None)
+    assert (head, first, second) == ("| dataset | bc |", "| a-v0 | – |", "| b-v0 | – |")
