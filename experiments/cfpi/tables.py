@@ -174,11 +174,30 @@ def define_flags() -> None:
     flags.DEFINE_enum("preset", "paper", ["paper", "small"], "Hyperparameters.")
     flags.DEFINE_integer("num_seeds", 0, "Seeds; 0: the table's number.")
     flags.DEFINE_integer("seed", 0, "First seed.")
+    flags.DEFINE_integer("num_steps", 0, "Updates of every stage; 0: the preset's.")
     flags.DEFINE_integer("eval_episodes", 100, "Episodes per seed.")
     flags.DEFINE_string("runs_dir", "runs", "Where run folders go.")
     flags.DEFINE_string("data_dir", None, "Root of the datasets.")
     flags.DEFINE_integer("sarsa_steps", 0, "SARSA updates; 0: the preset's.")
+    flags.DEFINE_bool("resume", False, "Skip what is finished, go on with the rest.")
     flags.DEFINE_bool("dry_run", False, "Print the commands and stop.")
+
+
+def shared_arguments(table: Table) -> list[str]:
+    """Arguments of experiments.run that all entries have."""
+    shared = [
+        f"--num_seeds={FLAGS.num_seeds or table.num_seeds}",
+        f"--seed={FLAGS.seed}",
+        f"--eval_episodes={FLAGS.eval_episodes}",
+        f"--runs_dir={FLAGS.runs_dir}",
+    ]
+    if FLAGS.num_steps:
+        shared.append(f"--num_steps={FLAGS.num_steps}")
+    if FLAGS.data_dir:
+        shared.append(f"--data_dir={FLAGS.data_dir}")
+    if FLAGS.resume:
+        shared.append("--resume")
+    return shared
 
 
 def main(_: list[str]) -> None:
@@ -191,14 +210,7 @@ def main(_: list[str]) -> None:
     if not FLAGS.datasets:
         raise UserError("--datasets is missing: name one or more, joined by commas.")
     table = TABLES[FLAGS.table]
-    shared = [
-        f"--num_seeds={FLAGS.num_seeds or table.num_seeds}",
-        f"--seed={FLAGS.seed}",
-        f"--eval_episodes={FLAGS.eval_episodes}",
-        f"--runs_dir={FLAGS.runs_dir}",
-    ]
-    if FLAGS.data_dir:
-        shared.append(f"--data_dir={FLAGS.data_dir}")
+    shared = shared_arguments(table)
     for dataset in FLAGS.datasets:
         for entry in table.entries:
             arguments = command(

@@ -19,7 +19,8 @@ from offjax.sweeps import engine
 from offjax.sweeps.engine import Outcome, Place, Report
 from offjax.sweeps.plan import Job
 
-CONNECT_SECONDS = 30
+ANSWER_SECONDS = 180
+"""How long a node may take to import the package, also when it is busy."""
 POLL_SECONDS = 0.2
 
 
@@ -134,7 +135,7 @@ def require_same_code(ray: Any, place: Place) -> None:
         )
         name = node["NodeManagerAddress"]
         try:
-            sees, there = ray.get(reference, timeout=CONNECT_SECONDS)
+            sees, there = ray.get(reference, timeout=ANSWER_SECONDS)
         except Exception as error:  # Ray wraps whatever the node's Python raised
             raise UserError(
                 f"node {name} cannot run offjax: {str(error)[-300:]}"
