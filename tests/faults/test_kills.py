@@ -19,6 +19,7 @@ from offjax.runner.settings import known_names
 BUDGET = "offjax/budget/t10-smooth-v0"
 FILES = ("scores.csv", "metrics.csv", "episodes.csv")
 KILLS = int(os.environ.get("OFFJAX_KILLS", "50"))
+PARTS = 2  # that pytest's workers can share
 TINY = {
     "hidden_dims": "16,16",
     "batch_size": "8",
@@ -63,10 +64,11 @@ def finish(tmp_path, method, runs, *flags):
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_random_kills_over_all_recipes(tmp_path):
-    methods, whole, kills = recipes(), {}, 0
+@pytest.mark.parametrize("part", range(PARTS))
+def test_random_kills_over_all_recipes(part, tmp_path):
+    methods, whole, kills = recipes()[part::PARTS], {}, 0
     random.shuffle(methods)
-    while kills < KILLS:
+    while kills < KILLS // PARTS:
         method = methods[kills % len(methods)]
         if method not in whole:
             begin = time.monotonic()
