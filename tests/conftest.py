@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 
 import pytest
 
 # Many tests train the same small programs: compile each once, for all processes that
 # the tests start, and without the passes that take longest.
-os.environ.setdefault(
-    "JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="offjax-xla-")
-)
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the workers inherit it
+    programs = tempfile.mkdtemp(prefix="offjax-xla-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = programs
+    atexit.register(shutil.rmtree, programs, ignore_errors=True)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 if "expensive_passes" not in os.environ.get("XLA_FLAGS", ""):
