@@ -305,7 +305,7 @@ def scores():
 
 
 def calvins(folder, damage):
-    """Recordings of four and of two frames; a frame, the bounds or the pickle is damaged."""
+    """Recordings of four and two frames; a frame, the bounds or the pickle is bad."""
     split = folder / "task" / "training"
     (split / "lang_annotations").mkdir(parents=True)
     tables = {f"episode_{i:07d}.npz": calvin_frame(i) for i in (0, 1, 2, 3, 10, 11)}
