@@ -131,6 +131,7 @@ class Network(nn.Module):
         c = self.config
         normal = c.initialization == "normal"
         hidden = TrajectoryTransformer(
+            reads=("observations",),
             num_layers=c.num_layers,
             num_heads=c.num_heads,
             width=c.width,

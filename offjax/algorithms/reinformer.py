@@ -154,10 +154,11 @@ class State(flax.struct.PyTreeNode):
     step: chex.Array
 
 
-def transformer(config: Config, name: str = "transformer") -> nn.Module:
+def transformer(config: Config, reads: tuple[str, ...]) -> nn.Module:
     """Reinformer's transformer: post-norm, no dropout of the embedded tokens."""
     return TrajectoryTransformer(
         order=("observations", "returns", "actions"),
+        reads=reads,
         num_layers=config.num_layers,
         num_heads=config.num_heads,
         width=config.width,
@@ -168,7 +169,7 @@ def transformer(config: Config, name: str = "transformer") -> nn.Module:
         activation="gelu",
         embedding_dropout=False,
         time_std=config.time_std,
-        name=name,
+        name="transformer",
     )
 
 
@@ -182,7 +183,7 @@ class ReturnNetwork(nn.Module):
         """Scaled returns [B, K]."""
         if self.config.return_history == "none":
             steps = steps._replace(returns=jnp.zeros_like(steps.returns))
-        hidden = transformer(self.config)(steps, train)
+        hidden = transformer(self.config, ("observations",))(steps, train)
         return Linear(1, name="head")(hidden["observations"])[..., 0]
 
 
@@ -197,7 +198,7 @@ class ActionNetwork(nn.Module):
         self, steps: Steps, train: bool = False
     ) -> tuple[chex.Array, chex.Array]:
         """Means [B, K, A] in the unit box and log standard deviations [A]."""
-        hidden = transformer(self.config)(steps, train)
+        hidden = transformer(self.config, ("returns",))(steps, train)
         mean = jnp.tanh(Linear(self.action_dim, name="head")(hidden["returns"]))
         log_std = self.param("log_std", nn.initializers.zeros, (self.action_dim,))
         return mean, jnp.clip(log_std, -20.0, 2.0)

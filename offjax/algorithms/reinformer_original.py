@@ -65,7 +65,8 @@ class Network(nn.Module):
         self, steps: Steps, train: bool = False
     ) -> tuple[chex.Array, chex.Array, chex.Array]:
         """Scaled returns [B, K], means [B, K, A], log standard deviations [A]."""
-        hidden = reinformer.transformer(self.config)(steps, train)
+        both = ("observations", "returns")
+        hidden = reinformer.transformer(self.config, both)(steps, train)
         returns = Linear(1, name="return_head")(hidden["observations"])[..., 0]
         head = Linear(self.action_dim, name="action_head")
         log_std = self.param("log_std", nn.initializers.zeros, (self.action_dim,))

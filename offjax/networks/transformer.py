@@ -11,6 +11,9 @@ Attention is `jax.nn.dot_product_attention`, which knows no dropout of the atten
 weights. `attention_dropout="output"` (as Reinformer's code) drops entries of the
 attended values instead; "weights" (as GPT-2) writes the attention out while it trains
 with a rate above 0, and is the same function otherwise.
+
+A model reads the hidden vectors of one or two of the three tokens. The last block
+computes only those (`reads`), which halves the work of a network of one block.
 """
 
 from __future__ import annotations
@@ -113,6 +116,17 @@ class Dropout(nn.Module):
         return jnp.where(keep, x / (1 - threshold / 2**16), 0.0)
 
 
+def _pick(x: chex.Array, tokens: tuple[int, ...]) -> chex.Array:
+    """Of [B, 3 K, …] the given ones of every step's three tokens.
+
+    Slices, since the gradient of a gather is a scatter, which is slow.
+    """
+    if len(tokens) == 3:
+        return x
+    picked = jnp.stack([x[:, token::3] for token in tokens], axis=2)
+    return picked.reshape(x.shape[0], -1, *x.shape[2:])
+
+
 class Attention(nn.Module):
     """Causal multi-head self-attention with its output projection."""
 
@@ -123,32 +137,39 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: chex.Array, mask: chex.Array | None, train: bool
+        self,
+        x: chex.Array,
+        mask: chex.Array | None,
+        reads: tuple[int, ...],
+        train: bool,
     ) -> chex.Array:
-        """[B, T, width], keys' mask [B, T] or None → [B, T, width]."""
-        heads = (*x.shape[:-1], self.num_heads, x.shape[-1] // self.num_heads)
-        query, key, value = (
-            Linear(x.shape[-1], self.initialization, name=name)(x).reshape(heads)
-            for name in ("query", "key", "value")
-        )
-        keys = None if mask is None else mask[:, None, None, :]
+        """[B, 3 K, width], keys' mask or None → the same at the tokens in `reads`."""
+        width = x.shape[-1]
+
+        def heads(name: str, tokens: chex.Array) -> chex.Array:
+            out = Linear(width, self.initialization, name=name)(tokens)
+            return out.reshape(*out.shape[:-1], self.num_heads, width // self.num_heads)
+
+        query = heads("query", _pick(x, reads))
+        key, value = heads("key", x), heads("value", x)
+        positions = jnp.arange(x.shape[1])[None]
+        causal = positions <= _pick(positions, reads)[0][:, None]
+        allowed = causal[None, None]
+        if mask is not None:
+            allowed = allowed & mask[:, None, None, :]
         if train and self.dropout > 0 and self.attention_dropout == "weights":
-            out = self._with_weight_dropout(query, key, value, keys)
+            out = self._with_weight_dropout(query, key, value, allowed)
         else:
-            out = jax.nn.dot_product_attention(
-                query, key, value, mask=keys, is_causal=True
-            )
+            out = jax.nn.dot_product_attention(query, key, value, mask=allowed)
             if self.attention_dropout == "output":
                 out = Dropout(self.dropout)(out, train)
-        out = Linear(x.shape[-1], self.initialization, name="out")(out.reshape(x.shape))
+        out = out.reshape(*out.shape[:-2], width)
+        out = Linear(width, self.initialization, name="out")(out)
         return Dropout(self.dropout)(out, train)
 
-    def _with_weight_dropout(self, query, key, value, keys):
+    def _with_weight_dropout(self, query, key, value, allowed):
         """The same attention, its weights dropped at random."""
-        length, size = query.shape[-3], query.shape[-1]
-        logits = jnp.einsum("btnh,bsnh->bnts", query, key) / jnp.sqrt(size)
-        allowed = jnp.tril(jnp.ones((length, length), bool))
-        allowed = allowed if keys is None else allowed & keys
+        logits = jnp.einsum("btnh,bsnh->bnts", query, key) / jnp.sqrt(query.shape[-1])
         logits = jnp.where(allowed, logits, jnp.finfo(jnp.float32).min)
         weights = jax.nn.softmax(logits)
         weights = Dropout(self.dropout)(weights, True)
@@ -167,9 +188,13 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: chex.Array, mask: chex.Array | None, train: bool
+        self,
+        x: chex.Array,
+        mask: chex.Array | None,
+        reads: tuple[int, ...],
+        train: bool,
     ) -> chex.Array:
-        """[B, T, width], keys' mask [B, T] or None → [B, T, width]."""
+        """[B, 3 K, width], keys' mask or None → the same at the tokens in `reads`."""
         attention = Attention(
             self.num_heads,
             self.dropout,
@@ -179,9 +204,9 @@ class Block(nn.Module):
         )
         norms = nn.LayerNorm(1e-5, name="norm1"), nn.LayerNorm(1e-5, name="norm2")
         if self.pre_norm:
-            x = x + attention(norms[0](x), mask, train)
+            x = _pick(x, reads) + attention(norms[0](x), mask, reads, train)
             return x + self._mlp(norms[1](x), train)
-        x = norms[0](x + attention(x, mask, train))
+        x = norms[0](_pick(x, reads) + attention(x, mask, reads, train))
         return norms[1](x + self._mlp(x, train))
 
     def _mlp(self, x: chex.Array, train: bool) -> chex.Array:
@@ -197,6 +222,7 @@ class TrajectoryTransformer(nn.Module):
 
     Attributes:
       order: the three `TOKENS` in the order in which a step gives them.
+      reads: tokens whose hidden vectors the model reads.
       num_layers: number of blocks.
       num_heads: attention heads; divides `width`.
       width: size of the tokens.
@@ -213,6 +239,7 @@ class TrajectoryTransformer(nn.Module):
     """
 
     order: tuple[str, str, str] = TOKENS
+    reads: tuple[str, ...] = TOKENS
     num_layers: int = 3
     num_heads: int = 1
     width: int = 128
@@ -228,7 +255,7 @@ class TrajectoryTransformer(nn.Module):
 
     @nn.compact
     def __call__(self, steps: Steps, train: bool = False) -> dict[str, chex.Array]:
-        """Hidden vectors [B, K, width] at every token, by the token's name.
+        """Hidden vectors [B, K, width] at the tokens in `reads`, by the token's name.
 
         Args:
           steps: leading axes [B, K].
@@ -261,6 +288,7 @@ class TrajectoryTransformer(nn.Module):
             x = Dropout(self.dropout)(x, train)
         mask = steps.mask
         keys = None if mask is None else jnp.repeat(mask, 3, axis=1)
+        last = tuple(i for i in range(3) if self.order[i] in self.reads)
         for i in range(self.num_layers):
             block = Block(
                 self.num_heads,
@@ -271,11 +299,12 @@ class TrajectoryTransformer(nn.Module):
                 self.body_init,
                 name=f"block{i}",
             )
-            x = block(x, keys, train)
+            reads = last if i == self.num_layers - 1 else (0, 1, 2)
+            x = block(x, keys, reads, train)
         if self.pre_norm:
             x = nn.LayerNorm(1e-5, name="final_norm")(x)
-        x = x.reshape(batch, length, 3, self.width)
-        return {name: x[:, :, i] for i, name in enumerate(self.order)}
+        x = x.reshape(batch, length, len(last), self.width)
+        return {self.order[token]: x[:, :, i] for i, token in enumerate(last)}
 
 
 def check_sizes(

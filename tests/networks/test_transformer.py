@@ -1,6 +1,7 @@
 """The transformer's causality, masks and dropout; its values are held to PyTorch in
 the tests of the algorithms."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,15 +68,39 @@ def test_masked_steps_are_not_seen(model):
     assert all(np.all(np.isfinite(h)) for h in padded.values())
 
 
+@pytest.mark.parametrize("pre_norm", [True, False])
+@pytest.mark.parametrize("reads", [("observations",), ("returns", "observations")])
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_what_is_not_read_is_not_needed(pre_norm, reads, num_layers):
+    shared = {"num_layers": num_layers, "num_heads": 2, "width": 8, "max_timesteps": 9}
+    full = TrajectoryTransformer(pre_norm=pre_norm, **shared)
+    part = TrajectoryTransformer(pre_norm=pre_norm, reads=reads, **shared)
+    mask = jnp.broadcast_to(jnp.arange(K) >= 2, (B, K))
+    params = jax.jit(full.init)(jax.random.key(0), steps())
+
+    def loss(params, network):
+        hidden = network.apply(params, steps(mask=mask))
+        sizes = [jnp.sum(jnp.sin(hidden[name][:, 2:])) for name in reads]
+        return sum(sizes), hidden
+
+    run = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)
+    ((_, whole), expected), ((_, partial), found) = run(params, full), run(params, part)
+    assert set(partial) == set(reads)
+    chex.assert_trees_all_close(
+        partial, {name: whole[name] for name in reads}, rtol=1e-5, atol=1e-6
+    )
+    chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_attention_with_dropped_weights_is_the_same_attention():
     # At a rate so small that nothing is dropped, both ways to attend must agree.
     x = jnp.asarray(np.random.default_rng(0).normal(size=(B, 6, 8)), jnp.float32)
     mask = jnp.asarray([[1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1]], bool)
     layer = Attention(2, dropout=1e-9)
-    params = layer.init(jax.random.key(0), x, mask, False)
-    plain = layer.apply(params, x, mask, False)
+    params = layer.init(jax.random.key(0), x, mask, (0, 1, 2), False)
+    plain = layer.apply(params, x, mask, (0, 1, 2), False)
     written_out = layer.apply(
-        params, x, mask, True, rngs={"dropout": jax.random.key(1)}
+        params, x, mask, (0, 1, 2), True, rngs={"dropout": jax.random.key(1)}
     )
     np.testing.assert_allclose(plain[0], written_out[0], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(plain[1, 2:], written_out[1, 2:], rtol=1e-5, atol=1e-6)
