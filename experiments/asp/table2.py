@@ -9,8 +9,8 @@ its own (`--tune_instance`); the best is trained on the reported instances and s
 What is finished in --runs_dir is not run again: parts of the table can be made on their
 own, and --report writes those that are there.
 
-The same for all: the updates; two layers of 128 on batches of 128 rows (TD-MPC2: its
-preset's layers of 64); rewards discounted by 0.999, as budgets are spent over a
+The same for all: the updates; two layers of 128 on batches of 128 rows (CQL, which
+passes every row ten times, and TD-MPC2, with its preset's layers of 64: 64 rows); rewards discounted by 0.999, as budgets are spent over a
 whole episode; for step-wise methods one affine map of actions, the range of the data to
 [-1, 1] (`offjax.recipes.common.action_box`). The target networks' speed is among the
 settings of value-based methods: with the published one, 0.005, a few thousand updates
@@ -50,7 +50,8 @@ def fixed(method: str, num_steps: int) -> tuned.Values:
     """What all runs of a method have in common."""
     values: dict[str, tuple] = {}
     if not method.startswith("tdmpc2"):
-        values = {"hidden_dims": ((128, 128),), "batch_size": (128,)}
+        rows = 64 if method == "cql" else 128
+        values = {"hidden_dims": ((128, 128),), "batch_size": (rows,)}
     if method in ("bcq", "cql", "iql", "td3_bc", "tdmpc2", "tdmpc2_policy"):
         values["discount"] = (DISCOUNT,)
     if method == "iql" and num_steps:
