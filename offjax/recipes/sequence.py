@@ -58,6 +58,9 @@ RETURN_TARGETS = {
     "relocate": 4300.0,
 }
 """Part of an environment's id → the larger of its published return targets."""
+MAZE_RETURN_SCALE = 10.0
+"""In maze2d the return of an episode that comes to the goal is a tenth of the largest,
+that of one which leaves it; presets for few updates scale by the former."""
 
 
 def prepare_trajectories(
@@ -100,8 +103,9 @@ def return_target(spec: EnvSpec | None) -> float:
 def _sizes(spec: EnvSpec | None, preset: str, paper: dict[str, Any]) -> dict[str, Any]:
     """Settings of a sequence model; `paper` are the published ones.
 
-    The other presets are for two cores: many short windows, since these environments
-    are Markov and the steps of a long window nearly one.
+    The other presets are for two cores: many windows of a single step. These
+    environments are Markov, the steps of a long window nearly one, and a policy that
+    reads its last action learns to repeat it (docs/results/action_gradient.md).
     """
     horizon = max(spec.horizon if spec is not None else 1000, 1000)
     small: dict[str, Any] = {
@@ -109,13 +113,13 @@ def _sizes(spec: EnvSpec | None, preset: str, paper: dict[str, Any]) -> dict[str
         "num_heads": 2,
         "width": 64,
         "dropout": 0.0,
-        "batch_size": 128,
-        "context_length": 2,
+        "batch_size": 256,
+        "context_length": 1,
         "warmup_steps": 100.0,
         "lr": 1e-3,
         "rare_timesteps": 0.1,
     }
-    demo = small | {"width": 32, "batch_size": 64, "lr": 2e-3}
+    demo = small | {"width": 32, "batch_size": 128, "lr": 2e-3}
     return {"max_timesteps": horizon} | pick(
         preset, paper=paper, small=small, demo=demo
     )
@@ -128,7 +132,7 @@ def _stage(
         name,
         algorithm,
         config,
-        num_steps=pick(preset, paper=paper_steps, small=4_000, demo=1_500),
+        num_steps=pick(preset, paper=paper_steps, small=10_000, demo=1_500),
         prepare=prepare_trajectories,
         sampler=sample_windows,
         acting=("return_target",) if algorithm is decision_transformer else (),
@@ -136,24 +140,29 @@ def _stage(
 
 
 def dt_stage(spec: EnvSpec | None, preset: str) -> Stage:
-    """Stage `decision_transformer`; returns over 1000 on locomotion, else raw."""
+    """Stage `decision_transformer`; returns over 1000 on locomotion, else raw.
+
+    Off preset paper, the embeddings begin as small as the blocks' weights: PyTorch's
+    embeddings of time, ten times an embedded return, are unlearnt first.
+    """
     settings = _sizes(spec, preset, {"batch_size": 64})
     settings["return_scale"] = 1000.0 if domain(spec) == "locomotion" else 1.0
+    if preset != "paper":
+        settings["initialization"] = "normal"
+        if domain(spec) == "maze2d":
+            settings["return_scale"] = MAZE_RETURN_SCALE
     settings["return_target"] = return_target(spec)
     config = decision_transformer.Config(**settings)
     return _stage("decision_transformer", decision_transformer, config, preset, 100_000)
 
 
 def _quick(spec: EnvSpec | None, preset: str) -> dict[str, Any]:
-    """What lets Reinformer with separate networks learn in a few thousand updates.
-
-    In maze2d the return of an episode that comes to the goal is a tenth of the largest,
-    that of one which leaves it.
-    """
+    """What lets Reinformer with separate networks learn in a few thousand updates."""
     if preset == "paper":
         return {}
     settings = {"optimizer": "adamw", "return_history": "none", "time_std": 0.02}
-    return settings | ({"return_scale": 10.0} if domain(spec) == "maze2d" else {})
+    scale = {"return_scale": MAZE_RETURN_SCALE} if domain(spec) == "maze2d" else {}
+    return settings | scale
 
 
 def reinformer_stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
@@ -166,8 +175,16 @@ def reinformer_stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stag
 
 
 def critic_stage(spec: EnvSpec | None, preset: str) -> Stage:
-    """Stage `critic`: IQL's value functions, without its policy."""
-    settings = {} if preset == "paper" else {"hidden_dims": (128, 128)}
+    """Stage `critic`: IQL's value functions, without its policy.
+
+    Few updates with the published target networks (0.005) look some tens of steps
+    ahead; in mazes the goal is hundreds away.
+    """
+    settings: dict[str, Any] = {}
+    if preset != "paper":
+        settings["hidden_dims"] = (128, 128)
+        if domain(spec) == "maze2d":
+            settings["polyak"] = 0.05
     stage = iql_stage(spec, preset, critic_only=True, **settings)
     steps = pick(preset, paper=stage.num_steps, small=10_000, demo=stage.num_steps)
     return dataclasses.replace(stage, name="critic", num_steps=steps)

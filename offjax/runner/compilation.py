@@ -1,0 +1,107 @@
+"""Compiled programs on disk, arithmetic of matrix products, and profiles.
+
+Compiling takes most of a short run's time, and sweeps, tables and resumed runs compile
+the same programs again and again. `keep_programs` has JAX keep them in
+`$OFFJAX_CACHE/programs/<machine>` (`OFFJAX_CACHE` is ~/.cache/offjax by default), a
+folder per kind of processor, since a program compiled for one may not run on another.
+JAX's own variables go before: `JAX_COMPILATION_CACHE_DIR` names another place,
+`JAX_ENABLE_COMPILATION_CACHE=false` turns it off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+from offjax.errors import UserError
+
+LIMIT = 2 * 2**30
+"""Bytes of kept programs; beyond, the oldest go."""
+MIN_SECONDS = 0.2
+"""What compiles faster is not kept."""
+PRECISIONS = {"float32": "highest", "tf32": "high", "bfloat16": "default"}
+"""Name → JAX's name, whose meaning depends on the device."""
+
+
+def keep_programs() -> Path | None:
+    """Has JAX keep compiled programs on disk from now on; where, or None if not.
+
+    A folder that cannot be written is told on stderr, and nothing is kept.
+    """
+    if os.environ.get("JAX_ENABLE_COMPILATION_CACHE", "").lower() in ("0", "false"):
+        return None
+    given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if given:
+        return Path(given)
+    root = Path(os.environ.get("OFFJAX_CACHE", "~/.cache/offjax")).expanduser()
+    folder = root / "programs" / machine()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _prune(folder)
+    except OSError as error:
+        print(f"compiled programs are not kept: {error}", file=sys.stderr)
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_SECONDS)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return folder
+
+
+def machine() -> str:
+    """A short name of the kind of processor and of the version of JAX."""
+    features = ""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = ("model name", "flags", "Features")
+        features = "".join(sorted({line for line in lines if line.startswith(names)}))
+    kind = f"{platform.machine()} {platform.processor()} {features} {jax.__version__}"
+    return f"{platform.machine()}-{hashlib.sha256(kind.encode()).hexdigest()[:12]}"
+
+
+def _prune(folder: Path) -> None:
+    """Removes the oldest programs beyond `LIMIT`; others may remove them, too."""
+    entries = []
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            entries.append((path.stat().st_mtime, path.stat().st_size, path))
+    size = sum(entry[1] for entry in entries)
+    for _, bytes_, path in sorted(entries):
+        if size <= LIMIT:
+            break
+        path.unlink(missing_ok=True)
+        size -= bytes_
+
+
+def use_precision(name: str) -> None:
+    """How matrix products round: "float32", "tf32" or "bfloat16".
+
+    On GPUs "tf32" keeps ten bits of the factors' mantissas in tensor cores and
+    "bfloat16" lets XLA choose its fastest. On CPUs all three are float32.
+
+    Raises:
+      UserError: an unknown name.
+    """
+    if name not in PRECISIONS:
+        raise UserError(
+            f"matmul_precision is {name!r}; choose one of {', '.join(PRECISIONS)}."
+        )
+    jax.config.update("jax_default_matmul_precision", PRECISIONS[name])
+
+
+@contextlib.contextmanager
+def profiling(folder: str | None) -> Iterator[None]:
+    """Writes a trace of what runs meanwhile, which opens in Perfetto."""
+    if folder is None:
+        yield
+        return
+    with jax.profiler.trace(folder, create_perfetto_trace=True):
+        yield
+    traces = sorted(Path(folder).rglob("perfetto_trace.json.gz"))
+    print(f"profile: {traces[-1]} (open it at ui.perfetto.dev)")
