@@ -51,6 +51,13 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Root of the datasets.")
 _LAYOUT = flags.DEFINE_enum(
     "layout", "auto", ["auto", "map", "vmap"], "Seeds inside a device."
 )
+_PRECISION = flags.DEFINE_enum(
+    "matmul_precision", "default", ["default", "float32", "tf32", "bfloat16"],
+    "How matrix products round; default: as the device does it fastest.",
+)  # fmt: skip
+_PROFILE = flags.DEFINE_string(
+    "profile", "", "Folder for a trace of each stage's second chunk, for Perfetto."
+)
 _RESUME = flags.DEFINE_bool(
     "resume", False, "Continue the newest unfinished run of this configuration."
 )
@@ -151,6 +158,8 @@ def main(argv: list[str]) -> None:
         checkpoint_every=_CHECKPOINT_EVERY.value,
         runs_dir=_RUNS_DIR.value,
         layout=_LAYOUT.value,
+        matmul_precision=_PRECISION.value,
+        profile=_PROFILE.value,
         max_devices=max_devices,
         resume=_RESUME.value,
         reuse_stages=_REUSE.value,

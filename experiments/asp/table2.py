@@ -11,10 +11,11 @@ own, and --report writes those that are there.
 
 The same for all: the updates; two layers of 128 on batches of 128 rows (64 for CQL,
 which passes every row ten times, and for TD-MPC2, with its preset's layers of 64);
-rewards discounted by 0.999, as budgets are spent over a whole episode; for step-wise methods one affine map of actions, the range of the data to
-[-1, 1] (`offjax.recipes.common.action_box`). The target networks' speed is among the
-settings of value-based methods: with the published one, 0.005, a few thousand updates
-look only some tens of steps ahead, which would decide the comparison at long horizons.
+rewards discounted by 0.999, as budgets are spent over a whole episode; for step-wise
+methods one affine map of actions, the range of the data to [-1, 1]
+(`offjax.recipes.common.action_box`). The target networks' speed is among the settings
+of value-based methods: with the published one, 0.005, a few thousand updates look only
+some tens of steps ahead, which would decide the comparison at long horizons.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Compiled programs on disk, arithmetic of matrix products, and profiles.
+"""Compiled programs on disk.
 
 Compiling takes most of a short run's time, and sweeps, tables and resumed runs compile
 the same programs again and again. `keep_programs` has JAX keep them in
@@ -15,19 +15,14 @@ import hashlib
 import os
 import platform
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
-
-from offjax.errors import UserError
 
 LIMIT = 2 * 2**30
 """Bytes of kept programs; beyond, the oldest go."""
 MIN_SECONDS = 0.2
 """What compiles faster is not kept."""
-PRECISIONS = {"float32": "highest", "tf32": "high", "bfloat16": "default"}
-"""Name → JAX's name, whose meaning depends on the device."""
 
 
 def keep_programs() -> Path | None:
@@ -77,31 +72,3 @@ def _prune(folder: Path) -> None:
             break
         path.unlink(missing_ok=True)
         size -= bytes_
-
-
-def use_precision(name: str) -> None:
-    """How matrix products round: "float32", "tf32" or "bfloat16".
-
-    On GPUs "tf32" keeps ten bits of the factors' mantissas in tensor cores and
-    "bfloat16" lets XLA choose its fastest. On CPUs all three are float32.
-
-    Raises:
-      UserError: an unknown name.
-    """
-    if name not in PRECISIONS:
-        raise UserError(
-            f"matmul_precision is {name!r}; choose one of {', '.join(PRECISIONS)}."
-        )
-    jax.config.update("jax_default_matmul_precision", PRECISIONS[name])
-
-
-@contextlib.contextmanager
-def profiling(folder: str | None) -> Iterator[None]:
-    """Writes a trace of what runs meanwhile, which opens in Perfetto."""
-    if folder is None:
-        yield
-        return
-    with jax.profiler.trace(folder, create_perfetto_trace=True):
-        yield
-    traces = sorted(Path(folder).rglob("perfetto_trace.json.gz"))
-    print(f"profile: {traces[-1]} (open it at ui.perfetto.dev)")

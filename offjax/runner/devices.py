@@ -22,9 +22,19 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from offjax.errors import UserError
 from offjax.runner import hosts
+from offjax.runner.compilation import keep_programs
 from offjax.types import Pytree
 
 LAYOUTS = ("auto", "map", "vmap")
+PRECISIONS = {
+    "default": None,
+    "float32": "highest",
+    "tf32": "tensorfloat32",
+    "bfloat16": "BF16_BF16_F32",
+}
+"""How matrix products round their factors → JAX's name for it. "default" is the
+device's choice: TF32 on GPUs, bfloat16 on TPUs, float32 on CPUs, which know no other.
+"bfloat16" keeps sums in float32."""
 
 
 def prepare_host_devices(num_devices: int | None = None) -> int:
@@ -33,7 +43,8 @@ def prepare_host_devices(num_devices: int | None = None) -> int:
     Matrix products then stay on their device's own thread: seeds in parallel beat
     one product in parallel. Where one device is asked for, here or in XLA_FLAGS, two
     are made all the same, and `Layout` leaves the second idle: a program for one
-    device takes another way through the compiler, and rounds differently.
+    device takes another way through the compiler, and rounds differently. Compiled
+    programs are kept on disk from now on (`keep_programs`).
 
     Returns:
       The number of devices to use. No effect on accelerators.
@@ -48,6 +59,7 @@ def prepare_host_devices(num_devices: int | None = None) -> int:
         flags += " --xla_cpu_multi_thread_eigen=false"
     os.environ["XLA_FLAGS"] = flags.strip()
     jax.config.update("jax_num_cpu_devices", max(2, count))
+    keep_programs()
     return count
 
 
@@ -60,12 +72,14 @@ class Layout:
       devices: this host's devices, those of the program.
       lanes: how many of them may have slots; the rest only pad the program.
       num_slots: number of slots on all hosts, padding excluded.
+      precision: of matrix products, a name of `PRECISIONS`.
     """
 
     kind: str
     devices: tuple[Any, ...]
     lanes: int
     num_slots: int
+    precision: str = "default"
 
     @property
     def active(self) -> int:
@@ -130,7 +144,10 @@ class Layout:
 
 
 def choose_layout(
-    num_slots: int, kind: str = "auto", max_devices: int | None = None
+    num_slots: int,
+    kind: str = "auto",
+    max_devices: int | None = None,
+    precision: str = "default",
 ) -> Layout:
     """A layout by rule: vmap on accelerators, map on CPUs (measured faster there).
 
@@ -138,12 +155,17 @@ def choose_layout(
       num_slots: seeds × settings.
       kind: "map", "vmap" or "auto".
       max_devices: use no more than these of the local devices.
+      precision: of matrix products.
 
     Raises:
-      UserError: an unknown kind, or no slots.
+      UserError: an unknown kind or precision, or no slots.
     """
     if kind not in LAYOUTS:
         raise UserError(f"seed layout {kind!r} is not one of {', '.join(LAYOUTS)}.")
+    if precision not in PRECISIONS:
+        raise UserError(
+            f"matmul_precision {precision!r} is not one of {', '.join(PRECISIONS)}."
+        )
     if num_slots < 1:
         raise UserError(f"{num_slots} seeds were asked for; at least 1 is needed.")
     devices = tuple(jax.local_devices())
@@ -154,7 +176,7 @@ def choose_layout(
     if kind == "auto":
         kind = "map" if on_cpu else "vmap"
     used = devices[: max(2, lanes) if on_cpu else lanes]
-    return Layout(kind, used, lanes, num_slots)
+    return Layout(kind, used, lanes, num_slots, precision)
 
 
 def lift(fn: Callable[..., Pytree], layout: Layout) -> Any:

@@ -26,7 +26,7 @@ from offjax.runner import instructed, programs, settings
 from offjax.runner.devices import Layout, choose_layout
 from offjax.runner.options import Options
 from offjax.runner.settings import Job, Slots
-from offjax.runner.stages import StageRun, context_of
+from offjax.runner.stages import StageRun, context_of, layout_of
 from offjax.types import EnvSpec, Params
 
 if TYPE_CHECKING:
@@ -143,9 +143,7 @@ class Evaluator:
     def _on_device(
         self, slots: Slots, params: Params, spec: EnvSpec, episodes: int, eval_seed: int
     ) -> Any:
-        layout = choose_layout(
-            slots.num_slots, self._options.layout, self._options.max_devices
-        )
+        layout = layout_of(slots.num_slots, self._options)
         if episodes not in self._programs:
             self._programs[episodes] = programs.evaluation_program(
                 self.agent(), envs.make(spec), spec, episodes, layout
@@ -174,7 +172,7 @@ class Evaluator:
         options, spec = self._options, self._dataset.spec
         assert spec is not None
         slots = settings.stage_slots(self._job, "improve", options.seeds)
-        chosen = choose_layout(slots.num_slots, options.layout, options.max_devices)
+        chosen = layout_of(slots.num_slots, options)
         if chosen.devices[0].platform == "cpu":
             return chosen
         try:
@@ -253,7 +251,7 @@ class Evaluator:
         """
         options, begin = self._options, time.perf_counter()
         slots, params = self.acting_slots()
-        layout = choose_layout(slots.num_slots, options.layout, options.max_devices)
+        layout = layout_of(slots.num_slots, options)
         found = instructed.evaluate(
             self._job.recipe, self.agent(), params, slots.seeds, layout, spec, options
         )

@@ -28,6 +28,9 @@ class Options:
       checkpoint_every: updates between checkpoints; 0 = ten times a stage.
       runs_dir: where run folders go.
       layout: "auto", "map" or "vmap".
+      matmul_precision: "default", "float32", "tf32" or "bfloat16", see
+        `offjax.runner.devices.PRECISIONS`.
+      profile: folder for a trace of each stage's second chunk; "" for none.
       max_devices: local devices to use at most; 0 = all.
       resume: continue the newest unfinished run of the same configuration.
       reuse_stages: take stages from the store instead of training them again.
@@ -48,6 +51,8 @@ class Options:
     checkpoint_every: int = 0
     runs_dir: str = "runs"
     layout: str = "auto"
+    matmul_precision: str = "default"
+    profile: str = ""
     max_devices: int = 0
     resume: bool = False
     reuse_stages: bool = True

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from offjax.evaluation import rollout
-from offjax.runner.devices import Layout, lift
+from offjax.runner.devices import PRECISIONS, Layout, lift
 from offjax.types import EnvSpec, Key, Params, Pytree, Stage
 
 SAMPLER_STREAM = 0x5A17  # keeps the batches' randomness apart from the updates'
@@ -29,6 +29,7 @@ class Program:
     def __init__(self, fn: Callable[..., Pytree], layout: Layout) -> None:
         self._lifted = lift(fn, layout)
         self._counts = layout.counts()
+        self._precision = PRECISIONS[layout.precision]
         self._compiled: Any = None
         self.compile_seconds = 0.0
         self.compilations = 0
@@ -37,7 +38,9 @@ class Program:
         """Dispatches on sharded `slots` and replicated `shared`."""
         if self._compiled is None:
             begin = time.perf_counter()
-            self._compiled = self._lifted.lower(self._counts, slots, shared).compile()
+            with jax.default_matmul_precision(self._precision):
+                lowered = self._lifted.lower(self._counts, slots, shared)
+            self._compiled = lowered.compile()
             self.compile_seconds += time.perf_counter() - begin
             self.compilations += 1
         return self._compiled(self._counts, slots, shared)

@@ -185,6 +185,7 @@ def options_of(folder: RunFolder, max_devices: int = 0) -> Options:
         eval_chains=config.get("eval_chains", 0),
         eval_seed=config["eval_seed"],
         layout=config["layout"],
+        matmul_precision=config.get("matmul_precision", "default"),
         runs_dir=str(parents[0]),
         max_devices=max_devices,
         quiet=True,

@@ -84,7 +84,13 @@ def resolve_config(
         "eval_chains": options.eval_chains,
         "eval_seed": options.eval_seed,
         "layout": options.layout,
+        **_precision(options.matmul_precision),
     }
+
+
+def _precision(name: str) -> dict[str, str]:
+    """What a hash reads of the precision: nothing where it is the default."""
+    return {} if name == "default" else {"matmul_precision": name}
 
 
 MODEL_CODE = ("algorithms", "networks", "datasets", "improvement", "distributions")
@@ -138,7 +144,15 @@ def _stage_key(
             "dataset": dataset.card.identity,
             "layout": layout.kind,
             "upstream": {name: upstream[name] for name in stage.reads},
+            **_precision(layout.precision),
         }
+    )
+
+
+def layout_of(num_slots: int, options: Options) -> Layout:
+    """Where that many slots run, as the options say."""
+    return choose_layout(
+        num_slots, options.layout, options.max_devices, options.matmul_precision
     )
 
 
@@ -155,7 +169,7 @@ def plan_stages(job: Job, dataset: Dataset, options: Options) -> list[StageRun]:
                 f"{stage.name}.num_steps={stage.num_steps}: at least 1 is needed."
             )
         slots = settings.stage_slots(job, stage.name, options.seeds)
-        layout = choose_layout(slots.num_slots, options.layout, options.max_devices)
+        layout = layout_of(slots.num_slots, options)
         keys[stage.name] = _stage_key(stage, slots, dataset, layout, keys)
         first = runs[-1].last_step if runs else 0
         runs.append(StageRun(stage, slots, layout, keys[stage.name], first))

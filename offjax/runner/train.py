@@ -23,6 +23,7 @@ from offjax.runner.checkpoints import Checkpoints, StageStore
 from offjax.runner.chunks import Chunk
 from offjax.runner.evaluator import Evaluator
 from offjax.runner.options import Options
+from offjax.runner.profiles import profiled
 from offjax.runner.progress import Progress
 from offjax.runner.records import SCHEMA, RunFolder, digest, environment, write_json
 from offjax.runner.resume import open_folder
@@ -312,6 +313,7 @@ class Trainer:
         chunk = programs.chunk_program(stage, layout)
         step = resume_step - run.first_step if resume_step else 0
         begin = functools.partial(chunks.dispatch, chunk, layout, slots, shared)
+        begin = profiled(begin, stage.num_steps, self.options.profile)
         now = self._next_chunk(run, begin, step)
         while now is not None:
             self._count_chunk(run, chunk, now)

@@ -24,7 +24,7 @@ from offjax.runner.train import make_jobs
 PRESETS = ("paper", "small", "demo")
 OPTIONS = (
     "num_seeds", "seed", "eval_every", "eval_episodes", "eval_chains", "eval_seed",
-    "log_every", "checkpoint_every", "layout",
+    "log_every", "checkpoint_every", "layout", "matmul_precision",
 )  # fmt: skip
 """Fields of `Options` that an entry may set."""
 KINDS: dict[str, tuple[Any, str]] = {
@@ -32,6 +32,7 @@ KINDS: dict[str, tuple[Any, str]] = {
     "priority": ((int, float), "a number"),
     "preset": (str, "a name"),
     "layout": (str, "a name"),
+    "matmul_precision": (str, "a name"),
 }
 """Type of what an entry sets, with its name; all else is a whole number."""
 
