@@ -24,6 +24,7 @@ from offjax.algorithms.common import (
     bootstrap,
     critics,
     descend,
+    first_critic,
     inputs_of,
     q_values,
     squared_error,
@@ -137,9 +138,8 @@ def actor_loss(
 ) -> tuple[chex.Array, None]:
     """−E Q_1 of the moved actions, at transformed observations."""
     moved = _perturb(params, observations, decoded, config)
-    return -jnp.mean(
-        critics(config.hidden_dims).apply(critic_params, observations, moved)[0]
-    ), None
+    q = first_critic(critic_params, config.hidden_dims, observations, moved)
+    return -jnp.mean(q), None
 
 
 def update(

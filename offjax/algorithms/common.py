@@ -75,6 +75,17 @@ def critics(hidden_dims: Sequence[int]) -> Network:
     return QEnsemble(hidden_dims)
 
 
+def first_critic(
+    params: Pytree,
+    hidden_dims: Sequence[int],
+    observations: chex.Array,
+    actions: chex.Array,
+) -> chex.Array:
+    """Q_1 [...] alone: half the work, for losses that do not read the other."""
+    first = jax.tree.map(lambda x: x[:1], params)
+    return QEnsemble(hidden_dims, size=1).apply(first, observations, actions)[0]
+
+
 def q_values(
     state: Any,
     hidden_dims: Sequence[int],

@@ -24,6 +24,7 @@ from offjax.algorithms.common import (
     bootstrap,
     critics,
     descend,
+    first_critic,
     inputs_of,
     q_values,
     squared_error,
@@ -125,7 +126,7 @@ def actor_loss(
 ) -> tuple[chex.Array, chex.Array]:
     """Loss of the policy at transformed rows; aux is the mean of Q_1."""
     proposed = _act(params, observations, config)
-    q = critics(config.hidden_dims).apply(critic_params, observations, proposed)[0]
+    q = first_critic(critic_params, config.hidden_dims, observations, proposed)
     weight = config.alpha / jax.lax.stop_gradient(jnp.mean(jnp.abs(q)))
     cloning = jnp.mean((proposed - actions) ** 2)
     return -weight * jnp.mean(q) + cloning, jnp.mean(q)

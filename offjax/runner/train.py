@@ -312,8 +312,8 @@ class Trainer:
             self._count(f"{stage.name}/init", init)
         chunk = programs.chunk_program(stage, layout)
         step = resume_step - run.first_step if resume_step else 0
-        begin = functools.partial(chunks.dispatch, chunk, layout, slots, shared)
-        begin = profiled(begin, stage.num_steps, self.options.profile)
+        dispatch = functools.partial(chunks.dispatch, chunk, layout, slots, shared)
+        begin = profiled(dispatch, stage.num_steps, self.options.profile)
         now = self._next_chunk(run, begin, step)
         while now is not None:
             self._count_chunk(run, chunk, now)

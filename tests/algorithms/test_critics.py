@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from types import SimpleNamespace
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offjax.algorithms import bc, cfpi_critic, iql, rev_kl, sarsa
+from offjax.algorithms import bc, cfpi_critic, common, iql, rev_kl, sarsa
 from offjax.errors import UserError
 from offjax.types import Statistics, Transitions
 
@@ -258,3 +259,23 @@ def test_rev_kl_refuses_a_deterministic_policy():
         rev_kl.init(KEY, DATA, rev_kl.Config(), {"bc": behavior})
     with pytest.raises(UserError, match="head"):
         bc.init(KEY, DATA, bc.Config(head="softmax"), {})
+
+
+def test_the_first_critic_alone_is_the_first_of_both():
+    rng = np.random.default_rng(0)
+    observations = jnp.asarray(rng.normal(size=(7, 3)), jnp.float32)
+    actions = jnp.asarray(rng.normal(size=(7, 2)), jnp.float32)
+    both = common.critics((8, 8))
+    params = both.init(jax.random.PRNGKey(0), observations, actions)
+
+    def values(f):
+        return jax.value_and_grad(lambda p, a: jnp.sum(jnp.sin(f(p, a))), (0, 1))
+
+    alone, alone_grads = values(
+        lambda p, a: common.first_critic(p, (8, 8), observations, a)
+    )(params, actions)
+    first, first_grads = values(lambda p, a: both.apply(p, observations, a)[0])(
+        params, actions
+    )
+    np.testing.assert_allclose(alone, first, rtol=1e-6)
+    chex.assert_trees_all_close(alone_grads, first_grads, rtol=1e-5, atol=1e-7)

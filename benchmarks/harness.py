@@ -1,0 +1,200 @@
+"""What benchmarks share: the machine, its peak, trainings as a run compiles them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from offjax import recipes
+from offjax.datasets.dataset import Dataset
+from offjax.runner import chunks, programs
+from offjax.runner.options import Options
+from offjax.runner.records import environment
+from offjax.runner.settings import expand
+from offjax.runner.stages import plan_stages, prepare_data
+
+OBSERVATION, ACTION = 17, 6  # HalfCheetah's
+
+
+class Rate(NamedTuple):
+    """Several timings of the same: their median and range."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> Rate:
+        """Of at least one timing."""
+        return cls(statistics.median(values), min(values), max(values))
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, devices, versions, commit and load."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [x.split(":")[1].strip() for x in lines if x.startswith("model name")]
+    device = jax.devices()[0]
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "device": device.device_kind,
+        "devices": len(jax.devices()),
+        "load": round(os.getloadavg()[0], 2),
+        **environment(),
+    }
+
+
+def peak(seconds: float = 0.5) -> float:
+    """FLOP/s of all devices together at one chain of float32 matrix products each."""
+    devices = jax.local_devices()
+    size = 256 if devices[0].platform == "cpu" else 8192
+    factor = np.random.default_rng(0).normal(size=(size, size)) / size**0.5
+
+    def chain(count: Any, x: Any) -> Any:
+        return jax.lax.fori_loop(0, count, lambda _, y: x @ y, x)
+
+    run = jax.pmap(chain, devices=devices)
+    x = np.broadcast_to(factor.astype(np.float32), (len(devices), size, size))
+
+    active = min(len(devices), len(os.sched_getaffinity(0)))
+
+    def timed(count: int) -> float:
+        counts = np.where(np.arange(len(devices)) < active, count, 0).astype(np.int32)
+        begin = time.perf_counter()
+        jax.block_until_ready(run(counts, x))
+        return time.perf_counter() - begin
+
+    timed(1)
+    count = max(1, round(10 * seconds / max(timed(10), 1e-9)))
+    spent = min(timed(count) for _ in range(3))
+    return 2 * size**3 * count * active / spent
+
+
+def matmul_flops(fn: Callable[..., Any], *args: Any) -> int:
+    """Floating-point operations of the matrix products of one call, loops unrolled."""
+    return _flops(jax.make_jaxpr(fn)(*args).jaxpr)
+
+
+def _flops(jaxpr: Any) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            shape = equation.invars[0].aval.shape
+            inner = int(np.prod([shape[axis] for axis in contracted]))
+            total += 2 * inner * int(np.prod(equation.outvars[0].aval.shape))
+        times = equation.params.get("length", 1)
+        for value in equation.params.values():
+            inner_jaxpr = getattr(value, "jaxpr", value)
+            if hasattr(inner_jaxpr, "eqns"):
+                total += times * _flops(inner_jaxpr)
+    return total
+
+
+def random_rows(rows: int) -> Dataset:
+    """Rows of HalfCheetah's shape in episodes of a thousand."""
+    rng = np.random.default_rng(0)
+    timeouts = np.arange(rows) % 1000 == 999
+    timeouts[-1] = True
+    return Dataset.from_arrays(
+        rng.normal(size=(rows, OBSERVATION)).astype(np.float32),
+        rng.uniform(-1, 1, (rows, ACTION)).astype(np.float32),
+        rng.normal(size=rows).astype(np.float32),
+        np.zeros(rows, bool),
+        timeouts,
+        rng.normal(size=(rows, OBSERVATION)).astype(np.float32),
+        id="benchmark/random-v0",
+        identity=f"{rows} random rows",
+    )
+
+
+class Training:
+    """The first stage of a method, for several seeds, in the programs of a run.
+
+    Attributes:
+      seed_steps: steps of one seed in an update: TD3+BC's are `policy_freq`.
+      flops: of the matrix products of a seed-step.
+      bytes_per_seed: of the state.
+      compile_seconds: of the program that trains.
+      compilations: of it.
+      layout: kind of layout that was chosen.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        num_seeds: int,
+        rows: int = 100_000,
+        overrides: Mapping[str, tuple] | None = None,
+        **options: Any,
+    ) -> None:
+        data = random_rows(rows)
+        jobs = expand(recipes.build(method, None, "paper"), dict(overrides or {}))
+        assert len(jobs) == 1, "settings that shape the program are programs apart"
+        run = plan_stages(jobs[0], data, Options(num_seeds=num_seeds, **options))[0]
+        stage, layout = run.stage, run.layout
+        prepared = prepare_data(run, data, {})
+        slots = {"config": layout.shard(run.configs), "context": {}}
+        shared = {"data": layout.replicate(prepared)}
+        seeds = layout.shard(np.asarray(run.slots.seeds, np.uint32))
+        init = programs.init_program(stage, layout)
+        slots["state"] = init({**slots, "seed": seeds}, shared)
+        slots["alive"] = layout.shard(np.ones(run.slots.num_slots, bool))
+        self._slots, self._shared, self._layout = slots, shared, layout
+        self._chunk, self._step = programs.chunk_program(stage, layout), 0
+        self._num_slots = run.slots.num_slots
+        self.layout = layout.kind
+        self.seed_steps = getattr(stage.config, "policy_freq", 1)
+        state = jax.tree.map(lambda x: x[0], layout.gather(slots["state"]))
+        self.bytes_per_seed = sum(np.asarray(x).nbytes for x in jax.tree.leaves(state))
+        self.flops = self._flops(stage, prepared, state)
+        self.seconds(1)
+        self.compile_seconds = self._chunk.compile_seconds
+
+    def _flops(self, stage: Any, data: Any, state: Any) -> float:
+        key = jax.random.PRNGKey(0)
+        batch = jax.eval_shape(lambda d: stage.sampler(d, key, stage.config), data)
+        update = matmul_flops(
+            lambda s, b: stage.algorithm.update(s, b, stage.config, {}), state, batch
+        )
+        return update / self.seed_steps
+
+    @property
+    def compilations(self) -> int:
+        """How often the program that trains was compiled."""
+        return self._chunk.compilations
+
+    def seconds(self, updates: int) -> float:
+        """Time of so many updates of every slot."""
+        end = self._step + updates
+        begin = time.perf_counter()
+        chunk = chunks.dispatch(
+            self._chunk, self._layout, self._slots, self._shared, self._step, end
+        )
+        chunk.wait()
+        self._step = end
+        return time.perf_counter() - begin
+
+    def updates_in(self, seconds: float) -> int:
+        """How many updates take about that long."""
+        count = 1
+        while (spent := self.seconds(count)) < seconds / 4:
+            count = max(2 * count, int(count * seconds / 2 / max(spent, 1e-9)))
+        return max(1, round(count * seconds / spent))
+
+    def rate(self, updates: int) -> float:
+        """Seed-steps per second over so many updates."""
+        return self.per_seconds(updates, self.seconds(updates))
+
+    def per_seconds(self, updates: int, seconds: float) -> float:
+        """Seed-steps per second of so many updates in that time."""
+        return updates * self.seed_steps * self._num_slots / seconds

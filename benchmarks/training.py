@@ -1,0 +1,240 @@
+"""Training throughput on this machine: seed-steps per second, and what limits them.
+
+    python -m benchmarks.training [--sections=throughput,seeds,…] [--algorithms=td3_bc]
+        [--torch_python=/path/to/python] [--projects=corl:PATH,jax_corl:PATH]
+        [--json=FILE]
+
+A seed-step is one update of one seed's critics (BC: of its policy) on 256 rows, at
+preset `paper`'s sizes and HalfCheetah's shapes, sampling included; TD3+BC's policy
+takes every second. Programs are those of `experiments.run`. Sections:
+
+    throughput  8 seeds of each algorithm; share of the float32 GEMM peak that is
+                measured in the same turn; beside it our PyTorch loops
+                (benchmarks/peers/value_based.py), as one process with all threads and
+                as one process per core, and public projects' own files
+    seeds       1 … 256 seeds of the first algorithm
+    ceiling     64 seeds of layers of 8 on 8 rows: the overhead of everything else
+    rows        10,000 against 1,000,000 rows of data
+    devices     one device against all
+    sweep       16 values of a scalar against 16 seeds, and how often it was compiled
+    memory      bytes of a seed's state
+
+Peers and we take turns, `--rounds` of them; medians, with ranges.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from experiments import cli
+from offjax.errors import UserError
+
+FLAGS = flags.FLAGS
+PEERS = Path(__file__).parent / "peers"
+TINY = {"hidden_dims": ((8, 8),), "batch_size": (8,)}
+Result = dict[str, Any]
+
+
+def _cores() -> list[int]:
+    return sorted(os.sched_getaffinity(0))
+
+
+def _wait(process: subprocess.Popen) -> float:
+    """Seconds that a peer printed."""
+    out, error = process.communicate()
+    if process.returncode:
+        lines = error.strip().splitlines() or ["no message"]
+        raise UserError(f"a peer failed: {process.args}: {lines[-1]}")
+    return float(out.split()[-1])
+
+
+def _peer(command: list[str], threads: int, core: int | None) -> subprocess.Popen:
+    pinned = ["taskset", "-c", str(core)] if core is not None else []
+    variables = {
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "XLA_FLAGS": "",
+    }
+    return subprocess.Popen(
+        [*pinned, *command, str(threads)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | variables,
+    )
+
+
+def peer_rates(command: list[str], updates: int) -> dict[str, float]:
+    """Seed-steps per second of a peer: as one process, and as one for each core."""
+    cores = _cores()
+    alone = updates / _wait(_peer(command, len(cores), None))
+    many = [_peer(command, 1, core) for core in cores]
+    return {
+        "one process": alone,
+        "process per core": sum(updates / _wait(process) for process in many),
+    }
+
+
+def peers(algorithm: str, updates: int) -> dict[str, list[str]]:
+    """Name → command, without the number of threads, of every peer that was given."""
+    found = {}
+    if FLAGS.torch_python:
+        script = str(PEERS / "value_based.py")
+        found["PyTorch"] = [FLAGS.torch_python, script, algorithm, str(updates)]
+    for entry in FLAGS.projects if algorithm == "td3_bc" else []:
+        name, colon, path = entry.partition(":")
+        if not colon or not Path(path).is_dir():
+            raise UserError(f"--projects={entry}: use NAME:FOLDER, a local checkout.")
+        torch = FLAGS.torch_python if name == "corl" else None
+        python = torch or sys.executable
+        script = str(PEERS / "projects.py")
+        found[name] = [python, script, name, path, str(updates)]
+    return found
+
+
+def throughput() -> Result:
+    """Every algorithm beside its peers."""
+    from benchmarks.harness import Rate, Training, peak
+
+    result: Result = {}
+    for algorithm in FLAGS.algorithms:
+        mine = Training(algorithm, FLAGS.num_seeds)
+        updates = mine.updates_in(FLAGS.seconds)
+        alone = max(10, int(mine.rate(updates) / len(_cores()) * FLAGS.seconds / 2))
+        others = peers(algorithm, alone)
+        rates: dict[str, list[float]] = {"offjax": [], "share of peak": []}
+        for _ in range(FLAGS.rounds):
+            limit = peak()
+            rate = mine.rate(updates)
+            rates["offjax"].append(rate)
+            rates["share of peak"].append(rate * mine.flops / limit)
+            for name, command in others.items():
+                for how, value in peer_rates(command, alone).items():
+                    rates.setdefault(f"{name}, {how}", []).append(value)
+        found = {name: Rate.of(values) for name, values in rates.items()}
+        result[algorithm] = {name: rate._asdict() for name, rate in found.items()}
+        result[algorithm]["megaflops of a seed-step"] = mine.flops / 1e6
+        result[algorithm]["compile seconds"] = mine.compile_seconds
+        for name, each in found.items():
+            ratio = found["offjax"].median / each.median
+            more = "" if name in ("offjax", "share of peak") else f"  {ratio:.2f} ×"
+            print(f"{algorithm:8} {name:28} {each.median:10,.2f} "
+                  f"[{each.low:,.2f}, {each.high:,.2f}]{more}", flush=True)  # fmt: skip
+    return result
+
+
+def _rate(*args: Any, **options: Any) -> tuple[float, Any]:
+    """Best seed-steps per second of a training, and the training."""
+    from benchmarks.harness import Training
+
+    training = Training(*args, **options)
+    updates = training.updates_in(FLAGS.seconds)
+    return max(training.rate(updates) for _ in range(FLAGS.rounds)), training
+
+
+def seeds() -> Result:
+    """The first algorithm over numbers of seeds."""
+    result: Result = {}
+    for number in FLAGS.seed_counts:
+        rate, training = _rate(FLAGS.algorithms[0], int(number))
+        result[number] = {"rate": rate, "layout": training.layout}
+        print(f"{number:>4} seeds {rate:10,.0f} ({training.layout})", flush=True)
+    return result
+
+
+def ceiling() -> Result:
+    """Seed-steps per second when there is next to nothing to multiply."""
+    result = {}
+    for layout in ("map", "vmap"):
+        rate, _ = _rate("td3_bc", 64, overrides=TINY, layout=layout)
+        result[layout] = rate
+        print(f"ceiling, 64 seeds, {layout}: {rate:,.0f}", flush=True)
+    return result
+
+
+def rows() -> Result:
+    """The same training on few and on many rows."""
+    few, _ = _rate(FLAGS.algorithms[0], 2, rows=10_000)
+    many, _ = _rate(FLAGS.algorithms[0], 2, rows=1_000_000)
+    print(f"10,000 rows {few:,.0f}, 1,000,000 rows {many:,.0f}: {few / many:.3f} ×")
+    return {"10000": few, "1000000": many, "ratio": few / many}
+
+
+def devices() -> Result:
+    """The same training on one device and on all."""
+    one, _ = _rate(FLAGS.algorithms[0], FLAGS.num_seeds, max_devices=1)
+    every, _ = _rate(FLAGS.algorithms[0], FLAGS.num_seeds)
+    print(f"1 device {one:,.0f}, all {every:,.0f}: {every / one:.2f} ×")
+    return {"one": one, "all": every, "ratio": every / one}
+
+
+def sweep() -> Result:
+    """Sixteen values of a traced setting beside sixteen seeds."""
+    values = tuple(1.0 + 0.1 * i for i in range(16))
+    swept, training = _rate("td3_bc", 1, overrides={"alpha": values})
+    seeded, _ = _rate("td3_bc", 16)
+    print(f"16 values of alpha: {training.compilations} compilation, "
+          f"{seeded / swept:.3f} × the time of 16 seeds")  # fmt: skip
+    return {"compilations": training.compilations, "ratio": seeded / swept}
+
+
+def memory() -> Result:
+    """Bytes of a seed's state."""
+    from benchmarks.harness import Training
+
+    result = {}
+    for algorithm in FLAGS.algorithms:
+        result[algorithm] = Training(algorithm, 1, rows=1000).bytes_per_seed
+        print(f"{algorithm}: {result[algorithm] / 1e6:.2f} MB per seed", flush=True)
+    return result
+
+
+SECTIONS: dict[str, Callable[[], Result]] = {
+    "throughput": throughput,
+    "seeds": seeds,
+    "ceiling": ceiling,
+    "rows": rows,
+    "devices": devices,
+    "sweep": sweep,
+    "memory": memory,
+}
+
+
+def main(argv: list[str]) -> None:
+    """Runs the sections that were asked for."""
+    del argv
+    from offjax.runner.devices import prepare_host_devices
+
+    for name in FLAGS.sections:
+        if name not in SECTIONS:
+            raise UserError(f"There is no section {name!r}: {', '.join(SECTIONS)}.")
+    prepare_host_devices(None)
+    from benchmarks.harness import machine
+
+    result: Result = {"machine": machine()}
+    print(result["machine"])
+    for name in FLAGS.sections:
+        result[name] = SECTIONS[name]()
+    if FLAGS.json:
+        Path(FLAGS.json).write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_list("sections", [*SECTIONS], "What to measure.")
+    flags.DEFINE_list("algorithms", ["td3_bc", "iql", "bc", "cql"], "Methods.")
+    flags.DEFINE_integer("num_seeds", 8, "Seeds of the throughput.")
+    flags.DEFINE_list("seed_counts", ["1", "2", "4", "8", "16", "64", "256"], "Seeds.")
+    flags.DEFINE_float("seconds", 2.0, "Length of a timing.")
+    flags.DEFINE_integer("rounds", 5, "Turns.")
+    flags.DEFINE_string("torch_python", None, "Interpreter that has torch.")
+    flags.DEFINE_list("projects", [], "Public projects' checkouts: NAME:FOLDER.")
+    flags.DEFINE_string("json", None, "File for the results.")
+    cli.run(main)
