@@ -52,7 +52,7 @@ def _wait(process: subprocess.Popen) -> float:
     out, error = process.communicate()
     if process.returncode:
         lines = error.strip().splitlines() or ["no message"]
-        raise UserError(f"a peer failed: {process.args}: {lines[-1]}")
+        raise UserError(f"a peer failed: {lines[-1]} ({process.args!r})")
     return float(out.split()[-1])
 
 

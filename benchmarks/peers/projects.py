@@ -52,7 +52,7 @@ class TanhPoint:
     """Stands in for distrax's deterministic distribution under a tanh."""
 
     def __init__(self, value: Any, bijector: Any = None) -> None:
-        self.value = value.value if isinstance(value, TanhPoint) else value
+        self.value: Any = getattr(value, "value", value)
         self.squashed = bijector is not None
 
     def sample(self, seed: Any = None) -> Any:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from offjax.errors import UserError
-from offjax.runner.devices import choose_layout, lift
+from offjax.runner.devices import PRECISIONS, choose_layout, lift
+from offjax.runner.programs import Program
 
 
 def _power_sum(slot, shared):
@@ -81,3 +82,23 @@ def test_map_is_bit_for_bit_the_same_for_any_number_of_slots():
     together = run([0, 1, 2, 3])
     np.testing.assert_array_equal(run([2])[0], together[2])
     np.testing.assert_array_equal(run([3, 1, 0])[1], together[1])
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_programs_are_traced_with_the_precision_of_their_layout(name):
+    seen = []
+
+    def product(slot, shared):
+        seen.append(jax.config.jax_default_matmul_precision)
+        return slot["x"] @ slot["x"]
+
+    layout = choose_layout(1, precision=name)
+    slots = layout.shard({"x": np.ones((1, 2, 2), np.float32)})
+    out = Program(product, layout)(slots, layout.replicate({}))
+    np.testing.assert_array_equal(layout.gather(out), 2 * np.ones((1, 2, 2)))
+    assert set(seen) == {PRECISIONS[name]}
+
+
+def test_an_unknown_precision_is_told():
+    with pytest.raises(UserError, match=r"matmul_precision 'fp8'.*tf32"):
+        choose_layout(1, precision="fp8")

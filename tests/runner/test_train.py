@@ -273,3 +273,28 @@ def test_a_stage_is_known_by_the_code_of_its_networks_too():
 
     assert "class MLP" in _source(asp) and "class Normalizer" in _source(asp)
     assert "def to_transitions" in _source(asp)
+
+
+def test_another_precision_is_another_run_and_goes_with_its_folder(
+    budget_dataset, tmp_path
+):
+    plain = train(budget_dataset, tmp_path)
+    exact = train(budget_dataset, tmp_path, matmul_precision="float32")
+    assert "matmul_precision" not in plain.config
+    assert exact.config["matmul_precision"] == "float32"
+    assert plain.stages[0].key != exact.stages[0].key
+    found = api.load_run(exact.folder.path, budget_dataset)
+    assert found.trainer.options.matmul_precision == "float32"
+    for a, b in zip(states(plain), states(exact), strict=True):
+        np.testing.assert_array_equal(a, b)  # a CPU's products are float32 anyway
+
+
+def test_a_profile_is_written_beside_the_run(budget_dataset, tmp_path):
+    plain = train(budget_dataset, tmp_path / "a", log_every=4)
+    traced = train(
+        budget_dataset, tmp_path / "b", log_every=4, profile=str(tmp_path / "trace")
+    )
+    assert len([*(tmp_path / "trace").rglob("perfetto_trace.json.gz")]) == 1
+    assert traced.hash == plain.hash
+    for a, b in zip(states(plain), states(traced), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -1,0 +1,47 @@
+"""What benchmarks count, by hand."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from benchmarks import harness
+
+
+def test_products_are_counted_in_loops_and_gradients():
+    x, w = jnp.ones((3, 4)), jnp.ones((4, 5))
+    assert harness.matmul_flops(lambda x: x @ w, x) == 2 * 3 * 4 * 5
+
+    def loop(x):
+        square = jnp.ones((4, 4))
+        return jax.lax.scan(
+            lambda c, _: (jax.jit(jnp.matmul)(c, square), None), x, None, 7
+        )
+
+    assert harness.matmul_flops(loop, x) == 7 * 2 * 3 * 4 * 4
+    gradient = jax.grad(lambda w: jnp.sum((x @ w) ** 2))
+    assert harness.matmul_flops(gradient, w) == 2 * 2 * 3 * 4 * 5  # forth, and for w
+
+
+def test_a_training_counts_steps_of_the_critics():
+    tiny = {"hidden_dims": ((8, 8),), "batch_size": (8,)}
+    training = harness.Training("td3_bc", 2, rows=2000, overrides=tiny)
+    assert training.seed_steps == 2 and training.compilations == 1
+    assert training.per_seconds(updates=10, seconds=4.0) == 10 * 2 * 2 / 4
+    assert training.rate(3) > 0
+    # One critic step: the target's policy and critics, the critics forth and twice
+    # back but for their first layer's inputs; half a step of the policy.
+    actor = 17 * 8 + 8 * 8 + 8 * 6
+    critic = 23 * 8 + 8 * 8 + 8 * 1
+    critics = 2 * critic + (2 * critic + 2 * (2 * critic - 23 * 8))
+    policy = (2 * actor - 17 * 8 + actor) + (2 * critic)
+    assert training.flops == pytest.approx(2 * 8 * (actor + critics + policy / 2))
+
+
+def test_rates_are_medians_with_ranges():
+    assert harness.Rate.of([3.0, 1.0, 9.0]) == (3.0, 1.0, 9.0)
+
+
+def test_the_peak_is_that_of_a_processor():
+    assert 1e8 < harness.peak(seconds=0.01) < 1e14

@@ -1,0 +1,42 @@
+"""Which chunk is traced."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from offjax.runner import profiles
+
+
+class FakeChunk:
+    """Some work, finished when it is waited for."""
+
+    def __init__(self, updates):
+        self.updates, self.waited = updates, False
+        self.result = jax.jit(lambda x: x @ x)(jnp.ones((8, 8)))
+
+    def wait(self):
+        self.waited = True
+        jax.block_until_ready(self.result)
+
+
+@pytest.mark.parametrize("stops, traced", [((3, 6, 9), 6), ((9,), 9)])
+def test_the_second_chunk_or_the_only_one(tmp_path, capsys, stops, traced):
+    begin = profiles.profiled(lambda a, b: FakeChunk(b - a), 9, str(tmp_path))
+    starts = (0, *stops[:-1])
+    made = {end: begin(start, end) for start, end in zip(starts, stops, strict=True)}
+    assert [end for end, chunk in made.items() if chunk.waited] == [traced]
+    (path,) = tmp_path.rglob("perfetto_trace.json.gz")
+    assert json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
+    assert str(path) in capsys.readouterr().out
+
+
+def test_without_a_folder_nothing_changes():
+    def begin(start, end):
+        raise AssertionError("not called")
+
+    assert profiles.profiled(begin, 9, "") is begin
