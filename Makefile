@@ -1,11 +1,13 @@
 # make run    set-up and the main job: collect, train, evaluate, leaderboard
 # make test   set-up and the tests           make test-full   the long ones too
 # make test-faults   kills, damaged files, dying nodes: the long tests of failures
-# make lint   ruff and mypy                  make bench       short benchmarks
+# make lint   ruff and mypy                  make bench       short benchmarks;
+#             TORCH_PYTHON=…: an interpreter that has torch, for PyTorch's rates beside
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TORCH_PYTHON ?=
 EXTRAS := dev,mujoco,ogbench,render,arrow,ray
 
 .PHONY: run test test-full test-faults lint bench clean
@@ -33,9 +35,17 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 bench: $(STAMP)
+	$(BIN)/python -m benchmarks.training --seconds=0.5 --rounds=3 --seed_counts=1,4,16 \
+		--torch_python=$(TORCH_PYTHON)
+	$(BIN)/python -m benchmarks.startup --rounds=1 --updates=500
 	$(BIN)/python -m benchmarks.environments
-	$(BIN)/python -m benchmarks.mujoco_batch
+	$(BIN)/python -m benchmarks.mujoco_batch --seconds=1
+	$(BIN)/python -m benchmarks.evaluation --steps=300 --repeats=1
+	$(BIN)/python -m benchmarks.planning --preset=small --seconds=0.5
+	$(BIN)/python -m benchmarks.sequence --torch_python=$(TORCH_PYTHON)
+	$(BIN)/python -m benchmarks.improvement
 	$(BIN)/python -m benchmarks.data_loading
+	$(BIN)/python -m benchmarks.leaderboard
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
