@@ -13,9 +13,10 @@ The same for all: the updates; two layers of 128 on batches of 128 rows (64 for 
 which passes every row ten times, and for TD-MPC2, with its preset's layers of 64);
 rewards discounted by 0.999, as budgets are spent over a whole episode; for step-wise
 methods one affine map of actions, the range of the data to [-1, 1]
-(`offjax.recipes.common.action_box`). The target networks' speed is among the settings
-of value-based methods: with the published one, 0.005, a few thousand updates look only
-some tens of steps ahead, which would decide the comparison at long horizons.
+(`offjax.recipes.common.action_box`). Target networks follow by 0.05 and
+policies of actor-critics by Adam at 5e-4: with the published 0.005 a few thousand
+updates look only some tens of steps ahead, which would decide the comparison at long
+horizons.
 """
 
 from __future__ import annotations
@@ -28,20 +29,22 @@ from experiments.asp import tuned
 FLAGS = flags.FLAGS
 
 DISCOUNT = 0.999
+POLYAK = 0.05
+ACTOR_RATE = 5e-4
 LEARNING_RATES = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3)
-POLYAK = (0.005, 0.05)
+TWO_RATES = (3e-4, 1e-3)
 PLANNER: tuned.Values = {"lr": (3e-4, 1e-3, 3e-3), "temperature": (1.0, 2.0)}
 GRIDS: dict[str, tuned.Values] = {
     "asp": PLANNER,
     "asp_k1": PLANNER,
     "asp_mle": PLANNER,
     "bc": {"lr": LEARNING_RATES},
-    "bcq": {"perturbation": (0.05, 0.2, 0.5), "polyak": POLYAK},
-    "cql": {"alpha": (0.1, 1.0, 10.0), "polyak": POLYAK},
+    "bcq": {"perturbation": (0.05, 0.2, 0.5), "lr": TWO_RATES},
+    "cql": {"alpha": (0.1, 1.0, 10.0), "lr": TWO_RATES},
     # Advantages are about 1/T, where those of the usual benchmarks are about 1.
-    "iql": {"temperature": (3.0, 30.0, 300.0), "polyak": POLYAK},
-    "td3_bc": {"alpha": (1.0, 2.5, 10.0), "polyak": POLYAK},
-    "tdmpc2": {"polyak": (0.01, 0.05, 0.2), "temperature": (0.5, 5.0)},
+    "iql": {"temperature": (3.0, 30.0, 300.0), "lr": TWO_RATES},
+    "td3_bc": {"alpha": (1.0, 2.5, 10.0), "lr": TWO_RATES},
+    "tdmpc2": {"lr": (3e-4, 1e-3, 3e-3), "temperature": (0.5, 5.0)},
     "tdmpc2_policy": {"lr": LEARNING_RATES},
 }
 """Six settings for every method."""
@@ -54,7 +57,9 @@ def fixed(method: str, num_steps: int) -> tuned.Values:
         rows = 64 if method == "cql" else 128
         values = {"hidden_dims": ((128, 128),), "batch_size": (rows,)}
     if method in ("bcq", "cql", "iql", "td3_bc", "tdmpc2", "tdmpc2_policy"):
-        values["discount"] = (DISCOUNT,)
+        values |= {"discount": (DISCOUNT,), "polyak": (POLYAK,)}
+    if method in ("cql", "iql", "td3_bc"):
+        values["actor_lr"] = (ACTOR_RATE,)
     if method == "iql" and num_steps:
         values["actor_decay_steps"] = (float(num_steps),)
     return values
