@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import functools
 import math
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from offjax import recipes
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 from offjax.runner import chunks, hosts, interrupts, locks, programs, settings, sinks
+from offjax.runner.account import Account, diverged
 from offjax.runner.checkpoints import Checkpoints, StageStore
 from offjax.runner.chunks import Chunk
 from offjax.runner.evaluator import Evaluator
@@ -73,9 +72,6 @@ class Trainer:
         self.stages = plan_stages(job, dataset, options)
         self.store = StageStore(Path(options.runs_dir))
         self.evaluator = Evaluator(job, dataset, options, self.stages)
-        self.training_seconds = self.compile_seconds = 0.0
-        self.seed_steps = 0
-        self.compilations: dict[str, int] = {}
 
     def run(self) -> RunFolder:
         """Trains and evaluates all stages; the run's folder, finished.
@@ -109,7 +105,9 @@ class Trainer:
         self.progress = Progress(
             label, total, self.options.quiet or not hosts.is_writer()
         )
-        self._begin(resumed)
+        self.account = Account.begin(self.folder.record if resumed else {})
+        self.environment = environment()
+        self._write_record("running")
         self.sinks = sinks.make(self.options.log, self.folder.path, self.config)
         self.checkpoints = Checkpoints(self.folder.path / "checkpoints")
         try:
@@ -140,20 +138,11 @@ class Trainer:
 
     # -- records ------------------------------------------------------------
 
-    def _begin(self, resumed: bool) -> None:
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        record = self.folder.record if resumed else {}
-        self.started = record.get("start", now)
-        self.earlier_seconds = record.get("duration_seconds", 0.0)
-        self.begun = time.perf_counter()
-        self.environment = environment()
-        self._write_record("running")
-
     def _write_record(self, status: str, **more: Any) -> None:
-        duration = self.earlier_seconds + time.perf_counter() - self.begun
-        rate = self.seed_steps / max(self.training_seconds, 1e-9)
-        compiling = self.compile_seconds + self.evaluator.compile_seconds
         card, layout = self.dataset.card, self.stages[-1].layout
+        evaluator, account = self.evaluator, self.account
+        compiling = account.compile_seconds + evaluator.compile_seconds
+        compilations = account.compilations | {"evaluation": evaluator.compilations}
         record = {
             "schema": SCHEMA,
             "status": status,
@@ -173,36 +162,17 @@ class Trainer:
                 "episodes": card.episodes,
             },
             "stages": {run.stage.name: run.key for run in self.stages},
-            "start": self.started,
-            "duration_seconds": round(duration, 3),
-            "seed_steps_per_second": round(rate, 1),
+            **account.costs(),
             "compile_seconds": round(compiling, 3),
-            "compilations": {
-                **self.compilations,
-                "evaluation": self.evaluator.compilations,
-            },
-            "evaluation_seconds": round(self.evaluator.seconds, 3),
-            "diverged": self._diverged(),
+            "compilations": compilations,
+            "evaluation_seconds": round(evaluator.seconds, 3),
+            "diverged": diverged(self.job, self.stages, self.options.num_seeds),
             "config_hash": self.hash,
             "total_steps": self.stages[-1].last_step,
             "score_source": self.dataset.spec.score_source if self.dataset.spec else "",
-            "evaluation_environment": self.evaluator.environment,
+            "evaluation_environment": evaluator.environment,
         }
         write_json(self.folder.path / "run.json", record | self.environment | more)
-
-    def _diverged(self) -> list[dict[str, Any]]:
-        """Seeds that were frozen, with where."""
-        found = []
-        for run in self.stages:
-            for slot, step in run.diverged:
-                for variant, first in zip(
-                    self.job.variants, run.slots.of_setting, strict=True
-                ):
-                    if first <= slot < first + self.options.num_seeds:
-                        seed = run.slots.seeds[slot]
-                        where = {"stage": run.stage.name, "step": step}
-                        found.append({"seed": seed, "variant": variant, **where})
-        return found
 
     def _restore_point(self) -> int:
         """Total step of the checkpoint to go on from; drops rows beyond it."""
@@ -309,7 +279,7 @@ class Trainer:
             init = programs.init_program(stage, layout)
             slots["state"] = init({**slots, "seed": seeds}, shared)
             slots["alive"] = layout.shard(alive)
-            self._count(f"{stage.name}/init", init)
+            self.account.compiled(f"{stage.name}/init", init)
         chunk = programs.chunk_program(stage, layout)
         step = resume_step - run.first_step if resume_step else 0
         dispatch = functools.partial(chunks.dispatch, chunk, layout, slots, shared)
@@ -374,10 +344,9 @@ class Trainer:
         self, run: StageRun, program: programs.Program, now: Chunk
     ) -> None:
         """Waits for a chunk, and adds it to what the record tells."""
-        self.training_seconds += now.wait()
-        self.seed_steps += now.updates * run.slots.num_slots
+        self.account.trained(now.updates, run.slots.num_slots, now.wait())
         if now.compiled:
-            self._count(f"{run.stage.name}/chunk", program)
+            self.account.compiled(f"{run.stage.name}/chunk", program)
 
     def _freeze(self, run: StageRun, diverged: np.ndarray, step: int) -> None:
         for slot in np.flatnonzero(diverged):
@@ -404,10 +373,6 @@ class Trainer:
     @staticmethod
     def _due(run: StageRun, step: int, every: int) -> bool:
         return step == run.stage.num_steps or (every > 0 and step % every == 0)
-
-    def _count(self, name: str, program: programs.Program) -> None:
-        self.compilations[name] = self.compilations.get(name, 0) + program.compilations
-        self.compile_seconds += program.compile_seconds
 
     def _log(
         self, run: StageRun, values: dict[str, Any], alive: np.ndarray, step: int

@@ -74,8 +74,8 @@ def test_each_program_is_compiled_once_for_a_whole_run(budget_dataset, tmp_path)
     events.clear()
     many_trainer = train(budget_dataset, tmp_path / "many", log_every=3, eval_every=4)
     many = sum("backend_compile" in e for e in events)
-    assert trainer.compilations == {"asp/init": 1, "asp/chunk": 1}
-    assert many_trainer.compilations == {"asp/init": 1, "asp/chunk": 1}
+    assert trainer.account.compilations == {"asp/init": 1, "asp/chunk": 1}
+    assert many_trainer.account.compilations == {"asp/init": 1, "asp/chunk": 1}
     assert many_trainer.evaluator.compilations == 1
     assert many <= few  # six chunks and three evaluations compile no more than one
 
@@ -117,7 +117,7 @@ def test_values_of_a_scalar_are_slots_of_one_program(budget_dataset, tmp_path):
         budget_dataset, tmp_path / "a", overrides={"lr": (1e-3, 1e-2)}, layout="map"
     )
     assert trainer.stages[-1].slots.num_slots == 4
-    assert trainer.compilations["asp/chunk"] == 1
+    assert trainer.account.compilations["asp/chunk"] == 1
     single = train(
         budget_dataset, tmp_path / "b", overrides={"lr": (1e-2,)}, layout="map"
     )
@@ -187,10 +187,10 @@ def test_a_stage_that_was_trained_is_taken_from_the_store(
     first = train(budget_dataset, tmp_path)
     again = train(budget_dataset, tmp_path, quiet=False)
     assert "trained before" in capsys.readouterr().out
-    assert again.seed_steps == 0
+    assert again.account.seed_steps == 0
     assert rows(again, "scores.csv") == rows(first, "scores.csv")
     fresh = train(budget_dataset, tmp_path, reuse_stages=False)
-    assert fresh.seed_steps == 20
+    assert fresh.account.seed_steps == 20
 
 
 def test_load_run_acts_and_evaluates_as_it_was_trained(budget_dataset, tmp_path):
