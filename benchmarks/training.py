@@ -13,7 +13,8 @@ takes every second. Programs are those of `experiments.run`. Sections:
                 (benchmarks/peers/value_based.py), as one process with all threads and
                 as one process per core, and public projects' own files
     seeds       1 … 256 seeds of the first algorithm
-    ceiling     64 seeds of layers of 8 on 8 rows: the overhead of everything else
+    ceiling     64 seeds of layers of 8 on 8 rows: the overhead of everything else;
+                beside it JAX-CORL's, where its checkout is given
     rows        10,000 against 1,000,000 rows of data
     devices     one device against all
     sweep       16 values of a scalar against 16 seeds, and how often it was compiled
@@ -157,6 +158,14 @@ def ceiling() -> Result:
         rate, _ = _rate("td3_bc", 64, overrides=TINY, layout=layout)
         result[layout] = rate
         print(f"ceiling, 64 seeds, {layout}: {rate:,.0f}", flush=True)
+    for entry in FLAGS.projects:
+        name, _, path = entry.partition(":")
+        if name == "jax_corl":
+            script = str(PEERS / "projects.py")
+            command = [sys.executable, script, "jax_corl_tiny", path, "20000"]
+            for how, rate in peer_rates(command, 20_000).items():
+                result[f"JAX-CORL, {how}"] = rate
+                print(f"ceiling, JAX-CORL, {how}: {rate:,.0f}", flush=True)
     return result
 
 

@@ -2,7 +2,8 @@
 
 python benchmarks/peers/projects.py PROJECT FOLDER UPDATES THREADS
 
-PROJECT is corl (needs torch), jax_corl or unifloral (need jax, flax and optax). The
+PROJECT is corl (needs torch), jax_corl or unifloral (need jax, flax and optax), or
+jax_corl_tiny: layers of 8 on 8 rows, where all but the products counts. The
 project's file is executed as it is, up to its `__main__`; outdated imports that timing
 does not need (simulators, loggers, parsers of flags) are replaced by stand-ins. Data
 are random rows of HalfCheetah's shape. Prints the seconds of UPDATES critic updates,
@@ -114,14 +115,14 @@ def corl(folder: Path, threads: int) -> Callable[[int], Any]:
     return run
 
 
-def jax_corl(folder: Path, threads: int) -> Callable[[int], Any]:
+def jax_corl(folder: Path, threads: int, **sizes: Any) -> Callable[[int], Any]:
     """JAX-CORL: eight unrolled updates in a call."""
     del threads
     import jax
     import jax.numpy as jnp
 
     found = load(folder / "algos/td3bc.py")
-    settings, rows = found["config"], random_rows()
+    settings, rows = found["TD3BCConfig"](**sizes), random_rows()
     rows["dones"] = rows.pop("terminals")
     data = found["Transition"](**{k: jnp.asarray(v) for k, v in rows.items()})
     key = jax.random.PRNGKey(0)
@@ -171,7 +172,17 @@ def unifloral(folder: Path, threads: int) -> Callable[[int], Any]:
     return run
 
 
-PROJECTS = {"corl": corl, "jax_corl": jax_corl, "unifloral": unifloral}
+def jax_corl_tiny(folder: Path, threads: int) -> Callable[[int], Any]:
+    """JAX-CORL with next to nothing to multiply."""
+    return jax_corl(folder, threads, hidden_dims=(8, 8), batch_size=8)
+
+
+PROJECTS: dict[str, Callable[[Path, int], Callable[[int], Any]]] = {
+    "corl": corl,
+    "jax_corl": jax_corl,
+    "jax_corl_tiny": jax_corl_tiny,
+    "unifloral": unifloral,
+}
 
 
 def main(project: str, folder: str, updates: int, threads: int) -> None:
