@@ -173,7 +173,9 @@ def plot(points: Sequence[Point], path: Path) -> None:
             if p.optimizer == optimizer:
                 place = sizes.index(p.step_size), steps.index(p.ascent_steps)
                 table[place] = p.mean
-                ax.text(place[1], place[0], f"{p.mean:.0f}", ha="center", va="center")
+                ink = "white" if abs(p.mean - alone) > 0.6 * limit else "black"
+                where = {"ha": "center", "va": "center", "color": ink}
+                ax.text(place[1], place[0], f"{p.mean:.0f}", **where)
         image = ax.imshow(
             table - alone, cmap="RdBu", vmin=-limit, vmax=limit, origin="lower"
         )
