@@ -2,11 +2,13 @@
 
 python benchmarks/peers/value_based.py ALGORITHM UPDATES THREADS
 
-Needs nothing but torch. One process is one seed; sizes, optimisers and order of the
-losses are those of offjax's preset `paper` (256 rows, layers of 256, Adam), on random
-rows of HalfCheetah's shape that stay on the device. Loops as people write them: eager,
-one batch after another. Prints the seconds of UPDATES updates, after ten of warm-up. An
-update is one step of the critics; TD3+BC's policy takes every second.
+Needs nothing but torch. One process is one seed; sizes and optimisers are those of
+offjax's preset `paper` (256 rows, layers of 256, Adam), on random rows of HalfCheetah's
+shape that stay on the device. Loops as people write them: eager, one batch after
+another. Steps are CORL's: IQL's policy and critics use V before its step, where offjax
+(and IQL's authors) use it after, which is one more pass. Prints the seconds of UPDATES
+updates, after ten of warm-up. An update is one step of the critics; TD3+BC's policy
+takes every second.
 """
 
 from __future__ import annotations
