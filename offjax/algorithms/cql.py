@@ -115,10 +115,14 @@ def _sample(
 def _values(
     params: Pytree, observations: chex.Array, actions: chex.Array, config: Config
 ) -> chex.Array:
-    """Both critics [2, B, n] at n actions [B, n, A] of each observation."""
-    shape = (*actions.shape[:2], observations.shape[-1])
-    repeated = jnp.broadcast_to(observations[:, None], shape)
-    return critics(config.hidden_dims).apply(params, repeated, actions)
+    """Both critics [2, B, n] at n actions [B, n, A] of each observation.
+
+    As rows of one matrix, whose products are faster than those of a stack of them.
+    """
+    rows = jnp.repeat(observations, actions.shape[1], axis=0)
+    flat = actions.reshape(-1, actions.shape[-1])
+    q = critics(config.hidden_dims).apply(params, rows, flat)
+    return q.reshape(2, *actions.shape[:2])
 
 
 def init(key: Key, example: Pytree, config: Config, context: Context) -> State:
