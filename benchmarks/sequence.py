@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
+from benchmarks.harness import machine
 from experiments import cli
 from offjax.algorithms import decision_transformer
 from offjax.datasets.trajectories import Trajectories, sample
@@ -178,9 +179,7 @@ def main(argv: list[str]) -> None:
 
     prepare_host_devices(None)
     result = {
-        "cores": len(os.sched_getaffinity(0)),
-        "device": jax.devices()[0].device_kind,
-        "load": os.getloadavg()[0],
+        "machine": machine(),
         "training": training(FLAGS.updates, FLAGS.rounds, FLAGS.torch_python),
         "evaluation": evaluation(FLAGS.seeds, FLAGS.episodes),
     }

@@ -87,6 +87,7 @@ def end_to_end(cache: Path) -> float:
 def main(argv: list[str]) -> None:
     """Prints medians over rounds."""
     del argv
+    from benchmarks.harness import machine
     from offjax.datasets.load import load_dataset
 
     load_dataset(FLAGS.dataset, progress=print)  # collected before anything is timed
@@ -96,13 +97,14 @@ def main(argv: list[str]) -> None:
             cache = Path(place) / str(i)
             cold.append(first_update(cache))
             cached.append(first_update(cache))
-        result: dict[str, Any] = {
+        found = {
             "first update, cold": statistics.median(cold),
             "first update, cached": statistics.median(cached),
             "end to end, seed-steps/s": end_to_end(cache),
         }
-    for name, value in result.items():
+    for name, value in found.items():
         print(f"{name:26} {value:10,.2f}")
+    result: dict[str, Any] = {"machine": machine(), **found}
     if FLAGS.json:
         Path(FLAGS.json).write_text(json.dumps(result, indent=2) + "\n")
 
