@@ -200,7 +200,7 @@ def test_beside_an_accelerator_a_cheap_policy_acts_on_the_cores(
     accelerator = types.SimpleNamespace(
         devices=(types.SimpleNamespace(platform="gpu"),), kind="vmap"
     )
-    monkeypatch.setattr(module, "choose_layout", lambda *_: accelerator)
+    monkeypatch.setattr(module, "layout_of", lambda *_: accelerator)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     evaluators = [
         module.Evaluator(
