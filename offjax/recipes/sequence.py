@@ -132,7 +132,7 @@ def _stage(
         name,
         algorithm,
         config,
-        num_steps=pick(preset, paper=paper_steps, small=10_000, demo=1_500),
+        num_steps=pick(preset, paper=paper_steps, small=10_000, demo=5_000),
         prepare=prepare_trajectories,
         sampler=sample_windows,
         acting=("return_target",) if algorithm is decision_transformer else (),
@@ -186,7 +186,7 @@ def critic_stage(spec: EnvSpec | None, preset: str) -> Stage:
         if domain(spec) == "maze2d":
             settings["polyak"] = 0.05
     stage = iql_stage(spec, preset, critic_only=True, **settings)
-    steps = pick(preset, paper=stage.num_steps, small=10_000, demo=stage.num_steps)
+    steps = pick(preset, paper=stage.num_steps, small=10_000, demo=8_000)
     return dataclasses.replace(stage, name="critic", num_steps=steps)
 
 
