@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 
+from offjax.errors import UserError
 from offjax.runner.chunks import Chunk
 
 Begin = Callable[[int, int], Chunk]
@@ -20,9 +21,18 @@ def profiled(begin: Begin, num_steps: int, folder: str) -> Begin:
       begin: `(step, end)` → the chunk that updates from `step` to `end`.
       num_steps: of the stage; where the first chunk is all there is, it is traced.
       folder: where the trace goes; empty: no trace, and `begin` as it is.
+
+    Raises:
+      UserError: a folder that cannot be written.
     """
     if not folder:
         return begin
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--profile={folder} cannot be written ({error}): name another folder."
+        ) from error
     chunks = itertools.count(1)
 
     def traced(step: int, end: int) -> Chunk:

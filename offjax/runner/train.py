@@ -242,7 +242,8 @@ class Trainer:
             self.store.discard(run.key)
             return False
         run.diverged = [tuple(d) for d in self.store.meta(run.key)["diverged"]]
-        self.progress.say(f"{run.stage.name}: trained before, {run.key[:12]}")
+        more = "; not profiled (--noreuse_stages)" if self.options.profile else ""
+        self.progress.say(f"{run.stage.name}: trained before, {run.key[:12]}{more}")
         return True
 
     def _to_store(self, run: StageRun) -> None:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from offjax.errors import UserError
 from offjax.runner import profiles
 
 
@@ -33,6 +34,12 @@ def test_the_second_chunk_or_the_only_one(tmp_path, capsys, stops, traced):
     (path,) = tmp_path.rglob("perfetto_trace.json.gz")
     assert json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
     assert str(path) in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--profile=.*another folder"):
+        profiles.profiled(lambda a, b: FakeChunk(b - a), 9, str(tmp_path / "file/x"))
 
 
 def test_without_a_folder_nothing_changes():

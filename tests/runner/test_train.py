@@ -289,12 +289,14 @@ def test_another_precision_is_another_run_and_goes_with_its_folder(
         np.testing.assert_array_equal(a, b)  # a CPU's products are float32 anyway
 
 
-def test_a_profile_is_written_beside_the_run(budget_dataset, tmp_path):
+def test_a_profile_is_written_beside_the_run(budget_dataset, tmp_path, capsys):
     plain = train(budget_dataset, tmp_path / "a", log_every=4)
     traced = train(
         budget_dataset, tmp_path / "b", log_every=4, profile=str(tmp_path / "trace")
     )
     assert len([*(tmp_path / "trace").rglob("perfetto_trace.json.gz")]) == 1
     assert traced.hash == plain.hash
+    train(budget_dataset, tmp_path / "b", profile=str(tmp_path / "trace"), quiet=False)
+    assert "not profiled (--noreuse_stages)" in capsys.readouterr().out
     for a, b in zip(states(plain), states(traced), strict=True):
         np.testing.assert_array_equal(a, b)
