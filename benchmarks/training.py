@@ -6,7 +6,8 @@
 
 A seed-step is one update of one seed's critics (BC: of its policy) on 256 rows, at
 preset `paper`'s sizes and HalfCheetah's shapes, sampling included; TD3+BC's policy
-takes every second. Programs are those of `experiments.run`. Sections:
+takes every second, IQL reads V as CORL does (`PEERS_STEP`). Programs are those of
+`experiments.run`. Sections:
 
     throughput  8 seeds of each algorithm; share of the float32 GEMM peak that is
                 measured in the same turn; beside it our PyTorch loops
@@ -41,6 +42,8 @@ from offjax.errors import UserError
 FLAGS = flags.FLAGS
 PEERS = Path(__file__).parent / "peers"
 TINY = {"hidden_dims": ((8, 8),), "batch_size": (8,)}
+PEERS_STEP = {"iql": {"stale_value": (True,)}}
+"""Settings with which an update is CORL's, which our PyTorch loops follow."""
 Result = dict[str, Any]
 
 
@@ -107,7 +110,8 @@ def throughput() -> Result:
 
     result: Result = {}
     for algorithm in FLAGS.algorithms:
-        mine = Training(algorithm, FLAGS.num_seeds)
+        step = PEERS_STEP.get(algorithm)
+        mine = Training(algorithm, FLAGS.num_seeds, overrides=step)
         updates = mine.updates_in(FLAGS.seconds)
         alone = max(10, int(mine.rate(updates) / len(_cores()) * FLAGS.seconds / 2))
         others = peers(algorithm, alone)

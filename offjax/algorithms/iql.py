@@ -5,9 +5,10 @@
     Q   minimise Σ_k E (r + γ (1 − terminal) V(s') − Q_k(s, a))²
 
 in this order, each reading what the one before has just learnt, as the authors' code
-does; κ is the expectile, β the inverse temperature, Q̄ the target critics. The policy is
-a Gaussian with a mean in [-1, 1] and a deviation that does not depend on the state; its
-step size falls to 0 along a cosine.
+does (CORL's reads V from before its step: `stale_value`); κ is the expectile, β the
+inverse temperature, Q̄ the target critics. The policy is a Gaussian with a mean in
+[-1, 1] and a deviation that does not depend on the state; its step size falls to 0
+along a cosine.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Config:
       actor_decay_steps: updates over which the policy's step size falls to 0.
       dropout: share of the policy's hidden units that training leaves out.
       critic_only: leave the policy out, for methods that need Q alone.
+      stale_value: policy and critics read V from before its step, which saves a pass.
     """
 
     lr: float = 3e-4
@@ -61,6 +63,7 @@ class Config:
     batch_size: int = 256
     dropout: float = static(default=0.0)
     critic_only: bool = False
+    stale_value: bool = False
 
 
 class State(flax.struct.PyTreeNode):
@@ -171,12 +174,13 @@ def update(
         .apply(state.target_params, observations, actions)
         .min(0)
     )
-    value, loss_v, _ = descend(value_loss, state.value, adam, observations, q, config)
+    value, loss_v, v = descend(value_loss, state.value, adam, observations, q, config)
     metrics = {"iql/value_loss": loss_v, "iql/q": jnp.mean(q)}
 
     actor = state.actor
     if not config.critic_only:
-        v = _value(config).apply(value.params, observations)[..., 0]
+        if not config.stale_value:
+            v = _value(config).apply(value.params, observations)[..., 0]
         actor, metrics["iql/actor_loss"], _ = descend(
             actor_loss,
             actor,
@@ -187,7 +191,8 @@ def update(
             config,
             jax.random.fold_in(state.key, state.step) if config.dropout > 0 else None,
         )
-    next_v = _value(config).apply(value.params, next_observations)[..., 0]
+    read = state.value if config.stale_value else value
+    next_v = _value(config).apply(read.params, next_observations)[..., 0]
     targets = bootstrap(batch, next_v, config.discount)
     critic, metrics["iql/critic_loss"], _ = descend(
         critic_loss, state.critic, adam, observations, actions, targets, config

@@ -7,6 +7,7 @@ tests/fixtures/make_torch_reference.py. Losses agree to 1e-5 relative, gradients
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -136,6 +137,12 @@ def test_iql():
     for name in ("value", "actor", "critic"):
         expected = ref.flat[f"loss/{name}"]
         np.testing.assert_allclose(metrics[f"iql/{name}_loss"], expected, rtol=1e-5)
+    stale = dataclasses.replace(config, stale_value=True)
+    _, metrics = jax.jit(iql.update)(state, ref.batch, stale, {})
+    for name in ("actor", "critic"):
+        expected = ref.flat[f"loss/{name}_stale"]
+        np.testing.assert_allclose(metrics[f"iql/{name}_loss"], expected, rtol=1e-5)
+        assert abs(expected / ref.flat[f"loss/{name}"] - 1) > 1e-4
     twin = iql.critics(config.hidden_dims)
     q = twin.apply(target, ref.observations, ref.actions).min(0)
     loss, _, grads = value_and_grad(iql.value_loss, value, ref.observations, q, config)
