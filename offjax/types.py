@@ -163,9 +163,14 @@ class Policy:
 
     Subclasses are frozen dataclasses without arrays. `plan` is called before
     `propose` at steps 0, period, 2·period…
+
+    Attributes:
+      period: steps between calls of `plan`.
+      given_goals: whether its task is states to pursue in place of an instruction.
     """
 
     period: int = 1
+    given_goals: bool = False
 
     def init(self, params: Params, task: Pytree, key: Key) -> Pytree:
         """Carry at the start of an episode, or when the task changes."""

@@ -4,10 +4,10 @@
         [--dataset=offjax/scene/play-v0] [--preset=small|paper] [--num_seeds=3]
         [--dry_run]
 
-Every entry is a call of experiments.run on the scene benchmark. Stages that entries
-share are trained once: the low-level policy always, and the planner wherever only its
-sampling differs. Single instructions, chains of five and their rates are printed at
-the end of each run and stand in its records.
+Every entry is a call of experiments.run on the scene benchmark, with 110 single
+instructions and 100 chains of five per seed. Stages that entries share are trained
+once: the low-level policy always, and the planner wherever only its sampling differs.
+`experiments.lcd.compare` puts the runs side by side.
 
     4.1             chains of instructions: the planner against what it is compared with
     4.2             instructions that the planner never saw
@@ -29,7 +29,9 @@ from typing import NamedTuple
 from absl import flags
 
 from experiments import cli
+from experiments.lcd.trials import GIVEN_GOALS
 from offjax.errors import UserError
+from offjax.evaluation.scene import CHAINS, SINGLES
 
 FLAGS = flags.FLAGS
 
@@ -72,7 +74,7 @@ TABLES: dict[str, tuple[Entry, ...]] = {
 
 
 def command(entry: Entry, dataset: str, preset: str) -> list[str]:
-    """Arguments of experiments.run for one entry, flags of seeds aside."""
+    """Arguments of experiments.run for one entry, flags of numbers aside."""
     arguments = [f"--method={entry.method}", f"--dataset={dataset}"]
     arguments.append(f"--preset={preset}")
     return arguments + [f"--config.{n}={value}" for n, value in entry.settings]
@@ -85,6 +87,8 @@ def define_flags() -> None:
     flags.DEFINE_enum("preset", "small", ["paper", "small", "demo"], "Settings.")
     flags.DEFINE_integer("num_seeds", 3, "Seeds of every entry.")
     flags.DEFINE_integer("seed", 0, "First seed.")
+    flags.DEFINE_integer("eval_episodes", SINGLES, "Single instructions per seed.")
+    flags.DEFINE_integer("eval_chains", CHAINS, "Chains of five per seed.")
     flags.DEFINE_string("runs_dir", "runs", "Where run folders go.")
     flags.DEFINE_string("data_dir", None, "Root of the datasets.")
     flags.DEFINE_bool("dry_run", False, "Print the commands and stop.")
@@ -101,12 +105,15 @@ def main(_: list[str]) -> None:
         f"--num_seeds={FLAGS.num_seeds}",
         f"--seed={FLAGS.seed}",
         f"--runs_dir={FLAGS.runs_dir}",
+        f"--eval_episodes={FLAGS.eval_episodes}",
     ]
     if FLAGS.data_dir:
         shared.append(f"--data_dir={FLAGS.data_dir}")
     for entry in TABLES[FLAGS.table]:
         arguments = command(entry, FLAGS.dataset, FLAGS.preset)
         call = ["-m", "experiments.run", *arguments, *shared]
+        if entry.method not in GIVEN_GOALS and FLAGS.eval_chains:
+            call.append(f"--eval_chains={FLAGS.eval_chains}")
         print("python", *call, flush=True)
         if not FLAGS.dry_run:
             subprocess.run([sys.executable, *call], check=True)

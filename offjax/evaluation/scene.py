@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from offjax.behavior.scene import Oracle
-from offjax.datasets.language import LanguageDataset, require
+from offjax.datasets.dataset import Dataset
+from offjax.datasets.language import require
 from offjax.envs import scene_instructions as language
 from offjax.envs.scene import ACTION_DIM, Simulator, Snapshot, decode
 from offjax.envs.scene_batch import SceneBatch
@@ -121,7 +122,7 @@ def trials(
     )
 
 
-def replayed(dataset: LanguageDataset, count: int, eval_seed: int = 0) -> list[Trial]:
+def replayed(dataset: Dataset, count: int, eval_seed: int = 0) -> list[Trial]:
     """Single instructions from where play carried them out, with true subgoals.
 
     Each trial starts in the recorded state and gives the policy the states that the

@@ -200,6 +200,7 @@ class SubgoalPolicy(InstructedPolicy):
     """
 
     lookahead: int = LOOKAHEAD
+    given_goals: bool = True
 
     def init(self, params: Params, task: Pytree, key: Key) -> Carry:
         """`task["goals"]` are raw states [L, O], one step apart, from the present on.

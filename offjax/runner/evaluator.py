@@ -19,7 +19,7 @@ import numpy as np
 
 from offjax import envs
 from offjax.datasets.dataset import Dataset
-from offjax.evaluation import environments, host
+from offjax.evaluation import environments, host, scene
 from offjax.evaluation.batched import BatchedAgent
 from offjax.evaluation.rollout import Agent
 from offjax.runner import instructed, programs, settings
@@ -223,7 +223,7 @@ class Evaluator:
         options, spec = self._options, self._dataset.spec
         assert spec is not None
         if spec.domain == instructed.DOMAIN:
-            return self._rows_instructed(method, step, spec)
+            return self._rows_instructed(method, step)
         returns, lengths = self.rollout(options.eval_episodes, options.eval_seed)
         scores = spec.score(returns.mean(-1))
         rows: list[tuple[Any, ...]] = []
@@ -241,21 +241,29 @@ class Evaluator:
                 ]
         return rows, episodes, scores
 
+    def instructed(self, given: scene.Trials, eval_seed: int) -> scene.Scores:
+        """What all settings × seeds make of instructions."""
+        spec, begin = self._dataset.spec, time.perf_counter()
+        assert spec is not None
+        slots, params = self.acting_slots()
+        layout, recipe = layout_of(slots.num_slots, self._options), self._job.recipe
+        found = instructed.evaluate(
+            recipe, self.agent(), params, slots.seeds, layout, spec, given, eval_seed
+        )
+        self.seconds += time.perf_counter() - begin
+        return found
+
     def _rows_instructed(
-        self, method: str, step: int, spec: EnvSpec
+        self, method: str, step: int
     ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], np.ndarray]:
         """The rows of policies that are told what to do.
 
         The return is the chains' average length, the score the percentage of single
         instructions that succeed, each trial an episode.
         """
-        options, begin = self._options, time.perf_counter()
-        slots, params = self.acting_slots()
-        layout = layout_of(slots.num_slots, options)
-        found = instructed.evaluate(
-            self._job.recipe, self.agent(), params, slots.seeds, layout, spec, options
-        )
-        self.seconds += time.perf_counter() - begin
+        options = self._options
+        given = instructed.trials(self.agent(), self._dataset, options)
+        found = self.instructed(given, options.eval_seed)
         shape = (len(self._job.settings), len(options.seeds))
         names = [(v, s) for v in self._job.variants for s in options.seeds]
         rows, episodes, scores = [], [], np.zeros(len(names))

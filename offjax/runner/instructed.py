@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from offjax.datasets.dataset import Dataset
+from offjax.errors import UserError
 from offjax.evaluation import scene
 from offjax.evaluation.rollout import Agent
 from offjax.networks import language
@@ -33,6 +35,28 @@ def encoder(recipe: Recipe) -> scene.Encode:
     return encode
 
 
+def trials(agent: Agent, dataset: Dataset, options: Options) -> scene.Trials:
+    """`eval_episodes` single instructions and `eval_chains` chains.
+
+    A policy that pursues given states is given those that the recording went through
+    when it carried out an instruction; there are no chains of them.
+
+    Raises:
+      UserError: chains for such a policy, or a recording that cannot be replayed.
+    """
+    assert dataset.spec is not None
+    singles, chains = options.eval_episodes, options.eval_chains
+    if agent.policy.given_goals:
+        if chains:
+            raise UserError(
+                f"eval_chains={chains}: this policy pursues states of the recording, "
+                "which carries out one instruction at a time; leave eval_chains at 0."
+            )
+        return scene.Trials(scene.replayed(dataset, singles, options.eval_seed), [])
+    name = dict(dataset.spec.kwargs)["scene"]
+    return scene.trials(name, singles, chains, options.eval_seed)
+
+
 def evaluate(
     recipe: Recipe,
     agent: Agent,
@@ -40,13 +64,10 @@ def evaluate(
     seeds: Sequence[int],
     layout: Layout,
     spec: EnvSpec,
-    options: Options,
+    given: scene.Trials,
+    eval_seed: int,
 ) -> scene.Scores:
-    """Carries out `eval_episodes` single instructions and `eval_chains` chains."""
-    name = dict(spec.kwargs)["scene"]
-    given = scene.trials(
-        name, options.eval_episodes, options.eval_chains, options.eval_seed
-    )
+    """Carries out trials with every slot's policy."""
     return scene.evaluate_language(
         agent,
         params,
@@ -56,7 +77,7 @@ def evaluate(
         spec,
         encoder(recipe),
         given,
-        options.eval_seed,
+        eval_seed,
     )
 
 
