@@ -17,8 +17,9 @@ Outcomes go to trials/ in each run's folder, and are not measured again. --refer
 adds the scripted oracles and uniform actions, as runs of the methods `oracle` and
 `random`, which the leaderboard shows, too. --report measures nothing.
 
-Intervals (95 %) draw seeds and trials anew, crossed; differences to --base are of the
-same seeds and trials.
+Intervals (95 %) draw seeds and trials anew, crossed, which is up to √3 wider than
+needed where outcomes have nothing in common; differences to --base are of the same
+seeds and trials.
 """
 
 from __future__ import annotations

@@ -79,7 +79,8 @@ def entries(runs_dir: str, dataset: str, methods: Sequence[str]) -> list[Entry]:
         variant = run.curves[-1].variant
         label = run.method
         if run.config.get("overrides"):
-            label += f" {variant.partition(' ')[2] or variant}"
+            parts = variant.split(",")
+            label += " " + ",".join(p for p in parts if not p.startswith("preset="))
         seeds = tuple(sorted({curve.seed for curve in run.curves}))
         found[label] = Entry(label, run.method, RunFolder(run.path), seeds)
     if not found:

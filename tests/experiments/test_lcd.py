@@ -1,12 +1,18 @@
 """The chapter's tables name what there is; planned and real latents by hand."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from benchmarks import planning
 from experiments import cli
-from experiments.lcd import latents, tables
+from experiments.lcd import compare, latents, tables, trials
+from offjax.errors import UserError
+from offjax.evaluation import scene
+from offjax.evaluation.instructions import Trial
 from offjax.recipes import RECIPES, build
+from offjax.runner import records
 from offjax.runner.settings import expand
 
 
@@ -63,3 +69,97 @@ def test_cost_of_planning_is_shared_among_the_actions(monkeypatch):
     assert found["diffuser ddpm 20"][1] == 1
     assert found["lcd ddim 5"][1] == pytest.approx(16 / 8)
     assert "ddim 5" in planning.line(*found["lcd ddim 5"])
+
+
+def finished_run(root, method, rows, chains=1, **more):
+    """A run folder as the runner leaves it, of two seeds and two trials each."""
+    config = {"schema": 1, "method": method, "dataset": "offjax/scene/play-v0"}
+    config |= {"eval_episodes": 1, "eval_chains": chains, "eval_seed": 0, **more}
+    folder = records.RunFolder.create(root, method, config["dataset"], "0" * 8)
+    variant = "preset=small,planner.width=16" if "overrides" in more else "default"
+    for seed in (0, 1):
+        score = [method, variant, config["dataset"], seed, 5, 1, "0", "0", "0"]
+        folder.append("scores.csv", [score])
+    folder.append("episodes.csv", [(variant, *row) for row in rows])
+    records.write_json(folder.path / "config.json", config)
+    records.write_json(folder.path / "run.json", {"schema": 1, "status": "finished"})
+    return folder
+
+
+ROWS = [(0, 4, 0, 0, 9), (0, 5, 0, 1, 70), (0, 5, 1, 3, 80), (1, 5, 0, 0, 150),
+        (1, 5, 1, 5, 90)]  # fmt: skip
+"""(seed, step, trial, solved, steps); a single instruction, then a chain."""
+
+
+def test_runs_are_found_with_what_distinguishes_them(tmp_path):
+    finished_run(tmp_path, "lcd", ROWS)
+    finished_run(tmp_path, "lcd", ROWS, overrides={"planner.width": [16]})
+    finished_run(tmp_path, "oracle", ROWS)
+    found = trials.entries(str(tmp_path), "offjax/scene/play-v0", ["lcd"])
+    assert [e.label for e in found] == ["oracle", "lcd", "lcd planner.width=16"]
+    assert found[1].seeds == (0, 1)
+    with pytest.raises(UserError, match="no finished run on other"):
+        trials.entries(str(tmp_path), "other", [])
+
+
+def test_a_runs_own_trials_are_read_where_they_are_as_many(tmp_path):
+    finished_run(tmp_path, "lcd", ROWS)
+    (entry,) = trials.entries(str(tmp_path), "offjax/scene/play-v0", [])
+    chain = Trial(0, ("open_drawer",) * 5, ("",) * 5)
+    given = scene.Trials([Trial(0, ("open_drawer",), ("",))], [chain])
+    singles, chained = trials._own(entry, given)
+    assert singles.solved.tolist() == [[1], [0]]
+    assert singles.steps.tolist() == [[70], [150]]
+    assert chained.solved.tolist() == [[3], [5]]
+    assert trials._own(entry, scene.Trials(given.singles * 2, [chain])) is None
+
+
+def test_intervals_draw_seeds_and_trials():
+    same = compare.interval(np.full((3, 20), 0.5))
+    assert same == pytest.approx((0.5, 0.5, 0.5))
+    rng = np.random.default_rng(1)
+    solved = (rng.random((50, 400)) < 0.3).astype(float)
+    found = compare.interval(solved)
+    assert found.value == solved.mean()
+    # Where all outcomes are independent, crossed draws are wider by √3 than needed.
+    width = 2 * 1.96 * np.sqrt(3 * 0.21 / solved.size)
+    assert (found.high - found.low) == pytest.approx(width, rel=0.15)
+    # Trials that all seeds solve alike: the trials alone matter.
+    alike = np.tile(solved[:1], (50, 1))
+    found = compare.interval(alike)
+    width = 2 * 1.96 * np.sqrt(0.21 / 400)
+    assert (found.high - found.low) == pytest.approx(width, rel=0.15)
+
+
+def test_the_table_pairs_differences():
+    half = np.tile([1.0, 0.0], (3, 10)) * 100
+    cells = {
+        "gcbc": {"single": half, "chain": np.full((3, 4), 2.0)},
+        "lcd": {"single": half + 10, "chain": np.full((3, 4), 2.5)},
+        "gcbc_goal": {"single": half[:, :5]},
+    }
+    rows, page = compare.table(cells, "gcbc")
+    assert ("lcd", "chain", "2.500", "2.500", "2.500", 3, 4) in rows
+    assert "| lcd | 10.0 [10.0, 10.0] | 0.50 [0.50, 0.50] |" in page
+    assert "| gcbc_goal | – | – |" in page
+
+
+@pytest.mark.long
+def test_references_and_a_second_look(tmp_path):
+    """Trials that were carried out are not carried out again."""
+    pytest.importorskip("ogbench")
+    card = SimpleNamespace(id="offjax/scene/play-v0")
+    spec = SimpleNamespace(kwargs=(("scene", "scene"),))
+    dataset = SimpleNamespace(card=card, spec=spec)
+    bench = trials.Bench(dataset, trials.Sizes(2, 1), report=False)
+    trials.add_references(bench, str(tmp_path))
+    oracle, random = trials.entries(str(tmp_path), card.id, [])
+    assert (
+        bench.scores(oracle, "plain").success[0]
+        > bench.scores(random, "plain").success[0]
+    )
+    first = bench.scores(oracle, "shuffled")
+    again = trials.Bench(dataset, trials.Sizes(2, 1), report=True)
+    assert again.scores(oracle, "shuffled").success == first.success
+    assert again.scores(random, "compound") is None
+    assert again.trials("gcbc_goal", "compound") is None
