@@ -10,13 +10,14 @@ What is finished in --runs_dir is not run again: parts of the table can be made 
 own, and --report writes those that are there.
 
 The same for all: the updates; two layers of 128 on batches of 128 rows (64 for CQL,
-which passes every row ten times, and for TD-MPC2, with its preset's layers of 64);
-rewards discounted by 0.999, as budgets are spent over a whole episode; for step-wise
-methods one affine map of actions, the range of the data to [-1, 1]
-(`offjax.recipes.common.action_box`). Target networks follow by 0.05 and
+which passes every row ten times); rewards discounted by 0.999, as budgets are spent
+over a whole episode; for step-wise methods one affine map of actions, the range of the
+data to [-1, 1] (`offjax.recipes.common.action_box`). Target networks follow by 0.05 and
 policies of actor-critics by Adam at 5e-4: with the published 0.005 a few thousand
 updates look only some tens of steps ahead, which would decide the comparison at long
-horizons.
+horizons. TD-MPC2 keeps its published discount and targets, with which it does better
+(with the others' its values, that nothing makes pessimistic, grow without bound), its
+preset's layers of 64, and takes 32 slices of three steps.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ GRIDS: dict[str, tuned.Values] = {
     # Advantages are about 1/T, where those of the usual benchmarks are about 1.
     "iql": {"temperature": (3.0, 30.0, 300.0), "lr": TWO_RATES},
     "td3_bc": {"alpha": (1.0, 2.5, 10.0), "lr": TWO_RATES},
-    "tdmpc2": {"lr": (3e-4, 1e-3, 3e-3), "temperature": (0.5, 5.0)},
+    "tdmpc2": {"lr": (1e-4, 3e-4, 1e-3), "temperature": (0.5, 5.0)},
     "tdmpc2_policy": {"lr": LEARNING_RATES},
 }
 """Six settings for every method."""
@@ -52,11 +53,11 @@ GRIDS: dict[str, tuned.Values] = {
 
 def fixed(method: str, num_steps: int) -> tuned.Values:
     """What all runs of a method have in common."""
-    values: dict[str, tuple] = {}
-    if not method.startswith("tdmpc2"):
-        rows = 64 if method == "cql" else 128
-        values = {"hidden_dims": ((128, 128),), "batch_size": (rows,)}
-    if method in ("bcq", "cql", "iql", "td3_bc", "tdmpc2", "tdmpc2_policy"):
+    if method.startswith("tdmpc2"):
+        return {"batch_size": (32,)}
+    rows = 64 if method == "cql" else 128
+    values: dict[str, tuple] = {"hidden_dims": ((128, 128),), "batch_size": (rows,)}
+    if method in ("bcq", "cql", "iql", "td3_bc"):
         values |= {"discount": (DISCOUNT,), "polyak": (POLYAK,)}
     if method in ("cql", "iql", "td3_bc"):
         values["actor_lr"] = (ACTOR_RATE,)
