@@ -35,8 +35,10 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks.training --seconds=0.5 --rounds=3 --seed_counts=1,4,16 \
-		--torch_python=$(TORCH_PYTHON)
+	$(BIN)/python -m benchmarks.training --seconds=0.5 --rounds=3 --torch_python=$(TORCH_PYTHON) \
+		--sections=throughput,ceiling,rows,devices,sweep,memory
+	$(BIN)/python -m benchmarks.training --seconds=0.5 --rounds=1 --preset=small --sections=seeds \
+		--seed_counts=1,8 --algorithms=td3_bc,cfpi:bc,cfpi:sarsa,decision_transformer,lcd:planner
 	$(BIN)/python -m benchmarks.startup --rounds=1 --updates=500
 	$(BIN)/python -m benchmarks.environments
 	$(BIN)/python -m benchmarks.mujoco_batch --seconds=1

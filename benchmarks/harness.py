@@ -6,7 +6,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +14,15 @@ import jax
 import numpy as np
 
 from offjax import recipes
+from offjax.datasets import language
 from offjax.datasets.dataset import Dataset
+from offjax.errors import UserError
 from offjax.runner import chunks, programs
 from offjax.runner.options import Options
 from offjax.runner.records import environment
-from offjax.runner.settings import expand
-from offjax.runner.stages import plan_stages, prepare_data
+from offjax.runner.settings import Job, expand
+from offjax.runner.stages import StageRun, context_of, plan_stages, prepare_data
+from offjax.types import Stage
 
 OBSERVATION, ACTION = 17, 6  # HalfCheetah's
 
@@ -101,11 +104,11 @@ def _flops(jaxpr: Any) -> int:
 
 
 def random_rows(rows: int) -> Dataset:
-    """Rows of HalfCheetah's shape in episodes of a thousand."""
+    """Rows of HalfCheetah's shape in episodes of a thousand, each described in tens."""
     rng = np.random.default_rng(0)
     timeouts = np.arange(rows) % 1000 == 999
     timeouts[-1] = True
-    return Dataset.from_arrays(
+    dataset = Dataset.from_arrays(
         rng.normal(size=(rows, OBSERVATION)).astype(np.float32),
         rng.uniform(-1, 1, (rows, ACTION)).astype(np.float32),
         rng.normal(size=rows).astype(np.float32),
@@ -115,10 +118,49 @@ def random_rows(rows: int) -> Dataset:
         id="benchmark/random-v0",
         identity=f"{rows} random rows",
     )
+    starts = np.arange(0, rows - 99, 100)
+    words = np.arange(len(starts)) % 10
+    names = tuple(f"instruction {i}" for i in range(10))
+    spans = language.Annotations(starts, starts + 100, words, words, names, names)
+    return language.annotate(dataset, spans)
+
+
+def stage_named(runs: Sequence[StageRun], name: str) -> StageRun:
+    """One stage of several.
+
+    Raises:
+      UserError: there is none of that name.
+    """
+    found = {run.stage.name: run for run in runs}
+    if name not in found:
+        raise UserError(f"There is no stage {name!r}: {', '.join(found)}.")
+    return found[name]
+
+
+def begin(
+    job: Job, runs: Sequence[StageRun], run: StageRun, data: Dataset, num_seeds: int
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """A stage's slots and shared inputs, begun; and the data and context of one slot.
+
+    As `offjax.runner.train` has them.
+    """
+    stage, layout = run.stage, run.layout
+    context = context_of(job, runs, run.slots, stage.reads, num_seeds)
+    prepared = prepare_data(run, data, context)
+    slots = {"config": layout.shard(run.configs), "context": layout.shard(context)}
+    shared = {"data": layout.replicate(() if stage.data_per_seed else prepared)}
+    one = {"data": prepared, "context": jax.tree.map(lambda x: x[0], context)}
+    if stage.data_per_seed:
+        slots["data"] = layout.shard(prepared)
+        one["data"] = jax.tree.map(lambda x: x[0], prepared)
+    seeds = layout.shard(np.asarray(run.slots.seeds, np.uint32))
+    init = programs.init_program(stage, layout)
+    slots["state"] = init({**slots, "seed": seeds}, shared)
+    return slots, shared, one
 
 
 class Training:
-    """The first stage of a method, for several seeds, in the programs of a run.
+    """A stage of a method, for several seeds, in the programs of a run.
 
     Attributes:
       seed_steps: steps of one seed in an update: TD3+BC's are `policy_freq`.
@@ -135,19 +177,31 @@ class Training:
         num_seeds: int,
         rows: int = 100_000,
         overrides: Mapping[str, tuple] | None = None,
+        preset: str = "paper",
         **options: Any,
     ) -> None:
+        """Compiles the stage, and takes one update.
+
+        Args:
+          method: recipe, or RECIPE:STAGE; by default its first stage. Stages that it
+            reads are begun, not trained.
+          num_seeds: of the run.
+          rows: of the data.
+          overrides: settings → values.
+          preset: of the recipe.
+          options: further `Options`.
+        """
+        name, _, wanted = method.partition(":")
         data = random_rows(rows)
-        jobs = expand(recipes.build(method, None, "paper"), dict(overrides or {}))
+        jobs = expand(recipes.build(name, None, preset), dict(overrides or {}))
         assert len(jobs) == 1, "settings that shape the program are programs apart"
-        run = plan_stages(jobs[0], data, Options(num_seeds=num_seeds, **options))[0]
+        runs = plan_stages(jobs[0], data, Options(num_seeds=num_seeds, **options))
+        run = stage_named(runs, wanted or runs[0].stage.name)
+        for reads in (stage_named(runs, name) for name in run.stage.reads):
+            slots, _, _ = begin(jobs[0], runs, reads, data, num_seeds)
+            reads.states = reads.layout.gather(slots["state"])
+        slots, shared, one = begin(jobs[0], runs, run, data, num_seeds)
         stage, layout = run.stage, run.layout
-        prepared = prepare_data(run, data, {})
-        slots = {"config": layout.shard(run.configs), "context": {}}
-        shared = {"data": layout.replicate(prepared)}
-        seeds = layout.shard(np.asarray(run.slots.seeds, np.uint32))
-        init = programs.init_program(stage, layout)
-        slots["state"] = init({**slots, "seed": seeds}, shared)
         slots["alive"] = layout.shard(np.ones(run.slots.num_slots, bool))
         self._slots, self._shared, self._layout = slots, shared, layout
         self._chunk, self._step = programs.chunk_program(stage, layout), 0
@@ -156,15 +210,18 @@ class Training:
         self.seed_steps = getattr(stage.config, "policy_freq", 1)
         state = jax.tree.map(lambda x: x[0], layout.gather(slots["state"]))
         self.bytes_per_seed = sum(np.asarray(x).nbytes for x in jax.tree.leaves(state))
-        self.flops = self._flops(stage, prepared, state)
+        self.flops = self._flops(stage, one, state)
         self.seconds(1)
         self.compile_seconds = self._chunk.compile_seconds
 
-    def _flops(self, stage: Any, data: Any, state: Any) -> float:
+    def _flops(self, stage: Stage, one: Mapping[str, Any], state: Any) -> float:
         key = jax.random.PRNGKey(0)
-        batch = jax.eval_shape(lambda d: stage.sampler(d, key, stage.config), data)
+        sample = lambda d: stage.sampler(d, key, stage.config)  # noqa: E731
+        batch = jax.eval_shape(sample, one["data"])
         update = matmul_flops(
-            lambda s, b: stage.algorithm.update(s, b, stage.config, {}), state, batch
+            lambda s, b: stage.algorithm.update(s, b, stage.config, one["context"])[0],
+            state,
+            batch,
         )
         return update / self.seed_steps
 

@@ -1,6 +1,7 @@
 """Training throughput on this machine: seed-steps per second, and what limits them.
 
     python -m benchmarks.training [--sections=throughput,seeds,…] [--algorithms=td3_bc]
+        [--algorithms=cfpi:bc,cfpi:sarsa,decision_transformer,lcd:planner]
         [--torch_python=/path/to/python] [--projects=corl:PATH,jax_corl:PATH]
         [--json=FILE]
 
@@ -13,13 +14,16 @@ takes every second, IQL reads V as CORL does (`PEERS_STEP`). Programs are those 
                 measured in the same turn; beside it our PyTorch loops
                 (benchmarks/peers/value_based.py), as one process with all threads and
                 as one process per core, and public projects' own files
-    seeds       1 … 256 seeds of the first algorithm
+    seeds       1 … 256 seeds of each algorithm
     ceiling     64 seeds of layers of 8 on 8 rows: the overhead of everything else;
                 beside it JAX-CORL's, where its checkout is given
     rows        10,000 against 1,000,000 rows of data
     devices     one device against all
     sweep       16 values of a scalar against 16 seeds, and how often it was compiled
     memory      bytes of a seed's state
+
+--algorithms may name stages of methods; --preset=small gives its sizes in place of the
+published ones, without peers.
 
 Peers and we take turns, `--rounds` of them; medians, with ranges.
 """
@@ -42,6 +46,8 @@ from offjax.errors import UserError
 FLAGS = flags.FLAGS
 PEERS = Path(__file__).parent / "peers"
 TINY = {"hidden_dims": ((8, 8),), "batch_size": (8,)}
+IN_PYTORCH = ("td3_bc", "iql", "bc", "cql")
+"""What benchmarks/peers/value_based.py has."""
 PEERS_STEP = {"iql": {"stale_value": (True,)}}
 """Settings with which an update is CORL's, which our PyTorch loops follow."""
 Result = dict[str, Any]
@@ -89,8 +95,10 @@ def peer_rates(command: list[str], updates: int) -> dict[str, float]:
 
 def peers(algorithm: str, updates: int) -> dict[str, list[str]]:
     """Name → command, without the number of threads, of every peer that was given."""
-    found = {}
-    if FLAGS.torch_python:
+    found: dict[str, list[str]] = {}
+    if FLAGS.preset != "paper":
+        return found
+    if FLAGS.torch_python and algorithm in IN_PYTORCH:
         script = str(PEERS / "value_based.py")
         found["PyTorch"] = [FLAGS.torch_python, script, algorithm, str(updates)]
     for entry in FLAGS.projects if algorithm == "td3_bc" else []:
@@ -111,7 +119,7 @@ def throughput() -> Result:
     result: Result = {}
     for algorithm in FLAGS.algorithms:
         step = PEERS_STEP.get(algorithm)
-        mine = Training(algorithm, FLAGS.num_seeds, overrides=step)
+        mine = Training(algorithm, FLAGS.num_seeds, overrides=step, preset=FLAGS.preset)
         updates = mine.updates_in(FLAGS.seconds)
         alone = max(10, int(mine.rate(updates) / len(_cores()) * FLAGS.seconds / 2))
         others = peers(algorithm, alone)
@@ -140,18 +148,27 @@ def _rate(*args: Any, **options: Any) -> tuple[float, Any]:
     """Best seed-steps per second of a training, and the training."""
     from benchmarks.harness import Training
 
-    training = Training(*args, **options)
+    training = Training(*args, **{"preset": FLAGS.preset, **options})
     updates = training.updates_in(FLAGS.seconds)
     return max(training.rate(updates) for _ in range(FLAGS.rounds)), training
 
 
 def seeds() -> Result:
-    """The first algorithm over numbers of seeds."""
+    """Every algorithm over numbers of seeds; share of the peak of the same turn."""
+    from benchmarks.harness import peak
+
     result: Result = {}
-    for number in FLAGS.seed_counts:
-        rate, training = _rate(FLAGS.algorithms[0], int(number))
-        result[number] = {"rate": rate, "layout": training.layout}
-        print(f"{number:>4} seeds {rate:10,.0f} ({training.layout})", flush=True)
+    for algorithm in FLAGS.algorithms:
+        found = result[algorithm] = {}
+        for number in FLAGS.seed_counts:
+            limit = peak()
+            rate, training = _rate(algorithm, int(number))
+            share = rate * training.flops / limit
+            found[number] = {
+                "rate": rate, "layout": training.layout, "share of peak": share
+            }  # fmt: skip
+            print(f"{algorithm} {number:>4} seeds {rate:10,.0f} "
+                  f"({training.layout}, {share:.0%} of peak)", flush=True)  # fmt: skip
     return result
 
 
@@ -205,7 +222,8 @@ def memory() -> Result:
 
     result = {}
     for algorithm in FLAGS.algorithms:
-        result[algorithm] = Training(algorithm, 1, rows=1000).bytes_per_seed
+        training = Training(algorithm, 1, rows=1000, preset=FLAGS.preset)
+        result[algorithm] = training.bytes_per_seed
         print(f"{algorithm}: {result[algorithm] / 1e6:.2f} MB per seed", flush=True)
     return result
 
@@ -242,7 +260,8 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_list("sections", [*SECTIONS], "What to measure.")
-    flags.DEFINE_list("algorithms", ["td3_bc", "iql", "bc", "cql"], "Methods.")
+    flags.DEFINE_list("algorithms", [*IN_PYTORCH], "Methods, or METHOD:STAGE.")
+    flags.DEFINE_enum("preset", "paper", ["paper", "small", "demo"], "Sizes.")
     flags.DEFINE_integer("num_seeds", 8, "Seeds of the throughput.")
     flags.DEFINE_list("seed_counts", ["1", "2", "4", "8", "16", "64", "256"], "Seeds.")
     flags.DEFINE_float("seconds", 2.0, "Length of a timing.")

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import harness
+from offjax.errors import UserError
 
 
 def test_products_are_counted_in_loops_and_gradients():
@@ -37,6 +38,19 @@ def test_a_training_counts_steps_of_the_critics():
     critics = 2 * critic + (2 * critic + 2 * (2 * critic - 23 * 8))
     policy = (2 * actor - 17 * 8 + actor) + (2 * critic)
     assert training.flops == pytest.approx(2 * 8 * (actor + critics + policy / 2))
+
+
+def test_a_later_stage_reads_stages_that_were_begun():
+    tiny = {"gcbc.hidden_dims": ((8, 8),), "planner.hidden_dims": ((8, 8),)}
+    tiny["planner.batch_size"] = (4,)
+    training = harness.Training("lcd_mlp:planner", 2, 500, tiny, preset="demo")
+    assert training.rate(2) > 0
+    latent, text = 32, 64  # of the low-level policy; of hashed sentences
+    layers = [(latent + text) * 8, 8 * 8, 8 * latent]
+    forth, back = sum(layers), 2 * sum(layers) - layers[0]
+    assert training.flops == 2 * 4 * (forth + back)
+    with pytest.raises(UserError, match="no stage 'critic': gcbc, sampling, planner"):
+        harness.Training("lcd_mlp:critic", 2, 500)
 
 
 def test_rates_are_medians_with_ranges():
