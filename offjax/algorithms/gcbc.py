@@ -7,7 +7,8 @@ instruction, becomes a latent vector, and one network reads state and latent:
     minimise  E ‖u_{t..t+K-1} − û‖²  over the recorded steps,
 
 u being the actions mapped to [-1, 1]. Both kinds of goals share π, and their losses are
-averaged. The scheme is that of the flat baseline of CALVIN and HULC (Mees et al., 2022,
+averaged. Noise on the latents of states (`goal_noise`) makes π read from s_t what it can:
+a planner's subgoals are never exact. The scheme is that of the flat baseline of CALVIN and HULC (Mees et al., 2022,
 https://arxiv.org/abs/2204.06252), as a plain network that predicts chunks of actions
 (Zhao et al., 2023, https://arxiv.org/abs/2304.13705): K are predicted and the first few
 of them executed, for recorded controllers keep time and state that observations lack.
@@ -53,6 +54,8 @@ class Config:
       chunk: K, actions predicted at once.
       execute: how many of them are executed before the next chunk.
       goal_offset: goal states lie 1 … this many steps ahead, uniformly.
+      goal_noise: deviation of normal noise on their latents, whose entries have a
+        mean square of about 1, in training.
       batch_size: examples of each kind of goal.
       text_encoder: see `offjax.networks.language`.
       text_weights: folder of a pretrained text encoder.
@@ -67,6 +70,7 @@ class Config:
     chunk: int = 8
     execute: int = 4
     goal_offset: int = 24
+    goal_noise: float = 0.0
     batch_size: int = 256
     text_encoder: str = "hash"
     text_weights: str = ""
@@ -229,6 +233,9 @@ def loss_fn(
         else:
             goals, encode = examples.goals, "encode_text"
         latents = network.apply(params, goals, method=encode)
+        if kind == "states":
+            key = jax.random.fold_in(state.key, state.step)
+            latents += config.goal_noise * jax.random.normal(key, latents.shape)
         observations = normalize(state, examples.observations)
         predicted = network.apply(params, observations, latents, method="act")
         actions = state.action_box.to_unit(examples.actions)
