@@ -7,11 +7,12 @@ instruction, becomes a latent vector, and one network reads state and latent:
     minimise  E ‖u_{t..t+K-1} − û‖²  over the recorded steps,
 
 u being the actions mapped to [-1, 1]. Both kinds of goals share π, and their losses are
-averaged. Noise on the latents of states (`goal_noise`) makes π read from s_t what it can:
-a planner's subgoals are never exact. The scheme is that of the flat baseline of CALVIN and HULC (Mees et al., 2022,
-https://arxiv.org/abs/2204.06252), as a plain network that predicts chunks of actions
-(Zhao et al., 2023, https://arxiv.org/abs/2304.13705): K are predicted and the first few
-of them executed, for recorded controllers keep time and state that observations lack.
+averaged. Noise on the latents of states (`goal_noise`) makes π read from s_t what it
+can: a planner's subgoals are never exact. The scheme is that of the flat baseline of
+CALVIN and HULC (Mees et al., 2022, https://arxiv.org/abs/2204.06252), as a plain
+network that predicts chunks of actions (Zhao et al., 2023,
+https://arxiv.org/abs/2304.13705): K are predicted and the first few of them executed,
+for recorded controllers keep time and state that observations lack.
 
 Acting reads an exponential moving average of the parameters. What plans subgoals
 (`offjax.algorithms.diffusion_planner`) works in the space of z.
