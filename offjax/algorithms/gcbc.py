@@ -7,12 +7,15 @@ instruction, becomes a latent vector, and one network reads state and latent:
     minimise  E ‖u_{t..t+K-1} − û‖²  over the recorded steps,
 
 u being the actions mapped to [-1, 1]. Both kinds of goals share π, and their losses are
-averaged. Noise on the latents of states (`goal_noise`) makes π read from s_t what it
-can: a planner's subgoals are never exact. The scheme is that of the flat baseline of
-CALVIN and HULC (Mees et al., 2022, https://arxiv.org/abs/2204.06252), as a plain
-network that predicts chunks of actions (Zhao et al., 2023,
-https://arxiv.org/abs/2304.13705): K are predicted and the first few of them executed,
-for recorded controllers keep time and state that observations lack.
+averaged. The scheme is that of the flat baseline of CALVIN and HULC (Mees et al., 2022,
+https://arxiv.org/abs/2204.06252), as a plain network that predicts chunks of actions
+(Zhao et al., 2023, https://arxiv.org/abs/2304.13705): K are predicted and the first few
+of them executed, for recorded controllers keep time and state that observations lack.
+
+For a planner in the space of z two things may be added, neither of them published. Its
+subgoals are never exact: noise on the latents of states (`goal_noise`) makes π read from
+s_t what it can. And it knows the present by its latent alone, which need not hold what
+actions towards it do not depend on: `reconstruction` · E ‖g − r(z)‖² keeps the state.
 
 Acting reads an exponential moving average of the parameters. What plans subgoals
 (`offjax.algorithms.diffusion_planner`) works in the space of z.
@@ -33,7 +36,7 @@ from offjax.datasets.normalize import ActionBox, Normalizer
 from offjax.distributions import Distribution, point
 from offjax.errors import UserError
 from offjax.networks.mlp import MLP
-from offjax.types import Context, Key, Pytree, config
+from offjax.types import Context, Key, Pytree, config, static
 
 GOALS = ("states", "language", "both")
 CLIP = 5.0
@@ -57,6 +60,8 @@ class Config:
       goal_offset: goal states lie 1 … this many steps ahead, uniformly.
       goal_noise: deviation of normal noise on their latents, whose entries have a
         mean square of about 1, in training.
+      reconstruction: weight of the states' reconstruction from their latents; with 0
+        there is none.
       batch_size: examples of each kind of goal.
       text_encoder: see `offjax.networks.language`.
       text_weights: folder of a pretrained text encoder.
@@ -72,6 +77,7 @@ class Config:
     execute: int = 4
     goal_offset: int = 24
     goal_noise: float = 0.0
+    reconstruction: float = static(default=0.0)
     batch_size: int = 256
     text_encoder: str = "hash"
     text_weights: str = ""
@@ -117,10 +123,11 @@ class Carry(NamedTuple):
 
 
 class Network(nn.Module):
-    """Both goal encoders and the policy."""
+    """Both goal encoders, the policy, and what gives states back."""
 
     config: Config
     action_dim: int
+    observation_dim: int
 
     def setup(self) -> None:
         """The submodules; those that are never called get no parameters."""
@@ -131,6 +138,8 @@ class Network(nn.Module):
         self.text_norm = nn.LayerNorm()
         width = c.chunk * self.action_dim
         self.policy = MLP(c.hidden_dims, width, nn.gelu, layer_norm=True)
+        dims, out = c.encoder_dims[::-1], self.observation_dim
+        self.decoder = MLP(dims, out, nn.gelu, layer_norm=True)
 
     def encode_state(self, goals: chex.Array) -> chex.Array:
         """Normalised states [..., O] → latents [..., Z]."""
@@ -139,6 +148,10 @@ class Network(nn.Module):
     def encode_text(self, sentences: chex.Array) -> chex.Array:
         """Embedded instructions [..., E] → latents [..., Z]."""
         return self.text_norm(self.text_goal(sentences))
+
+    def decode(self, latents: chex.Array) -> chex.Array:
+        """Latents of states [..., Z] → normalised states [..., O]."""
+        return self.decoder(latents)
 
     def act(self, observations: chex.Array, latents: chex.Array) -> chex.Array:
         """Normalised [..., O] and [..., Z] → actions in the unit box [..., K, A]."""
@@ -151,7 +164,10 @@ class Network(nn.Module):
         """Calls what `Config.goals` needs, so that `init` makes its parameters."""
         actions = None
         if self.config.goals != "language":
-            actions = self.act(observation, self.encode_state(observation))
+            latent = self.encode_state(observation)
+            actions = self.act(observation, latent)
+            if self.config.reconstruction:
+                self.decode(latent)
         if self.config.goals != "states":
             actions = self.act(observation, self.encode_text(sentence))
         return actions
@@ -193,7 +209,9 @@ def init(key: Key, example: Pytree, config: Config, context: Context) -> State:
     validate(config)
     statistics = example.statistics
     box = ActionBox(statistics.action_low, statistics.action_high)
-    network: Any = Network(config, box.low.shape[-1])
+    network: Any = Network(
+        config, box.low.shape[-1], statistics.observation_mean.shape[-1]
+    )
     observation = jnp.zeros_like(statistics.observation_mean)
     sentence = None
     if config.goals != "states":
@@ -217,35 +235,50 @@ def normalize(state: State, observations: chex.Array) -> chex.Array:
 
 
 def _network(state: State, config: Config) -> Any:
-    return Network(config, state.action_box.low.shape[-1])
+    sizes = state.action_box.low.shape[-1], state.normalizer.mean.shape[-1]
+    return Network(config, *sizes)
 
 
 def loss_fn(
     params: Pytree, state: State, batch: Batch, config: Config
 ) -> tuple[chex.Array, dict[str, chex.Array]]:
-    """Mean over the kinds of goals of the squared error per action entry."""
-    network = _network(state, config)
-    losses = {}
-    for kind, examples in batch._asdict().items():
-        if examples is None:
-            continue
-        if kind == "states":
-            goals, encode = normalize(state, examples.goals), "encode_state"
-        else:
-            goals, encode = examples.goals, "encode_text"
-        latents = network.apply(params, goals, method=encode)
-        if kind == "states":
-            key = jax.random.fold_in(state.key, state.step)
-            latents += config.goal_noise * jax.random.normal(key, latents.shape)
-        observations = normalize(state, examples.observations)
-        predicted = network.apply(params, observations, latents, method="act")
-        actions = state.action_box.to_unit(examples.actions)
-        errors = jnp.mean((actions - predicted) ** 2, axis=-1) * examples.mask
-        losses[f"gcbc/{kind}"] = jnp.sum(errors) / jnp.maximum(
-            jnp.sum(examples.mask), 1.0
-        )
-    loss = sum(losses.values()) / len(losses)
-    return loss, losses | {"gcbc/loss": loss}
+    """Mean over the kinds of goals of the squared error per action entry.
+
+    To it comes the error of reconstructed goals, where there is one.
+    """
+    network, losses, extra = _network(state, config), {}, {}
+    if batch.states is not None:
+        goals = normalize(state, batch.states.goals)
+        latents = network.apply(params, goals, method="encode_state")
+        if config.reconstruction:
+            error = network.apply(params, latents, method="decode") - goals
+            extra["gcbc/reconstruction"] = config.reconstruction * jnp.mean(error**2)
+        key = jax.random.fold_in(state.key, state.step)
+        latents += config.goal_noise * jax.random.normal(key, latents.shape)
+        losses["gcbc/states"] = _error(params, state, batch.states, latents, config)
+    if batch.language is not None:
+        goals = batch.language.goals
+        latents = network.apply(params, goals, method="encode_text")
+        losses["gcbc/language"] = _error(params, state, batch.language, latents, config)
+    loss = sum(losses.values()) / len(losses) + sum(extra.values())
+    return loss, losses | extra | {"gcbc/loss": loss}
+
+
+def _error(
+    params: Pytree,
+    state: State,
+    examples: Examples,
+    latents: chex.Array,
+    config: Config,
+) -> chex.Array:
+    """Mean squared error of the chunks per action entry, over the steps that count."""
+    observations = normalize(state, examples.observations)
+    predicted = _network(state, config).apply(
+        params, observations, latents, method="act"
+    )
+    actions = state.action_box.to_unit(examples.actions)
+    errors = jnp.mean((actions - predicted) ** 2, axis=-1) * examples.mask
+    return jnp.sum(errors) / jnp.maximum(jnp.sum(examples.mask), 1.0)
 
 
 def update(
