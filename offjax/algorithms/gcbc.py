@@ -13,9 +13,9 @@ https://arxiv.org/abs/2204.06252), as a plain network that predicts chunks of ac
 of them executed, for recorded controllers keep time and state that observations lack.
 
 For a planner in the space of z two things may be added, neither of them published. Its
-subgoals are never exact: noise on the latents of states (`goal_noise`) makes π read from
-s_t what it can. And it knows the present by its latent alone, which need not hold what
-actions towards it do not depend on: `reconstruction` · E ‖g − r(z)‖² keeps the state.
+subgoals are never exact: noise on the latents of states (`goal_noise`) makes π read
+from s_t what it can. And it knows the present by its latent alone, which need not hold
+what actions towards it do not depend on: `reconstruction` · E ‖g − r(z)‖² keeps it all.
 
 Acting reads an exponential moving average of the parameters. What plans subgoals
 (`offjax.algorithms.diffusion_planner`) works in the space of z.

@@ -160,3 +160,53 @@ def test_observations_are_clipped(state):
 def test_wrong_settings_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
         gcbc.validate(dataclasses.replace(TINY, **settings))
+
+
+def dense(params, name, x):
+    """A network of one hidden layer with layer norm and GELU, in NumPy's float64."""
+    layers = jax.tree.map(lambda a: np.asarray(a, np.float64), params["params"][name])
+    x = x @ layers["Dense_0"]["kernel"] + layers["Dense_0"]["bias"]
+    x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+    norm = layers["LayerNorm_0"]
+    x = x * norm["scale"] + norm["bias"]
+    x = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+    return x @ layers["Dense_1"]["kernel"] + layers["Dense_1"]["bias"]
+
+
+def test_states_are_reconstructed_from_their_latents():
+    config = dataclasses.replace(TINY, goals="states", reconstruction=2.0)
+    state = jax.jit(lambda key: gcbc.init(key, DATA, config, {}))(jax.random.key(1))
+    batch = gcbc.Batch(BATCH.states, None)
+    loss, metrics = jax.jit(gcbc.loss_fn)(state.params, state, batch, config)
+    goals = (np.asarray(batch.states.goals, np.float64) - 1) / 2
+    latents = np.asarray(gcbc.encode_goal(state, batch.states.goals, config))
+    error = dense(state.params, "decoder", latents) - goals
+    expected = 2.0 * np.mean(error**2)
+    np.testing.assert_allclose(metrics["gcbc/reconstruction"], expected, rtol=1e-5)
+    np.testing.assert_allclose(loss, metrics["gcbc/states"] + expected, rtol=1e-5)
+    plain = dataclasses.replace(config, reconstruction=0.0)
+    alone = gcbc.init(jax.random.key(1), DATA, plain, {})
+    assert "decoder" not in alone.params["params"]
+
+
+def test_noise_reaches_the_latents_of_states_alone(state):
+    """With noise the states' error is that at latents moved by the step's draw."""
+    noisy = dataclasses.replace(TINY, goal_noise=0.5)
+    loss = jax.jit(gcbc.loss_fn)
+    _, plain = loss(state.params, state, BATCH, TINY)
+    _, moved = loss(state.params, state, BATCH, noisy)
+    np.testing.assert_allclose(moved["gcbc/language"], plain["gcbc/language"])
+    latents = gcbc.encode_goal(state, BATCH.states.goals, TINY)
+    noise = jax.random.normal(jax.random.fold_in(state.key, 0), latents.shape)
+    predicted = gcbc.chunk(
+        state, BATCH.states.observations, latents + 0.5 * noise, TINY
+    )
+    errors = ((np.asarray(BATCH.states.actions) - predicted) / 2) ** 2
+    expected = errors.mean(-1)[np.asarray(BATCH.states.mask) > 0].mean()
+    np.testing.assert_allclose(moved["gcbc/states"], expected, rtol=1e-5)
+    assert abs(moved["gcbc/states"] / plain["gcbc/states"] - 1) > 1e-3
+    later = state.replace(step=jnp.int32(1))
+    assert (
+        loss(state.params, later, BATCH, noisy)[1]["gcbc/states"]
+        != (moved["gcbc/states"])
+    )
