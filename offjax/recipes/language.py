@@ -81,7 +81,7 @@ def _low_level(preset: str, name: str = "") -> Stage:
     name = name or pick(preset, paper="hulc", small="gcbc", demo="gcbc")
     if name == "hulc":
         return low_level.hulc_stage(preset)
-    return low_level.gcbc_stage(preset, goals="states")
+    return low_level.gcbc_stage(preset, **low_level.FOR_PLANNERS)
 
 
 def _planner_stage(

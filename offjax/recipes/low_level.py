@@ -32,6 +32,9 @@ from offjax.types import EnvSpec, Key, Params, Policy, Pytree, Recipe, Stage
 
 LOOKAHEAD = 16
 """Steps by which a given subgoal lies ahead."""
+FOR_PLANNERS = {"goals": "states", "goal_noise": 0.1, "reconstruction": 1.0}
+"""Settings of `gcbc` under a planner: its latents then hold what the planner must know.
+Without them a cube's place is lost (docs/results/lcd.md)."""
 CONTRASTED = 8
 """Windows that begin at one of this many last places of their span are contrasted."""
 
@@ -264,7 +267,7 @@ def gcbc_goal(spec: EnvSpec | None, preset: str) -> Recipe:
         config = configs["gcbc"]
         return SubgoalPolicy(LOOKAHEAD // 2, "gcbc", cloning, config)
 
-    return Recipe("gcbc_goal", (gcbc_stage(preset, goals="states"),), policy)
+    return Recipe("gcbc_goal", (gcbc_stage(preset, **FOR_PLANNERS),), policy)
 
 
 def _instructed(algorithm: ModuleType) -> Callable[[Mapping[str, Any]], Policy]:
