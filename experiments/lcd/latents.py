@@ -11,6 +11,8 @@ figure shows both on the first two principal components of the real ones; printe
     persistence  that of predicting no change, to compare with
     off          mean distance of a planned latent to the nearest recorded one
     real         mean distance of a recorded latent to the nearest other one
+    cube 0, …    how far a cube's place, read off the latents of 10,000 recorded states,
+                 is from where it was, m; beside it how far the mean place is (rms)
 """
 
 from __future__ import annotations
@@ -24,10 +26,13 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
+from offjax.envs.scene import decode, get
 from offjax.errors import UserError
 from offjax.networks.language import Text
+from offjax.recipes.plan_data import ENCODERS, latents_of
 
 FLAGS = flags.FLAGS
+FEATURES = 800
 
 
 class Latents(NamedTuple):
@@ -78,6 +83,44 @@ def collect(run: Any, seed: int, count: int) -> Latents:
     planned = jax.vmap(plan)(present, tokens, mask, jnp.arange(count))
     recorded = jax.vmap(following)(plans)
     return Latents(*(np.asarray(x) for x in (present, recorded, planned)))
+
+
+def readable(latents: np.ndarray, places: np.ndarray) -> tuple[float, float]:
+    """Rms errors of places [n, D] that are read off latents [n, Z], and of their mean.
+
+    By ridge regression on random rectified features, fitted to four fifths of the rows,
+    measured on the others.
+    """
+    rng = np.random.default_rng(0)
+    scaled = (latents - latents.mean(0)) / (latents.std(0) + 1e-6)
+    weights = rng.normal(size=(scaled.shape[1], FEATURES)) / scaled.shape[1] ** 0.5
+    hidden = np.maximum(scaled @ weights + rng.normal(size=FEATURES), 0)
+    features = np.concatenate([scaled, hidden, np.ones((len(scaled), 1))], axis=1)
+    fit, test = np.split(np.arange(len(places)), [4 * len(places) // 5])
+    mean = places[fit].mean(0)
+    gram = features[fit].T @ features[fit] + 0.1 * np.eye(features.shape[1])
+    solved = np.linalg.solve(gram, features[fit].T @ (places[fit] - mean))
+    error = features[test] @ solved + mean - places[test]
+    both = (error, places[test] - mean)
+    return tuple(float(np.sqrt((e**2).sum(1).mean())) for e in both)  # type: ignore
+
+
+def cubes(run: Any, seed: int, count: int = 10_000) -> dict[str, tuple[float, float]]:
+    """`readable` for every cube of the scene, on the plane of the table."""
+    trainer = run.trainer
+    dataset = trainer.dataset
+    scene = get(dict(dataset.spec.kwargs)["scene"])
+    _, params = trainer.evaluator.acting_slots()
+    encoder = trainer.evaluator.agent().policy.encoder_stage
+    slot = trainer.options.seeds.index(seed)
+    state = jax.tree.map(lambda x: x[slot], params.states[encoder])
+    rows = np.random.default_rng(seed).permutation(len(dataset))[:count]
+    observations = dataset.observations[rows]
+    latents = latents_of(ENCODERS[encoder], state, observations)
+    places = decode(scene, observations).cubes[..., :2]
+    return {
+        f"cube {i}": readable(latents, places[:, i]) for i in range(places.shape[1])
+    }
 
 
 def nearest(points: np.ndarray, others: np.ndarray, skip_self: bool) -> float:
@@ -139,9 +182,12 @@ def main(_: list[str]) -> None:
     if not FLAGS.run:
         raise UserError("--run is missing: name the folder of a finished run.")
     prepare_host_devices(None)
-    latents = collect(load_run(FLAGS.run), FLAGS.seed, FLAGS.count)
+    run = load_run(FLAGS.run)
+    latents = collect(run, FLAGS.seed, FLAGS.count)
     for name, value in numbers(latents).items():
         print(f"{name:12} {value:.4f}")
+    for name, (error, spread) in cubes(run, FLAGS.seed).items():
+        print(f"{name:12} {error:.3f} m, its mean {spread:.3f} m")
     draw(latents, Path(FLAGS.out))
     print(f"figure: {FLAGS.out}")
 

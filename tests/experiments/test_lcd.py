@@ -46,6 +46,18 @@ def test_distances_by_hand():
     assert found == pytest.approx(expected)
 
 
+def test_what_latents_hold_is_readable():
+    rng = np.random.default_rng(2)
+    places = rng.uniform(-1, 1, size=(3000, 2))
+    seen = np.concatenate([places, rng.normal(size=(3000, 3))], axis=1)
+    seen = np.tanh(seen @ rng.normal(size=(5, 6)) / 2)
+    error, spread = latents.readable(seen, places)
+    assert spread == pytest.approx(np.sqrt(2 / 3), rel=0.05)
+    assert error < 0.25 * spread
+    blind, _ = latents.readable(rng.normal(size=(3000, 6)), places)
+    assert spread < blind < 1.4 * spread  # nothing is there: features fit noise
+
+
 def test_components_are_those_of_most_variance():
     rng = np.random.default_rng(0)
     axes = np.linalg.qr(rng.normal(size=(3, 3)))[0]
