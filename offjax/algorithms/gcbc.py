@@ -58,8 +58,8 @@ class Config:
       chunk: K, actions predicted at once.
       execute: how many of them are executed before the next chunk.
       goal_offset: goal states lie 1 … this many steps ahead, uniformly.
-      goal_noise: deviation of normal noise on their latents, whose entries have a
-        mean square of about 1, in training.
+      goal_noise: deviation of normal noise on their latents in training; the entries
+        of a latent begin with a mean square of 1.
       reconstruction: weight of the states' reconstruction from their latents; with 0
         there is none.
       batch_size: examples of each kind of goal.
