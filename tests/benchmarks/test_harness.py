@@ -45,10 +45,10 @@ def test_a_later_stage_reads_stages_that_were_begun():
     tiny["planner.batch_size"] = (4,)
     training = harness.Training("lcd_mlp:planner", 2, 500, tiny, preset="demo")
     assert training.rate(2) > 0
-    latent, text = 32, 64  # of the low-level policy; of hashed sentences
-    layers = [(latent + text) * 8, 8 * 8, 8 * latent]
-    forth, back = sum(layers), 2 * sum(layers) - layers[0]
-    assert training.flops == 2 * 4 * (forth + back)
+    rows, tokens = 4 * 4, 4 * 2  # plans of four, sentences of two words
+    words = 64 * 32  # forth, and back to the weights
+    layers = (32 + 32) * 8 + 8 * 8 + 8 * 32  # forth, back to weights and to inputs
+    assert training.flops == 2 * (tokens * 2 * words + rows * 3 * layers)
     with pytest.raises(UserError, match="no stage 'critic': gcbc, sampling, planner"):
         harness.Training("lcd_mlp:critic", 2, 500)
 
