@@ -170,8 +170,9 @@ class StageStore:
         if not self.has(key):
             raise UserError(
                 f"the trained stage {key[:12]} is not in {self._folder}; run folders "
-                "need the stages/ folder that they were made beside. Train the run "
-                "again, or copy stages/ along."
+                "need the stages/ folder that they were made beside, and the code that "
+                "trained them. Train the run again, copy stages/ along, or check out "
+                "the commit in its run.json."
             )
         with _reading(path), ocp.StandardCheckpointer() as checkpointer:
             template = _listed(jax.tree.map(np.asarray, like))
