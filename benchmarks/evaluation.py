@@ -6,7 +6,9 @@ A policy of two hidden layers of 256 acts in seeds × episodes, for `--steps` st
 Falls do not end an episode here, so that every setting does the same work. The loops
 beside it step one Gymnasium environment on one core: as one would write it, the policy
 compiled by JAX and called at every step ("loop"), and with the policy in bare NumPy
-("numpy"), which is about as fast as one environment can be. Each number is the best of
+("numpy"), which is about as fast as one environment can be. "engine" is the simulator
+alone, on as many places and cores as the evaluation, under the same policy's actions,
+recorded before: the limit of any evaluation here. Each number is the best of
 `--repeats`.
 """
 
@@ -93,12 +95,15 @@ def weights(spec: EnvSpec, num_seeds: int) -> list[np.ndarray]:
     ]
 
 
+def _agent(spec: EnvSpec, num_seeds: int, episodes: int) -> BatchedAgent:
+    layout = choose_layout(num_seeds)
+    agent = Agent(Perceptron(), None, None)
+    return BatchedAgent(agent, spec, episodes, layout, Program)
+
+
 def batched_rate(spec: EnvSpec, num_seeds: int, episodes: int, repeats: int) -> float:
     """Steps per second of an evaluation of all seeds, compiling excluded."""
-    layout = choose_layout(num_seeds)
-    agent = BatchedAgent(
-        Agent(Perceptron(), None, None), spec, episodes, layout, Program
-    )
+    agent = _agent(spec, num_seeds, episodes)
     env = Endless(make_batched(spec, num_seeds * episodes))
     params = Params({"weights": weights(spec, num_seeds)}, {})
 
@@ -112,6 +117,59 @@ def batched_rate(spec: EnvSpec, num_seeds: int, episodes: int, repeats: int) -> 
     best = min(seconds(spec.horizon) for _ in range(repeats))
     env.close()
     return num_seeds * episodes * spec.horizon / best
+
+
+class Recorded:
+    """A batched environment that keeps the actions it is given."""
+
+    def __init__(self, env: BatchedEnv) -> None:
+        self._env = env
+        self.num_envs, self.observation_dim = env.num_envs, env.observation_dim
+        self.actions: list[np.ndarray] = []
+
+    def reset(self, indices: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
+        """As the environment's."""
+        return self._env.reset(indices, seeds)
+
+    def step(
+        self, indices: np.ndarray, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As the environment's."""
+        self.actions.append(actions)
+        return self._env.step(indices, actions)
+
+    def close(self) -> None:
+        """As the environment's."""
+        self._env.close()
+
+
+def engine_rate(
+    spec: EnvSpec, num_seeds: int, episodes: int, repeats: int
+) -> float | None:
+    """Steps per second of the engine's own call; None where there is no engine.
+
+    Resets aside, with nothing read and no reward computed.
+    """
+    env = make_batched(spec, num_seeds * episodes)
+    if not isinstance(env, mujoco.MujocoBatch):
+        env.close()
+        return None
+    recorder = Recorded(Endless(env))
+    agent = _agent(spec, num_seeds, episodes)
+    agent.load(Params({"weights": weights(spec, num_seeds)}, {}))
+    host.evaluate(agent, recorder, spec.horizon, range(num_seeds), episodes)
+    places = np.arange(env.num_envs)
+
+    def seconds() -> float:
+        env.reset(places, [int(i) for i in places])
+        begin = time.perf_counter()
+        for actions in recorder.actions:
+            env.advance(places, actions)
+        return time.perf_counter() - begin
+
+    best = min(seconds() for _ in range(repeats))
+    env.close()
+    return env.num_envs * spec.horizon / best
 
 
 def numpy_policy(spec: EnvSpec) -> Callable[[np.ndarray], np.ndarray]:
@@ -160,6 +218,17 @@ def loop_rate(
     return steps / best
 
 
+def _ratios(rate: dict[str, float], cores: int) -> str:
+    """What the rates come to, in words."""
+    ratio = rate["batched"] / rate["loop"]
+    text = f"  {ratio:.2f} times a loop, {ratio / cores:.2f} per core"
+    if "engine" in rate:
+        limit = rate["engine"] / rate["loop"] / cores
+        share = rate["batched"] / rate["engine"]
+        text += f"; the engine alone {limit:.2f} per core, of which {share:.0%}"
+    return text
+
+
 def main(_: list[str]) -> None:
     """Prints a table and writes the numbers."""
     prepare_host_devices()
@@ -168,19 +237,24 @@ def main(_: list[str]) -> None:
         f"Steps per second, {num_seeds} seeds × {episodes} episodes, {cores} cores "
         f"(load {os.getloadavg()[0]:.1f})."
     )
-    print(f"{'robot':14}{'batched':>10}{'loop':>10}{'numpy':>10}{'batched / loop':>16}")
+    print(f"{'robot':14}{'batched':>10}{'engine':>10}{'loop':>10}{'numpy':>10}")
     rates: dict[str, dict[str, float]] = {}
     for robot in ROBOTS.value:
         spec = dataclasses.replace(mujoco.spec(robot), horizon=STEPS.value)
         steps, repeats = LOOP_STEPS.value, REPEATS.value
-        rate = {
-            "batched": batched_rate(spec, num_seeds, episodes, repeats),
+        rate = {"batched": batched_rate(spec, num_seeds, episodes, repeats)}
+        engine = engine_rate(spec, num_seeds, episodes, repeats)
+        rate |= {} if engine is None else {"engine": engine}
+        rate |= {
             "loop": loop_rate(spec, jax_policy(spec), steps, repeats),
             "numpy": loop_rate(spec, numpy_policy(spec), steps, repeats),
         }
-        numbers = "".join(f"{value:10,.0f}" for value in rate.values())
-        ratio = rate["batched"] / rate["loop"]
-        print(f"{robot:14}{numbers}{ratio:16.2f}", flush=True)
+        numbers = "".join(
+            f"{rate[name]:10,.0f}" if name in rate else f"{'–':>10}"
+            for name in ("batched", "engine", "loop", "numpy")
+        )
+        print(f"{robot:14}{numbers}", flush=True)
+        print(_ratios(rate, cores), flush=True)
         rates[robot] = rate
     if JSON.value:
         with open(JSON.value, "w") as file:

@@ -349,8 +349,7 @@ class MujocoBatch:
         """One step of places [n]: observations [n, O] f32, rewards, terminals [n]."""
         robot, ids = self._robot, np.asarray(indices, np.int32)
         before = self._places[ids].copy()
-        self._ctrl[ids] = actions
-        self._batch.step(np.sort(ids), nstep=robot.frame_skip)
+        self.advance(ids, actions)
         velocity = (self._places[ids] - before) / self._seconds
         healthy = np.ones(len(ids), bool)
         if robot.healthy is not None:
@@ -363,6 +362,12 @@ class MujocoBatch:
             costs = costs + 5e-4 * np.array([np.square(f).sum() for f in forces])
         rewards = velocity + alive - costs
         return self._observe(ids, forces), rewards, ~healthy
+
+    def advance(self, indices: np.ndarray, actions: np.ndarray) -> None:
+        """The simulation's share of `step`: actions [n, A] held for its frames."""
+        ids = np.asarray(indices, np.int32)
+        self._ctrl[ids] = actions
+        self._batch.step(np.sort(ids), nstep=self._robot.frame_skip)
 
     def states(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Positions [n, nq] and velocities [n, nv] of places [n], f64 copies."""

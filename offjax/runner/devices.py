@@ -23,18 +23,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from offjax.errors import UserError
 from offjax.runner import hosts
 from offjax.runner.compilation import keep_programs
+from offjax.runner.rounding import PRECISIONS, rounded
 from offjax.types import Pytree
 
 LAYOUTS = ("auto", "map", "vmap")
-PRECISIONS = {
-    "default": None,
-    "float32": "highest",
-    "tf32": "tensorfloat32",
-    "bfloat16": "BF16_BF16_F32",
-}
-"""How matrix products round their factors → JAX's name for it. "default" is the
-device's choice: TF32 on GPUs, bfloat16 on TPUs, float32 on CPUs, which know no other.
-"bfloat16" keeps sums in float32."""
 
 
 def prepare_host_devices(num_devices: int | None = None) -> int:
@@ -190,6 +182,8 @@ def lift(fn: Callable[..., Pytree], layout: Layout) -> Any:
     can neither unroll it nor fuse it with what is around: a slot's arithmetic is the
     same, bit for bit, whatever the number of slots and devices.
     """
+    if layout.devices[0].platform == "cpu":  # which cannot round by itself
+        fn = rounded(fn, layout.precision)
 
     def on_device(count: jax.Array, slots: Pytree, shared: Pytree) -> Pytree:
         if layout.kind == "vmap":

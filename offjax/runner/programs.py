@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from offjax.evaluation import rollout
-from offjax.runner.devices import PRECISIONS, Layout, lift
+from offjax.runner.devices import Layout, lift
+from offjax.runner.rounding import PRECISIONS
 from offjax.types import EnvSpec, Key, Params, Pytree, Stage
 
 SAMPLER_STREAM = 0x5A17  # keeps the batches' randomness apart from the updates'

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from offjax.errors import UserError
-from offjax.runner.devices import PRECISIONS, choose_layout, lift
+from offjax.runner.devices import choose_layout, lift
 from offjax.runner.programs import Program
+from offjax.runner.rounding import PRECISIONS
 
 
 def _power_sum(slot, shared):
@@ -97,6 +98,16 @@ def test_programs_are_traced_with_the_precision_of_their_layout(name):
     out = Program(product, layout)(slots, layout.replicate({}))
     np.testing.assert_array_equal(layout.gather(out), 2 * np.ones((1, 2, 2)))
     assert set(seen) == {PRECISIONS[name]}
+
+
+@pytest.mark.parametrize("name", ["tf32", "bfloat16"])
+def test_cpus_round_the_factors_of_products(name):
+    layout = choose_layout(1, precision=name)
+    x = np.full((1, 1, 1), 1 + 2**-12, np.float32)
+    out = Program(lambda slot, _: slot["x"] @ slot["x"], layout)(
+        layout.shard({"x": x}), layout.replicate({})
+    )
+    np.testing.assert_array_equal(layout.gather(out), 1.0)
 
 
 def test_an_unknown_precision_is_told():
