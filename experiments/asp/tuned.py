@@ -4,7 +4,8 @@ A method is given a grid of settings, judged by their mean score on tuning seeds
 tuning episodes; the best is trained anew on the reported seeds and episodes. Every grid
 has the same number of settings. Runs are jobs of a sweep: tuning in
 <runs_dir>/tuning/<name>/, the reported ones in <runs_dir>; what is finished there is
-not run again, so that a table can be made in parts.
+not run again, so that a table can be made in parts. They run in this process, or with
+--max_parallel as processes side by side.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from offjax.datasets.load import load_dataset
 from offjax.errors import UserError
 from offjax.leaderboard import statistics
 from offjax.runner.records import read_json, write_json
-from offjax.sweeps import local, plan, tuning
+from offjax.sweeps import local, plan, tuning, worker
 from offjax.sweeps.engine import Place
 
 Values = Mapping[str, tuple]
@@ -201,15 +202,18 @@ def _run(
         return None
     cores = len(os.sched_getaffinity(0)) // setup.max_parallel
     place = Place(str(store), setup.name, setup.data_dir, max(1, cores))
-    outcomes = local.run(todo, place, lambda outcomes: None, setup.max_parallel)
+    if setup.max_parallel == 1:
+        for job in todo:
+            worker.run(job, dataclasses.asdict(place))
+    else:
+        local.run(todo, place, lambda outcomes: None, setup.max_parallel)
     paths = []
     for job in jobs:
         now = plan.progress(job, store)
         if now.status != "finished" or now.path is None:
             raise UserError(
-                f"{job.label} did not finish ({outcomes[job.hash].reason}; "
-                f"{place.log(job)}). Mend it, and give the command again: what is "
-                "finished is kept."
+                f"{job.label} did not finish ({place.log(job)}). Mend it, and give the "
+                "command again: what is finished is kept."
             )
         paths.append(now.path)
     return paths

@@ -21,8 +21,10 @@ The paper's equation and its listing differ, and neither fixes the level of the 
 * ``listing``: the appendix' code: y_t = a_t/(Σ(a − m) + 1e-5), p = softmax over time
   of the means, w = the standardised return-to-go of each time step, and a KL between
   the batch's average policy and its action statistics; acts with clip(μ).
-* ``mle``: Gaussian log-likelihood with the same weights; ``mle_time_reversed`` pairs
-  log-probabilities with returns in opposite order, as the listing prints it.
+* ``mle``: Gaussian log-likelihood, a window weighted by the return from its start as
+  in ``anchored``; ``step_weights`` weighs each step by the return from there, as the
+  listing does, and ``mle_time_reversed`` pairs log-probabilities with those returns in
+  opposite order, as the listing prints it.
 """
 
 from __future__ import annotations
@@ -67,6 +69,7 @@ class Config:
       mass_weight: factor on the mass term of boxes; 1 = binary cross-entropy, 0
         leaves the level undetermined.
       std_min: floor on σ.
+      step_weights: of `mle`: each step has its own weight.
       learn_std: whether σ is an output; otherwise it is `std_min` everywhere.
       action_min: m of the listing, in the environment's units.
       random_phase: windows begin anywhere rather than at multiples of k.
@@ -91,6 +94,7 @@ class Config:
     hidden_dims: tuple[int, ...] = (256, 256)
     embedding_dim: int = 64
     batch_size: int = 256
+    step_weights: bool = False
     mle_time_reversed: bool = False
     learn_std: bool = True
     random_phase: bool = False
@@ -337,10 +341,13 @@ def _log_normal(x: chex.Array, mean: chex.Array, std: chex.Array) -> chex.Array:
 def mle_loss(
     outputs: chex.Array, batch: Batch, box: ActionBox, config: Config
 ) -> chex.Array:
-    """−mean of w(G_t) · log N(a_t; μ_t, σ_t), actions mapped to [-1, 1]."""
+    """−mean of w(G) · log N(a_t; μ_t, σ_t), actions mapped to [-1, 1]."""
     mean, std = _moments(outputs, config)
     log_pi = _over_time(batch, _log_normal(box.to_unit(batch.actions), mean, std))
-    weights = _over_time(batch, return_weights(batch, config)[..., None])
+    weights = return_weights(batch, config)
+    if not (config.step_weights or config.mle_time_reversed):
+        weights = jnp.broadcast_to(weights[..., :1], weights.shape)
+    weights = _over_time(batch, weights[..., None])
     if config.mle_time_reversed:
         weights = weights[:, ::-1]
     return -jnp.sum(log_pi * weights) / (batch.mask.sum() * log_pi.shape[-1])

@@ -57,7 +57,7 @@ def generate(
       kappa: Σβ.
       noise: standard deviation of the Gaussian noise on rewards.
       num_episodes: E; 2 000, or 10 000 from T = 100 on, if None.
-      seed: seed of the behaviour.
+      seed: seed of the behaviour, which differs between instances, too.
 
     Returns:
       observations [E, T + 1, 3] f32, actions [E, T, 1] f32 (as executed), rewards
@@ -81,7 +81,9 @@ def generate(
         )
     check_noise(noise)
     alpha, beta = _instance(horizon, instance, kappa)
-    rng = np.random.default_rng([seed, KINDS.index(kind)])
+    # Instance 0 is drawn as it was before there were others.
+    entropy = [seed, KINDS.index(kind), instance][: 3 if instance else 2]
+    rng = np.random.default_rng(entropy)
     shares = _shares(rng, kind, num_episodes, optimal_allocation(alpha, beta))
     data = _rollout(shares.astype(np.float32), alpha, beta)
     if noise:

@@ -76,8 +76,11 @@ class Budget:
 
     @property
     def origin(self) -> dict[str, str]:
-        """What else the data depend on: nothing."""
-        return {}
+        """What else the data depend on: how the behaviour is drawn.
+
+        Until it was drawn for each instance anew, all had the actions of instance 0.
+        """
+        return {"behaviour": "of the instance"} if self.instance else {}
 
     def generate(
         self, size: int, seed: int, progress: Progress = None

@@ -184,10 +184,14 @@ def top_fraction(dataset: Dataset, fraction: float) -> Dataset:
     )
 
 
+BULK = 0.999
+"""Share of the actions that the box "bulk" reaches up to."""
+
+
 def statistics(
     dataset: Dataset,
     normalize_observations: bool = True,
-    action_box: Literal["env", "data"] = "env",
+    action_box: Literal["env", "data", "bulk"] = "env",
     epsilon: float = 1e-3,
 ) -> Statistics:
     """What a model must know of its data to take raw observations and actions.
@@ -198,7 +202,9 @@ def statistics(
         otherwise mean 0 and deviation 1, which change nothing.
       action_box: the box that models map to [-1, 1]: the environment's bounds, or
         the smallest box around the recorded actions (also used where the
-        environment is unknown). A constant action gets a box of width 2 around it.
+        environment is unknown), or the smallest around all but the largest
+        thousandth of each coordinate ("bulk"), so that a few outliers do not leave
+        all others in a corner. A constant action gets a box of width 2 around it.
       epsilon: added to every deviation, so that it travels with the statistics.
     """
     width = dataset.observations.shape[1]
@@ -211,6 +217,8 @@ def statistics(
         high = np.asarray(dataset.spec.action_high)
     else:
         low, high = dataset.actions.min(axis=0), dataset.actions.max(axis=0)
+        if action_box == "bulk":
+            high = np.quantile(dataset.actions, BULK, axis=0)
         constant = high - low < 1e-6
         low, high = low - constant, high + constant
     return Statistics(*(np.asarray(x, np.float32) for x in (mean, std, low, high)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from offjax.datasets import convert, sampling
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
@@ -20,13 +22,14 @@ class TransitionData(NamedTuple):
     statistics: Statistics
 
 
-def action_box(spec: EnvSpec | None) -> Literal["env", "data"]:
+def action_box(spec: EnvSpec | None) -> Literal["env", "bulk"]:
     """Box that step-wise methods map to [-1, 1]: the data's where the env's is vast.
 
     A budget's shares are about 1/T of the environment's [0, 1]: noise of a usual
-    size would drown them, so every step-wise method uses the range of the data.
+    size would drown them, so every step-wise method uses the range of the data, less
+    the rare shares that are many times the usual ones.
     """
-    return "data" if spec is not None and spec.domain == "budget" else "env"
+    return "bulk" if spec is not None and spec.domain == "budget" else "env"
 
 
 def prepare_transitions(
@@ -35,7 +38,33 @@ def prepare_transitions(
     """All transitions, with the statistics for normalising."""
     del config, context
     statistics = convert.statistics(dataset, action_box=action_box(dataset.spec))
-    return TransitionData(convert.to_transitions(dataset), statistics)
+    rows = within_box(convert.to_transitions(dataset), dataset.spec, statistics)
+    return TransitionData(rows, statistics)
+
+
+def within_box(
+    rows: Transitions, spec: EnvSpec | None, statistics: Statistics
+) -> Transitions:
+    """Rows whose actions beyond a box around the bulk of them are put on its edge."""
+    if action_box(spec) == "env":
+        return rows
+    low, high = statistics.action_low, statistics.action_high
+    return rows._replace(
+        actions=np.clip(rows.actions, low, high),
+        next_actions=np.clip(rows.next_actions, low, high),
+    )
+
+
+def step_rewards(spec: EnvSpec | None) -> float:
+    """Factor on the rewards with which they are about 1 a step.
+
+    Those of Budget Allocation are about 1/T; the published settings of value-based
+    methods (temperatures, penalties, entropies, bins) presume the rewards of the usual
+    benchmarks.
+    """
+    if spec is None or spec.domain != "budget":
+        return 1.0
+    return float(spec.horizon)
 
 
 def sample_transitions(data: TransitionData, key: Key, config: Any) -> Transitions:

@@ -18,7 +18,7 @@ from offjax.datasets import convert
 from offjax.datasets.dataset import Dataset
 from offjax.distributions import Distribution, point
 from offjax.errors import UserError
-from offjax.recipes.common import action_box, pick
+from offjax.recipes.common import action_box, pick, step_rewards
 from offjax.recipes.transitions import LearntPolicy, domain
 from offjax.types import (
     EnvSpec,
@@ -79,14 +79,18 @@ def prepare_slices(
             f"Dataset {dataset.card.id!r} has no episode of {config.horizon} steps, "
             "which TD-MPC2's model is trained on: choose a smaller horizon."
         )
+    statistics = convert.statistics(dataset, action_box=action_box(dataset.spec))
+    actions = dataset.actions
+    if action_box(dataset.spec) != "env":
+        actions = np.clip(actions, statistics.action_low, statistics.action_high)
     return SliceData(
         dataset.observations,
         following,
-        dataset.actions,
+        actions,
         np.asarray(reward_scale * dataset.rewards, np.float32),
         dataset.terminals.astype(np.float32),
         starts.astype(np.int32),
-        convert.statistics(dataset, action_box=action_box(dataset.spec)),
+        statistics,
     )
 
 
@@ -156,10 +160,7 @@ def _sample_nothing(data: Any, key: Key, config: Any) -> tuple[()]:
 def _model_stage(spec: EnvSpec | None, preset: str) -> Stage:
     """Stage `tdmpc2`.
 
-    Observations are standardised, as the data's statistics are at hand. Published
-    settings are for rewards of about 1 a step (the bins, the least scale of Q and the
-    entropy's weight presume it); those of Budget Allocation are about 1/T, and are
-    multiplied by T.
+    Observations are standardised, as the data's statistics are at hand.
     """
     horizon = spec.horizon if spec is not None else 1000
     config = algorithm.Config(
@@ -168,13 +169,12 @@ def _model_stage(spec: EnvSpec | None, preset: str) -> Stage:
         discount=discount(horizon),
         episodic=domain(spec) not in ENDLESS,
     )
-    scale = float(horizon) if domain(spec) == "budget" else 1.0
     return Stage(
         "tdmpc2",
         algorithm,
         config,
         num_steps=pick(preset, paper=1_000_000, small=10_000, demo=1_000),
-        prepare=partial(prepare_slices, reward_scale=scale),
+        prepare=partial(prepare_slices, reward_scale=step_rewards(spec)),
         sampler=sample_slices,
     )
 

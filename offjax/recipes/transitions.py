@@ -16,7 +16,12 @@ from offjax.datasets.dataset import Dataset
 from offjax.distributions import Distribution, point
 from offjax.errors import UserError
 from offjax.improvement import OPERATORS
-from offjax.recipes.common import TransitionData, action_box, sample_transitions
+from offjax.recipes.common import (
+    TransitionData,
+    action_box,
+    sample_transitions,
+    within_box,
+)
 from offjax.types import (
     EnvSpec,
     Improvement,
@@ -73,7 +78,7 @@ def prepare_rows(
     statistics = convert.statistics(
         dataset, normalize, action_box=action_box(dataset.spec)
     )
-    rows = convert.to_transitions(dataset)
+    rows = within_box(convert.to_transitions(dataset), dataset.spec, statistics)
     rewards = rows.rewards
     if unit_returns:
         spread = np.ptp(dataset.episode_returns)

@@ -3,7 +3,8 @@
 Settings are CORL's (TD3+BC, CQL, AWAC) or the authors' (IQL, BCQ); the small and demo
 presets keep them and shorten training. What CORL does on a single dataset is in
 `EXCEPTIONS`; of the methods here only CQL has one (its IQL has more, which the authors'
-settings do without).
+settings do without). On Budget Allocation, which none of them knows, all of them see
+standardised observations and rewards of about 1 a step.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from offjax.algorithms import bcq as bcq_algorithm
 from offjax.algorithms import cql as cql_algorithm
 from offjax.algorithms import iql as iql_algorithm
 from offjax.algorithms import td3_bc as td3_bc_algorithm
-from offjax.recipes.common import pick, sample_transitions
+from offjax.recipes.common import pick, sample_transitions, step_rewards
 from offjax.recipes.transitions import (
     DecodingPolicy,
     LearntPolicy,
@@ -35,10 +36,13 @@ from offjax.types import EnvSpec, Recipe, Stage
 def _stage(
     name: str,
     algorithm: ModuleType,
+    spec: EnvSpec | None,
     preset: str,
     settings: dict[str, Any],
     **data: Any,
 ) -> Stage:
+    if domain(spec) == "budget":
+        data = {"reward": (step_rewards(spec), 0.0)}
     demo = {"hidden_dims": (128, 128)} if preset == "demo" else {}
     return Stage(
         name,
@@ -60,7 +64,7 @@ def _recipe(name: str, stage: Stage) -> Recipe:
 
 
 def iql_stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
-    """Stage `iql` with the authors' settings; raw observations."""
+    """Stage `iql` with the authors' settings: raw observations, but on budgets."""
     kind = domain(spec)
     settings = {
         "expectile": {"antmaze": 0.9, "adroit": 0.7}.get(kind, 0.7),
@@ -71,6 +75,7 @@ def iql_stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
     return _stage(
         "iql",
         iql_algorithm,
+        spec,
         preset,
         settings,
         normalize=False,
@@ -126,6 +131,7 @@ def cql_stage(spec: EnvSpec | None, preset: str) -> Stage:
     return _stage(
         "cql",
         cql_algorithm,
+        spec,
         preset,
         settings,
         normalize=not antmaze,
@@ -151,7 +157,7 @@ def cql_cfpi(spec: EnvSpec | None, preset: str) -> Recipe:
 def td3_bc(spec: EnvSpec | None, preset: str) -> Recipe:
     """TD3+BC; one update is two critic steps, so 500,000 updates are the usual 1M."""
     offset = -1.0 if domain(spec) == "antmaze" else 0.0
-    stage = _stage("td3_bc", td3_bc_algorithm, preset, {}, reward=(1.0, offset))
+    stage = _stage("td3_bc", td3_bc_algorithm, spec, preset, {}, reward=(1.0, offset))
     stage = dataclasses.replace(
         stage, num_steps=stage.num_steps // 2, sampler=sample_group
     )
@@ -164,17 +170,16 @@ def awac(spec: EnvSpec | None, preset: str) -> Recipe:
     temperature = 0.3333 if kind in ("locomotion", "budget", "") else 0.1
     offset = -1.0 if kind == "antmaze" else 0.0
     settings = {"temperature": temperature}
-    stage = _stage("awac", awac_algorithm, preset, settings, reward=(1.0, offset))
+    stage = _stage("awac", awac_algorithm, spec, preset, settings, reward=(1.0, offset))
     return _recipe("awac", stage)
 
 
 def bcq(spec: EnvSpec | None, preset: str) -> Recipe:
     """BCQ, acting with the best of 100 decoded and moved actions by Q_1."""
-    del spec
     settings = {}
     if preset != "paper":
         settings = {"vae_hidden_dims": (128, 128), "hidden_dims": (128, 128)}
-    stage = _stage("bcq", bcq_algorithm, preset, settings, normalize=False)
+    stage = _stage("bcq", bcq_algorithm, spec, preset, settings, normalize=False)
     return Recipe(
         "bcq",
         (stage,),
