@@ -255,11 +255,15 @@ def _draw(
         return compound[rng.integers(len(compound))]
     if not single:
         return None
-    weights = np.array([_WEIGHTS.get(i.kind, 1.0) for i in single])
+    weights = np.array([WEIGHTS.get(i.kind, 1.0) for i in single])
     return single[rng.choice(len(single), p=weights / weights.sum())]
 
 
-_WEIGHTS = {"left": 3.0, "right": 3.0, "put": 3.0, "lock": 0.5, "unlock": 0.5}
+WEIGHTS = {
+    **dict.fromkeys(("left", "right", "put", "stack"), 3.0),
+    **dict.fromkeys(("lock", "unlock"), 0.5),
+}
+"""Kind → how often it is asked for, 1 for any other."""
 
 
 def _oracles(simulator: Simulator, noise: float) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from offjax import cache
-from offjax.behavior.scene import Episode, play
+from offjax.behavior.scene import WEIGHTS, Episode, play
 from offjax.datasets.language import Annotations
 from offjax.envs import scene_instructions as language
 from offjax.envs.scene import Simulator, Snapshot
@@ -58,7 +59,8 @@ def generate(
     Raises:
       UserError: OGBench is not installed, or a process failed.
     """
-    work = folder or cache.folder(f"play/{name}-{num_steps}-{seed}")
+    rule = zlib.crc32(repr(WEIGHTS).encode())  # no episodes drawn by another one
+    work = folder or cache.folder(f"play/{name}-{num_steps}-{seed}-{rule:08x}")
     lengths = [EPISODE] * (num_steps // EPISODE)
     lengths += [num_steps % EPISODE] * (num_steps % EPISODE > 0)
     processes = min(processes or len(os.sched_getaffinity(0)), len(lengths))

@@ -28,8 +28,9 @@ from offjax.errors import UserError
 
 ENCODERS = ("hash", "minilm", "t5", "table")
 HASH_DIM = 64
-HASH_TOKENS = 32
-"""Words of a sentence that hashed tokens have room for."""
+MAX_TOKENS = 64
+"""Tokens of a sentence that there is room for: a compound instruction of the scenes has
+up to 36 words, and more tokens where an encoder splits words."""
 POSITION_SCALE = 0.5
 """Size of the position code of hashed tokens beside that of the words, which is 1."""
 WORDS = re.compile(r"[a-z0-9]+")
@@ -48,7 +49,7 @@ def encode(
     encoder: str = "hash",
     *,
     dim: int = HASH_DIM,
-    max_tokens: int = HASH_TOKENS,
+    max_tokens: int = MAX_TOKENS,
     weights: str | Path | None = None,
     table: Mapping[str, np.ndarray] | None = None,
     cache_dir: str | Path | None = None,

@@ -23,6 +23,8 @@ ENCODERS: dict[str, ModuleType] = {"gcbc": gcbc, "hulc": hulc, "vae": observatio
 """Stage → the module whose `encode_goal` gives latents."""
 PROBES = 4
 """Observations whose latents identify an encoder."""
+JOINED = "+"
+"""Between the parts of a compound instruction's name."""
 CHUNK = 16_384
 """Observations that are encoded at once."""
 
@@ -125,16 +127,21 @@ def _embedded(sentences: tuple[str, ...], config: Any) -> Text:
 def without(annotations: Annotations, held_out: tuple[str, ...]) -> Annotations:
     """The spans of all other instructions.
 
+    A compound instruction, "open_drawer+close_window", goes with any of its parts: its
+    spans show what was to be kept back.
+
     Raises:
       UserError: an instruction that there is not, or nothing is left.
     """
-    unknown = set(held_out) - set(annotations.names)
+    parts = [set(name.split(JOINED)) for name in annotations.names]
+    unknown = set(held_out) - set(annotations.names).union(*parts)
     if unknown:
         raise UserError(
             f"held_out names {', '.join(sorted(unknown))}, but the instructions of the "
             f"data are {', '.join(annotations.names)}."
         )
-    numbers = [annotations.names.index(name) for name in held_out]
+    held = [set(name.split(JOINED)) for name in held_out]
+    numbers = [i for i, has in enumerate(parts) if any(h <= has for h in held)]
     keep = ~np.isin(annotations.instructions, numbers)
     if not keep.any():
         raise UserError(f"held_out={','.join(held_out)} leaves no span to learn from.")

@@ -21,10 +21,13 @@ DOMAIN = "scene"
 
 
 def encoder(recipe: Recipe) -> scene.Encode:
-    """Sentences → task, by the text encoder that the recipe's stages were told of."""
-    config = next(
-        s.config for s in recipe.stages if getattr(s.config, "text_encoder", "")
-    )
+    """Sentences → task, by the text encoder of the stage that reads it when acting.
+
+    That is the last one with an encoder: a planner comes after the low-level policy
+    that it plans for, which then pursues latents and is told nothing.
+    """
+    told = [s.config for s in recipe.stages if getattr(s.config, "text_encoder", "")]
+    config = told[-1]
 
     def encode(sentences: Sequence[str]) -> Pytree:
         weights = config.text_weights or None

@@ -134,4 +134,38 @@ def test_a_process_that_fails_is_reported(tmp_path):
 def test_catalogue():
     entry = catalog.parse("offjax/cube-triple/play-v0")
     assert entry.spec().observation_dim == 46
-    assert entry.size == ("num_transitions", 200_000)
+    assert entry.size == ("num_transitions", 400_000)
+    stacked, plain = (
+        catalog.specification(catalog.Play(name), None, 0)
+        for name in ("cube-triple", "scene")
+    )
+    assert stacked["stacks"] == "as often as moves" and "stacks" not in plain
+
+
+def test_cubes_are_handled_three_times_as_often_as_furniture(monkeypatch):
+    """Stacked as often as moved, and put away as often as moved."""
+    monkeypatch.setattr(behavior, "COMPOUND_SHARE", 0)
+    rng = np.random.default_rng(0)
+    for name, kinds in (
+        ("cube-triple", {"left": 3, "right": 3, "stack": 3}),
+        ("scene", {"left": 3, "right": 3, "put": 3, "close": 1, "open": 1, "lock": 1}),
+    ):
+        scene = language.get(name)
+        cubes = np.array([[0.4, 0.0, 0.02], [0.4, 0.1, 0.02], [0.4, -0.1, 0.02]])
+        state = decode(scene, np.zeros(scene.observation_dim))._replace(
+            cubes=cubes[: len(scene.cubes)],
+            drawer=np.asarray(language.OPEN_DRAWER),
+            window=np.asarray(0.0),
+            unlocked=np.ones(2),
+        )
+        drawn = [behavior._draw(scene, state, rng, "") for _ in range(3000)]
+        known = [
+            i
+            for i in language.instructions(name).values()
+            if language.feasible(scene, i, state)
+        ]
+        assert {i.kind for i in known} == set(kinds)
+        weights = [kinds[i.kind] * (0.5 if i.kind == "lock" else 1) for i in known]
+        for instruction, weight in zip(known, weights, strict=True):
+            share = np.mean([i.name == instruction.name for i in drawn])
+            assert abs(share - weight / sum(weights)) < 0.04, instruction.name

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from offjax.envs import scene_instructions
 from offjax.errors import UserError
 from offjax.networks import language
 from offjax.networks.language import encode, word_vector
@@ -40,7 +41,7 @@ def test_words_are_nearly_orthogonal_and_of_unit_variance():
 
 def test_sentences_are_sums_and_tokens_know_their_place():
     text = encode(SENTENCES)
-    assert text.tokens.shape == (2, 32, 64)
+    assert text.tokens.shape == (2, 64, 64)
     assert text.mask.sum(1).tolist() == [3, 4]
     assert not text.tokens[0, 3:].any()
     words = sum(word_vector(w, 64) for w in ("open", "the", "drawer"))
@@ -49,6 +50,16 @@ def test_sentences_are_sums_and_tokens_know_their_place():
     np.testing.assert_allclose(swapped.sentence[0], text.sentence[0], atol=1e-5)
     assert np.abs(swapped.tokens[0] - text.tokens[0]).max() > 0.1
     np.testing.assert_allclose(swapped.tokens[0, 1], text.tokens[0, 1])
+
+
+@pytest.mark.parametrize("scene", ["scene", "cube-double", "cube-triple"])
+def test_there_is_room_for_every_wording(scene):
+    known = scene_instructions.all_instructions(scene).values()
+    sentences = [s for i in known for s in (*i.wordings, *i.held_out)]
+    text = encode(sentences)
+    assert text.mask.sum(1).tolist() == [
+        len(language.WORDS.findall(sentence.lower())) for sentence in sentences
+    ]
 
 
 def test_the_company_does_not_matter():

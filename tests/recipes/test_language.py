@@ -89,7 +89,7 @@ def test_published_windows(numbered, plain_latents):
     present = np.asarray(batch.plans)[:, 0, 2:] / 2
     place = row_of(present) % 10
     assert set(place.tolist()) == {2, 3, 4, 5}
-    assert batch.tokens.shape[1] == 32  # padding that is attended to must be there
+    assert batch.tokens.shape[1] == 64  # padding that is attended to must be there
 
 
 def test_frame_offset_stays_in_the_span(numbered, plain_latents):
@@ -139,6 +139,23 @@ def test_held_out_instructions_are_never_seen(numbered, plain_latents):
         prepared(numbered, held_out=("pink",))
     with pytest.raises(UserError, match="leaves no span"):
         prepared(numbered, held_out=tuple(spans.names))
+
+
+def test_compound_instructions_go_with_their_parts(numbered):
+    spans = numbered.annotations
+    names = ("red", "blue+red", "green+white", "green+white+blue")
+    compound = dataclasses.replace(spans, names=names)
+
+    def left(*held_out):
+        kept = plan_data.without(compound, held_out)
+        return {names[i] for i in kept.instructions}
+
+    assert left("red") == {"green+white", "green+white+blue"}
+    assert left("blue") == {"red", "green+white"}  # "blue" occurs in others alone
+    assert left("green+white") == {"red", "blue+red"}
+    assert left("green+white+blue") == {"red", "blue+red", "green+white"}
+    with pytest.raises(UserError, match="held_out names pink"):
+        plan_data.without(compound, ("pink",))
 
 
 @pytest.mark.parametrize("preset", ["paper", "small", "demo"])

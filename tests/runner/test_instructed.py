@@ -73,3 +73,25 @@ def test_the_text_encoder_is_the_recipes(play):
     (job,) = make_jobs("lcd", "demo", play, {"text_encoder": ("minilm",)})
     with pytest.raises(UserError, match=r"weights|text"):
         instructed.encoder(job.recipe)(["open the drawer"])
+
+
+@pytest.mark.parametrize(
+    ("method", "setting", "told"),
+    [
+        ("lcd", "planner.text_encoder", True),
+        ("lcd", "gcbc.text_encoder", False),  # it pursues latents
+        ("lcd_hulc", "planner.text_encoder", True),
+        ("lcd_hulc", "hulc.text_encoder", False),
+        ("hulc", "text_encoder", True),
+    ],
+)
+def test_the_text_encoder_is_that_of_the_stage_that_is_told(
+    play, method, setting, told
+):
+    (job,) = make_jobs(method, "demo", play, {setting: ("minilm",)})
+    encode = instructed.encoder(job.recipe)
+    if told:
+        with pytest.raises(UserError, match="'minilm' needs weights"):
+            encode(["open the drawer"])
+    else:
+        assert encode(["open the drawer"])["tokens"].shape[-1] == 64
