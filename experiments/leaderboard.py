@@ -6,6 +6,7 @@ python -m experiments.leaderboard --runs_dir=runs --screenshot=docs/board.png
 python -m experiments.leaderboard --runs_dir=runs --export=contributed
 python -m experiments.leaderboard --runs_dir=contributed --check
 python -m experiments.leaderboard --runs_dir=runs --tuning
+python -m experiments.leaderboard --runs_dir=runs/asp --sweep=asp_table2
 """
 
 from __future__ import annotations
@@ -48,6 +49,12 @@ OUT = flags.DEFINE_string(
 )
 METHODS = flags.DEFINE_list("methods", [], "Only these methods; * and ? match.")
 DATASETS = flags.DEFINE_list("datasets", [], "Only these datasets; * and ? match.")
+SWEEP = flags.DEFINE_string(
+    "sweep",
+    "",
+    "Only the runs of this sweep, a column for each method, whose settings may differ "
+    "between datasets.",
+)
 CHECKPOINT = flags.DEFINE_enum(
     "checkpoint",
     "last",
@@ -106,6 +113,7 @@ def build() -> board.Board:
         replicates=REPLICATES.value,
         methods=METHODS.value,
         datasets=DATASETS.value,
+        sweep=SWEEP.value,
     )
     if REPORTED.value or RANK_REPORTED.value:
         built = reported.beside(built, reported.load(), RANK_REPORTED.value)

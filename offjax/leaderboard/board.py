@@ -1,6 +1,7 @@
 """Runs → the board: groups of datasets × columns of methods, with statistics.
 
-A column is a method and its variant; variants are never pooled. Reported numbers
+A column is a method and its variant; variants are never pooled, except where one
+sweep chose a method's settings for each dataset anew and is asked for. Reported numbers
 become columns of their own (`offjax.leaderboard.reported`) and take no part in
 ranks or totals unless asked.
 """
@@ -18,6 +19,7 @@ from offjax.errors import UserError
 from offjax.leaderboard import statistics
 from offjax.leaderboard.statistics import Estimate
 from offjax.leaderboard.store import Curve, Note, Run, Store, clean
+from offjax.leaderboard.sweep import of_sweep
 
 CHECKPOINTS: dict[str, str] = {
     "last": "last evaluation",
@@ -187,11 +189,22 @@ def build(
     replicates: int = 2000,
     methods: Sequence[str] = (),
     datasets: Sequence[str] = (),
+    sweep: str = "",
 ) -> Board:
     """The board of measured runs.
 
+    Args:
+      store: what was found in the folders of runs.
+      checkpoint: key of `CHECKPOINTS`.
+      seed: of the bootstrap.
+      replicates: of the bootstrap.
+      methods: patterns of methods; all if there are none.
+      datasets: patterns of datasets.
+      sweep: only the runs of this sweep, a column for each method (`sweep.of_sweep`).
+
     Raises:
-      UserError: a pattern of `methods` or `datasets` matches nothing.
+      UserError: a pattern of `methods` or `datasets` matches nothing, no run is of
+        `sweep`, or it has several variants of a method on a dataset.
     """
     wanted_methods = select(methods, (r.method for r in store.runs), "methods")
     wanted_datasets = select(datasets, (r.dataset for r in store.runs), "datasets")
@@ -200,6 +213,8 @@ def build(
         for run in store.runs
         if run.method in wanted_methods and run.dataset in wanted_datasets
     ]
+    if sweep:
+        runs = of_sweep(runs, sweep)
     chosen, notes = _choose(runs)
     cells = {key: make_cell(curves, checkpoint) for key, curves in chosen.items()}
     notes += [n for key, cell in cells.items() for n in _cautions(*key, cell)]

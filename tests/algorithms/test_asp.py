@@ -360,7 +360,7 @@ def test_equation_equals_its_loops(k):
 
 
 def mle_case(order):
-    config = settings("mle", 6, weights="std", std_min=0.01)
+    config = settings("mle", 6, weights="std", std_min=0.01, step_weights=True)
     draw = np.random.default_rng(1)
     x, mean, raw = draw.uniform(-1, 1, (3, 4, 6, 1))
     weights = draw.normal(size=(4, 6))
@@ -375,6 +375,17 @@ def test_likelihood_pairs_every_step_with_its_own_return():
         outputs, data, config, expected = mle_case(order)
         loss = float(mle_loss(outputs, data, BOX, config))
         assert loss == pytest.approx(expected, abs=1e-9)
+
+
+def test_likelihood_weighs_a_window_by_the_return_from_its_start():
+    outputs, data, config, _ = mle_case(np.arange(6))
+    config = dataclasses.replace(config, step_weights=False)
+    mean, raw = np.split(np.asarray(outputs).reshape(4, 6, 2), 2, axis=-1)
+    x = np.asarray((data.actions - BOX.shift) / BOX.scale).reshape(4, 6, 1)
+    first = np.asarray(data.standard).reshape(4, 6)[:, :1, None]
+    expected = -(first * log_normal(x, mean, 0.01 + softplus(raw))).mean()
+    loss = float(mle_loss(outputs, data, BOX, config))
+    assert loss == pytest.approx(expected, abs=1e-9)
 
 
 def test_a_fixed_deviation_is_the_floor_everywhere():
