@@ -48,5 +48,5 @@ def test_two_variants_on_a_dataset_are_refused(tmp_path):
 
 def test_an_unknown_sweep_names_those_there_are(tmp_path):
     write(tmp_path, "bc", U, ("lr=0.1",), "tuned", [1, 2])
-    with pytest.raises(UserError, match="--sweep=tunes: no run.*there are: tuned"):
+    with pytest.raises(UserError, match=r"--sweep=tunes: no run.*there are: tuned"):
         board.build(store.read([tmp_path]), sweep="tunes")
