@@ -47,6 +47,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.sequence --torch_python=$(TORCH_PYTHON)
 	$(BIN)/python -m benchmarks.improvement
 	$(BIN)/python -m benchmarks.data_loading
+	$(BIN)/python -m benchmarks.sweeps --jobs=2 --num_steps=200
 	$(BIN)/python -m benchmarks.leaderboard
 
 clean:

@@ -9,7 +9,6 @@ moving these to the device. Each number is the best of `--repeats`.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,8 +18,10 @@ from typing import Any
 import h5py
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 
+from benchmarks.harness import opening, write
+from experiments import cli
 from offjax.datasets import convert, legacy
 
 ROWS = flags.DEFINE_integer("rows", 1_000_000, "rows of the file", 1000)
@@ -53,7 +54,7 @@ def best(function: Callable[[], Any], repeats: int) -> tuple[float, Any]:
 
 def main(_: list[str]) -> None:
     """Prints the timings and writes them."""
-    device, repeats = jax.devices()[0], REPEATS.value
+    found, device, repeats = opening(), jax.devices()[0], REPEATS.value
     with tempfile.TemporaryDirectory() as folder:
         write_file(Path(folder), ROWS.value)
         read, dataset = best(lambda: legacy.read(_NAME, folder), repeats)
@@ -72,16 +73,8 @@ def main(_: list[str]) -> None:
     print(f"Seconds for {ROWS.value:,} rows ({device.device_kind}).")
     for name, seconds in numbers.items():
         print(f"{name:24}{seconds:8.3f}")
-    if JSON.value:
-        report = {
-            "device": device.device_kind,
-            "backend": jax.default_backend(),
-            "jax": jax.__version__,
-            "rows": ROWS.value,
-            "seconds": numbers,
-        }
-        Path(JSON.value).write_text(json.dumps(report, indent=2))
+    write(JSON.value, {"machine": found, "rows": ROWS.value, "seconds": numbers})
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

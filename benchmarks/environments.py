@@ -8,13 +8,14 @@ steps (in all), with random actions that are drawn beforehand, on one device.
 
 from __future__ import annotations
 
-import json
 import time
 
 import jax
 import jax.numpy as jnp
-from absl import app, flags
+from absl import flags
 
+from benchmarks.harness import opening, write
+from experiments import cli
 from offjax import envs
 from offjax.envs import budget, maze2d
 from offjax.types import EnvSpec
@@ -62,7 +63,7 @@ def steps_per_second(spec: EnvSpec, size: int, steps: int, repeats: int) -> floa
 
 def main(_: list[str]) -> None:
     """Prints a table and writes the numbers."""
-    sizes = [int(size) for size in SIZES.value]
+    found, sizes = opening(), [int(size) for size in SIZES.value]
     device = jax.devices()[0]
     print(f"Million steps per second on one device ({device.device_kind}).")
     print(f"{'episodes':16}" + "".join(f"{size:>9}" for size in sizes))
@@ -74,19 +75,8 @@ def main(_: list[str]) -> None:
         }
         row = "".join(f"{rate / 1e6:9.2f}" for rate in rates[name].values())
         print(f"{name:16}{row}", flush=True)
-    if JSON.value:
-        with open(JSON.value, "w") as file:
-            json.dump(
-                {
-                    "device": device.device_kind,
-                    "backend": jax.default_backend(),
-                    "jax": jax.__version__,
-                    "steps_per_second": rates,
-                },
-                file,
-                indent=2,
-            )
+    write(JSON.value, {"machine": found, "steps_per_second": rates})
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,8 +23,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 
+from benchmarks.harness import opening, write
+from experiments import cli
 from offjax.distributions import point
 from offjax.envs import mujoco
 from offjax.envs.batched import BatchedEnv, available_cores, make_batched, make_one
@@ -233,10 +233,8 @@ def main(_: list[str]) -> None:
     """Prints a table and writes the numbers."""
     prepare_host_devices()
     cores, num_seeds, episodes = available_cores(), NUM_SEEDS.value, EPISODES.value
-    print(
-        f"Steps per second, {num_seeds} seeds × {episodes} episodes, {cores} cores "
-        f"(load {os.getloadavg()[0]:.1f})."
-    )
+    found = opening()
+    print(f"Steps per second, {num_seeds} seeds × {episodes} episodes.")
     print(f"{'robot':14}{'batched':>10}{'engine':>10}{'loop':>10}{'numpy':>10}")
     rates: dict[str, dict[str, float]] = {}
     for robot in ROBOTS.value:
@@ -256,20 +254,10 @@ def main(_: list[str]) -> None:
         print(f"{robot:14}{numbers}", flush=True)
         print(_ratios(rate, cores), flush=True)
         rates[robot] = rate
-    if JSON.value:
-        with open(JSON.value, "w") as file:
-            json.dump(
-                {
-                    "cores": cores,
-                    "backend": jax.default_backend(),
-                    "jax": jax.__version__,
-                    "engine": "mujoco.batch" if mujoco.has_engine() else "gymnasium",
-                    "steps_per_second": rates,
-                },
-                file,
-                indent=2,
-            )
+    stepped_by = "mujoco.batch" if mujoco.has_engine() else "gymnasium"
+    result = {"machine": found, "num_seeds": num_seeds, "episodes": episodes}
+    write(JSON.value, result | {"engine": stepped_by, "steps_per_second": rates})
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

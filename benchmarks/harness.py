@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import statistics
@@ -50,10 +51,46 @@ def machine() -> dict[str, Any]:
         "processor": names[0] if names else platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "device": device.device_kind,
+        "platform": device.platform,
         "devices": len(jax.devices()),
         "load": round(os.getloadavg()[0], 2),
         **environment(),
     }
+
+
+def opening() -> dict[str, Any]:
+    """Tells what numbers are measured on; `machine()`, to go with them."""
+    found = machine()
+    devices = f"{found['devices']} × {found['device']}"
+    if found["platform"] == "cpu":
+        devices = "no accelerator at hand: CPU numbers"
+    print(
+        f"{found['processor']}, {found['cores']} cores (load {found['load']}); "
+        f"{devices}; jax {found['versions']['jax']}, commit {found['commit']}",
+        flush=True,
+    )
+    return found
+
+
+def write(path: str | None, result: Mapping[str, Any]) -> None:
+    """Writes a benchmark's numbers as JSON, with the machine that they are of.
+
+    Args:
+      path: file; None: nothing is written.
+      result: the numbers; "machine", as it was at the start, is added where missing.
+
+    Raises:
+      UserError: the file cannot be written.
+      ValueError: a number that JSON does not have.
+    """
+    if not path:
+        return
+    content = {"machine": result.get("machine") or machine(), **result}
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    try:
+        Path(path).write_text(text)
+    except OSError as error:
+        raise UserError(f"--json={path} cannot be written: {error}.") from error
 
 
 def peak(seconds: float = 0.5) -> float:
@@ -82,25 +119,53 @@ def peak(seconds: float = 0.5) -> float:
     return 2 * size**3 * count * active / spent
 
 
+class UnknownFlopsError(ValueError):
+    """A program whose operations depend on what it computes."""
+
+
 def matmul_flops(fn: Callable[..., Any], *args: Any) -> int:
-    """Floating-point operations of the matrix products of one call, loops unrolled."""
+    """Floating-point operations of the products and convolutions of one call.
+
+    Loops count as often as they run, zeros that convolutions pad or dilate with count
+    as numbers.
+
+    Raises:
+      UnknownFlopsError: there are products in a loop whose length is not known before
+        it runs, or in branches that differ in their operations.
+    """
     return _flops(jax.make_jaxpr(fn)(*args).jaxpr)
 
 
 def _flops(jaxpr: Any) -> int:
     total = 0
     for equation in jaxpr.eqns:
+        shapes = [x.aval.shape for x in equation.invars]
+        out, params = equation.outvars, equation.params
         if equation.primitive.name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            shape = equation.invars[0].aval.shape
-            inner = int(np.prod([shape[axis] for axis in contracted]))
-            total += 2 * inner * int(np.prod(equation.outvars[0].aval.shape))
-        times = equation.params.get("length", 1)
-        for value in equation.params.values():
-            inner_jaxpr = getattr(value, "jaxpr", value)
-            if hasattr(inner_jaxpr, "eqns"):
-                total += times * _flops(inner_jaxpr)
+            (contracted, _), _ = params["dimension_numbers"]
+            inner = int(np.prod([shapes[0][axis] for axis in contracted]))
+            total += 2 * inner * int(np.prod(out[0].aval.shape))
+        elif equation.primitive.name == "conv_general_dilated":
+            features = shapes[1][params["dimension_numbers"].rhs_spec[0]]
+            inner = int(np.prod(shapes[1])) // features
+            total += 2 * inner * int(np.prod(out[0].aval.shape))
+        else:
+            total += _inner_flops(equation.primitive.name, params)
     return total
+
+
+def _inner_flops(primitive: str, params: Mapping[str, Any]) -> int:
+    """Of the programs inside an operation, such as a loop's body."""
+    if primitive == "cond":
+        branches = {_flops(branch.jaxpr) for branch in params["branches"]}
+        if len(branches) > 1:
+            raise UnknownFlopsError("branches differ in their products")
+        return branches.pop()
+    inner = [getattr(value, "jaxpr", value) for value in params.values()]
+    found = sum(_flops(x) for x in inner if hasattr(x, "eqns"))
+    if primitive == "while" and found:
+        raise UnknownFlopsError("products in a loop of unknown length")
+    return params.get("length", 1) * found
 
 
 def random_rows(rows: int) -> Dataset:
@@ -164,7 +229,7 @@ class Training:
 
     Attributes:
       seed_steps: steps of one seed in an update: TD3+BC's are `policy_freq`.
-      flops: of the matrix products of a seed-step.
+      flops: of the products of a seed-step; None where they cannot be told.
       bytes_per_seed: of the state.
       compile_seconds: of the program that trains.
       compilations: of it.
@@ -214,16 +279,23 @@ class Training:
         self.seconds(1)
         self.compile_seconds = self._chunk.compile_seconds
 
-    def _flops(self, stage: Stage, one: Mapping[str, Any], state: Any) -> float:
+    def _flops(self, stage: Stage, one: Mapping[str, Any], state: Any) -> float | None:
         key = jax.random.PRNGKey(0)
         sample = lambda d: stage.sampler(d, key, stage.config)  # noqa: E731
         batch = jax.eval_shape(sample, one["data"])
-        update = matmul_flops(
-            lambda s, b: stage.algorithm.update(s, b, stage.config, one["context"])[0],
-            state,
-            batch,
-        )
-        return update / self.seed_steps
+
+        def update(state: Any, batch: Any) -> Any:
+            return stage.algorithm.update(state, batch, stage.config, one["context"])
+
+        try:
+            found = matmul_flops(lambda s, b: update(s, b)[0], state, batch)
+        except UnknownFlopsError:
+            return None
+        return found / self.seed_steps
+
+    def share(self, rate: float, limit: float) -> float | None:
+        """What a rate in seed-steps per second makes of a peak of FLOP/s."""
+        return None if self.flops is None else rate * self.flops / limit
 
     @property
     def compilations(self) -> int:

@@ -1,6 +1,7 @@
 """Rate of the closed-form mixture operator: one batched call beside a loop of states.
 
     python -m benchmarks.improvement [--states=65536] [--network_states=1024]
+        [--json=FILE]
 
 The critic is a pair of IQNs as CFPI acts with, and, to see the operator alone, a
 quadratic. The loop calls the compiled operator for one state at a time, as an agent in
@@ -11,11 +12,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from absl import app, flags
+from absl import flags
 
+from benchmarks.harness import opening, write
+from experiments import cli
 from offjax.improvement import closed_form
 from offjax.networks.iqn import IQNEnsemble
 
@@ -27,6 +31,7 @@ _LOOP = flags.DEFINE_integer("loop_states", 200, "States of the loop.")
 _CHUNK = flags.DEFINE_integer(
     "chunk", 256, "States at once with the network, whose activations fill memory."
 )
+_JSON = flags.DEFINE_string("json", None, "File for the numbers.")
 COMPONENTS, ACTION, OBSERVATION, FRACTIONS = 4, 6, 17, 32
 
 
@@ -81,8 +86,10 @@ def operators() -> dict[str, Callable[[dict[str, jax.Array]], jax.Array]]:
     return {"quadratic": quadratic, "iqn": iqn}
 
 
-def measure(name: str, operator: Callable, data: dict[str, jax.Array]) -> str:
-    """One line: the batched rate, the loop's, and how many times the former is it."""
+def measure(
+    name: str, operator: Callable, data: dict[str, jax.Array]
+) -> dict[str, float]:
+    """States per second at once, in the loops, and how many times the loop's."""
     states = data["logits"].shape[0]
     chunk = states if name == "quadratic" else min(states, _CHUNK.value)
     batched = jax.jit(lambda x: jax.lax.map(operator, x, batch_size=chunk))
@@ -91,20 +98,26 @@ def measure(name: str, operator: Callable, data: dict[str, jax.Array]) -> str:
     at_once = states / seconds(lambda: batched(data))
     one_by_one = len(rows) / seconds(lambda: jnp.stack([single(r) for r in rows]))
     plain = 3 / seconds(lambda: jnp.stack([operator(r) for r in rows[:3]]), repeats=1)
-    return (
-        f"critic={name} states={states} batched={at_once:,.0f}/s "
-        f"loop={one_by_one:,.0f}/s uncompiled_loop={plain:,.1f}/s "
-        f"ratio={at_once / one_by_one:,.0f}"
-    )
+    return {
+        "states": states,
+        "batched": at_once,
+        "loop": one_by_one,
+        "uncompiled_loop": plain,
+        "ratio": at_once / one_by_one,
+    }
 
 
 def main(_: list[str]) -> None:
-    """Prints one line per critic."""
-    print(f"device={jax.devices()[0].device_kind} N={COMPONENTS} A={ACTION}")
+    """Prints one line per critic, and writes the numbers."""
+    result: dict[str, Any] = {"machine": opening()}
+    print(f"States per second, N={COMPONENTS} A={ACTION}")
     sizes = {"quadratic": _STATES.value, "iqn": _NETWORK_STATES.value}
     for name, operator in operators().items():
-        print(measure(name, operator, problem(sizes[name])), flush=True)
+        found = result[name] = measure(name, operator, problem(sizes[name]))
+        numbers = " ".join(f"{key}={value:,.1f}" for key, value in found.items())
+        print(f"critic={name} {numbers}", flush=True)
+    write(_JSON.value, result)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

@@ -1,6 +1,6 @@
 """Times the leaderboard on a store of synthetic runs.
 
-    python -m benchmarks.leaderboard
+    python -m benchmarks.leaderboard [--methods=20] [--json=FILE]
 
 makes 2,000 runs (20 methods × 20 datasets × 5 runs, 10 seeds, 50 evaluations) and
 prints the seconds from folders to table and to page, the page's size, and those of
@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import flags
 
+from experiments import cli
 from offjax.leaderboard import board, page, reported, statistics, store, tables
 
 
@@ -176,16 +178,25 @@ def measure_bootstrap(replicates: int = 50_000) -> float:
     return time.perf_counter() - begin
 
 
-def main() -> None:
-    """Prints all measurements."""
-    print(f"bootstrap of 50,000 replicates: {measure_bootstrap():.2f} s")
+def main(argv: list[str]) -> None:
+    """Prints all measurements, and writes them."""
+    del argv
+    from benchmarks.harness import opening, write
+
+    result: dict[str, Any] = {"machine": opening()}
+    result["bootstrap_seconds"] = measure_bootstrap()
+    print(f"bootstrap of 50,000 replicates: {result['bootstrap_seconds']:.2f} s")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "runs"
-        number = write_store(root)
+        number = write_store(root, flags.FLAGS.methods)
         print(f"{number} runs:")
-        for name, value in measure(root, Path(folder) / "page.html").items():
+        found = measure(root, Path(folder) / "page.html")
+        for name, value in found.items():
             print(f"  {name}: {value:.2f}")
+    write(flags.FLAGS.json, result | {"runs": number} | found)
 
 
 if __name__ == "__main__":
-    main()
+    flags.DEFINE_integer("methods", 20, "Methods, each with 100 runs.", 1)
+    flags.DEFINE_string("json", None, "File for the numbers.")
+    cli.run(main)

@@ -11,13 +11,14 @@ expert instead, whose own time is left out.
 
 from __future__ import annotations
 
-import json
 import time
 
 import gymnasium
 import numpy as np
-from absl import app, flags
+from absl import flags
 
+from benchmarks.harness import opening, write
+from experiments import cli
 from offjax.behavior import policies
 from offjax.envs import mujoco
 from offjax.envs.batched import available_cores, make_batched
@@ -83,6 +84,7 @@ def single_rate(robot: str, seconds: float) -> float:
 
 def main(_: list[str]) -> None:
     """Prints a table and writes the numbers."""
+    found = opening()
     print(
         f"{NUM_ENVS.value} environments on {available_cores()} cores, steps per second"
     )
@@ -100,19 +102,9 @@ def main(_: list[str]) -> None:
         ratio = batched / single
         rates[robot] = {"batched": batched, "gymnasium": single, "ratio": ratio}
         print(f"{robot:14}{batched:10,.0f}{single:12,.0f}{ratio:8.2f}", flush=True)
-    if JSON.value:
-        with open(JSON.value, "w") as file:
-            json.dump(
-                {
-                    "num_envs": NUM_ENVS.value,
-                    "cores": available_cores(),
-                    "policy": POLICY.value,
-                    "steps_per_second": rates,
-                },
-                file,
-                indent=2,
-            )
+    result = {"machine": found, "num_envs": NUM_ENVS.value, "policy": POLICY.value}
+    write(JSON.value, result | {"steps_per_second": rates})
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

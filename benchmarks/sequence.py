@@ -2,35 +2,35 @@
 
     python -m benchmarks.sequence [--torch_python=/path/to/python] [--json=FILE]
 
-Training: Decision Transformer's updates per second at batch 64, K = 20, 3 layers, width
-128, dropout 0.1, sampling included, on random data of maze2d's shape. Beside it the
-same update in PyTorch (benchmarks/peers/decision_transformer.py), run by an interpreter
-that has torch, on as many threads as there are cores; the two take turns, so that both
-see the same machine. Evaluation: 10 seeds × 100 episodes of 300 steps in maze2d's
+Training: Decision Transformer's seed-updates per second at batch 64, K = 20, 3 layers,
+width 128, dropout 0.1, sampling included, on random data of maze2d's shape, for one
+seed and for --train_seeds of them (as many as cores). Beside it the same update in
+PyTorch (benchmarks/peers/decision_transformer.py), run by an interpreter that has
+torch: as one process with all threads, and as one process per core (on a GPU: as
+--peer_processes that share it). All take turns, so that they see the same machine; the
+best of --rounds counts. Evaluation: 10 seeds × 100 episodes of 300 steps in maze2d's
 umaze, in one program, with a small Decision Transformer.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from benchmarks.harness import machine
+from benchmarks import processes
+from benchmarks.harness import opening, write
 from experiments import cli
 from offjax.algorithms import decision_transformer
 from offjax.datasets.trajectories import Trajectories, sample
 from offjax.types import Statistics
 
 FLAGS = flags.FLAGS
+Result = dict[str, Any]
 EPISODES, LENGTH, OBSERVATION, ACTION = 100, 300, 4, 2
 PEER = Path(__file__).parent / "peers" / "decision_transformer.py"
 
@@ -59,69 +59,71 @@ def random_data() -> Trajectories:
 
 
 class Training:
-    """Decision Transformer at the size of the comparison."""
+    """Decision Transformer at the size of the comparison, for several seeds."""
 
-    def __init__(self) -> None:
+    def __init__(self, seeds: int) -> None:
+        from offjax.runner.devices import choose_layout
+        from offjax.runner.programs import Program
+
         config = decision_transformer.Config(batch_size=64)
-        data = jax.tree.map(jnp.asarray, random_data())
-        self._data = data
-        self._state = jax.jit(
-            lambda data: decision_transformer.init(
-                jax.random.PRNGKey(0), data, config, {}
-            )
-        )(data)
+        layout, data = choose_layout(seeds), random_data()
+        self._layout, self._seeds = layout, seeds
 
-        def chunk(state: Any, data: Any, updates: Any) -> Any:
+        def init(slot: Any, shared: Any) -> Any:
+            key = jax.random.PRNGKey(slot["seed"])
+            return decision_transformer.init(key, shared["data"], config, {})
+
+        def chunk(slot: Any, shared: Any) -> Any:
             def body(_: Any, state: Any) -> Any:
                 key = jax.random.fold_in(state.key, state.step)
-                batch = sample(data, key, 64, config.context_length, "length")
+                length = config.context_length
+                batch = sample(shared["data"], key, 64, length, "length")
                 return decision_transformer.update(state, batch, config, {})[0]
 
-            return jax.lax.fori_loop(0, updates, body, state)
+            return jax.lax.fori_loop(0, shared["updates"], body, slot["state"])
 
-        self._chunk = jax.jit(chunk)
-        self.seconds(1)
+        self._shared = {"data": layout.replicate(data)}
+        numbers = layout.shard({"seed": np.arange(seeds, dtype=np.uint32)})
+        self._state = Program(init, layout)(numbers, self._shared)
+        self._chunk = Program(chunk, layout)
+        self.rate(1)
 
-    def seconds(self, updates: int) -> float:
-        """Time of that many updates."""
+    def rate(self, updates: int) -> float:
+        """Seed-updates per second of that many updates of every seed."""
+        number = self._layout.replicate({"updates": np.int32(updates)})
         begin = time.perf_counter()
-        self._state = self._chunk(self._state, self._data, updates)
+        self._state = self._chunk({"state": self._state}, self._shared | number)
         jax.block_until_ready(self._state)
-        return time.perf_counter() - begin
+        return self._seeds * updates / (time.perf_counter() - begin)
 
 
-def peer_seconds(python: str, updates: int) -> float | str:
-    """Time of that many updates in PyTorch, or why there is none."""
-    threads = len(os.sched_getaffinity(0))
-    command = [python, str(PEER), str(updates), str(threads)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except FileNotFoundError:
-        return f"{python} does not exist"
-    except subprocess.CalledProcessError as error:
-        return error.stderr.strip().splitlines()[-1]
-    return float(done.stdout.split()[-1])
+def training(updates: int, rounds: int, seeds: int, python: str | None) -> Result:
+    """Seed-updates per second, each the best of several rounds in turns.
 
-
-def training(updates: int, rounds: int, python: str | None) -> dict[str, Any]:
-    """Updates per second of both, the best of several rounds in turns."""
-    mine = Training()
-    own, peers = [], []
+    "ratio" is that of one seed to one process, and that of `seeds` to several.
+    """
+    names = {f"{number} seeds": Training(number) for number in sorted({1, seeds})}
+    found: dict[str, list[float]] = {}
+    peer = [python or "", str(PEER), str(updates)]
     for _ in range(rounds):
-        own.append(mine.seconds(updates))
+        turn = {name: mine.rate(updates) for name, mine in names.items()}
         if python:
-            found = peer_seconds(python, updates)
-            if isinstance(found, str):
-                return {"updates_per_second": updates / min(own), "torch": found}
-            peers.append(found)
-    result: dict[str, Any] = {"updates_per_second": updates / min(own)}
-    if not peers:
-        return result | {"torch": "not measured: --torch_python was not given"}
-    result["torch_updates_per_second"] = updates / min(peers)
-    return result | {"ratio": min(peers) / min(own)}
+            timed = processes.rates(peer, updates, FLAGS.peer_processes)
+            turn |= {f"PyTorch, {how}": rate for how, rate in timed.items()}
+        for name, rate in turn.items():
+            found.setdefault(name, []).append(rate)
+    result: Result = {name: max(rates) for name, rates in found.items()}
+    if not python:
+        return result | {"PyTorch": "not measured: --torch_python was not given"}
+    one, many = [result[name] for name in result if name.startswith("PyTorch")]
+    ratio = {
+        "1 seed, one process": result["1 seeds"] / one,
+        f"{seeds} seeds, several": result[f"{seeds} seeds"] / many,
+    }
+    return result | {"ratio": ratio}
 
 
-def evaluation(seeds: int, episodes: int) -> dict[str, Any]:
+def evaluation(seeds: int, episodes: int) -> Result:
     """Steps per second of full episodes of all seeds, in one program."""
     from offjax import envs
     from offjax.envs import maze2d
@@ -178,21 +180,25 @@ def main(argv: list[str]) -> None:
     from offjax.runner.devices import prepare_host_devices
 
     prepare_host_devices(None)
-    result = {
-        "machine": machine(),
-        "training": training(FLAGS.updates, FLAGS.rounds, FLAGS.torch_python),
-        "evaluation": evaluation(FLAGS.seeds, FLAGS.episodes),
-    }
-    print(json.dumps(result, indent=2))
-    if FLAGS.json:
-        Path(FLAGS.json).write_text(json.dumps(result, indent=2) + "\n")
+    seeds = FLAGS.train_seeds or len(processes.available_cores())
+    python = FLAGS.torch_python
+    result: Result = {"machine": opening()}
+    result["training"] = training(FLAGS.updates, FLAGS.rounds, seeds, python)
+    result["evaluation"] = evaluation(FLAGS.seeds, FLAGS.episodes)
+    for section in ("training", "evaluation"):
+        for name, value in result[section].items():
+            number = f"{value:14,.2f}" if isinstance(value, float) else f"  {value}"
+            print(f"{section:12}{name:28}{number}")
+    write(FLAGS.json, result)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_integer("updates", 20, "Updates of a round.")
-    flags.DEFINE_integer("rounds", 3, "Rounds, of which the best counts.")
-    flags.DEFINE_integer("seeds", 10, "Seeds that are evaluated.")
-    flags.DEFINE_integer("episodes", 100, "Episodes per seed.")
+    flags.DEFINE_integer("updates", 20, "Updates of a round.", 1)
+    flags.DEFINE_integer("rounds", 3, "Rounds, of which the best counts.", 1)
+    flags.DEFINE_integer("train_seeds", 0, "Seeds that train; 0: one for each core.", 0)
+    flags.DEFINE_integer("seeds", 10, "Seeds that are evaluated.", 1)
+    flags.DEFINE_integer("episodes", 100, "Episodes per seed.", 1)
+    flags.DEFINE_integer("peer_processes", 4, "Of a peer, on one accelerator.", 1)
     flags.DEFINE_string("torch_python", None, "Interpreter that has torch.")
     flags.DEFINE_string("json", None, "File for the results.")
     cli.run(main)

@@ -11,7 +11,6 @@ whole wall time, with imports, data, compiling, checkpoints and the evaluation.
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import subprocess
@@ -87,9 +86,10 @@ def end_to_end(cache: Path) -> float:
 def main(argv: list[str]) -> None:
     """Prints medians over rounds."""
     del argv
-    from benchmarks.harness import machine
+    from benchmarks.harness import opening, write
     from offjax.datasets.load import load_dataset
 
+    result: dict[str, Any] = {"machine": opening()}
     load_dataset(FLAGS.dataset, progress=print)  # collected before anything is timed
     cold, cached = [], []
     with tempfile.TemporaryDirectory() as place:
@@ -104,9 +104,7 @@ def main(argv: list[str]) -> None:
         }
     for name, value in found.items():
         print(f"{name:26} {value:10,.2f}")
-    result: dict[str, Any] = {"machine": machine(), **found}
-    if FLAGS.json:
-        Path(FLAGS.json).write_text(json.dumps(result, indent=2) + "\n")
+    write(FLAGS.json, result | found)
 
 
 if __name__ == "__main__":

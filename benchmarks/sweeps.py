@@ -9,7 +9,6 @@ left out, the start of every job is in both. Data are collected before.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -66,22 +65,27 @@ def main(argv: list[str]) -> None:
     del argv
     import jax
 
+    from benchmarks.harness import opening, write
     from offjax.datasets.load import load_dataset
 
     jax.config.update("jax_platforms", "cpu")
+    found = opening()
     load_dataset(DATASET, progress=print)
     with tempfile.TemporaryDirectory() as folder:
         hand = by_hand(Path(folder) / "hand")
         engine = on_engine(Path(folder) / "engine")
     result = {
+        "machine": found,
         "jobs": FLAGS.jobs,
         "by_hand_seconds": hand,
         "engine_seconds": engine,
         "ratio": engine / hand,
     }
-    print(json.dumps(result, indent=2))
-    if FLAGS.json:
-        Path(FLAGS.json).write_text(json.dumps(result, indent=2) + "\n")
+    print(
+        f"{FLAGS.jobs} jobs: {hand:.1f} s by hand, {engine:.1f} s on the engine, "
+        f"{engine / hand:.2f} ×"
+    )
+    write(FLAGS.json, result)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ takes every second, IQL reads V as CORL does (`PEERS_STEP`). Programs are those 
     throughput  8 seeds of each algorithm; share of the float32 GEMM peak that is
                 measured in the same turn; beside it our PyTorch loops
                 (benchmarks/peers/value_based.py), as one process with all threads and
-                as one process per core, and public projects' own files
+                as one process per core (on a GPU: as one, and as --peer_processes that
+                share it), and public projects' own files
     seeds       1 … 256 seeds of each algorithm
     ceiling     64 seeds of layers of 8 on 8 rows: the overhead of everything else;
                 beside it JAX-CORL's, where its checkout is given
@@ -30,9 +31,6 @@ Peers and we take turns, `--rounds` of them; medians, with ranges.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +38,7 @@ from typing import Any
 
 from absl import flags
 
+from benchmarks import processes
 from experiments import cli
 from offjax.errors import UserError
 
@@ -51,46 +50,6 @@ IN_PYTORCH = ("td3_bc", "iql", "bc", "cql")
 PEERS_STEP = {"iql": {"stale_value": (True,)}}
 """Settings with which an update is CORL's, which our PyTorch loops follow."""
 Result = dict[str, Any]
-
-
-def _cores() -> list[int]:
-    return sorted(os.sched_getaffinity(0))
-
-
-def _wait(process: subprocess.Popen) -> float:
-    """Seconds that a peer printed."""
-    out, error = process.communicate()
-    if process.returncode:
-        lines = error.strip().splitlines() or ["no message"]
-        raise UserError(f"a peer failed: {lines[-1]} ({process.args!r})")
-    return float(out.split()[-1])
-
-
-def _peer(command: list[str], threads: int, core: int | None) -> subprocess.Popen:
-    pinned = ["taskset", "-c", str(core)] if core is not None else []
-    variables = {
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        "XLA_FLAGS": "",
-    }
-    return subprocess.Popen(
-        [*pinned, *command, str(threads)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | variables,
-    )
-
-
-def peer_rates(command: list[str], updates: int) -> dict[str, float]:
-    """Seed-steps per second of a peer: as one process, and as one for each core."""
-    cores = _cores()
-    alone = updates / _wait(_peer(command, len(cores), None))
-    many = [_peer(command, 1, core) for core in cores]
-    return {
-        "one process": alone,
-        "process per core": sum(updates / _wait(process) for process in many),
-    }
 
 
 def peers(algorithm: str, updates: int) -> dict[str, list[str]]:
@@ -121,20 +80,25 @@ def throughput() -> Result:
         step = PEERS_STEP.get(algorithm)
         mine = Training(algorithm, FLAGS.num_seeds, overrides=step, preset=FLAGS.preset)
         updates = mine.updates_in(FLAGS.seconds)
-        alone = max(10, int(mine.rate(updates) / len(_cores()) * FLAGS.seconds / 2))
+        cores = len(processes.available_cores())
+        alone = max(10, int(mine.rate(updates) / cores * FLAGS.seconds / 2))
         others = peers(algorithm, alone)
-        rates: dict[str, list[float]] = {"offjax": [], "share of peak": []}
+        rates: dict[str, list[float]] = {"offjax": []}
         for _ in range(FLAGS.rounds):
             limit = peak()
             rate = mine.rate(updates)
             rates["offjax"].append(rate)
-            rates["share of peak"].append(rate * mine.flops / limit)
+            if (share := mine.share(rate, limit)) is not None:
+                rates.setdefault("share of peak", []).append(share)
             for name, command in others.items():
-                for how, value in peer_rates(command, alone).items():
+                timed = processes.rates(command, alone, FLAGS.peer_processes)
+                for how, value in timed.items():
                     rates.setdefault(f"{name}, {how}", []).append(value)
         found = {name: Rate.of(values) for name, values in rates.items()}
         result[algorithm] = {name: rate._asdict() for name, rate in found.items()}
-        result[algorithm]["megaflops of a seed-step"] = mine.flops / 1e6
+        result[algorithm]["megaflops of a seed-step"] = (
+            None if mine.flops is None else mine.flops / 1e6
+        )
         result[algorithm]["compile seconds"] = mine.compile_seconds
         for name, each in found.items():
             ratio = found["offjax"].median / each.median
@@ -163,12 +127,13 @@ def seeds() -> Result:
         for number in FLAGS.seed_counts:
             limit = peak()
             rate, training = _rate(algorithm, int(number))
-            share = rate * training.flops / limit
+            share = training.share(rate, limit)
             found[number] = {
                 "rate": rate, "layout": training.layout, "share of peak": share
             }  # fmt: skip
+            of_peak = "unknown share" if share is None else f"{share:.0%}"
             print(f"{algorithm} {number:>4} seeds {rate:10,.0f} "
-                  f"({training.layout}, {share:.0%} of peak)", flush=True)  # fmt: skip
+                  f"({training.layout}, {of_peak} of peak)", flush=True)  # fmt: skip
     return result
 
 
@@ -184,7 +149,8 @@ def ceiling() -> Result:
         if name == "jax_corl":
             script = str(PEERS / "projects.py")
             command = [sys.executable, script, "jax_corl_tiny", path, "20000"]
-            for how, rate in peer_rates(command, 20_000).items():
+            timed = processes.rates(command, 20_000, FLAGS.peer_processes)
+            for how, rate in timed.items():
                 result[f"JAX-CORL, {how}"] = rate
                 print(f"ceiling, JAX-CORL, {how}: {rate:,.0f}", flush=True)
     return result
@@ -248,14 +214,12 @@ def main(argv: list[str]) -> None:
         if name not in SECTIONS:
             raise UserError(f"There is no section {name!r}: {', '.join(SECTIONS)}.")
     prepare_host_devices(None)
-    from benchmarks.harness import machine
+    from benchmarks.harness import opening, write
 
-    result: Result = {"machine": machine()}
-    print(result["machine"])
+    result: Result = {"machine": opening()}
     for name in FLAGS.sections:
         result[name] = SECTIONS[name]()
-    if FLAGS.json:
-        Path(FLAGS.json).write_text(json.dumps(result, indent=2) + "\n")
+    write(FLAGS.json, result)
 
 
 if __name__ == "__main__":
@@ -267,6 +231,7 @@ if __name__ == "__main__":
     flags.DEFINE_float("seconds", 2.0, "Length of a timing.")
     flags.DEFINE_integer("rounds", 5, "Turns.")
     flags.DEFINE_string("torch_python", None, "Interpreter that has torch.")
+    flags.DEFINE_integer("peer_processes", 4, "Of a peer, on one accelerator.", 1)
     flags.DEFINE_list("projects", [], "Public projects' checkouts: NAME:FOLDER.")
     flags.DEFINE_string("json", None, "File for the results.")
     cli.run(main)

@@ -5,20 +5,23 @@ python benchmarks/peers/decision_transformer.py UPDATES THREADS
 Needs nothing but torch. Same sizes and work as benchmarks.sequence: windows of random
 episodes, three embeddings and one of time, three pre-norm blocks of width 128 with one
 head, dropout 0.1 everywhere and on the attention's weights, squared error of actions,
-clipping by global norm, AdamW. Prints the seconds of UPDATES updates, warm-up aside.
+clipping by global norm, AdamW, on a GPU where torch sees one. After three updates of
+warm-up it waits for a line, and prints the device and the seconds of UPDATES updates
+(timing.py).
 """
 
 from __future__ import annotations
 
 import sys
-import time
 
 import torch
+from timing import report
 from torch import nn
 from torch.nn import functional as F
 
 BATCH, LENGTH, LAYERS, WIDTH, DROPOUT = 64, 20, 3, 128, 0.1
 EPISODES, STEPS, OBSERVATION, ACTION = 100, 300, 4, 2
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class Block(nn.Module):
@@ -75,15 +78,16 @@ def main(updates: int, threads: int) -> None:
     """Times `updates` updates after three of warm-up."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    observations = torch.randn(EPISODES, STEPS, OBSERVATION)
-    actions = torch.rand(EPISODES, STEPS, ACTION) * 2 - 1
-    returns = torch.rand(EPISODES, STEPS)
-    model = DecisionTransformer()
+    observations = torch.randn(EPISODES, STEPS, OBSERVATION, device=DEVICE)
+    actions = torch.rand(EPISODES, STEPS, ACTION, device=DEVICE) * 2 - 1
+    returns = torch.rand(EPISODES, STEPS, device=DEVICE)
+    model = DecisionTransformer().to(DEVICE)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=1e-4)
+    window = torch.arange(LENGTH, device=DEVICE)
 
     def update() -> None:
-        episode = torch.randint(EPISODES, (BATCH, 1))
-        steps = torch.randint(STEPS - LENGTH, (BATCH, 1)) + torch.arange(LENGTH)
+        episode = torch.randint(EPISODES, (BATCH, 1), device=DEVICE)
+        steps = torch.randint(STEPS - LENGTH, (BATCH, 1), device=DEVICE) + window
         wanted = actions[episode, steps]
         found = model(
             returns[episode, steps], observations[episode, steps], wanted, steps
@@ -94,12 +98,14 @@ def main(updates: int, threads: int) -> None:
         nn.utils.clip_grad_norm_(model.parameters(), 0.25)
         optimizer.step()
 
-    for _ in range(3):
-        update()
-    begin = time.perf_counter()
-    for _ in range(updates):
-        update()
-    print(time.perf_counter() - begin)
+    def loop(count: int) -> None:
+        for _ in range(count):
+            update()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+
+    loop(3)
+    report(lambda: loop(updates), DEVICE)
 
 
 if __name__ == "__main__":

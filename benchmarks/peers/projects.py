@@ -6,8 +6,9 @@ PROJECT is corl (needs torch), jax_corl or unifloral (need jax, flax and optax),
 jax_corl_tiny: layers of 8 on 8 rows, where all but the products counts. The
 project's file is executed as it is, up to its `__main__`; outdated imports that timing
 does not need (simulators, loggers, parsers of flags) are replaced by stand-ins. Data
-are random rows of HalfCheetah's shape. Prints the seconds of UPDATES critic updates,
-after warm-up. unifloral counts two critic updates as one of its own.
+are random rows of HalfCheetah's shape, on an accelerator where the project's framework
+sees one. After warm-up it waits for a line, and prints the device and the seconds of
+UPDATES critic updates (timing.py). unifloral counts two of them as one of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import contextlib
 import importlib.machinery
 import runpy
 import sys
-import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from timing import report
 
 ROWS, OBSERVATION, ACTION, BATCH = 100_000, 17, 6, 256
 STAND_INS = ("d4rl", "gym", "wandb", "pyrallis", "omegaconf", "tyro", "distrax", "tqdm")
@@ -86,17 +87,29 @@ def load(path: Path) -> dict[str, Any]:
         return runpy.run_path(str(path), run_name="timed")
 
 
+def device(project: str) -> str:
+    """Where a project's framework computes here: "cpu" or the accelerator's name."""
+    if project == "corl":
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    import jax
+
+    return jax.default_backend()
+
+
 def corl(folder: Path, threads: int) -> Callable[[int], Any]:
     """CORL: eager torch, indices from the host, a log entry for every step."""
     import torch
 
     torch.set_num_threads(threads)
+    place = device("corl")
     found = load(folder / "algorithms/offline/td3_bc.py")
-    buffer = found["ReplayBuffer"](OBSERVATION, ACTION, ROWS, "cpu")
+    buffer = found["ReplayBuffer"](OBSERVATION, ACTION, ROWS, place)
     with contextlib.redirect_stdout(sys.stderr):
         buffer.load_d4rl_dataset(random_rows())
-    actor = found["Actor"](OBSERVATION, ACTION, 1.0)
-    critics = [found["Critic"](OBSERVATION, ACTION) for _ in range(2)]
+    actor = found["Actor"](OBSERVATION, ACTION, 1.0).to(place)
+    critics = [found["Critic"](OBSERVATION, ACTION).to(place) for _ in range(2)]
     optimizers = [torch.optim.Adam(m.parameters(), lr=3e-4) for m in (actor, *critics)]
     trainer = found["TD3_BC"](
         max_action=1.0,
@@ -106,11 +119,14 @@ def corl(folder: Path, threads: int) -> Callable[[int], Any]:
         critic_1_optimizer=optimizers[1],
         critic_2=critics[1],
         critic_2_optimizer=optimizers[2],
+        device=place,
     )
 
     def run(updates: int) -> None:
         for _ in range(updates):
-            trainer.train([part.to("cpu") for part in buffer.sample(BATCH)])
+            trainer.train([part.to(place) for part in buffer.sample(BATCH)])
+        if place == "cuda":
+            torch.cuda.synchronize()
 
     return run
 
@@ -191,9 +207,7 @@ def main(project: str, folder: str, updates: int, threads: int) -> None:
         sys.exit(f"unknown project {project}: one of {', '.join(PROJECTS)}")
     run = PROJECTS[project](Path(folder), threads)
     run(updates if project == "unifloral" else 16)
-    begin = time.perf_counter()
-    run(updates)
-    print(time.perf_counter() - begin)
+    report(lambda: run(updates), device(project))
 
 
 if __name__ == "__main__":

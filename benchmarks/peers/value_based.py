@@ -4,11 +4,12 @@ python benchmarks/peers/value_based.py ALGORITHM UPDATES THREADS
 
 Needs nothing but torch. One process is one seed; sizes and optimisers are those of
 offjax's preset `paper` (256 rows, layers of 256, Adam), on random rows of HalfCheetah's
-shape that stay on the device. Loops as people write them: eager, one batch after
-another. Steps are CORL's: IQL's policy and critics use V before its step, where offjax
-(and IQL's authors) use it after, which is one more pass. Prints the seconds of UPDATES
-updates, after ten of warm-up. An update is one step of the critics; TD3+BC's policy
-takes every second.
+shape that stay on the device, a GPU where torch sees one. Loops as people write them:
+eager, one batch after another. Steps are CORL's: IQL's policy and critics use V before
+its step, where offjax (and IQL's authors) use it after, which is one more pass. After
+ten updates of warm-up it waits for a line, and prints the device and the seconds of
+UPDATES updates (timing.py). An update is one step of the critics; TD3+BC's policy takes
+every second.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ import copy
 import itertools
 import math
 import sys
-import time
 from collections.abc import Callable
 
 import torch
+from timing import report
 from torch import nn
 from torch.nn import functional as F
 
@@ -230,9 +231,7 @@ def main(name: str, updates: int, threads: int) -> None:
             torch.cuda.synchronize()
 
     loop(10)
-    begin = time.perf_counter()
-    loop(updates)
-    print(time.perf_counter() - begin)
+    report(lambda: loop(updates), DEVICE)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -23,6 +25,52 @@ def test_products_are_counted_in_loops_and_gradients():
     assert harness.matmul_flops(loop, x) == 7 * 2 * 3 * 4 * 4
     gradient = jax.grad(lambda w: jnp.sum((x @ w) ** 2))
     assert harness.matmul_flops(gradient, w) == 2 * 2 * 3 * 4 * 5  # forth, and for w
+
+
+def test_convolutions_are_counted():
+    def convolve(x, kernel, groups=1):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (1,), "SAME", feature_group_count=groups,
+            dimension_numbers=("NHC", "HIO", "NHC"),
+        )  # fmt: skip
+
+    x, kernel = jnp.ones((2, 7, 4)), jnp.ones((3, 4, 6))
+    assert harness.matmul_flops(convolve, x, kernel) == 2 * (2 * 7 * 6) * (3 * 4)
+    grouped = jnp.ones((3, 2, 6))  # each output reads half the inputs
+    found = harness.matmul_flops(lambda x, k: convolve(x, k, 2), x, grouped)
+    assert found == 2 * (2 * 7 * 6) * (3 * 2)
+
+
+def test_what_cannot_be_counted_is_refused():
+    x = jnp.ones((4, 4))
+
+    def loop(count, x):
+        return jax.lax.fori_loop(0, count, lambda _, y: y @ x, x)
+
+    with pytest.raises(harness.UnknownFlopsError, match="unknown length"):
+        harness.matmul_flops(loop, 3, x)
+    assert harness.matmul_flops(lambda x: loop(3, x), x) == 3 * 2 * 4**3
+    sums = lambda n: jax.lax.fori_loop(0, n, lambda i, s: s + i, 0)  # noqa: E731
+    assert harness.matmul_flops(sums, 3) == 0
+
+    def branches(choice, x):
+        return jax.lax.cond(choice, lambda x: x @ x, lambda x: x, x)
+
+    with pytest.raises(harness.UnknownFlopsError, match="branches"):
+        harness.matmul_flops(branches, True, x)
+
+
+def test_numbers_are_written_beside_the_machine(tmp_path, capsys):
+    path = tmp_path / "found.json"
+    found = harness.opening()
+    assert "no accelerator at hand: CPU numbers" in capsys.readouterr().out
+    harness.write(str(path), {"rate": 1.5, "machine": found})
+    assert json.loads(path.read_text()) == {"machine": found, "rate": 1.5}
+    harness.write(str(path), {"rate": 2})
+    assert json.loads(path.read_text())["machine"]["platform"] == "cpu"
+    harness.write(None, {})
+    with pytest.raises(UserError, match="--json="):
+        harness.write(str(tmp_path / "missing" / "found.json"), {})
 
 
 def test_a_training_counts_steps_of_the_critics():
