@@ -225,7 +225,8 @@ class Recipe:
     `policy(configs) → Policy` assembles the policy from the stages' configs (after
     overrides; stage name → config), and `q_function(params) → QFunction` is the
     critic that `improve` reads. `link(recipe)`, after overrides, gives stages what they
-    must know of the configs of others (a critic's widths).
+    must know of the configs of others (a critic's widths). `validate(recipe, dataset)`,
+    before anything is trained, refuses settings that do not fit together or the data.
     """
 
     name: str
@@ -234,3 +235,4 @@ class Recipe:
     improve: Improvement | None = None
     q_function: Callable[[Params], QFunction] | None = None
     link: Callable[[Recipe], Recipe] | None = None
+    validate: Callable[[Recipe, Any], None] | None = None

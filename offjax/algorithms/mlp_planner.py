@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import optax
 
 from offjax.algorithms.diffusion_planner import Batch, Probe
+from offjax.errors import UserError
 from offjax.networks.language import Text
 from offjax.networks.mlp import MLP
 from offjax.types import Context, Key, Pytree, config
@@ -87,9 +88,25 @@ class Network(nn.Module):
         return network(jnp.concatenate([latents, text], axis=-1))
 
 
+def validate(config: Config) -> None:
+    """Refuses settings that make no sense.
+
+    Raises:
+      UserError: a plan without rows or stride.
+    """
+    for name in ("horizon", "stride"):
+        if getattr(config, name) < 1:
+            raise UserError(f"{name} is {getattr(config, name)}: at least 1 is needed.")
+
+
 def init(key: Key, example: Pytree, config: Config, context: Context) -> State:
-    """Fresh state; `example` is the prepared data, read for shapes and statistics."""
+    """Fresh state; `example` is the prepared data, read for shapes and statistics.
+
+    Raises:
+      UserError: as `validate`.
+    """
     del context
+    validate(config)
     latent_dim = example.states.shape[-1]
     network: Any = Network(config, latent_dim)
     tokens = example.encoding.tokens.shape[1:]

@@ -3,6 +3,7 @@
     <split>/episode_0000000.npz …   a frame: robot_obs, scene_obs, rel_actions, …
     <split>/ep_start_end_ids.npy    first and last frame of each recording, [E, 2]
     <split>/lang_annotations/auto_lang_ann.npy   described spans (a pickle)
+    <split>/lang_annotations/embeddings.npy      what the benchmark says (a pickle)
 
 `read` makes a `LanguageDataset` of such a folder, whose rows are the frames. The
 annotations are pickles, of which only data are let through (`pickles.load`).
@@ -11,6 +12,7 @@ annotations are pickles, of which only data are let through (`pickles.load`).
 from __future__ import annotations
 
 import hashlib
+import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +29,9 @@ from offjax.types import EnvSpec
 
 BOUNDS = "ep_start_end_ids.npy"
 ANNOTATIONS = "lang_annotations"
+RECORDED, TESTED = "auto_lang_ann.npy", "embeddings.npy"
+"""Described spans, and the sentences in which the benchmark says its tasks."""
+SPLITS = ("training", "validation")
 STATE = ("robot_obs", "scene_obs")
 """Keys of a frame that together are the state."""
 HORIZON = 360
@@ -119,35 +124,93 @@ def embeddings(
     """The sentence embeddings that CALVIN ships: sentence → [D] f32.
 
     Of the validation split, also those of the sentences that the benchmark says.
+
+    Raises:
+      UserError: a file is missing or laid out otherwise.
     """
     place = Path(folder).expanduser() / split / language
-    recorded = pickles.load(place / "auto_lang_ann.npy")
-    with _wrong_keys(place / "auto_lang_ann.npy"):
-        spoken = recorded["language"]
-        vectors = np.asarray(spoken["emb"], np.float32)
-        found = dict(zip(spoken["ann"], vectors.reshape(len(vectors), -1), strict=True))
-    tested = place / "embeddings.npy"
-    if tested.is_file():
-        with _wrong_keys(tested):
-            for entry in pickles.load(tested).values():
-                found[entry["ann"][0]] = np.asarray(entry["emb"], np.float32).ravel()
+    found = _recorded_embeddings(place / RECORDED)
+    if (place / TESTED).is_file():
+        found |= _tested_embeddings(place / TESTED)
+    return found
+
+
+def table(path: str | Path) -> dict[str, np.ndarray]:
+    """Sentence → embedding [D] f32, of all that CALVIN has at `path`.
+
+    Args:
+      path: a folder with splits, such as task_D_D, or one file of embeddings:
+        auto_lang_ann.npy or embeddings.npy.
+
+    Raises:
+      UserError: there is neither, files are laid out otherwise, or their embeddings
+        are of several lengths, or of none.
+    """
+    place = Path(path).expanduser()
+    if place.is_file():
+        read_one = _tested_embeddings if place.name == TESTED else _recorded_embeddings
+        found = read_one(place)
+    else:
+        splits = [s for s in SPLITS if (place / s / ANNOTATIONS / RECORDED).is_file()]
+        found = {k: v for s in splits for k, v in embeddings(place, s).items()}
+    lengths = {len(vector) for vector in found.values()}
+    if len(lengths) != 1 or 0 in lengths:
+        raise UserError(
+            f"{place} holds no table of sentence embeddings ({len(found)} sentences, "
+            f"of lengths {sorted(lengths)}): name a folder of CALVIN's with "
+            f"{'/'.join((SPLITS[0], ANNOTATIONS, RECORDED))}, or a file of embeddings."
+        )
     return found
 
 
 def sentences(
     folder: str | Path, split: str = "validation", language: str = ANNOTATIONS
 ) -> dict[str, str]:
-    """The sentence in which the benchmark says each task."""
-    path = Path(folder).expanduser() / split / language / "embeddings.npy"
-    with _wrong_keys(path):
-        return {task: str(e["ann"][0]) for task, e in pickles.load(path).items()}
+    """The sentence in which the benchmark says each task.
+
+    Raises:
+      UserError: the file is missing or laid out otherwise.
+    """
+    path = Path(folder).expanduser() / split / language / TESTED
+    recorded = pickles.load(path)
+    with _wrong_keys(path, TESTED_LAYOUT):
+        return {str(task): str(e["ann"][0]) for task, e in _dict(recorded).items()}
+
+
+def _recorded_embeddings(path: Path) -> dict[str, np.ndarray]:
+    recorded = pickles.load(path)
+    with _wrong_keys(path, RECORDED_LAYOUT):
+        spoken = recorded["language"]
+        vectors = [v.ravel() for v in np.asarray(spoken["emb"], np.float32)]
+        return dict(zip(map(str, spoken["ann"]), vectors, strict=True))
+
+
+def _tested_embeddings(path: Path) -> dict[str, np.ndarray]:
+    recorded = pickles.load(path)
+    with _wrong_keys(path, TESTED_LAYOUT):
+        return {
+            str(entry["ann"][0]): np.asarray(entry["emb"], np.float32).ravel()
+            for entry in _dict(recorded).values()
+        }
+
+
+def _dict(content: Any) -> dict[Any, Any]:
+    if not isinstance(content, dict):
+        raise TypeError(f"it holds {type(content).__name__}, not a dict")
+    return content
+
+
+RECORDED_LAYOUT = (
+    "language/ann, language/task, language/emb and info/indx, of equal lengths"
+)
+TESTED_LAYOUT = "for each task, ann (a list with its sentence) and emb"
 
 
 class _wrong_keys:
-    """Turns missing entries of what `path` holds into an error about it."""
+    """Turns missing entries of what `path` holds into an error about its layout."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, layout: str) -> None:
+        self._path, self._layout = path, layout
 
     def __enter__(self) -> None:
         pass
@@ -156,8 +219,7 @@ class _wrong_keys:
         if isinstance(error, KeyError | TypeError | ValueError | IndexError):
             raise UserError(
                 f"{self._path} is not laid out as CALVIN's annotations are "
-                f"({type(error).__name__}: {error}): it must hold language/ann, "
-                "language/task, language/emb and info/indx, of equal lengths."
+                f"({type(error).__name__}: {error}): it must hold {self._layout}."
             ) from error
 
 
@@ -190,11 +252,18 @@ def _bounds(place: Path) -> np.ndarray:
 def _cache_file(
     place: Path, bounds: np.ndarray, keys: tuple[str, ...], name: str
 ) -> Path:
-    """Where what is read from these frames is kept; changes when they do."""
-    first, last = frame(place, bounds[0, 0]), frame(place, bounds[-1, 1])
-    stamps = [
-        (p.stat().st_mtime_ns, p.stat().st_size) for p in (first, last) if p.exists()
-    ]
+    """Where what is read from these frames is kept; changes when they do.
+
+    Two million frames are as many files: their number, sizes and newest change tell.
+    """
+    count = size = newest = 0
+    with os.scandir(place) as entries:
+        for entry in entries:
+            if entry.name.startswith("episode_"):
+                status = entry.stat()
+                count, size = count + 1, size + status.st_size
+                newest = max(newest, status.st_mtime_ns)
+    stamps = (count, size, newest)
     what = repr((str(place.resolve()), bounds.tobytes(), keys, name, stamps))
     digest = hashlib.sha256(what.encode()).hexdigest()
     return cache.folder("calvin") / f"{digest[:32]}.npz"
@@ -274,9 +343,9 @@ def _numbers(value: np.ndarray, key: str, path: Path) -> np.ndarray:
 
 
 def _annotations(place: Path, bounds: np.ndarray, language: str) -> Annotations:
-    path = place / language / "auto_lang_ann.npy"
+    path = place / language / RECORDED
     recorded = pickles.load(path)
-    with _wrong_keys(path):
+    with _wrong_keys(path, RECORDED_LAYOUT):
         spoken, spans = recorded["language"], recorded["info"]["indx"]
         frames = np.asarray(spans, np.int64).reshape(-1, 2)
         said, tasks = list(map(str, spoken["ann"])), list(map(str, spoken["task"]))

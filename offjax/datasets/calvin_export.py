@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from offjax.datasets.calvin import ANNOTATIONS, BOUNDS, frame
+from offjax.datasets.calvin import ANNOTATIONS, BOUNDS, RECORDED, TESTED, frame
 from offjax.datasets.dataset import Dataset
-from offjax.datasets.language import require
+from offjax.datasets.language import Annotations, require
 from offjax.envs.scene import CENTRE, PROPRIOCEPTION
 from offjax.errors import UserError
+from offjax.networks.language import encode
 
 
 def write(
@@ -20,7 +21,8 @@ def write(
 
     The proprioceptive entries of the observation become `robot_obs`, the others
     `scene_obs`; `rel_actions` are the actions, and `actions` the next frame's pose
-    and gripper opening, as CALVIN's are. There are no images.
+    and gripper opening, as CALVIN's are. There are no images. Sentences are embedded
+    as hashed words; each instruction is tested in the first sentence that it has.
 
     Args:
       dataset: with annotations and next observations.
@@ -59,11 +61,18 @@ def write(
     np.save(place / BOUNDS, np.stack([starts, ends - 1], axis=1))
     np.save(place / "ep_lens.npy", ends - starts)
     spans = spans.select(spans.ends <= ends[-1])
+    (place / ANNOTATIONS).mkdir()
+    _write_language(spans, place / ANNOTATIONS)
+
+
+def _write_language(spans: Annotations, place: Path) -> None:
+    """Described spans, and a sentence for each instruction, with their embeddings."""
+    vectors = encode(spans.sentences).sentence[:, None]
     described = {
         "language": {
             "ann": [spans.text(i) for i in range(len(spans))],
             "task": [spans.names[i] for i in spans.instructions],
-            "emb": np.zeros((len(spans), 1, 0), np.float32),
+            "emb": vectors[spans.texts],
         },
         "info": {
             "indx": [
@@ -73,8 +82,16 @@ def write(
             "episodes": [],
         },
     }
-    (place / ANNOTATIONS).mkdir()
-    np.save(place / ANNOTATIONS / "auto_lang_ann.npy", np.array(described, object))
+    first = {
+        spans.names[i]: int(spans.texts[spans.instructions == i].min())
+        for i in np.unique(spans.instructions)
+    }
+    tested = {
+        name: {"ann": [spans.sentences[text]], "emb": vectors[text][None]}
+        for name, text in first.items()
+    }
+    np.save(place / RECORDED, np.array(described, object))
+    np.save(place / TESTED, np.array(tested, object))
 
 
 def _poses(dataset: Dataset) -> np.ndarray:

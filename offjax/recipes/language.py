@@ -44,6 +44,7 @@ from offjax.datasets.dataset import Dataset
 from offjax.recipes import low_level, plan_data
 from offjax.recipes.common import pick
 from offjax.recipes.language_policies import PlannedActionPolicy, PlannedSubgoalPolicy
+from offjax.recipes.texts import embed
 from offjax.types import EnvSpec, Key, Policy, Pytree, Recipe, Stage, Statistics
 
 CODE: dict[str, dict[str, Any]] = {
@@ -138,7 +139,19 @@ def _hierarchy(
             replan, planner.algorithm, encoder.algorithm, encoder.name
         )
 
-    return Recipe(name, (encoder, _sampling_stage(**settings), planner), policy)
+    stages = encoder, _sampling_stage(**settings), planner
+    return Recipe(name, stages, policy, validate=_validate)
+
+
+def _validate(recipe: Recipe, dataset: Dataset, executed: bool = False) -> None:
+    """`Recipe.validate`: what planner and sampler ask of each other and of the data.
+
+    All of it would come to light after the low-level policy was trained, else.
+    """
+    configs = {stage.name: stage.config for stage in recipe.stages}
+    plan_sampling.check_planner(configs["sampling"], configs["planner"], executed)
+    annotations, *_ = plan_data.described(dataset, configs["planner"])
+    embed(annotations.sentences, configs["planner"])
 
 
 def _diffusion(
@@ -239,7 +252,10 @@ def diffuser(spec: EnvSpec | None, preset: str) -> Recipe:
         return PlannedActionPolicy(replan, planner.algorithm, vae.algorithm, vae.name)
 
     return Recipe(
-        "diffuser", (vae, _sampling_stage(sampler="ddpm", replan=8), planner), policy
+        "diffuser",
+        (vae, _sampling_stage(sampler="ddpm", replan=8), planner),
+        policy,
+        validate=functools.partial(_validate, executed=True),
     )
 
 

@@ -26,8 +26,8 @@ from offjax.algorithms import mcil as gaussian_plans
 from offjax.datasets import language
 from offjax.datasets.dataset import Dataset
 from offjax.distributions import Distribution
-from offjax.networks.language import encode
 from offjax.recipes.common import pick
+from offjax.recipes.texts import embed
 from offjax.types import EnvSpec, Key, Params, Policy, Pytree, Recipe, Stage
 
 LOOKAHEAD = 16
@@ -49,9 +49,7 @@ def prepare_play(
     """
     del context
     sentences = language.require(dataset).sentences
-    weights = config.text_weights or None
-    text = encode(sentences, config.text_encoder, weights=weights)
-    return language.from_dataset(dataset, text.sentence)
+    return language.from_dataset(dataset, embed(sentences, config).sentence)
 
 
 def sample_chunks(

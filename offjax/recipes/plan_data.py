@@ -16,7 +16,8 @@ from offjax.algorithms.diffusion_planner import Batch, Probe
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import Annotations, require
 from offjax.errors import UserError
-from offjax.networks.language import Text, encode
+from offjax.networks.language import Text
+from offjax.recipes.texts import embed
 from offjax.types import Key, Pytree
 
 ENCODERS: dict[str, ModuleType] = {"gcbc": gcbc, "hulc": hulc, "vae": observation_vae}
@@ -73,13 +74,10 @@ def prepare(
       moves: what a plan does between its states, "latents" or "actions".
 
     Raises:
-      UserError: no annotations, no sentence embedding, or no span that is long enough
-        for a single stride.
+      UserError: as `described` and `embed`.
     """
-    annotations = require(dataset)
+    annotations, starts, ends, keep = described(dataset, config)
     states = latents_of(ENCODERS[encoder], context[encoder], dataset.observations)
-    annotations = without(annotations, config.held_out)
-    starts, ends, keep = spans(annotations, config, dataset.card.id)
     lengths = ends - starts
     choices = lengths - config.stride if config.full_stride else lengths
     mean, std = states.mean(0), states.std(0)
@@ -104,24 +102,23 @@ def prepare(
         ends=ends.astype(np.int32),
         texts=annotations.texts[keep].astype(np.int32),
         choices=np.cumsum(choices).astype(np.int32),
-        encoding=_embedded(annotations.sentences, config),
+        encoding=embed(annotations.sentences, config),
         mean=mean.astype(np.float32),
         std=np.maximum(std, 1e-2).astype(np.float32),
         probe=Probe(dataset.observations[some], states[some]),
     )
 
 
-def _embedded(sentences: tuple[str, ...], config: Any) -> Text:
-    """The sentences, without the columns that are padding in all of them.
+def described(
+    dataset: Dataset, config: Any
+) -> tuple[Annotations, np.ndarray, np.ndarray, np.ndarray]:
+    """The annotations that are not held out, and `spans` of them.
 
-    Masked padding changes nothing but the cost.
+    Raises:
+      UserError: there are none, or none that a plan can be cut from.
     """
-    weights = config.text_weights or None
-    text = encode(sentences, config.text_encoder, weights=weights)
-    if getattr(config, "attend_padding", False):
-        return text
-    longest = int(text.mask.sum(1).max())
-    return Text(text.tokens[:, :longest], text.mask[:, :longest], text.sentence)
+    annotations = without(require(dataset), config.held_out)
+    return annotations, *spans(annotations, config, dataset.card.id)
 
 
 def without(annotations: Annotations, held_out: tuple[str, ...]) -> Annotations:
@@ -154,19 +151,28 @@ def spans(
     """Starts and ends of the spans that are used, and which ones they are.
 
     Raises:
-      UserError: none is longer than one stride.
+      UserError: none is longer than one stride, or as long as a plan.
     """
     starts, ends = annotations.starts, annotations.ends
     longest = int((ends - starts).max())
     if config.tail:
         starts = np.maximum(starts, ends - config.tail)
     keep = ends - starts > config.stride
+    tail = f" and tail={config.tail}" if config.tail else ""
     if not keep.any():
-        tail = f" and tail={config.tail}" if config.tail else ""
         raise UserError(
             f"No described span of dataset {name!r} can fill a plan: its longest has "
             f"{longest} rows, but stride={config.stride}{tail} needs more than "
             f"{config.stride} of each. Choose a smaller stride, or other data."
+        )
+    needed = (config.horizon - 1) * config.stride
+    if not (ends - starts > needed).any():
+        raise UserError(
+            f"horizon={config.horizon} with stride={config.stride} is a plan horizon "
+            f"or stride that no trajectory can fill: the rows of a plan lie {needed} "
+            f"steps apart from first to last, and the longest described span of "
+            f"dataset {name!r} has {longest} rows{tail}. Choose a smaller horizon or "
+            "stride."
         )
     if not config.full_stride:
         keep = np.ones_like(keep)

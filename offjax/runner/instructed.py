@@ -11,7 +11,7 @@ from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 from offjax.evaluation import scene
 from offjax.evaluation.rollout import Agent
-from offjax.networks import language
+from offjax.recipes.texts import embed
 from offjax.runner import programs
 from offjax.runner.devices import Layout
 from offjax.runner.options import Options
@@ -30,10 +30,7 @@ def encoder(recipe: Recipe) -> scene.Encode:
     config = told[-1]
 
     def encode(sentences: Sequence[str]) -> Pytree:
-        weights = config.text_weights or None
-        return language.encode(
-            sentences, config.text_encoder, weights=weights
-        )._asdict()
+        return embed(sentences, config)._asdict()
 
     return encode
 

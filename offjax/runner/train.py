@@ -65,6 +65,8 @@ class Trainer:
                     stage.algorithm.validate(
                         dataclasses.replace(stage.config, **values)
                     )
+        if job.recipe.validate is not None:
+            job.recipe.validate(job.recipe, dataset)
         self.job, self.dataset, self.options = job, dataset, options
         self.method = method
         self.config = resolve_config(job, method, preset, dataset, options)

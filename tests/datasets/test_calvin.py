@@ -10,11 +10,12 @@ from offjax.datasets import calvin, calvin_export, pickles
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import Annotations, annotate
 from offjax.errors import UserError
+from offjax.networks.language import encode
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("OFFJAX_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("OFFJAX_CACHE", str(tmp_path / "cache"))
 
 
 def play(lengths=(6, 4)):
@@ -98,13 +99,24 @@ def test_some_rows_only(tmp_path):
         calvin_export.write(play(), tmp_path / "part")
 
 
-def test_what_was_read_is_kept(folder):
+def test_what_was_read_is_kept(folder, monkeypatch):
     first = calvin.read(folder)
-    for index in range(1, 9):
-        (folder / "training" / f"episode_{index:07d}.npz").unlink()
+    asked = []
+    read_rows = calvin._rows
+    monkeypatch.setattr(calvin, "_rows", lambda *a: asked.append(a) or read_rows(*a))
     np.testing.assert_array_equal(calvin.read(folder).observations, first.observations)
-    with pytest.raises(UserError, match="8 of the 10 frames"):
-        calvin.read(folder, keys=("robot_obs",))  # others than were kept
+    assert not asked
+    calvin.read(folder, keys=("robot_obs",))  # others than were kept
+    assert len(asked) == 1
+    # A frame in the middle is replaced, or goes: what is kept is of other files.
+    path = folder / "training" / "episode_0000004.npz"
+    frames = dict(np.load(path))
+    np.savez_compressed(path, **frames | {"rel_actions": frames["rel_actions"] / 2})
+    changed = calvin.read(folder)
+    np.testing.assert_array_equal(changed.actions[4], first.actions[4] / 2)
+    path.unlink()
+    with pytest.raises(UserError, match="1 of the 10 frames"):
+        calvin.read(folder)
 
 
 def test_latents_instead_of_frames(folder):
@@ -251,3 +263,52 @@ def test_embeddings_that_calvin_ships(folder):
     np.testing.assert_array_equal(found["shut it"], [2, 3])
     np.testing.assert_array_equal(found["please open"], [7, 8])
     assert calvin.sentences(folder, "training") == {"open": "please open"}
+    assert calvin.table(folder).keys() == found.keys()
+    assert calvin.table(place / "embeddings.npy").keys() == {"please open"}
+    assert calvin.table(place / "auto_lang_ann.npy").keys() == found.keys() - {
+        "please open"
+    }
+
+
+def test_our_own_export_has_embeddings(folder):
+    found = calvin.embeddings(folder)
+    spoken = ["open it", "open up", "shut it"]
+    expected = encode(spoken).sentence
+    for sentence, vector in zip(spoken, expected, strict=True):
+        np.testing.assert_array_equal(found[sentence], vector)
+    said = {"open": "open it", "close": "shut it"}
+    assert calvin.sentences(folder, "training") == said
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1, 2], "not laid out.*list, not a dict.*for each task, ann"),
+        ({"open": {"ann": ["open it"]}}, "KeyError: 'emb'.*for each task, ann"),
+        ({"open": {"emb": np.ones(2)}}, "KeyError: 'ann'.*for each task, ann"),
+    ],
+)
+def test_tested_sentences_that_are_laid_out_otherwise(folder, content, message):
+    path = folder / "training" / "lang_annotations" / "embeddings.npy"
+    whole = np.empty((), object)
+    whole[()] = content
+    np.save(path, whole)
+    with pytest.raises(UserError, match=message):
+        calvin.embeddings(folder)
+    if "'emb'" not in message:
+        with pytest.raises(UserError, match=message):
+            calvin.sentences(folder, "training")
+
+
+def test_tables_that_are_none(folder, tmp_path):
+    with pytest.raises(UserError, match="holds no table"):
+        calvin.table(tmp_path)
+    described(folder, emb=np.zeros((3, 1, 0), np.float32))
+    with pytest.raises(UserError, match=r"of lengths \[0, 64\]"):
+        calvin.table(folder)
+    path = folder / "training" / "lang_annotations" / "auto_lang_ann.npy"
+    with pytest.raises(UserError, match="holds no table"):
+        calvin.table(path)
+    np.save(path, np.array([1], object)[0:1].reshape(()))
+    with pytest.raises(UserError, match=r"not laid out.*language/ann"):
+        calvin.table(path)

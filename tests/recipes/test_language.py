@@ -18,6 +18,8 @@ from offjax.errors import UserError
 from offjax.networks.language import encode
 from offjax.recipes import build, language, plan_data
 from offjax.recipes.language_policies import PlannedActionPolicy, PlannedSubgoalPolicy
+from offjax.runner.options import Options
+from offjax.runner.train import Trainer, make_jobs
 from offjax.types import Params
 
 PATH = pathlib.Path(__file__).parents[1] / "datasets" / "language_data.py"
@@ -84,7 +86,8 @@ def test_subgoals_lie_strides_ahead_and_stay_in_the_span(numbered, plain_latents
 
 def test_published_windows(numbered, plain_latents):
     """The last 8 rows of each span, and a full stride before its end."""
-    data, config = prepared(numbered, tail=8, full_stride=True, attend_padding=True)
+    code = {"tail": 8, "full_stride": True, "attend_padding": True}
+    data, config = prepared(numbered, horizon=2, **code)
     batch = plan_data.sample_subgoals(data, jax.random.PRNGKey(1), config)
     present = np.asarray(batch.plans)[:, 0, 2:] / 2
     place = row_of(present) % 10
@@ -126,6 +129,47 @@ def test_a_stride_that_nothing_can_fill(dataset, plain_latents):
         prepared(dataset, stride=10)
     with pytest.raises(UserError, match="tail=5"):
         prepared(dataset, stride=5, tail=5)
+    prepared(dataset, horizon=4, stride=3)  # rows 0, 3, 6, 9
+    for changes in ({"horizon": 5}, {"horizon": 4, "tail": 9}):
+        with pytest.raises(UserError, match=r"no trajectory can fill.*has 10 rows"):
+            prepared(dataset, stride=3, **changes)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "message"),
+    [
+        ("lcd", {"sampling_steps": 21}, "sampling_steps is 21.*diffusion_steps=20"),
+        ("lcd", {"planner.diffusion_steps": 5}, "sampling_steps is 10.*choose 1 … 5"),
+        ("lcd", {"sampling_steps": 0}, "sampling_steps is 0"),
+        ("lcd", {"eta": 1.5}, "eta is 1.5"),
+        ("lcd", {"sampler": "euler"}, "sampler is 'euler'"),
+        ("lcd", {"rows": 3}, "rows is 3.*horizon=2"),
+        ("lcd", {"replan": 9}, "replan is 9.*spans 8 steps"),
+        ("lcd_mlp", {"replan": 9}, "replan is 9.*spans 8 steps"),
+        ("lcd_mlp", {"planner.horizon": 0}, "horizon is 0"),
+        ("lcd_mlp", {"planner.stride": 0}, "stride is 0"),
+        ("diffuser", {"rows": 1, "replan": 5}, "plan of 1 rows.*spans 4 steps"),
+        ("diffuser", {"replan": 9}, "replan is 9.*spans 8 steps"),
+        ("lcd", {"planner.horizon": 4}, "no trajectory can fill"),
+        ("lcd", {"planner.held_out": "pink"}, "held_out names pink"),
+        ("lcd", {"planner.text_encoder": "minilm"}, "'minilm' needs weights"),
+        ("lcd", {"planner.text_encoder": "table"}, "table needs text_weights"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_before_training(
+    dataset, tmp_path, method, settings, message
+):
+    short = {"planner.horizon": 2, "planner.stride": 4, "replan": 8}
+    overrides = {name: (value,) for name, value in (short | settings).items()}
+    options = Options(num_seeds=1, runs_dir=str(tmp_path), quiet=True)
+
+    def trainer(overrides):
+        (job,) = make_jobs(method, "demo", dataset, overrides)
+        return Trainer(job, method, "demo", dataset, options)
+
+    trainer({name: (value,) for name, value in short.items()})
+    with pytest.raises(UserError, match=message):
+        trainer(overrides)
 
 
 def test_held_out_instructions_are_never_seen(numbered, plain_latents):
@@ -285,7 +329,7 @@ def trained(module, data, config, sampler, updates):
 
 def test_regression_learns_where_instructions_lead(dataset, plain_latents):
     """From the middle, one stride of 9 leads close to the corner that is named."""
-    data, _ = prepared(dataset, stride=9)
+    data, _ = prepared(dataset, stride=9, horizon=1)
     config = mlp_planner.Config(
         lr=3e-3, stride=9, horizon=1, hidden_dims=(64, 64), ema_decay=0.9
     )
