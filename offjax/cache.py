@@ -6,9 +6,13 @@ import os
 from pathlib import Path
 
 
+def root() -> Path:
+    """The cache: $OFFJAX_CACHE, or ~/.cache/offjax; perhaps not there yet."""
+    return Path(os.environ.get("OFFJAX_CACHE") or "~/.cache/offjax").expanduser()
+
+
 def folder(name: str) -> Path:
-    """A folder of the cache, made if missing: $OFFJAX_CACHE_DIR or ~/.cache/offjax."""
-    root = os.environ.get("OFFJAX_CACHE_DIR") or "~/.cache/offjax"
-    path = Path(root).expanduser() / name
+    """A folder of the cache, made if missing."""
+    path = root() / name
     path.mkdir(parents=True, exist_ok=True)
     return path

@@ -55,6 +55,7 @@ class EncoderLayer(nn.Module):
         attention = nn.MultiHeadDotProductAttention(
             self.num_heads,
             dropout_rate=self.dropout,
+            broadcast_dropout=False,  # a mask for each window, as PyTorch draws it
             deterministic=not train or self.dropout == 0.0,
             name="attention",
         )

@@ -4,6 +4,7 @@
     minilm  a MiniLM sentence encoder   } where the user has the weights
     t5      the encoder half of a T5    }
     table   vectors that are given for each sentence, such as those CALVIN ships
+            (where text_encoder is a setting, text_weights names CALVIN's folder)
 
 Hashed words know nothing of meaning: to them "shut" and "close" are as far apart as any
 two words, so that a sentence is understood as far as its words were seen in training.
@@ -24,6 +25,7 @@ from typing import Any, NamedTuple
 import chex
 import numpy as np
 
+from offjax import cache
 from offjax.errors import UserError
 
 ENCODERS = ("hash", "minilm", "t5", "table")
@@ -156,8 +158,7 @@ def _pretrained(
             "`save_pretrained`, and give its folder as text_weights; or choose "
             "text_encoder=hash, which needs none."
         )
-    folder = Path(cache_dir or os.environ.get("OFFJAX_CACHE", "~/.cache/offjax"))
-    folder = folder.expanduser() / "text"
+    folder = Path(cache_dir or cache.root()).expanduser() / "text"
     stamp = _stamp(Path(weights))
     paths = [folder / f"{_digest(encoder, stamp, text)}.npz" for text in texts]
     missing = [i for i, path in enumerate(paths) if not path.exists()]
@@ -198,7 +199,7 @@ def _load(encoder: str, weights: Path) -> tuple[Any, Any]:
         if importlib.util.find_spec(library) is None:
             raise UserError(
                 f"The text encoder {encoder!r} needs the library {library}: install "
-                "the extra with `pip install offjax[text]`, or choose "
+                "both with `pip install transformers torch`, or choose "
                 "text_encoder=hash."
             )
     import transformers

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import jax
 
+from offjax import cache
+
 LIMIT = 2 * 2**30
 """Bytes of kept programs; beyond, the oldest go."""
 MIN_SECONDS = 0.2
@@ -35,8 +37,7 @@ def keep_programs() -> Path | None:
     given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if given:
         return Path(given)
-    root = Path(os.environ.get("OFFJAX_CACHE", "~/.cache/offjax")).expanduser()
-    folder = root / "programs" / machine()
+    folder = cache.root() / "programs" / machine()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _prune(folder)

@@ -13,6 +13,7 @@ import pytest
 from offjax.algorithms import hulc, mcil
 from offjax.algorithms.imitation import contrastive_loss
 from offjax.errors import UserError
+from offjax.networks import hulc as networks
 from offjax.networks.hulc import LatentPlanModel
 from offjax.networks.perception import Images
 from offjax.types import Statistics
@@ -227,3 +228,16 @@ def test_acting_step_by_step_is_the_decoder_over_the_window(reference):
 def test_wrong_settings_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
         hulc.validate(dataclasses.replace(TINY, **settings))
+
+
+def test_attention_drops_out_for_each_window_by_itself(monkeypatch):
+    """As PyTorch's does; other dropout layers are taken away to see it alone."""
+    monkeypatch.setattr(networks, "Dropout", lambda rate: lambda x, train: x)
+    layer = networks.EncoderLayer(num_heads=2, hidden_dim=8, dropout=0.5)
+    x = jax.random.normal(jax.random.key(0), (1, 6, 8)).repeat(3, axis=0)
+    mask, keys = jnp.ones((3, 6)), {"dropout": jax.random.key(2)}
+    params = layer.init(jax.random.key(1), x, mask, False)
+    found = layer.apply(params, x, mask, True, rngs=keys)
+    assert np.abs(np.diff(found, axis=0)).max(axis=(1, 2)).min() > 1e-3
+    still = layer.apply(params, x, mask, False)
+    np.testing.assert_allclose(still[0], still[1], rtol=1e-6)

@@ -106,7 +106,7 @@ def test_cube_targets_keep_clear_of_other_cubes():
 @pytest.mark.long
 def test_collected_datasets(tmp_path, monkeypatch):
     """Through the catalogue: two processes and one make the same, also resumed."""
-    monkeypatch.setenv("OFFJAX_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("OFFJAX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(scene_collect, "EPISODE", 500)
     dataset = load.collect_dataset("offjax/scene/play-v0", 1100, data_dir=tmp_path)
     assert isinstance(dataset, LanguageDataset)

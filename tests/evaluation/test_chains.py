@@ -43,7 +43,7 @@ FIRST = {
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("OFFJAX_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("OFFJAX_CACHE", str(tmp_path))
 
 
 def test_published_chains(cache):

@@ -375,7 +375,7 @@ def fuzz(load: Callable[[Path, Damage], None], root: Path, count: int) -> None:
 
 @pytest.fixture(autouse=True)
 def no_mark(tmp_path, monkeypatch):
-    monkeypatch.setenv("OFFJAX_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("OFFJAX_CACHE", str(tmp_path / "cache"))
     yield
     MARK.unlink(missing_ok=True)
 

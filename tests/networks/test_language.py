@@ -120,5 +120,5 @@ def test_pretrained_vectors_are_kept_on_disk(tmp_path, monkeypatch):
 def test_missing_library_is_named(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text("{}")
     monkeypatch.setattr(language.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"offjax\[text\]"):
+    with pytest.raises(UserError, match=r"transformers: .*install transformers torch"):
         encode(["open"], "t5", weights=tmp_path, cache_dir=tmp_path / "cache")

@@ -1,0 +1,34 @@
+"""One variable says where everything that can be computed again is kept."""
+
+from pathlib import Path
+
+import numpy as np
+
+from offjax import cache
+from offjax.networks import language
+from offjax.runner import compilation
+
+
+def test_one_variable_for_all(tmp_path, monkeypatch):
+    monkeypatch.setenv("OFFJAX_CACHE", str(tmp_path))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setattr(compilation.jax.config, "update", lambda *_: None)
+    assert cache.folder("play/one") == tmp_path / "play" / "one"
+    assert (tmp_path / "play" / "one").is_dir()
+    assert compilation.keep_programs().parent == tmp_path / "programs"
+    weights = tmp_path / "model"
+    weights.mkdir()
+    (weights / "config.json").write_text("{}")
+    vectors = np.ones((2, 3)), np.ones(3)
+    monkeypatch.setattr(language, "_load", lambda *_: "model")
+    monkeypatch.setattr(language, "_embed", lambda *_: vectors)
+    language.encode(["open it"], "minilm", weights=weights)
+    assert len(list((tmp_path / "text").glob("*.npz"))) == 1
+
+
+def test_without_it_the_home_folder(monkeypatch):
+    for value in (None, ""):
+        monkeypatch.delenv("OFFJAX_CACHE", raising=False)
+        if value is not None:
+            monkeypatch.setenv("OFFJAX_CACHE", value)
+        assert cache.root() == Path("~/.cache/offjax").expanduser()
