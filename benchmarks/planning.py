@@ -1,18 +1,22 @@
 """Cost of planning: LCD's samplers beside Diffuser, per plan and per action.
 
-    python -m benchmarks.planning [--preset=paper] [--batches=1,1000] [--json]
+    python -m benchmarks.planning [--preset=paper] [--batches=1,1000] [--json=FILE]
 
 A plan is all that is computed when one is made, the U-Net's passes and their scan, for
 plans of random latents with constant parameters: cost depends on neither. LCD plans a
-subgoal every `replan` steps, Diffuser a chunk of actions as long; seconds per action
-share a plan's among those steps. A low-level policy's own cost, which LCD pays at every
-step in addition, is measured too (goal-conditioned cloning of the same preset).
+subgoal, Diffuser actions, each every `replan` steps of its recipe: 8 for `lcd`, whose
+scores are reported, and for Diffuser, 16 for the thesis' settings, in which the other
+rows vary the sampler. Seconds per action share a plan's among those steps.
+
+What Diffuser plans is executed as it is; LCD's subgoals are pursued by a low-level
+policy, whose own cost is in the row below and in "in all": the preset's own, HULC for
+`paper` and goal-conditioned cloning for the others. Its beginning with a new subgoal is
+shared among the `replan` steps of `lcd`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -21,21 +25,22 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 
-from offjax.algorithms import diffusion_planner, gcbc
+from experiments import cli
+from offjax.algorithms import diffusion_planner
+from offjax.errors import UserError
 from offjax.networks.language import encode
 from offjax.recipes import build
-from offjax.types import Statistics
+from offjax.types import Stage, Statistics
 
-_PRESET = flags.DEFINE_enum("preset", "paper", ["paper", "small", "demo"], "Sizes.")
-_BATCHES = flags.DEFINE_list("batches", ["1", "1000"], "Plans made at once.")
-_SECONDS = flags.DEFINE_float("seconds", 2.0, "Least time of a measurement.")
-_JSON = flags.DEFINE_bool("json", False, "One JSON object per line.")
+FLAGS = flags.FLAGS
 OBSERVATION, ACTION, LATENT = 40, 5, 32
 CHUNK = 125
 """Plans at once on CPUs, whose caches hold no more."""
-SENTENCE = "put the cube into the drawer"
+SENTENCE, TOKENS = "put the cube into the drawer", 16
+"""What is said, with room for the longest single instruction of the scenes."""
+SCORED, LOW_LEVEL = "lcd, as scored", "low-level policy"
 
 
 class Cost(NamedTuple):
@@ -53,6 +58,7 @@ class Cost(NamedTuple):
 def cases() -> dict[str, tuple[str, dict[str, Any]]]:
     """Name → (recipe, changes to how it is sampled)."""
     return {
+        SCORED: ("lcd", {}),
         "lcd ddim 5": ("lcd_thesis", {"sampler": "ddim", "sampling_steps": 5}),
         "lcd ddim 10": ("lcd_thesis", {"sampler": "ddim", "sampling_steps": 10}),
         "lcd ddpm 20": ("lcd_thesis", {"sampler": "ddpm"}),
@@ -74,7 +80,7 @@ def planner(name: str, preset: str) -> tuple[Callable[..., Any], Any, int, int]:
     config = configs["planner"]
     sampling = dataclasses.replace(configs["sampling"], **changes)
     moves = LATENT if recipe != "diffuser" else ACTION * config.stride
-    text = encode([SENTENCE])
+    text = encode([SENTENCE], max_tokens=TOKENS)
     width = moves + LATENT
     example = SimpleNamespace(
         mean=np.zeros(width, np.float32),
@@ -126,21 +132,50 @@ def measure(name: str, batch: int, preset: str, least: float) -> Cost:
 
 
 def low_level(batch: int, preset: str, least: float) -> Cost:
-    """The policy that pursues subgoals: one chunk of actions."""
-    recipe = build("gcbc_goal", None, preset)
-    config = recipe.stages[0].config
-    box = np.ones(ACTION, np.float32)
-    zeros, ones = np.zeros(OBSERVATION, np.float32), np.ones(OBSERVATION, np.float32)
-    statistics = Statistics(zeros, ones, -box, box)
-    example = SimpleNamespace(statistics=statistics)
-    state = blank(lambda: gcbc.init(jax.random.PRNGKey(0), example, config, {}))
+    """The policy that pursues subgoals: one action, and its share of a beginning."""
+    stages = {stage.name: stage for stage in build("lcd", None, preset).stages}
+    stage, replan = next(iter(stages.values())), stages["sampling"].config.replan
+    algorithm, config, state = stage.algorithm, stage.config, _blank_policy(stage)
     observations = jnp.zeros((batch, OBSERVATION))
     latents = jnp.zeros((batch, LATENT))
-    call = jax.jit(lambda s: gcbc.chunk(s, observations, latents, config))
-    spent = seconds(lambda: call(state), least)
+    keys = jax.random.split(jax.random.PRNGKey(0), batch)
+
+    @jax.jit
+    def begin(state: Any) -> Any:
+        def one(observation: jax.Array, latent: jax.Array, key: jax.Array) -> Any:
+            return algorithm.begin(state, observation, latent, key, config)
+
+        return jax.vmap(one)(observations, latents, keys)
+
+    @jax.jit
+    def act(state: Any, carry: Any) -> Any:
+        def one(carry: Any, seen: jax.Array, latent: jax.Array, key: jax.Array) -> Any:
+            found, carry = algorithm.distribution_for_goal(
+                state, carry, seen, latent, key, config
+            )
+            return found.mode(), carry
+
+        return jax.vmap(one)(carry, observations, latents, keys)
+
+    carry = begin(state)
+    spent = seconds(lambda: begin(state), least) / replan
+    spent += seconds(lambda: act(state, carry), least)
     size = sum(x.size for x in jax.tree.leaves(state.params))
-    per_action = spent / batch / config.execute
-    return Cost("low-level policy", batch, 1, config.execute, size, spent, per_action)
+    name = f"{LOW_LEVEL} {stage.name}"
+    return Cost(name, batch, 1, 1, size, spent, spent / batch)
+
+
+def _blank_policy(stage: Stage) -> Any:
+    """A low-level policy's state; it is of the size of a trained one."""
+    box = np.ones(ACTION, np.float32)
+    zeros, ones = np.zeros(OBSERVATION, np.float32), np.ones(OBSERVATION, np.float32)
+    example = SimpleNamespace(
+        statistics=Statistics(zeros, ones, -box, box),
+        encoding=encode([SENTENCE]).sentence,
+        observations=zeros[None],
+    )
+    key = jax.random.PRNGKey(0)
+    return blank(lambda: stage.algorithm.init(key, example, stage.config, {}))
 
 
 def costs(batch: int, preset: str, least: float) -> list[Cost]:
@@ -149,34 +184,53 @@ def costs(batch: int, preset: str, least: float) -> list[Cost]:
     return [*measured, low_level(batch, preset, least)]
 
 
-def ratios(measured: list[Cost]) -> list[float]:
-    """How many times as long Diffuser takes per action."""
+def ratios(measured: list[Cost]) -> list[tuple[float, float]]:
+    """How many times as long Diffuser takes per action: than planning, and in all.
+
+    LCD's cost in all has that of the low-level policy in it.
+    """
+    below = measured[-1].seconds_per_action
     diffuser = next(c for c in measured if c.method.startswith("diffuser"))
-    return [diffuser.seconds_per_action / c.seconds_per_action for c in measured]
+    longest, found = diffuser.seconds_per_action, []
+    for cost in measured:
+        planning = cost.seconds_per_action
+        in_all = planning + below * cost.method.startswith("lcd")
+        found.append((longest / planning, longest / in_all))
+    return found
 
 
-def line(cost: Cost, ratio: float) -> str:
+def line(cost: Cost, ratio: tuple[float, float]) -> str:
     """One line for the reader."""
     return (
         f"{cost.method:22} batch {cost.batch:5}  passes {cost.passes:3}  "
         f"replan {cost.replan:3}  parameters {cost.parameters / 1e6:5.1f}M  "
         f"{cost.seconds_per_plan * 1e3:10.2f} ms per plan  "
         f"{cost.seconds_per_action * 1e6:9.1f} µs per action  "
-        f"Diffuser takes {ratio:6.1f} times as long"
+        f"Diffuser takes {ratio[0]:6.1f} times as long, {ratio[1]:6.1f} in all"
     )
 
 
-def main(_: list[str]) -> None:
+def main(argv: list[str]) -> None:
     """Prints one line per method and batch size, and how they compare."""
-    if not _JSON.value:
-        device = jax.devices()[0].device_kind
-        print(f"device={device} preset={_PRESET.value}", flush=True)
-    for batch in map(int, _BATCHES.value):
-        measured = costs(batch, _PRESET.value, _SECONDS.value)
+    del argv
+    from benchmarks.harness import opening, write
+
+    batches = [int(text) if text.isdecimal() else 0 for text in FLAGS.batches]
+    if not batches or min(batches) < 1:
+        raise UserError(f"--batches={','.join(FLAGS.batches)}: numbers from 1 on.")
+    result: dict[str, Any] = {"machine": opening(), "preset": FLAGS.preset, "costs": []}
+    for batch in batches:
+        measured = costs(batch, FLAGS.preset, FLAGS.seconds)
         for cost, ratio in zip(measured, ratios(measured), strict=True):
-            record = json.dumps(cost._asdict() | {"ratio": ratio})
-            print(record if _JSON.value else line(cost, ratio), flush=True)
+            print(line(cost, ratio), flush=True)
+            more = {"ratio": ratio[0], "ratio_in_all": ratio[1]}
+            result["costs"].append(cost._asdict() | more)
+    write(FLAGS.json, result)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    flags.DEFINE_enum("preset", "paper", ["paper", "small", "demo"], "Sizes.")
+    flags.DEFINE_list("batches", ["1", "1000"], "Plans made at once.")
+    flags.DEFINE_float("seconds", 2.0, "Least time of a measurement.", 0.0)
+    flags.DEFINE_string("json", None, "File for the results.")
+    cli.run(main)

@@ -18,13 +18,14 @@ adds the scripted oracles and uniform actions, as runs of the methods `oracle` a
 `random`, which the leaderboard shows, too. --report measures nothing.
 
 Intervals (95 %) draw seeds and trials anew, crossed, which is up to √3 wider than
-needed where outcomes have nothing in common; differences to --base are of the same
-seeds and trials.
+needed where outcomes have nothing in common; differences to --base are shown of runs
+with the same seeds and trials alone.
 """
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from absl import flags
 
 from experiments import cli
 from experiments.lcd import trials
-from experiments.lcd.trials import KINDS, REFERENCES, Bench, Sizes
+from experiments.lcd.trials import GIVEN_GOALS, KINDS, REFERENCES, Bench, Entry, Sizes
 from offjax.datasets.load import load_dataset
 from offjax.envs.scene_instructions import all_instructions
 from offjax.errors import UserError
@@ -77,8 +78,33 @@ Cells = dict[str, dict[str, np.ndarray]]
 """Label → column → [seeds, trials]."""
 
 
-def table(cells: Cells, base: str) -> tuple[list[tuple], str]:
-    """Rows of the CSV, and the page."""
+def paired(entries: Sequence[Entry], base: str) -> list[str]:
+    """Labels of the runs that have the trials and the seeds of the run `base`.
+
+    Methods that pursue given states are tried elsewhere than those that are told.
+    """
+    of = {entry.label: entry for entry in entries}
+    if base not in of:
+        return []
+    given = of[base].method in GIVEN_GOALS
+    return [
+        label
+        for label, entry in of.items()
+        if label != base
+        and entry.method not in REFERENCES
+        and (entry.method in GIVEN_GOALS) == given
+        and entry.seeds == of[base].seeds
+    ]
+
+
+def table(cells: Cells, base: str, pairs: Sequence[str]) -> tuple[list[tuple], str]:
+    """Rows of the CSV, and the page.
+
+    Args:
+      cells: what is shown.
+      base: label of the row that others are compared with.
+      pairs: labels of those others (`paired`).
+    """
     columns = list(dict.fromkeys(c for each in cells.values() for c in each))
     shown = [c for c in columns if not c.startswith("chain ")]
     rows, lines = (
@@ -99,10 +125,9 @@ def table(cells: Cells, base: str) -> tuple[list[tuple], str]:
         lines.append(f"| {label} | " + " | ".join(texts) + " |")
     if base in cells:
         lines += ["", f"Differences to {base}:", "", *lines[:2]]
-        for label, each in cells.items():
-            if label not in (base, *REFERENCES):
-                texts = [_difference(each, cells[base], column) for column in shown]
-                lines.append(f"| {label} | " + " | ".join(texts) + " |")
+        for label in (label for label in cells if label in pairs):
+            texts = [_difference(cells[label], cells[base], name) for name in shown]
+            lines.append(f"| {label} | " + " | ".join(texts) + " |")
     return rows, "\n".join(lines) + "\n"
 
 
@@ -164,7 +189,8 @@ def main(_: list[str]) -> None:
         trials.add_references(bench, FLAGS.runs_dir)
     cells: Cells = {}
     each: dict[str, scene.Scores] = {}
-    for entry in trials.entries(FLAGS.runs_dir, FLAGS.dataset, FLAGS.methods):
+    entries = trials.entries(FLAGS.runs_dir, FLAGS.dataset, FLAGS.methods)
+    for entry in entries:
         for kind in FLAGS.kinds:
             scores = bench.scores(entry, kind)
             if scores is None:
@@ -175,7 +201,7 @@ def main(_: list[str]) -> None:
             print(f"{entry.label}: {text}", flush=True)
             if kind == "plain":
                 each[entry.label] = scores
-    rows, page = table(cells, FLAGS.base)
+    rows, page = table(cells, FLAGS.base, paired(entries, FLAGS.base))
     target = Path(FLAGS.out)
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.with_suffix(".csv").open("w", newline="") as lines:

@@ -26,6 +26,7 @@ QUICK = {
     ),
 }  # fmt: skip
 SLOW = {
+    "planning": (["--preset=demo", "--batches=1", "--seconds=0.01"], "costs"),
     "evaluation": (
         [
             "--robots=hopper", "--num_seeds=2", "--episodes=1", "--steps=5",

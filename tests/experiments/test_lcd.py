@@ -78,8 +78,17 @@ def test_cost_of_planning_is_shared_among_the_actions(monkeypatch):
     assert found["lcd ddim 5"][0].passes == 5
     assert found["lcd ddpm 20"][0].passes == 20
     assert found["lcd ddim 5"][0].seconds_per_action == pytest.approx(2 / 10 / 16)
-    assert found["diffuser ddpm 20"][1] == 1
-    assert found["lcd ddim 5"][1] == pytest.approx(16 / 8)
+    assert found["diffuser ddpm 20"][1] == (1, 1)
+    # Diffuser and lcd plan every 8 steps, the thesis every 16. An action of the policy
+    # below takes two seconds more, and an eighth of two to begin.
+    below = (2 + 2 / 8) / 10
+    diffuser, thesis = 2 / 10 / 8, 2 / 10 / 16
+    scored = found[planning.SCORED]
+    assert (scored[0].replan, scored[0].passes) == (8, 10)
+    assert scored[1] == pytest.approx((1, diffuser / (diffuser + below)))
+    ratios = diffuser / thesis, diffuser / (thesis + below)
+    assert found["lcd ddim 5"][1] == pytest.approx(ratios)
+    assert found["low-level policy gcbc"][0].seconds_per_action == pytest.approx(below)
     assert "ddim 5" in planning.line(*found["lcd ddim 5"])
 
 
@@ -148,12 +157,31 @@ def test_the_table_pairs_differences():
     cells = {
         "gcbc": {"single": half, "chain": np.full((3, 4), 2.0)},
         "lcd": {"single": half + 10, "chain": np.full((3, 4), 2.5)},
-        "gcbc_goal": {"single": half[:, :5]},
+        "gcbc_goal": {"single": half + 20},
     }
-    rows, page = compare.table(cells, "gcbc")
+    rows, page = compare.table(cells, "gcbc", ["lcd"])
     assert ("lcd", "chain", "2.500", "2.500", "2.500", 3, 4) in rows
     assert "| lcd | 10.0 [10.0, 10.0] | 0.50 [0.50, 0.50] |" in page
-    assert "| gcbc_goal | – | – |" in page
+    differences = page.partition("Differences to gcbc")[2]
+    assert "| lcd |" in differences and "gcbc_goal" not in differences
+
+
+def test_pairs_are_of_the_same_trials_and_seeds():
+    def entry(label, seeds=(0, 1, 2)):
+        return trials.Entry(label, label.split()[0], None, seeds)
+
+    found = [
+        entry("oracle", (0,)),
+        entry("gcbc"),
+        entry("gcbc_goal"),
+        entry("lcd"),
+        entry("lcd planner.width=16", (0, 1)),
+        entry("hulc", (3, 4, 5)),
+    ]
+    assert compare.paired(found, "gcbc") == ["lcd"]
+    assert compare.paired(found, "gcbc_goal") == []
+    assert compare.paired(found, "lcd") == ["gcbc"]
+    assert compare.paired(found, "bc") == []
 
 
 @pytest.mark.long
