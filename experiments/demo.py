@@ -3,6 +3,10 @@
 Collects four datasets, trains the methods and their baselines over several seeds,
 evaluates them, prints the leaderboard and writes its page. Runs that are finished are
 kept: called again, only what is missing is trained.
+
+Some datasets are smaller than other commands collect them, so that they lie beside the
+runs: a command that is to read one, such as experiments.evaluate on one of the runs,
+is given --data_dir=runs/demo/data.
 """
 
 from __future__ import annotations
@@ -21,7 +25,9 @@ if TYPE_CHECKING:
 
 _NUM_SEEDS = flags.DEFINE_integer("num_seeds", 4, "Seeds of every method.")
 _RUNS_DIR = flags.DEFINE_string("runs_dir", "runs/demo", "Where run folders go.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Root of the datasets.")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Root of the datasets; by default data/ in --runs_dir."
+)
 _DEVICES = flags.DEFINE_integer("host_devices", None, "CPU devices; one per core.")
 
 BUDGET, MAZE = "offjax/budget/t50-smooth-v0", "offjax/maze2d/umaze-v0"
@@ -44,10 +50,15 @@ def _load(name: str) -> Dataset:
     from offjax.datasets import minari_io
     from offjax.datasets.load import collect_dataset, load_dataset
 
-    if minari_io.exists(name, _DATA_DIR.value):
-        return load_dataset(name, _DATA_DIR.value)
-    size = SIZES.get(name)
-    return collect_dataset(name, size, data_dir=_DATA_DIR.value, progress=print)
+    root = _data_dir()
+    if minari_io.exists(name, root):
+        return load_dataset(name, root)
+    return collect_dataset(name, SIZES.get(name), data_dir=root, progress=print)
+
+
+def _data_dir() -> Path:
+    """Not the usual root: other commands would take its small datasets for theirs."""
+    return Path(_DATA_DIR.value or Path(_RUNS_DIR.value) / "data")
 
 
 def main(argv: list[str]) -> None:
@@ -81,6 +92,7 @@ def main(argv: list[str]) -> None:
     print()
     print(leaderboard.table(_RUNS_DIR.value))
     print(f"page: {leaderboard.write_page(_RUNS_DIR.value)}")
+    print(f"data: {_data_dir()}")
     print(f"done in {time.perf_counter() - begin:.0f} s")
 
 
