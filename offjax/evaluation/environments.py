@@ -39,6 +39,11 @@ def missing(spec: EnvSpec | None) -> str | None:
             spec.domain, "no current environment is known to be equal"
         )
         return f"no environment of today equals D4RL's {spec.id}: {reason}"
+    if spec.domain == "calvin":
+        return (
+            "CALVIN's tasks are carried out in its own simulator, after training: "
+            "`python -m experiments.lcd.calvin --folder=… --run=…`"
+        )
     if spec.domain == "scene":
         return scene.is_available()
     return batched.is_available(spec)
