@@ -4,7 +4,9 @@ Settings are CORL's (TD3+BC, CQL, AWAC) or the authors' (IQL, BCQ); the small an
 presets keep them and shorten training. What CORL does on a single dataset is in
 `EXCEPTIONS`; of the methods here only CQL has one (its IQL has more, which the authors'
 settings do without). On Budget Allocation, which none of them knows, all of them see
-standardised observations and rewards of about 1 a step.
+raw observations and rewards of about 1 a step: standardised, the last action, whose
+spread is about 1/T, is an input as strong as the others, and their policies feed
+their own errors back through it (docs/results/asp.md).
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ def _stage(
     **data: Any,
 ) -> Stage:
     if domain(spec) == "budget":
-        data = {"reward": (step_rewards(spec), 0.0)}
+        data = {"normalize": False, "reward": (step_rewards(spec), 0.0)}
     demo = {"hidden_dims": (128, 128)} if preset == "demo" else {}
     return Stage(
         name,
@@ -64,7 +66,7 @@ def _recipe(name: str, stage: Stage) -> Recipe:
 
 
 def iql_stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
-    """Stage `iql` with the authors' settings: raw observations, but on budgets."""
+    """Stage `iql` with the authors' settings; raw observations."""
     kind = domain(spec)
     settings = {
         "expectile": {"antmaze": 0.9, "adroit": 0.7}.get(kind, 0.7),
