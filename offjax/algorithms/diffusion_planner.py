@@ -68,6 +68,8 @@ class Config:
       full_stride: only windows that have at least one stride before the span's end.
       held_out: instructions that are kept from the planner, as a test of what follows
         from the others.
+      rollouts: dataset of a policy's own rollouts, to cut plans from in place of the
+        recording (`experiments.lcd.rollouts`); "" for none.
       standardize: whether plans are standardised, column by column.
       attend_padding: whether padding of the text takes part in the attention.
       width: channels of the U-Net's first level.
@@ -95,6 +97,7 @@ class Config:
     tail: int = 0
     full_stride: bool = False
     held_out: tuple[str, ...] = ()
+    rollouts: str = ""
     standardize: bool = False
     attend_padding: bool = False
     width: int = 64

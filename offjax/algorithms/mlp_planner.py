@@ -48,6 +48,7 @@ class Config:
     tail: int = 0
     full_stride: bool = False
     held_out: tuple[str, ...] = ()
+    rollouts: str = ""
     standardize: bool = False
     batch_size: int = 128
     text_encoder: str = "hash"

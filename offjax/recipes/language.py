@@ -19,7 +19,8 @@ been compared yet: `python -m experiments.lcd.tables --table=settings` does):
     replans every      16 steps                16 steps            8 steps
 
 Two things differ from both: the planner learns from the recorded play, where the code
-used the policy's own successful rollouts in the environment of the evaluation; and
+used the policy's own successful rollouts in the environment of the evaluation
+(`planner.rollouts` names such, which `experiments.lcd.rollouts` collects); and
 observations are states. The Diffuser of these tables plans states and actions at once
 in a VAE's latents; its two-dimensional variant needs the weights of an image
 autoencoder, which this package does not have.
@@ -150,7 +151,8 @@ def _validate(recipe: Recipe, dataset: Dataset, executed: bool = False) -> None:
     """
     configs = {stage.name: stage.config for stage in recipe.stages}
     plan_sampling.check_planner(configs["sampling"], configs["planner"], executed)
-    annotations, *_ = plan_data.described(dataset, configs["planner"])
+    source = plan_data.source(dataset, configs["planner"])
+    annotations, *_ = plan_data.described(source, configs["planner"])
     embed(annotations.sentences, configs["planner"])
 
 

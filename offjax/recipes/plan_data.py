@@ -15,6 +15,7 @@ from offjax.algorithms import gcbc, hulc, observation_vae
 from offjax.algorithms.diffusion_planner import Batch, Probe
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import Annotations, require
+from offjax.datasets.load import load_dataset
 from offjax.errors import UserError
 from offjax.networks.language import Text
 from offjax.recipes.texts import embed
@@ -67,15 +68,16 @@ def prepare(
     """Encodes a recording with one seed's encoder, and cuts its spans.
 
     Args:
-      dataset: with annotations.
+      dataset: with annotations; in its place come the config's `rollouts`, if any.
       config: of the planner.
       context: the encoder's trained state.
       encoder: the stage that it comes from, one of `ENCODERS`.
       moves: what a plan does between its states, "latents" or "actions".
 
     Raises:
-      UserError: as `described` and `embed`.
+      UserError: as `source`, `described` and `embed`.
     """
+    dataset = source(dataset, config)
     annotations, starts, ends, keep = described(dataset, config)
     states = latents_of(ENCODERS[encoder], context[encoder], dataset.observations)
     lengths = ends - starts
@@ -107,6 +109,25 @@ def prepare(
         std=np.maximum(std, 1e-2).astype(np.float32),
         probe=Probe(dataset.observations[some], states[some]),
     )
+
+
+def source(dataset: Dataset, config: Any) -> Dataset:
+    """What plans are cut from: `dataset`, or the rollouts that the config names.
+
+    Raises:
+      UserError: there are no such rollouts, or they are of another environment.
+    """
+    if not config.rollouts:
+        return dataset
+    found = load_dataset(config.rollouts, collect=False)
+    shapes = [(d.observations.shape[1], d.actions.shape[1]) for d in (dataset, found)]
+    if shapes[0] != shapes[1]:
+        raise UserError(
+            f"rollouts={config.rollouts} has {shapes[1][0]} observed numbers and "
+            f"{shapes[1][1]} of actions, but {dataset.card.id!r} has {shapes[0][0]} "
+            f"and {shapes[0][1]}: name rollouts of a policy that was trained on it."
+        )
+    return found
 
 
 def described(

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import planning
 from experiments import cli
-from experiments.lcd import compare, latents, tables, trials
+from experiments.lcd import compare, latents, rollouts, tables, trials
 from offjax.errors import UserError
 from offjax.evaluation import scene
 from offjax.evaluation.instructions import Trial
@@ -203,3 +203,46 @@ def test_references_and_a_second_look(tmp_path):
     assert again.scores(oracle, "shuffled").success == first.success
     assert again.scores(random, "compound") is None
     assert again.trials("gcbc_goal", "compound") is None
+
+
+def test_rollouts_are_of_runs_that_are_told_and_of_other_chains(tmp_path):
+    pytest.importorskip("ogbench")
+
+    def run(given_goals=False, domain="scene", eval_seed=0):
+        policy = SimpleNamespace(given_goals=given_goals)
+        trainer = SimpleNamespace(
+            dataset=SimpleNamespace(
+                spec=SimpleNamespace(domain=domain, kwargs=(("scene", "scene"),))
+            ),
+            options=SimpleNamespace(eval_seed=eval_seed),
+            evaluator=SimpleNamespace(agent=lambda: SimpleNamespace(policy=policy)),
+        )
+        return SimpleNamespace(path=tmp_path, trainer=trainer)
+
+    found = rollouts.chains(run(), 3, 1)
+    assert len(found) == 3 and all(len(trial.names) == 5 for trial in found)
+    with pytest.raises(UserError, match="pursues given states"):
+        rollouts.chains(run(given_goals=True), 3, 1)
+    with pytest.raises(UserError, match="not of a scene"):
+        rollouts.chains(run(domain="calvin"), 3, 1)
+    with pytest.raises(UserError, match="eval_seed=1 is the set"):
+        rollouts.chains(run(eval_seed=1), 3, 1)
+
+
+def test_starts_of_the_evaluation_are_left_out(tmp_path, monkeypatch):
+    def drawn(name, singles=1, chains=1, eval_seed=0):
+        starts = (4, 5) if eval_seed else (5, 6)
+        return scene.Trials([], [Trial(s, ("a",), ("a",)) for s in starts])
+
+    monkeypatch.setattr(scene, "trials", drawn)
+    trainer = SimpleNamespace(
+        dataset=SimpleNamespace(
+            spec=SimpleNamespace(domain="scene", kwargs=(("scene", "scene"),))
+        ),
+        options=SimpleNamespace(eval_seed=0),
+        evaluator=SimpleNamespace(
+            agent=lambda: SimpleNamespace(policy=SimpleNamespace(given_goals=False))
+        ),
+    )
+    run = SimpleNamespace(path=tmp_path, trainer=trainer)
+    assert [trial.start for trial in rollouts.chains(run, 2, 1)] == [4]

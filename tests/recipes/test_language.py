@@ -185,6 +185,29 @@ def test_held_out_instructions_are_never_seen(numbered, plain_latents):
         prepared(numbered, held_out=tuple(spans.names))
 
 
+def test_plans_are_cut_from_rollouts(numbered, plain_latents, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    name = "rollouts/gcbc-corners-v0"
+    card = dataclasses.replace(numbered.card, id=name)
+    following = numbered.observations + 1
+    others = dataclasses.replace(
+        numbered,
+        card=card,
+        observations=numbered.observations + 5000,
+        next_observations=following + 5000,
+    )
+    with pytest.raises(UserError, match=name):
+        prepared(numbered, rollouts=name)
+    monkeypatch.setattr(plan_data, "load_dataset", lambda name, collect: others)
+    data, config = prepared(numbered, rollouts=name)
+    batch = plan_data.sample_subgoals(data, jax.random.PRNGKey(0), config)
+    assert row_of(np.asarray(batch.plans)[:, 0, 2:] / 2).min() >= 5000
+    wide = dataclasses.replace(others, observations=np.zeros((len(others), 3)))
+    monkeypatch.setattr(plan_data, "load_dataset", lambda name, collect: wide)
+    with pytest.raises(UserError, match="3 observed numbers"):
+        prepared(numbered, rollouts=name)
+
+
 def test_compound_instructions_go_with_their_parts(numbered):
     spans = numbered.annotations
     names = ("red", "blue+red", "green+white", "green+white+blue")

@@ -5,12 +5,15 @@ import csv
 import numpy as np
 import pytest
 
-from offjax.datasets import catalog
+from experiments.lcd import rollouts
+from offjax.datasets import catalog, load, minari_io
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import Annotations, annotate
+from offjax.envs.scene_batch import SceneBatch
 from offjax.errors import UserError
 from offjax.runner import instructed
 from offjax.runner.options import Options
+from offjax.runner.run import Run
 from offjax.runner.train import Trainer, make_jobs
 
 NAME = "offjax/scene/play-v0"
@@ -95,3 +98,29 @@ def test_the_text_encoder_is_that_of_the_stage_that_is_told(
             encode(["open the drawer"])
     else:
         assert encode(["open the drawer"])["tokens"].shape[-1] == 64
+
+
+@pytest.mark.long
+def test_rollouts_are_data_for_the_planner(play, tmp_path, monkeypatch):
+    """Of a policy that knows nothing, in a scene where half of all steps succeed."""
+    pytest.importorskip("ogbench")
+    monkeypatch.setattr(
+        SceneBatch, "succeeded", lambda self, places: np.arange(len(places)) % 2 == 0
+    )
+    options = Options(num_seeds=2, eval_episodes=1, runs_dir=str(tmp_path), quiet=True)
+    (job,) = make_jobs("gcbc", "demo", play, TINY)
+    trainer = Trainer(job, "gcbc", "demo", play, options)
+    run = Run(trainer.run(), trainer)
+    made_from = rollouts.specification(run, 3, 1)
+    given = rollouts.chains(run, 3, 1)
+    found = rollouts.collect(run, given, made_from)
+    assert len(found.annotations) > 10 and found.card.id.startswith("rollouts/gcbc-")
+    minari_io.write(found, made_from, tmp_path / "data")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "data"))
+    again = load.load_dataset(found.card.id)
+    assert again.card.identity == found.card.identity
+    np.testing.assert_array_equal(again.annotations.ends, found.annotations.ends)
+    settings = {"planner.rollouts": (found.card.id,), "planner.horizon": (1,)}
+    settings |= {"planner.stride": (1,), "replan": (1,), **TINY}
+    (job,) = make_jobs("lcd_mlp", "demo", play, settings)
+    Trainer(job, "lcd_mlp", "demo", play, options).run()
