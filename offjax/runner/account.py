@@ -1,4 +1,4 @@
-"""What a run costs, and what became of its seeds: parts of run.json."""
+"""Where a run is, what it costs, what became of its seeds: parts of run.json."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from offjax.runner import hosts
+from offjax.runner.devices import Layout
 from offjax.runner.programs import Program
 from offjax.runner.settings import Job
 from offjax.runner.stages import StageRun
+
+CARD = ("id", "identity", "rows", "episodes")
+"""What run.json has of a dataset's card."""
 
 
 @dataclasses.dataclass
@@ -61,6 +66,19 @@ class Account:
             "duration_seconds": round(duration, 3),
             "seed_steps_per_second": round(rate, 1),
         }
+
+
+def place(layout: Layout) -> dict[str, Any]:
+    """Hosts, devices and layout of the seeds."""
+    return {
+        "hosts": hosts.count(),
+        "devices": {
+            "platform": layout.devices[0].platform,
+            "kind": layout.devices[0].device_kind,
+            "count": layout.active,
+        },
+        "seed_layout": layout.kind,
+    }
 
 
 def diverged(job: Job, runs: Sequence[StageRun], num_seeds: int) -> list[dict]:

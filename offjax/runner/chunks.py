@@ -53,7 +53,8 @@ def dispatch(
 ) -> Chunk:
     """Begins the updates `step` … `end` − 1, and does not wait for them.
 
-    What will be the states takes their place in `slots`.
+    What will be the states takes their place in `slots`. The chunk before must be
+    done, and what is still wanted of its states gathered: their memory may be reused.
     """
     was_alive = layout.gather(slots["alive"])
     updates = layout.replicate({"num_updates": np.int32(end - step)})

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -171,12 +171,22 @@ def choose_layout(
     return Layout(kind, used, lanes, num_slots, precision)
 
 
-def lift(fn: Callable[..., Pytree], layout: Layout) -> Any:
+def lift(
+    fn: Callable[..., Pytree], layout: Layout, replaced: Sequence[str] = ()
+) -> Any:
     """`fn(slot, shared)` of one slot as one program over all slots.
 
+    Args:
+      fn: of a slot and what all share.
+      layout: where the slots run.
+      replaced: names of entries of `slots`; the first results of `fn` are their new
+        values, of the same shapes. For "map" only.
+
     Returns:
-      A pmapped `(counts, slots, shared) → results`: `slots` and the results have
-      leading axes [devices, per_device], `shared` and `counts` [devices].
+      A pmapped `(counts, slots, shared, *old) → results`: `slots` and the results have
+      leading axes [devices, per_device], `shared` and `counts` [devices]; `old` are
+      the entries to be replaced, which `slots` then lacks. Their arrays are donated:
+      new values are written over them, slot by slot.
 
     Under "map" the loop's length is an argument of the program, so that the compiler
     can neither unroll it nor fuse it with what is around: a slot's arithmetic is the
@@ -185,24 +195,35 @@ def lift(fn: Callable[..., Pytree], layout: Layout) -> Any:
     if layout.devices[0].platform == "cpu":  # which cannot round by itself
         fn = rounded(fn, layout.precision)
 
-    def on_device(count: jax.Array, slots: Pytree, shared: Pytree) -> Pytree:
+    def on_device(count: jax.Array, slots: Pytree, shared: Pytree, *old: Any) -> Pytree:
         if layout.kind == "vmap":
             return jax.vmap(lambda slot: fn(slot, shared))(slots)
 
-        def take(i: Any) -> Pytree:
-            return jax.tree.map(
-                lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), slots
+        def take(i: Any, results: Sequence[Pytree]) -> Pytree:
+            slot, values = jax.tree.map(
+                lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False),
+                (slots, tuple(results[: len(replaced)]) if replaced else ()),
             )
+            return slot | dict(zip(replaced, values, strict=True)) if replaced else slot
 
         def body(i: Any, results: Pytree) -> Pytree:
             return jax.tree.map(
-                lambda all_, one: all_.at[i].set(one), results, fn(take(i), shared)
+                lambda all_, one: all_.at[i].set(one),
+                results,
+                fn(take(i, results), shared),
             )
 
-        shapes = jax.eval_shape(lambda: fn(take(0), shared))
+        shapes = jax.eval_shape(lambda: fn(take(0, old), shared))
         results = jax.tree.map(
             lambda s: jnp.zeros((layout.per_device, *s.shape), s.dtype), shapes
         )
+        if replaced:
+            results = (*old, *results[len(replaced) :])
         return jax.lax.fori_loop(0, count, body, results)
 
-    return jax.pmap(on_device, axis_name="device", devices=list(layout.devices))
+    return jax.pmap(
+        on_device,
+        axis_name="device",
+        devices=list(layout.devices),
+        donate_argnums=tuple(range(3, 3 + len(replaced))),
+    )

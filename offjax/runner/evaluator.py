@@ -22,12 +22,12 @@ from offjax.datasets.dataset import Dataset
 from offjax.evaluation import environments, host, scene
 from offjax.evaluation.batched import BatchedAgent
 from offjax.evaluation.rollout import Agent
-from offjax.runner import instructed, programs, settings
+from offjax.runner import hosts, instructed, programs, settings
 from offjax.runner.devices import Layout, choose_layout
 from offjax.runner.options import Options
 from offjax.runner.settings import Job, Slots
 from offjax.runner.stages import StageRun, context_of, layout_of
-from offjax.types import EnvSpec, Params
+from offjax.types import EnvSpec, Params, Pytree
 
 if TYPE_CHECKING:
     from offjax.envs.batched import BatchedEnv
@@ -140,17 +140,52 @@ class Evaluator:
         returns = np.asarray(returns, np.float64).reshape(*shape, episodes)
         return returns, np.asarray(lengths).reshape(*shape, episodes)
 
-    def _on_device(
-        self, slots: Slots, params: Params, spec: EnvSpec, episodes: int, eval_seed: int
-    ) -> Any:
+    def prepare(self, states: Pytree) -> None:
+        """Compiles the evaluation on device, for when it is due.
+
+        Does nothing where it is compiled already, or where there is none. With several
+        hosts JAX compiles for arrays only, not for their shapes, and it is left alone.
+
+        Args:
+          states: like the last stage's, [slots, …]; their values are not read.
+        """
+        spec = self._dataset.spec
+        if self._programs or spec is None or not self.possible or hosts.count() > 1:
+            return
+        if spec.domain == instructed.DOMAIN or not environments.on_device(spec):
+            return
+        last = self._stages[-1]
+        before, last.states = last.states, states
+        slots, params = self.acting_slots()
+        last.states = before
+        layout, program = self._device_program(slots, spec, self._options.eval_episodes)
+
+        def like(x: Any) -> jax.ShapeDtypeStruct:
+            shape = (len(layout.devices), layout.per_device, *np.shape(x)[1:])
+            return jax.ShapeDtypeStruct(shape, x.dtype, sharding=layout.sharding)
+
+        inputs = {"params": params, "seed": np.asarray(slots.seeds, np.uint32)}
+        shared = layout.replicate({"eval_seed": np.uint32(0)})
+        program.compile(jax.tree.map(like, inputs), shared)
+
+    def _device_program(
+        self, slots: Slots, spec: EnvSpec, episodes: int
+    ) -> tuple[Layout, programs.Program]:
+        """The program of that many episodes on device, and where it runs."""
         layout = layout_of(slots.num_slots, self._options)
         if episodes not in self._programs:
             self._programs[episodes] = programs.evaluation_program(
                 self.agent(), envs.make(spec), spec, episodes, layout
             )
+        return layout, self._programs[episodes]
+
+    def _on_device(
+        self, slots: Slots, params: Params, spec: EnvSpec, episodes: int, eval_seed: int
+    ) -> Any:
+        layout, program = self._device_program(slots, spec, episodes)
         inputs = {"params": params, "seed": np.asarray(slots.seeds, np.uint32)}
         shared = layout.replicate({"eval_seed": np.uint32(eval_seed)})
-        return layout.gather(self._programs[episodes](layout.shard(inputs), shared))
+        return layout.gather(program(layout.shard(inputs), shared))
 
     def _on_host(
         self, slots: Slots, params: Params, spec: EnvSpec, episodes: int, eval_seed: int

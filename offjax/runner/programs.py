@@ -25,10 +25,22 @@ SAMPLER_STREAM = 0x5A17  # keeps the batches' randomness apart from the updates'
 
 
 class Program:
-    """A lifted function, compiled at its first call."""
+    """A lifted function, compiled at its first call, or before."""
 
-    def __init__(self, fn: Callable[..., Pytree], layout: Layout) -> None:
-        self._lifted = lift(fn, layout)
+    def __init__(
+        self, fn: Callable[..., Pytree], layout: Layout, replaced: Sequence[str] = ()
+    ) -> None:
+        """See `lift`.
+
+        Args:
+          fn: of one slot.
+          layout: where the slots run.
+          replaced: entries of `slots` that the first results take the place of: under
+            "map" a call uses their arrays up.
+        """
+        # vmapped slots are updated together, and keep their old values till the end.
+        self._replaced = tuple(replaced) if layout.kind == "map" else ()
+        self._lifted = lift(fn, layout, self._replaced)
         self._counts = layout.counts()
         self._precision = PRECISIONS[layout.precision]
         self._compiled: Any = None
@@ -37,14 +49,25 @@ class Program:
 
     def __call__(self, slots: Pytree, shared: Pytree) -> Pytree:
         """Dispatches on sharded `slots` and replicated `shared`."""
-        if self._compiled is None:
-            begin = time.perf_counter()
-            with jax.default_matmul_precision(self._precision):
-                lowered = self._lifted.lower(self._counts, slots, shared)
-            self._compiled = lowered.compile()
-            self.compile_seconds += time.perf_counter() - begin
-            self.compilations += 1
-        return self._compiled(self._counts, slots, shared)
+        self.compile(slots, shared)
+        return self._compiled(*self._arguments(slots, shared))
+
+    def compile(self, slots: Pytree, shared: Pytree) -> None:
+        """Compiles it, if it is not yet, for arrays (or shapes) like these."""
+        if self._compiled is not None:
+            return
+        begin = time.perf_counter()
+        with jax.default_matmul_precision(self._precision):
+            lowered = self._lifted.lower(*self._arguments(slots, shared))
+        self._compiled = lowered.compile()
+        self.compile_seconds += time.perf_counter() - begin
+        self.compilations += 1
+
+    def _arguments(self, slots: Pytree, shared: Pytree) -> tuple[Any, ...]:
+        old = [slots[name] for name in self._replaced]
+        if self._replaced:
+            slots = {k: v for k, v in slots.items() if k not in self._replaced}
+        return (self._counts, slots, shared, *old)
 
 
 def stage_key(stage: str, seed: Any) -> Key:
@@ -74,7 +97,8 @@ def chunk_program(stage: Stage, layout: Layout) -> Program:
 
     Returns (states, alive, mean metrics). A slot whose metrics or state are not
     finite at the chunk's end gets its state from before the chunk back, and is
-    frozen: `alive` turns False.
+    frozen: `alive` turns False. Under "map" the new states take the memory of those
+    that are given, which are gone afterwards.
     """
 
     def chunk(slot: Pytree, shared: Pytree) -> Pytree:
@@ -104,7 +128,7 @@ def chunk_program(stage: Stage, layout: Layout) -> Program:
         state = jax.tree.map(lambda n, o: jnp.where(alive, n, o), state, slot["state"])
         return state, alive, means
 
-    return Program(chunk, layout)
+    return Program(chunk, layout, replaced=("state", "alive"))
 
 
 def _finite(tree: Pytree) -> jax.Array:

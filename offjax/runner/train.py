@@ -17,7 +17,7 @@ from offjax import recipes
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 from offjax.runner import chunks, hosts, interrupts, locks, programs, settings, sinks
-from offjax.runner.account import Account, diverged
+from offjax.runner.account import CARD, Account, diverged, place
 from offjax.runner.checkpoints import Checkpoints, StageStore
 from offjax.runner.chunks import Chunk
 from offjax.runner.evaluator import Evaluator
@@ -26,6 +26,7 @@ from offjax.runner.profiles import profiled
 from offjax.runner.progress import Progress
 from offjax.runner.records import SCHEMA, RunFolder, digest, environment, write_json
 from offjax.runner.resume import open_folder
+from offjax.runner.schedule import Schedule
 from offjax.runner.settings import Job
 from offjax.runner.stages import (
     StageRun,
@@ -141,7 +142,6 @@ class Trainer:
     # -- records ------------------------------------------------------------
 
     def _write_record(self, status: str, **more: Any) -> None:
-        card, layout = self.dataset.card, self.stages[-1].layout
         evaluator, account = self.evaluator, self.account
         compiling = account.compile_seconds + evaluator.compile_seconds
         compilations = account.compilations | {"evaluation": evaluator.compilations}
@@ -150,19 +150,8 @@ class Trainer:
             "status": status,
             "variants": self.job.variants,
             "sweep": self.options.sweep,
-            "hosts": hosts.count(),
-            "devices": {
-                "platform": layout.devices[0].platform,
-                "kind": layout.devices[0].device_kind,
-                "count": layout.active,
-            },
-            "seed_layout": layout.kind,
-            "dataset": {
-                "id": card.id,
-                "identity": card.identity,
-                "rows": card.rows,
-                "episodes": card.episodes,
-            },
+            **place(self.stages[-1].layout),
+            "dataset": {name: getattr(self.dataset.card, name) for name in CARD},
             "stages": {run.stage.name: run.key for run in self.stages},
             **account.costs(),
             "compile_seconds": round(compiling, 3),
@@ -291,6 +280,8 @@ class Trainer:
         while now is not None:
             self._count_chunk(run, chunk, now)
             now = self._boundary(run, begin, now)
+            if now is not None and run is self.stages[-1]:
+                self.evaluator.prepare(like)  # while the devices train
         run.states = layout.gather(slots["state"])
 
     def _next_chunk(
@@ -300,40 +291,37 @@ class Trainer:
         if step == run.stage.num_steps:
             return None
         with settings.blamed(self.job, run.stage.name):
-            return begin(step, self._next_stop(run, step))
+            return begin(step, self._schedule(run).next_stop(step))
 
     def _boundary(
         self, run: StageRun, begin: Callable[[int, int], Chunk], now: Chunk
     ) -> Chunk | None:
         """Does what is due at a chunk's end; the next chunk.
 
-        The order on disk is metrics and scores, then the checkpoint, whether or not
-        the next chunk is on its way before.
+        The next chunk is on its way before anything is written, unless an evaluation
+        needs the devices for itself. The order on disk is metrics and scores, then
+        the checkpoint, either way.
         """
-        layout, stage, end = run.layout, run.stage, now.end
-        total = run.first_step + end
+        layout, end, total = run.layout, now.end, run.first_step + now.end
         alive = layout.gather(now.alive)
-        self._freeze(run, now.was_alive & ~alive, total)
-        values = jax.tree.map(
-            lambda v: np.where(alive, v, np.nan), layout.gather(now.metrics)
-        )
-        self._log(run, values, alive, total)
-        count, seconds = run.slots.num_slots, now.wait()
-        self.progress.chunk(stage.name, total, now.updates, count, seconds, values)
-        evaluating = run is self.stages[-1] and self._due(
-            run, end, self.options.eval_every
-        )
-        stopping = interrupts.requested() and end < stage.num_steps
-        saving = self._due(run, end, self._checkpoint_every(run))
-        following = None
+        metrics = layout.gather(now.metrics)
+        due = self._schedule(run)
+        evaluating, saving = due.evaluates(end), due.saves(end)
+        stopping = self._stopping(run, end)
         if evaluating or saving or stopping:
+            # A copy: the devices' memory goes to later chunks.
             states = jax.tree.map(np.array, layout.gather(now.states))
+        alone = evaluating and not self.evaluator.behind
+        following = None
+        if not alone and not stopping:
+            following = self._next_chunk(run, begin, end)
+        self._report(run, now, alive, metrics)
         if evaluating:
             run.states = states
-            if self.evaluator.behind and not stopping:
-                following = self._next_chunk(run, begin, end)
             self._evaluate(total)
-            stopping = interrupts.requested() and end < stage.num_steps
+            stopping = self._stopping(run, end)
+        if alone and not stopping:
+            following = self._next_chunk(run, begin, end)
         if stopping or saving:
             meta = {"config_hash": self.hash, "diverged": run.diverged}
             self.checkpoints.save(total, {"states": states, "alive": alive}, meta)
@@ -341,7 +329,23 @@ class Trainer:
             self.progress.say(f"interrupted at step {total:,}: saved; --resume goes on")
             self.checkpoints.close()
             raise interrupts.Interrupted
-        return following or self._next_chunk(run, begin, end)
+        return following
+
+    @staticmethod
+    def _stopping(run: StageRun, end: int) -> bool:
+        """Whether the run was asked to stop before this stage is done."""
+        return interrupts.requested() and end < run.stage.num_steps
+
+    def _report(
+        self, run: StageRun, now: Chunk, alive: np.ndarray, metrics: dict[str, Any]
+    ) -> None:
+        """Writes a chunk's metrics; tells which seeds diverged in it."""
+        total = run.first_step + now.end
+        self._freeze(run, now.was_alive & ~alive, total)
+        values = jax.tree.map(lambda v: np.where(alive, v, np.nan), metrics)
+        self._log(run, values, alive, total)
+        count, seconds = run.slots.num_slots, now.wait()
+        self.progress.chunk(run.stage.name, total, now.updates, count, seconds, values)
 
     def _count_chunk(
         self, run: StageRun, program: programs.Program, now: Chunk
@@ -359,23 +363,9 @@ class Trainer:
                 f"{run.stage.name}: frozen at its last finite state"
             )
 
-    def _checkpoint_every(self, run: StageRun) -> int:
-        return self.options.checkpoint_every or -(-run.stage.num_steps // 10)
-
-    def _next_stop(self, run: StageRun, step: int) -> int:
-        """The next step at which something is logged, evaluated or saved."""
-        total = run.stage.num_steps
-        intervals = [
-            self.options.log_every or -(-total // 20),
-            self._checkpoint_every(run),
-        ]
-        if run is self.stages[-1] and self.options.eval_every:
-            intervals.append(self.options.eval_every)
-        return min(total, *((step // n + 1) * n for n in intervals))
-
-    @staticmethod
-    def _due(run: StageRun, step: int, every: int) -> bool:
-        return step == run.stage.num_steps or (every > 0 and step % every == 0)
+    def _schedule(self, run: StageRun) -> Schedule:
+        last = run is self.stages[-1]
+        return Schedule.of(run.stage.num_steps, self.options, evaluated=last)
 
     def _log(
         self, run: StageRun, values: dict[str, Any], alive: np.ndarray, step: int

@@ -85,6 +85,33 @@ def test_map_is_bit_for_bit_the_same_for_any_number_of_slots():
     np.testing.assert_array_equal(run([3, 1, 0])[1], together[1])
 
 
+@pytest.mark.parametrize("kind", ["map", "vmap"])
+def test_new_values_take_the_memory_of_the_old(kind):
+    layout = choose_layout(5, kind)  # a device of three slots, one of two
+    x = np.random.default_rng(0).normal(size=(5, 1000)).astype(np.float32)
+
+    def grow(slot, shared):
+        new = slot["x"] * slot["factor"] + shared["more"]
+        return new, new.sum()
+
+    def run(replaced):
+        slots = layout.shard({"x": x, "factor": np.arange(5, dtype=np.float32)})
+        program = Program(grow, layout, replaced)
+        new, total = program(slots, layout.replicate({"more": np.float32(1)}))
+        return slots, program, layout.gather(new), layout.gather(total)
+
+    slots, _, plain, plain_total = run(())
+    assert not slots["x"].is_deleted()
+    slots, program, new, total = run(("x",))
+    np.testing.assert_array_equal(new, plain)
+    np.testing.assert_array_equal(total, plain_total)
+    assert not slots["factor"].is_deleted()
+    # vmapped slots of a chunk need their old values until its end: nothing is gained.
+    assert slots["x"].is_deleted() == (kind == "map")
+    memory = program._compiled.memory_analysis()
+    assert (memory.alias_size_in_bytes >= 3 * 1000 * 4) == (kind == "map")
+
+
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_programs_are_traced_with_the_precision_of_their_layout(name):
     seen = []

@@ -58,6 +58,7 @@ def test_run_folder_holds_what_the_contract_says(budget_dataset, tmp_path):
     record = json.loads((trainer.folder.path / "run.json").read_text())
     assert record["status"] == "finished"
     assert record["total_steps"] == 10
+    assert record["seed_layout"] == "map"
     assert {"jax", "offjax", "python"} <= set(record["versions"])
     config = json.loads((trainer.folder.path / "config.json").read_text())
     assert config["seeds"] == [0, 1]
@@ -80,11 +81,65 @@ def test_each_program_is_compiled_once_for_a_whole_run(budget_dataset, tmp_path)
     assert many <= few  # six chunks and three evaluations compile no more than one
 
 
+def test_the_evaluation_is_compiled_before_it_is_due(
+    budget_dataset, tmp_path, monkeypatch
+):
+    before = []
+    real = Trainer._evaluate
+
+    def evaluate(self, step):
+        before.append(self.evaluator.compilations)
+        real(self, step)
+
+    monkeypatch.setattr(Trainer, "_evaluate", evaluate)
+    early = train(budget_dataset, tmp_path / "a", log_every=4)
+    late = train(budget_dataset, tmp_path / "b")  # one chunk: there is no time
+    assert before == [1, 0]
+    assert early.evaluator.compilations == late.evaluator.compilations == 1
+    assert rows(early, "episodes.csv") == rows(late, "episodes.csv")
+
+
 def test_chunks_do_not_change_the_result(budget_dataset, tmp_path):
     one = train(budget_dataset, tmp_path / "a", log_every=10)
     other = train(budget_dataset, tmp_path / "b", log_every=3, eval_every=4)
     for a, b in zip(states(one), states(other), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_the_next_chunk_is_on_its_way_before_anything_is_written(
+    budget_dataset, tmp_path, monkeypatch
+):
+    from offjax.runner import chunks
+    from offjax.runner.checkpoints import Checkpoints
+    from offjax.runner.records import RunFolder
+
+    events = []
+
+    def watch(owner, name, describe):
+        real = getattr(owner, name)
+
+        def watched(*args):
+            events.extend(describe(*args))
+            return real(*args)
+
+        monkeypatch.setattr(owner, name, watched)
+
+    watch(chunks, "dispatch", lambda *args: [f"dispatch {args[-1]}"])
+    watch(Checkpoints, "save", lambda self, step, *_: [f"save {step}"])
+    columns = {"metrics.csv": 0, "scores.csv": 4}
+    watch(
+        RunFolder,
+        "append",
+        lambda self, file, rows: [
+            f"{file} {rows[0][columns[file]]}" for _ in rows[:1] if file in columns
+        ],
+    )
+    train(budget_dataset, tmp_path, log_every=4, eval_every=8, checkpoint_every=4)
+    assert events == [
+        "dispatch 4", "dispatch 8", "metrics.csv 4", "save 4",
+        "metrics.csv 8", "scores.csv 8", "dispatch 10", "save 8",
+        "metrics.csv 10", "scores.csv 10", "save 10",
+    ]  # fmt: skip
 
 
 def test_a_seed_alone_is_the_same_seed_among_others(budget_dataset, tmp_path):
@@ -108,6 +163,7 @@ def test_one_device_gives_what_two_give(budget_dataset, tmp_path):
 def test_vmap_agrees_with_map(budget_dataset, tmp_path):
     mapped = train(budget_dataset, tmp_path / "a", layout="map", num_seeds=3)
     vmapped = train(budget_dataset, tmp_path / "b", layout="vmap", num_seeds=3)
+    assert vmapped.folder.record["seed_layout"] == "vmap"
     for a, b in zip(states(mapped), states(vmapped), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 

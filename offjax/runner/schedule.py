@@ -1,0 +1,55 @@
+"""When a stage's chunks end, and what is due there."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from offjax.runner.options import Options
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """Steps of a stage at which the host has something to do.
+
+    Attributes:
+      num_steps: of the stage; at the last one everything is due.
+      log_every: updates between rows of metrics.
+      eval_every: between evaluations; 0: none before the end.
+      save_every: between checkpoints.
+      evaluated: whether the stage is evaluated at all; the last one of a run is.
+    """
+
+    num_steps: int
+    log_every: int
+    eval_every: int
+    save_every: int
+    evaluated: bool
+
+    @classmethod
+    def of(cls, num_steps: int, options: Options, evaluated: bool) -> Schedule:
+        """As the options say; where they are silent, twenty logs, ten checkpoints."""
+        return cls(
+            num_steps,
+            options.log_every or -(-num_steps // 20),
+            options.eval_every,
+            options.checkpoint_every or -(-num_steps // 10),
+            evaluated,
+        )
+
+    def next_stop(self, step: int) -> int:
+        """The next step after `step` at which something is due."""
+        intervals = [self.log_every, self.save_every]
+        if self.evaluated and self.eval_every:
+            intervals.append(self.eval_every)
+        return min(self.num_steps, *((step // n + 1) * n for n in intervals))
+
+    def evaluates(self, step: int) -> bool:
+        """Whether an evaluation is due."""
+        return self.evaluated and self._due(step, self.eval_every)
+
+    def saves(self, step: int) -> bool:
+        """Whether a checkpoint is due."""
+        return self._due(step, self.save_every)
+
+    def _due(self, step: int, every: int) -> bool:
+        return step == self.num_steps or (every > 0 and step % every == 0)
