@@ -81,7 +81,9 @@ def throughput() -> Result:
         mine = Training(algorithm, FLAGS.num_seeds, overrides=step, preset=FLAGS.preset)
         updates = mine.updates_in(FLAGS.seconds)
         cores = len(processes.available_cores())
-        alone = max(10, int(mine.rate(updates) / cores * FLAGS.seconds / 2))
+        alone = FLAGS.peer_updates or max(
+            10, int(mine.rate(updates) / cores * FLAGS.seconds / 2)
+        )
         others = peers(algorithm, alone)
         rates: dict[str, list[float]] = {"offjax": []}
         for _ in range(FLAGS.rounds):
@@ -232,6 +234,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer("rounds", 5, "Turns.")
     flags.DEFINE_string("torch_python", None, "Interpreter that has torch.")
     flags.DEFINE_integer("peer_processes", 4, "Of a peer, on one accelerator.", 1)
+    flags.DEFINE_integer("peer_updates", 0, "Of a peer's process; 0: by our rate.", 0)
     flags.DEFINE_list("projects", [], "Public projects' checkouts: NAME:FOLDER.")
     flags.DEFINE_string("json", None, "File for the results.")
     cli.run(main)

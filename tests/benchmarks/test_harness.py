@@ -78,7 +78,9 @@ def test_a_training_counts_steps_of_the_critics():
     training = harness.Training("td3_bc", 2, rows=2000, overrides=tiny)
     assert training.seed_steps == 2 and training.compilations == 1
     assert training.per_seconds(updates=10, seconds=4.0) == 10 * 2 * 2 / 4
+    before = jax.tree.leaves(training._slots["state"])
     assert training.rate(3) > 0
+    assert all(x.is_deleted() for x in before)  # the new states have their memory
     # One critic step: the target's policy and critics, the critics forth and twice
     # back but for their first layer's inputs; half a step of the policy.
     actor = 17 * 8 + 8 * 8 + 8 * 6
