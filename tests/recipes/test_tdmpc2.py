@@ -118,7 +118,23 @@ def test_planning_and_the_prior_share_one_trained_model(budget_dataset, tmp_path
 @pytest.mark.parametrize("name", ["bc", "bcq", "cql", "iql", "td3_bc", "tdmpc2"])
 def test_step_wise_methods_share_one_scaling_of_a_budgets_actions(name, budget_dataset):
     stage = build(name, budget_dataset.spec, "small").stages[-1]
-    statistics = stage.prepare(budget_dataset, stage.config, {}).statistics
+    data = stage.prepare(budget_dataset, stage.config, {})
     actions = np.asarray(budget_dataset.actions)
-    np.testing.assert_allclose(statistics.action_low, actions.min(0))
-    np.testing.assert_allclose(statistics.action_high, actions.max(0))
+    np.testing.assert_allclose(data.statistics.action_low, actions.min(0))
+    most = np.quantile(actions, 0.999, axis=0)
+    np.testing.assert_allclose(data.statistics.action_high, most, rtol=1e-6)
+    rows = data if name == "tdmpc2" else data.rows
+    np.testing.assert_allclose(rows.actions, np.minimum(actions, most), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bcq", "cql", "iql", "td3_bc", "awac", "tdmpc2"])
+def test_what_learns_values_sees_a_budgets_rewards_as_one_a_step(name, budget_dataset):
+    spec = budget_dataset.spec
+    stage = build(name, spec, "small").stages[-1]
+    data = stage.prepare(budget_dataset, stage.config, {})
+    rows = data if name == "tdmpc2" else data.rows
+    expected = spec.horizon * np.asarray(budget_dataset.rewards)
+    np.testing.assert_allclose(rows.rewards, expected, rtol=1e-6)
+    if name != "tdmpc2":  # and observations as they are
+        assert (data.statistics.observation_mean == 0).all()
+        assert (data.statistics.observation_std == 1).all()
