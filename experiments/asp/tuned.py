@@ -20,8 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
+from offjax.datasets.dataset import Dataset
 from offjax.datasets.load import load_dataset
 from offjax.errors import UserError
+from offjax.evaluation import environments
 from offjax.leaderboard import statistics
 from offjax.runner.records import read_json, write_json
 from offjax.sweeps import local, plan, tuning, worker
@@ -184,9 +186,19 @@ def _jobs(
     if setup.num_steps:
         values = {"num_steps": (setup.num_steps,), **values}
     entry = plan.Entry((method,), (dataset,), setup.preset, values, options)
-    return plan.expand(
-        [entry], lambda name: load_dataset(name, setup.data_dir), setup.name
-    )
+    return plan.expand([entry], lambda name: _evaluable(setup, name), setup.name)
+
+
+def _evaluable(setup: Setup, name: str) -> Dataset:
+    """The dataset; UserError where there is nothing to score policies in."""
+    dataset = load_dataset(name, setup.data_dir)
+    problem = environments.missing(dataset.spec)
+    if problem is not None:
+        raise UserError(
+            f"The table needs scores, and policies cannot be evaluated on {name!r}: "
+            f"{problem}. Leave it out of the table, or make that work first."
+        )
+    return dataset
 
 
 def _run(

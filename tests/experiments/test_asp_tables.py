@@ -12,6 +12,7 @@ import pytest
 
 from experiments.asp import table1, table2, tuned
 from offjax import recipes
+from offjax.datasets.dataset import Dataset
 from offjax.envs import budget, maze2d
 from offjax.errors import UserError
 from offjax.runner.settings import expand
@@ -93,6 +94,18 @@ def test_the_best_on_tuning_seeds_is_what_is_reported(tmp_path, monkeypatch):
     assert table.splitlines()[2].startswith("| bc | 16.0 [")
     assert "| iql | – |" in table
     assert "10 s in all, 10 seed-steps/s" in table
+
+
+def test_a_dataset_without_its_environment_is_refused_before_training(
+    monkeypatch, tmp_path
+):
+    rows = np.zeros((4, 2), np.float32)
+    ends = np.arange(4) == 3
+    blind = Dataset.from_arrays(rows, rows, rows[:, 0], ends, ends & False)
+    monkeypatch.setattr(tuned, "load_dataset", lambda name, root: blind)
+    setup = tuned.Setup("demo", runs_dir=str(tmp_path))
+    with pytest.raises(UserError, match="cannot be evaluated on 'mine-v0': no env"):
+        tuned.measure(setup, "bc", "mine-v0", ["mine-v0"], {"lr": (1e-3,)}, {})
 
 
 @pytest.mark.long
