@@ -47,6 +47,9 @@ PEERS = Path(__file__).parent / "peers"
 TINY = {"hidden_dims": ((8, 8),), "batch_size": (8,)}
 IN_PYTORCH = ("td3_bc", "iql", "bc", "cql")
 """What benchmarks/peers/value_based.py has."""
+LEAST = 20
+"""Updates of a timing, however long they take: a chunk moves all states once, and a
+run's chunks are of hundreds."""
 PEERS_STEP = {"iql": {"stale_value": (True,)}}
 """Settings with which an update is CORL's, which our PyTorch loops follow."""
 Result = dict[str, Any]
@@ -115,7 +118,7 @@ def _rate(*args: Any, **options: Any) -> tuple[float, Any]:
     from benchmarks.harness import Training
 
     training = Training(*args, **{"preset": FLAGS.preset, **options})
-    updates = training.updates_in(FLAGS.seconds)
+    updates = max(LEAST, training.updates_in(FLAGS.seconds))
     return max(training.rate(updates) for _ in range(FLAGS.rounds)), training
 
 
