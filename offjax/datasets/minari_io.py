@@ -35,9 +35,12 @@ _ROWS = ("observations", "actions", "rewards", "terminals", "timeouts")
 
 
 def root(data_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Folder of the datasets: `data_dir`, $MINARI_DATASETS_PATH or Minari's own."""
+    """Folder of the datasets: `data_dir`, $MINARI_DATASETS_PATH or Minari's own.
+
+    Absolute: Minari takes a relative one anew from where it writes.
+    """
     chosen = data_dir or os.environ.get("MINARI_DATASETS_PATH")
-    return Path(chosen or "~/.minari/datasets").expanduser()
+    return Path(chosen or "~/.minari/datasets").expanduser().absolute()
 
 
 def exists(name: str, data_dir: str | os.PathLike[str] | None = None) -> bool:

@@ -109,6 +109,15 @@ def test_minari_reads_what_was_written(root):
     np.testing.assert_allclose(score, [1.0])
 
 
+def test_a_relative_root_is_a_folder_beneath_the_working_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dataset = recording()
+    write(dataset, {}, "some/data")
+    assert local_ids("some/data") == [dataset.card.id]
+    assert_same(read(dataset.card.id, "some/data"), dataset)
+    assert [path.name for path in (tmp_path / "some/data").iterdir()] == ["offjax"]
+
+
 def test_an_unfinished_last_episode_becomes_a_truncation(root):
     dataset = recording(lengths=(3, 2))
     open_end = Dataset.from_arrays(
