@@ -17,10 +17,9 @@ to [-1, 1] (`offjax.recipes.common.action_box`), and rewards of about 1 a step
 whole episode, their targets follow by 0.05 and the policies of actor-critics by Adam at
 5e-4: with the published 0.005 a few thousand updates look only some tens of steps
 ahead, which would decide the comparison at long horizons. CQL takes 64 rows and three
-actions of each proposal. TD-MPC2
-keeps its published discount and targets, with which it does better (with the others'
-its values, that nothing makes pessimistic, grow without bound), and takes 32 slices of
-three steps.
+actions of each proposal. TD-MPC2 keeps its published discount and targets, with which
+it does better (with the others' its values, that nothing makes pessimistic, grow
+without bound), and takes 32 slices of three steps.
 """
 
 from __future__ import annotations
