@@ -1,5 +1,8 @@
 """ASPlanner's window k on Budget Allocation and maze2d, beside behaviour cloning.
 
+Budget Allocation as it is, with noise on the recorded rewards, and with an instance of
+its own for every episode, which is seen as it goes by only.
+
 python -m experiments.asp.windows --out=docs/results/asp_windows.csv
     [--datasets=offjax/hopper/medium-v0]
 
@@ -18,6 +21,8 @@ _DATASETS = flags.DEFINE_list(
     "datasets",
     [
         "offjax/budget/t50-smooth-v0",
+        "offjax/budget/t50-smooth-n0.1-v0",
+        "offjax/budget/t50-mixed-r1000-v0",
         "offjax/maze2d/umaze-v0",
         "offjax/maze2d/medium-v0",
         "offjax/maze2d/large-v0",

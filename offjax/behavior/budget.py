@@ -23,7 +23,7 @@ import numpy as np
 from offjax.envs.budget import (
     check_noise,
     fourier_profile,
-    instance,
+    instances,
     optimal_allocation,
     time_feature,
 )
@@ -35,8 +35,7 @@ SKILL = {"medium": (0.0, 0.5), "expert": (0.8, 1.0)}
 CONCENTRATION = 20.0  # of a plan's Dirichlet, per step of the horizon
 STICK_NOISE = 0.5
 
-# `instance` is an argument of `generate`, as it is of the environment.
-_instance = instance
+_instances = instances  # for where an argument of that name hides it
 
 
 def generate(
@@ -47,6 +46,7 @@ def generate(
     noise: float = 0.0,
     num_episodes: int | None = None,
     seed: int = 0,
+    instances: int = 1,
 ) -> dict[str, np.ndarray]:
     """Episodes of one kind of behaviour in the default reading of the environment.
 
@@ -58,11 +58,13 @@ def generate(
       noise: standard deviation of the Gaussian noise on rewards.
       num_episodes: E; 2 000, or 10 000 from T = 100 on, if None.
       seed: seed of the behaviour, which differs between instances, too.
+      instances: each episode is of one of so many, drawn from those with seeds from
+        `instance` on, and observations have the environment's `context`.
 
     Returns:
-      observations [E, T + 1, 3] f32, actions [E, T, 1] f32 (as executed), rewards
-      [E, T] f32, terminals [E, T] bool (true at the last step), timeouts [E, T] bool
-      (all false).
+      observations [E, T + 1, 3] f32 (with several instances 5), actions [E, T, 1] f32
+      (as executed), rewards [E, T] f32, terminals [E, T] bool (true at the last step),
+      timeouts [E, T] bool (all false).
 
     Raises:
       UserError: an unknown kind, no episodes, negative noise or a bad instance.
@@ -80,12 +82,22 @@ def generate(
             "needs at least one."
         )
     check_noise(noise)
-    alpha, beta = _instance(horizon, instance, kappa)
+    alpha, beta = _instances(horizon, instance, instances, kappa)
     # Instance 0 is drawn as it was before there were others.
     entropy = [seed, KINDS.index(kind), instance][: 3 if instance else 2]
     rng = np.random.default_rng(entropy)
-    shares = _shares(rng, kind, num_episodes, optimal_allocation(alpha, beta))
-    data = _rollout(shares.astype(np.float32), alpha, beta)
+    which = np.zeros(num_episodes, int)
+    if instances > 1:
+        which = rng.integers(instances, size=num_episodes)
+    scales = zip(alpha, beta, strict=True)
+    optima = np.stack([optimal_allocation(*each) for each in scales])
+    order, shares = _shares(rng, kind, optima[which])
+    which = which[order]
+    data = _rollout(shares.astype(np.float32), alpha[which], beta[which])
+    if instances > 1:
+        data["observations"] = _with_context(
+            data["observations"], alpha[which], beta[which]
+        )
     if noise:
         errors = rng.standard_normal(data["rewards"].shape)
         data["rewards"] += (noise * errors).astype(np.float32)
@@ -93,37 +105,47 @@ def generate(
 
 
 def _shares(
-    rng: np.random.Generator, kind: str, size: int, optimum: np.ndarray
-) -> np.ndarray:
-    """Allocations of one kind, [size, T], each summing to at most 1."""
-    horizon = len(optimum)
+    rng: np.random.Generator, kind: str, optima: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Allocations of one kind, each summing to at most 1.
+
+    Args:
+      rng: of the behaviour.
+      kind: see the module.
+      optima: best allocation of each episode's instance, [E, T].
+
+    Returns:
+      Whose they are, [E] rows of `optima`, and the allocations, [E, T].
+    """
+    size, horizon = optima.shape
+    order = np.arange(size)
     if kind == "random":
-        return rng.dirichlet(np.full(horizon, 3.0), size)
+        return order, rng.dirichlet(np.full(horizon, 3.0), size)
     if kind == "smooth":
         profile = 0.5 * fourier_profile(rng, horizon, size)
-        return _dirichlet(rng, _normalise(np.exp(profile)))
+        return order, _dirichlet(rng, _normalise(np.exp(profile)))
     if kind in SKILL:
         skill = rng.uniform(*SKILL[kind], (size, 1))
         profile = 0.5 * fourier_profile(rng, horizon, size)
-        plan = (1 - skill) / horizon + skill * optimum
+        plan = (1 - skill) / horizon + skill * optima
         plan = _normalise(plan * np.exp((1 - skill) * profile))
         # The optimum leaves a part of an ample budget (Σβ < 1).
-        total = 1 - skill + skill * optimum.sum()
+        total = 1 - skill + skill * optima.sum(1, keepdims=True)
         half = size // 2
-        return total * np.concatenate(
+        return order, total * np.concatenate(
             [_dirichlet(rng, plan[:half]), _break_stick(rng, plan[half:])]
         )
-    parts = KINDS[:4] if kind == "under" else (*KINDS[:4], "under")
-    sizes = [len(part) for part in np.array_split(np.arange(size), len(parts))]
-    shares = np.concatenate(
-        [
-            _shares(rng, part, count, optimum)
-            for part, count in zip(parts, sizes, strict=True)
-        ]
-    )
+    names = KINDS[:4] if kind == "under" else (*KINDS[:4], "under")
+    parts, shares = np.array_split(np.arange(size), len(names)), []
+    for name, rows in zip(names, parts, strict=True):
+        mine, found = _shares(rng, name, optima[rows])
+        order[rows] = rows[mine]
+        shares.append(found)
+    joined = np.concatenate(shares)
     if kind == "under":
-        shares = shares * rng.beta(8, 2, (size, 1))
-    return rng.permutation(shares)
+        joined = joined * rng.beta(8, 2, (size, 1))
+    shuffle = rng.permutation(size)
+    return order[shuffle], joined[shuffle]
 
 
 def _normalise(plan: np.ndarray) -> np.ndarray:
@@ -150,7 +172,7 @@ def _break_stick(rng: np.random.Generator, plan: np.ndarray) -> np.ndarray:
 def _rollout(
     shares: np.ndarray, alpha: np.ndarray, beta: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """What the environment makes of shares [E, T]; float32 as on device."""
+    """What the environments make of shares, α and β [E, T]; float32 as on device."""
     size, horizon = shares.shape
     observations = np.zeros((size, horizon + 1, 3), np.float32)
     observations[:, :, 0] = time_feature(horizon)
@@ -172,3 +194,13 @@ def _rollout(
         "terminals": terminals,
         "timeouts": np.zeros_like(terminals),
     }
+
+
+def _with_context(
+    observations: np.ndarray, alpha: np.ndarray, beta: np.ndarray
+) -> np.ndarray:
+    """Observations [E, T + 1, 3], and beside them α_t/T and Tβ_t of α and β [E, T]."""
+    horizon = alpha.shape[1]
+    seen = np.stack([alpha / horizon, beta * horizon], axis=-1)
+    seen = np.concatenate([seen, seen[:, -1:]], axis=1)
+    return np.concatenate([observations, seen.astype(np.float32)], axis=-1)

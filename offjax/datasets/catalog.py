@@ -1,12 +1,12 @@
 """The datasets that this project collects itself: their ids and specifications.
 
-    offjax/budget/t<T>-<kind>[-i<instance>][-k<kappa>][-n<noise>]-v0
+    offjax/budget/t<T>-<kind>[-i<instance>][-r<instances>][-k<kappa>][-n<noise>]-v0
     offjax/maze2d/<maze>[-dense]-v0
     offjax/<robot>/<kind>-v0
     offjax/<scene>/play-v0
 
 A part in brackets is spelt out only where it differs from the default (instance 0,
-kappa 1.5, no noise), so that every dataset has one name.
+one instance, kappa 1.5, no noise), so that every dataset has one name.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Progress = Callable[[str], None] | None
 
 _BUDGET = re.compile(
     r"t(?P<horizon>\d+)-(?P<kind>[a-z]+)"
-    r"(-i(?P<instance>\d+))?(-k(?P<kappa>\d+(\.\d+)?))?(-n(?P<noise>\d+(\.\d+)?))?"
+    r"(-i(?P<instance>\d+))?(-r(?P<instances>\d+))?(-k(?P<kappa>\d+(\.\d+)?))?(-n(?P<noise>\d+(\.\d+)?))?"
 )
 _VERSION = re.compile(r"(?P<stem>.+)-v(?P<version>\d+)")
 
@@ -53,12 +53,14 @@ class Budget:
     instance: int = 0
     kappa: float = 1.5
     noise: float = 0.0
+    instances: int = 1
 
     @property
     def name(self) -> str:
         """The dataset's only id."""
         parts = [f"t{self.horizon}", self.kind]
         parts += [f"i{self.instance}"] * (self.instance != 0)
+        parts += [f"r{self.instances}"] * (self.instances != 1)
         parts += [f"k{self.kappa}"] * (self.kappa != 1.5)
         parts += [f"n{self.noise}"] * (self.noise != 0.0)
         return f"offjax/budget/{'-'.join(parts)}-v0"
@@ -72,7 +74,14 @@ class Budget:
         """Where policies trained on it are evaluated."""
         from offjax.envs import budget
 
-        return budget.spec(self.horizon, self.instance, self.kappa, self.noise)
+        return budget.spec(
+            self.horizon,
+            self.instance,
+            self.kappa,
+            self.noise,
+            context=self.instances > 1,
+            instances=self.instances,
+        )
 
     @property
     def origin(self) -> dict[str, str]:
@@ -94,6 +103,7 @@ class Budget:
             instance=self.instance,
             kappa=self.kappa,
             noise=self.noise,
+            instances=self.instances,
             num_episodes=size,
             seed=seed,
         )
@@ -326,8 +336,8 @@ def _parse_budget(name: str, stem: str) -> Budget:
     if match is None:
         raise _unknown(
             name,
-            "is not spelt t<T>-<kind>[-i<instance>][-k<kappa>][-n<noise>]-v0, "
-            "in this order",
+            "is not spelt t<T>-<kind>[-i<instance>][-r<instances>][-k<kappa>]"
+            "[-n<noise>]-v0, in this order",
         )
     horizon, kind = int(match["horizon"]), match["kind"]
     if horizon not in BUDGET_HORIZONS:
@@ -340,7 +350,10 @@ def _parse_budget(name: str, stem: str) -> Budget:
         int(match["instance"] or 0),
         float(match["kappa"] or 1.5),
         float(match["noise"] or 0.0),
+        int(match["instances"] or 1),
     )
+    if entry.instances < 1:
+        raise _unknown(name, "has 0 instances; an episode needs one")
     if entry.kappa <= 0.0:
         raise _unknown(name, "has kappa 0; kappa, the sum of β, is positive")
     if entry.name != name:

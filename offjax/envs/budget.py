@@ -11,6 +11,10 @@ for α_t > 0. The readings, all with A_t executed as clip(A_t, 0, what is left):
   nothing); `saturate` then means nothing;
 - `elapsed=True`: the first observation is t/T, as printed, instead of 1 − t/T.
 
+In one instance every episode is the same, so that a plan of all T steps loses nothing.
+With `instances` > 1 each episode is of another one, and with `context` its α_t and β_t
+are seen as they come: whoever plans further than it sees has to guess.
+
 Instances, optima and reference returns are computed on the host in float64.
 """
 
@@ -94,7 +98,25 @@ def instance(
     )
 
 
-_instance = instance  # for where an argument of that name hides it
+def instances(
+    horizon: int, first: int, count: int, kappa: float = 1.5
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scales and proportions of instances `first`, `first` + 1, …; [count, T] each.
+
+    Raises:
+      UserError: `count` below 1, or as `instance`.
+    """
+    if not (isinstance(count, (int, np.integer)) and count >= 1):
+        raise UserError(
+            f"{count!r} instances of Budget Allocation were asked for: it must be an "
+            "integer of at least 1."
+        )
+    each = [instance(horizon, first + i, kappa) for i in range(count)]
+    alpha, beta = (np.stack(values) for values in zip(*each, strict=True))
+    return alpha, beta
+
+
+_instances = instances  # for where an argument of that name hides it
 
 
 def optimal_allocation(alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:
@@ -176,18 +198,20 @@ def time_feature(horizon: int, elapsed: bool = False) -> np.ndarray:
 
 
 class State(NamedTuple):
-    """Scalars: steps done, budget left, share spent at the last step."""
+    """Scalars: steps done, budget left, last share, and which instance it is."""
 
     step: chex.Array
     left: chex.Array
     spent: chex.Array
+    instance: chex.Array
 
 
 class BudgetAllocation(FuncEnv):
     """The environment; see the module for its readings.
 
-    Observations are (1 − t/T, budget left, last share), and with `context` also α_t and
-    β_t; actions [1] in [0, 1] are shares of the whole budget. Terminal after T steps.
+    Observations are (1 − t/T, budget left, last share), and with `context` also α_t/T
+    and Tβ_t, which are around 1; actions [1] in [0, 1] are shares of the whole budget.
+    Terminal after T steps.
 
     Args:
       horizon: T.
@@ -196,7 +220,8 @@ class BudgetAllocation(FuncEnv):
       saturate: whether spending beyond β_t is flat rather than hurts.
       literal: the reward as printed.
       elapsed: observe t/T instead of 1 − t/T.
-      context: observe α_t and β_t too (at the end those of the last step).
+      context: observe α_t/T and Tβ_t too (at the end those of the last step).
+      instances: each episode draws one of so many, whose seeds begin at `instance`.
       reward_noise: standard deviation of Gaussian noise on sampled rewards; scores are
         measured without it.
     """
@@ -210,11 +235,12 @@ class BudgetAllocation(FuncEnv):
         literal: bool = False,
         elapsed: bool = False,
         context: bool = False,
+        instances: int = 1,
         reward_noise: float = 0.0,
     ):
         super().__init__()
         check_noise(reward_noise)
-        self.alpha, self.beta = _instance(horizon, instance, kappa)
+        self.alpha, self.beta = _instances(horizon, instance, instances, kappa)
         self.horizon = horizon
         self.saturate = saturate
         self.literal = literal
@@ -223,15 +249,19 @@ class BudgetAllocation(FuncEnv):
         self.reward_noise = reward_noise
         high = [1.0, 1.0, 1.0]
         if context:
-            high += [self.alpha.max(), self.beta.max()]
+            high += [self.alpha.max() / horizon, self.beta.max() * horizon]
         self.observation_space = gymnasium.spaces.Box(
             np.zeros(len(high), np.float32), np.asarray(high, np.float32)
         )
         self.action_space = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
 
     def initial(self, rng: Key | None = None, params: None = None) -> State:
-        """Everything left, nothing spent."""
-        return State(jnp.zeros((), jnp.int32), jnp.ones(()), jnp.zeros(()))
+        """Everything left, nothing spent; of several instances `rng` draws one."""
+        which, count = jnp.zeros((), jnp.int32), len(self.alpha)
+        if count > 1:
+            assert rng is not None
+            which = jax.random.randint(rng, (), 0, count, jnp.int32)
+        return State(jnp.zeros((), jnp.int32), jnp.ones(()), jnp.zeros(()), which)
 
     def observation(
         self, state: State, rng: Key | None = None, params: None = None
@@ -241,7 +271,8 @@ class BudgetAllocation(FuncEnv):
         clock = jnp.asarray(time_feature(self.horizon, self.elapsed), state.left.dtype)
         parts = [clock[state.step], state.left, state.spent]
         if self.context:
-            parts += self._scales(state)
+            alpha, beta = self._scales(state)
+            parts += [alpha / self.horizon, beta * self.horizon]
         return jnp.stack(parts)
 
     def transition(
@@ -254,7 +285,7 @@ class BudgetAllocation(FuncEnv):
         """Spends clip(A_t, 0, budget left)."""
         wanted = jnp.asarray(action, state.left.dtype)[0]
         spent = jnp.clip(wanted, 0, state.left)
-        return State(state.step + 1, state.left - spent, spent)
+        return State(state.step + 1, state.left - spent, spent, state.instance)
 
     def reward(
         self,
@@ -286,7 +317,7 @@ class BudgetAllocation(FuncEnv):
         """α_t and β_t; those of the last step once the episode is over."""
         step = jnp.minimum(state.step, self.horizon - 1)
         return [
-            jnp.asarray(values, state.left.dtype)[step]
+            jnp.asarray(values, state.left.dtype)[state.instance, step]
             for values in (self.alpha, self.beta)
         ]
 
@@ -310,16 +341,21 @@ def spec(
     literal: bool = False,
     elapsed: bool = False,
     context: bool = False,
+    instances: int = 1,
 ) -> EnvSpec:
     """How policies are evaluated: score 0 is uniform, 100 the optimum.
+
+    Of several instances both are means, and the optimum is that of a plan which knows
+    the instance beforehand, out of reach where it is seen only as it goes by.
 
     `noise` is that of the data's rewards. Policies are scored without it, so it shows
     in `score_source` only. The other arguments are those of `BudgetAllocation`; those
     that differ from its defaults are in `kwargs`.
     """
     check_noise(noise)
-    alpha, beta = _instance(horizon, instance, kappa)
-    low, high = reference_returns(alpha, beta, saturate, literal)
+    scales = zip(*_instances(horizon, instance, instances, kappa), strict=True)
+    returns = [reference_returns(*each, saturate, literal) for each in scales]
+    low, high = (float(np.mean(values)) for values in zip(*returns, strict=True))
     options = {
         "saturate": saturate,
         "literal": literal,
@@ -332,8 +368,10 @@ def spec(
         ("instance", instance),
         ("kappa", kappa),
         *((name, on) for name, on in options.items() if on != defaults[name]),
+        *([("instances", instances)] if instances > 1 else []),
     )
-    source = "uniform and optimal allocation of this instance, computed exactly"
+    of = f"{instances} instances" if instances > 1 else "this instance"
+    source = f"uniform and optimal allocation of {of}, computed exactly"
     return EnvSpec(
         id=ID,
         kwargs=kwargs,

@@ -38,7 +38,7 @@ def _open(
         found = _to_resume(known, config, config_hash, alone=not options.sweep)
         if found is not None:
             return str(found.path), True
-        if not options.quiet:
+        if not options.quiet and not options.sweep:  # jobs of sweeps ask for it always
             print(
                 f"--resume: no unfinished run of {method} on {dataset} in "
                 f"{runs_dir}; a new one begins."

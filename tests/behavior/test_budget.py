@@ -52,6 +52,35 @@ def test_data_are_what_the_environment_gives(horizon, kind):
     assert (data["actions"] >= 0).all() and (data["observations"][..., 1] >= 0).all()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_episodes_of_several_instances(kind):
+    data = generate(10, kind, instance=4, instances=6, num_episodes=101)
+    assert data["observations"].shape == (101, 11, 5)
+    seen = data["observations"][:, :-1, 3:]
+    each = [budget.instance(10, 4 + i) for i in range(6)]
+    known = np.stack([np.transpose([a / 10, 10 * b]) for a, b in each])
+    distances = np.abs(seen[:, None] - known[None]).max((2, 3))
+    which = distances.argmin(1)
+    assert distances.min(1).max() < 1e-5 and len(set(which)) == 6
+    np.testing.assert_array_equal(data["observations"][:, -1, 3:], seen[:, -1])
+    returns = data["rewards"].sum(1)
+    for i, (alpha, beta) in enumerate(each):
+        shares = data["actions"][which == i, :, 0]
+        expected = budget.allocation_return(alpha, beta, shares)
+        np.testing.assert_allclose(returns[which == i], expected, rtol=1e-5)
+
+
+def test_experts_know_their_instance():
+    data = generate(20, "expert", instances=8, num_episodes=400)
+    score = budget.spec(20, instances=8).score(data["rewards"].sum(1))
+    assert score.mean() > 60
+    mixed = generate(20, "mixed", instances=8, num_episodes=400)
+    beta = mixed["observations"][:, :-1, 4]
+    spent = mixed["actions"][..., 0]
+    # Two fifths of the episodes (medium, expert) spend where there is something to gain.
+    assert np.corrcoef(beta.ravel(), spent.ravel())[0, 1] > 0.2
+
+
 def scores(kind: str, horizon: int = 50, **kwargs) -> np.ndarray:
     data = generate(horizon, kind, **kwargs)
     return budget.spec(horizon).score(data["rewards"].sum(1))

@@ -126,7 +126,7 @@ def roll(env: budget.BudgetAllocation, shares: list[float], key: int = 0):
 def test_an_episode_by_hand():
     shares = [0.5, -0.2, 0.3, 0.9]
     env = budget.BudgetAllocation(horizon=4)
-    alpha, beta = env.alpha, env.beta
+    (alpha,), (beta,) = env.alpha, env.beta
     observations, rewards = roll(env, shares)
     executed = np.array([0.5, 0, 0.3, 0.2])
     left = [1, 0.5, 0.5, 0.2, 0]
@@ -151,7 +151,9 @@ def test_an_episode_by_hand():
     observations, _ = roll(env, shares)
     np.testing.assert_allclose(observations[:, 0], [0, 0.25, 0.5, 0.75, 1])
     np.testing.assert_allclose(
-        observations[:, 3:], np.transpose([alpha, beta])[[0, 1, 2, 3, 3]], rtol=1e-6
+        observations[:, 3:],
+        np.transpose([alpha / 4, 4 * beta])[[0, 1, 2, 3, 3]],
+        rtol=1e-6,
     )
     for row in observations:
         assert env.observation_space.contains(row)
@@ -166,14 +168,16 @@ def test_return_of_an_allocation_is_the_environments(reading):
         with jax.enable_x64(True):
             observations, rewards = roll(env, list(shares))
         assert rewards.dtype == observations.dtype == np.float64
-        expected = budget.allocation_return(env.alpha, env.beta, shares, **reading)
+        expected = budget.allocation_return(
+            env.alpha[0], env.beta[0], shares, **reading
+        )
         np.testing.assert_allclose(rewards.sum(), expected, rtol=1e-12)
 
 
 def test_scores_of_uniform_and_optimum():
     spec = budget.spec(20, 2, 3.0)
     env = envs.make(spec)
-    best = budget.optimal_allocation(env.alpha, env.beta)
+    best = budget.optimal_allocation(env.alpha[0], env.beta[0])
     for shares, score in ((np.full(20, 0.05), 0), (best, 100)):
         _, rewards = roll(env, list(shares))
         np.testing.assert_allclose(spec.score(rewards.sum()), score, atol=1e-3)
@@ -182,6 +186,29 @@ def test_scores_of_uniform_and_optimum():
     literal = budget.spec(20, literal=True, context=True)
     assert envs.make(literal).literal and literal.observation_dim == 5
     assert envs.make(literal).observation_space.shape == (5,)
+
+
+def test_each_episode_draws_one_of_several_instances():
+    spec = budget.spec(5, 7, context=True, instances=3)
+    env = envs.make(spec)
+    each = [budget.instance(5, seed) for seed in (7, 8, 9)]
+    shares = [0.3, 0.3, 0.2, 0.1, 0.1]
+    seen = set()
+    for key in range(12):
+        which = int(env.initial(jax.random.key(key)).instance)
+        observations, rewards = roll(env, shares, key)
+        alpha, beta = each[which]
+        np.testing.assert_allclose(
+            observations[:-1, 3:], np.transpose([alpha / 5, 5 * beta]), rtol=1e-5
+        )
+        assert all(env.observation_space.contains(row) for row in observations)
+        expected = budget.allocation_return(alpha, beta, np.array(shares))
+        np.testing.assert_allclose(rewards.sum(), expected, rtol=1e-5)
+        seen.add(which)
+    assert seen == {0, 1, 2}
+    low, high = np.mean([budget.reference_returns(*scales) for scales in each], axis=0)
+    np.testing.assert_allclose([spec.ref_min_score, spec.ref_max_score], [low, high])
+    assert spec.observation_dim == 5 and "3 instances" in spec.score_source
 
 
 def test_noise_is_on_sampled_rewards_only():
@@ -208,6 +235,7 @@ def test_noise_is_on_sampled_rewards_only():
         ({"kappa": float("nan")}, "kappa.*nan"),
         ({"kappa": 1e-4}, "kappa 0.0001.*nearer"),
         ({"instance": -1}, "instance.*-1"),
+        ({"instances": 0}, "0 instances"),
         ({"reward_noise": -0.1}, "noise.*-0.1"),
     ],
 )
