@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from offjax.errors import UserError
+from offjax.networks.tdmpc2 import mish
 from offjax.networks.transformer import Linear
 
 EPSILON = 1e-5
@@ -81,7 +82,7 @@ class ConvolutionBlock(nn.Module):
         """[B, H, in] → [B, H, width]."""
         x = Convolution(self.width, self.kernel, name="convolution")(x)
         x = nn.GroupNorm(self.groups, epsilon=EPSILON, name="norm")(x)
-        return jax.nn.mish(x)
+        return mish(x)
 
 
 class ResidualBlock(nn.Module):
@@ -95,7 +96,7 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: chex.Array, time: chex.Array) -> chex.Array:
         """[B, H, in], diffusion time's embedding [B, E] → [B, H, width]."""
         h = ConvolutionBlock(self.width, self.kernel, self.groups, name="first")(x)
-        h = h + Linear(self.width, name="time")(jax.nn.mish(time))[:, None]
+        h = h + Linear(self.width, name="time")(mish(time))[:, None]
         h = ConvolutionBlock(self.width, self.kernel, self.groups, name="second")(h)
         if x.shape[-1] != self.width:
             x = Linear(self.width, name="skip")(x)
@@ -179,7 +180,7 @@ class TemporalUNet(nn.Module):
             return layer(x, tokens, mask)
 
         time = Linear(4 * self.width, name="time1")(sinusoid(times, self.width))
-        time = Linear(self.width, name="time2")(jax.nn.mish(time))
+        time = Linear(self.width, name="time2")(mish(time))
         widths = [self.width * m for m in self.multipliers]
         x, kept = plans, []
         for i, width in enumerate(widths):
