@@ -1,7 +1,7 @@
 """Planned beside real latents: figures 4.11 and 4.12, with numbers.
 
     python -m experiments.lcd.latents --run=runs/…/lcd/…
-        [--seed=0] [--count=500] [--out=docs/results/lcd_latents.png]
+        [--seed=0] [--count=500] [--data_dir=FOLDER] [--out=docs/results/lcd_latents.png]
 
 Takes described windows of the run's own data, plans from the first latent of each under
 its sentence, and compares the planned next latent with the one that was recorded. The
@@ -171,18 +171,21 @@ def define_flags() -> None:
     flags.DEFINE_string("run", None, "Folder of a finished run with a planner.")
     flags.DEFINE_integer("seed", 0, "Which seed's planner.")
     flags.DEFINE_integer("count", 500, "Number of windows.")
+    flags.DEFINE_string("data_dir", None, "Root of the datasets.")
     flags.DEFINE_string("out", "docs/results/lcd_latents.png", "Where the figure goes.")
 
 
 def main(_: list[str]) -> None:
     """Prints the numbers and draws the figure."""
     from offjax.runner.devices import prepare_host_devices
-    from offjax.runner.run import load_run
+    from offjax.datasets.load import load_dataset
+    from offjax.runner.run import finished, load_run
 
     if not FLAGS.run:
         raise UserError("--run is missing: name the folder of a finished run.")
     prepare_host_devices(None)
-    run = load_run(FLAGS.run)
+    name = finished(FLAGS.run).config["dataset"]
+    run = load_run(FLAGS.run, load_dataset(name, FLAGS.data_dir))
     latents = collect(run, FLAGS.seed, FLAGS.count)
     for name, value in numbers(latents).items():
         print(f"{name:12} {value:.4f}")
