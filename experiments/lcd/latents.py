@@ -1,7 +1,8 @@
 """Planned beside real latents: figures 4.11 and 4.12, with numbers.
 
     python -m experiments.lcd.latents --run=runs/…/lcd/…
-        [--seed=0] [--count=500] [--data_dir=FOLDER] [--out=docs/results/lcd_latents.png]
+        [--seed=0] [--count=500] [--data_dir=FOLDER]
+        [--out=docs/results/lcd_latents.png]
 
 Takes described windows of the run's own data, plans from the first latent of each under
 its sentence, and compares the planned next latent with the one that was recorded. The
@@ -177,8 +178,8 @@ def define_flags() -> None:
 
 def main(_: list[str]) -> None:
     """Prints the numbers and draws the figure."""
-    from offjax.runner.devices import prepare_host_devices
     from offjax.datasets.load import load_dataset
+    from offjax.runner.devices import prepare_host_devices
     from offjax.runner.run import finished, load_run
 
     if not FLAGS.run:
