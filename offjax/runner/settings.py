@@ -120,7 +120,9 @@ def _resolve(recipe: Recipe, name: str, values: Sequence[Any]) -> list[Any]:
         raise UserError(f"--config.{name} was given without a value.")
     default = default_value(recipe, names[name][0])
     if isinstance(default, tuple) and not isinstance(values[0], (tuple, list)):
-        values = [tuple(values)]  # one tuple, typed without its parentheses
+        # One tuple, typed without its parentheses: 256,256 or open_window,close_window.
+        parts = (v.split(",") if isinstance(v, str) else (v,) for v in values)
+        values = [tuple(entry for part in parts for entry in part if entry != "")]
     if isinstance(default, str):
         values = [v for value in values for v in str(value).split(",")]
     coerced = [_coerce(name, value, default) for value in values]

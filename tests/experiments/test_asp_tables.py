@@ -131,3 +131,14 @@ def test_the_command_makes_its_table_and_keeps_what_is_finished(tmp_path):
     subprocess.run([*command, "--report"], capture_output=True, check=True)
     assert (tmp_path / "table.csv").read_text() == first
     assert sorted((tmp_path / "runs").rglob("run.json")) == runs
+    # Exported runs, without checkpoints and stages, are as good: a table can go on
+    # on another machine.
+    (tmp_path / "table.csv").unlink()
+    for part in ("", "tuning/asp_table2"):
+        export = ["--runs_dir", f"{tmp_path}/runs/{part}"]
+        export += ["--export", f"{tmp_path}/exported/{part}"]
+        leaderboard = [sys.executable, "-m", "experiments.leaderboard", *export]
+        subprocess.run(leaderboard, capture_output=True, check=True)
+    moved = [*command, f"--runs_dir={tmp_path}/exported", "--report"]
+    subprocess.run(moved, capture_output=True, check=True)
+    assert (tmp_path / "table.csv").read_text() == first

@@ -99,6 +99,18 @@ def test_types_are_widened_where_that_is_safe(recipe):
     assert config.random_phase is True
 
 
+def test_names_are_typed_without_parentheses():
+    recipe = recipes.build("lcd", None, "small")
+    for given, expected in (
+        ("open_window,unlock_drawer", ("open_window", "unlock_drawer")),
+        ("open_window", ("open_window",)),
+        ("", ()),
+    ):
+        (job,) = expand(recipe, {"planner.held_out": (given,)})
+        planner = next(s for s in job.recipe.stages if s.name == "planner")
+        assert planner.config.held_out == expected
+
+
 def test_numbers_of_candidates_are_masks_of_the_largest():
     recipe = build("ebcq", None, "demo")
     (job,) = settings.expand(recipe, {"n": (2, 10, 5), "lower_bound_beta": (0.5,)})
