@@ -77,7 +77,7 @@ def test_experts_know_their_instance():
     mixed = generate(20, "mixed", instances=8, num_episodes=400)
     beta = mixed["observations"][:, :-1, 4]
     spent = mixed["actions"][..., 0]
-    # Two fifths of the episodes (medium, expert) spend where there is something to gain.
+    # Two fifths of the episodes (medium, expert) spend where it gains something.
     assert np.corrcoef(beta.ravel(), spent.ravel())[0, 1] > 0.2
 
 

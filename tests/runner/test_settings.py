@@ -100,13 +100,13 @@ def test_types_are_widened_where_that_is_safe(recipe):
 
 
 def test_names_are_typed_without_parentheses():
-    recipe = recipes.build("lcd", None, "small")
+    recipe = build("lcd", None, "small")
     for given, expected in (
         ("open_window,unlock_drawer", ("open_window", "unlock_drawer")),
         ("open_window", ("open_window",)),
         ("", ()),
     ):
-        (job,) = expand(recipe, {"planner.held_out": (given,)})
+        (job,) = settings.expand(recipe, {"planner.held_out": (given,)})
         planner = next(s for s in job.recipe.stages if s.name == "planner")
         assert planner.config.held_out == expected
 
