@@ -5,8 +5,9 @@ states as goals; a planner then learns, in the latent space of its goals, where 
 instruction leads a stride later, and the policy pursues that.
 
 The thesis and its published code contradict each other. `lcd_code` and `lcd_thesis`
-follow one each; `lcd` takes of either what is sound in theory (its scores have not
-been compared yet: `python -m experiments.lcd.tables --table=settings` does):
+follow one each; `lcd` takes of either what works, as docs/results/lcd.md has measured:
+a single row of four loses `lcd_code` most of its score, and noise as the prediction,
+which nothing clips, `lcd_thesis` all of it.
 
                        lcd_code                lcd_thesis          lcd
     prediction         x_0                     ε                   x_0
