@@ -17,6 +17,10 @@ subgoals are never exact: noise on the latents of states (`goal_noise`) makes π
 from s_t what it can. And it knows the present by its latent alone, which need not hold
 what actions towards it do not depend on: `reconstruction` · E ‖g − r(z)‖² keeps it all.
 
+Where observations hold things that are alike, such as cubes of several colours, π may
+read them with the same weights and attend to those that matter (`objects`, see
+`offjax.networks.objects`).
+
 Acting reads an exponential moving average of the parameters. What plans subgoals
 (`offjax.algorithms.diffusion_planner`) works in the space of z.
 """
@@ -36,6 +40,7 @@ from offjax.datasets.normalize import ActionBox, Normalizer
 from offjax.distributions import Distribution, point
 from offjax.errors import UserError
 from offjax.networks.mlp import MLP
+from offjax.networks.objects import ObjectMLP, check_objects
 from offjax.types import Context, Key, Pytree, config, static
 
 GOALS = ("states", "language", "both")
@@ -55,6 +60,7 @@ class Config:
       hidden_dims: widths of the policy's hidden layers.
       encoder_dims: widths of the goal encoders' hidden layers.
       latent_dim: length of z.
+      objects: first column, number and width of things that are alike; () for none.
       chunk: K, actions predicted at once.
       execute: how many of them are executed before the next chunk.
       goal_offset: goal states lie 1 … this many steps ahead, uniformly.
@@ -73,6 +79,7 @@ class Config:
     hidden_dims: tuple[int, ...] = (256, 256, 256)
     encoder_dims: tuple[int, ...] = (256, 256)
     latent_dim: int = 32
+    objects: tuple[int, ...] = ()
     chunk: int = 8
     execute: int = 4
     goal_offset: int = 24
@@ -137,7 +144,10 @@ class Network(nn.Module):
         self.text_goal = MLP(c.encoder_dims, c.latent_dim, nn.gelu, layer_norm=True)
         self.text_norm = nn.LayerNorm()
         width = c.chunk * self.action_dim
-        self.policy = MLP(c.hidden_dims, width, nn.gelu, layer_norm=True)
+        policy: Any = MLP(c.hidden_dims, width, nn.gelu, layer_norm=True)
+        if c.objects:
+            policy = ObjectMLP(c.objects, c.hidden_dims, width)
+        self.policy = policy
         dims, out = c.encoder_dims[::-1], self.observation_dim
         self.decoder = MLP(dims, out, nn.gelu, layer_norm=True)
 
@@ -155,7 +165,10 @@ class Network(nn.Module):
 
     def act(self, observations: chex.Array, latents: chex.Array) -> chex.Array:
         """Normalised [..., O] and [..., Z] → actions in the unit box [..., K, A]."""
-        out = self.policy(jnp.concatenate([observations, latents], axis=-1))
+        inputs: tuple[chex.Array, ...] = (observations, latents)
+        if not self.config.objects:
+            inputs = (jnp.concatenate(inputs, axis=-1),)
+        out = self.policy(*inputs)
         return out.reshape(*out.shape[:-1], self.config.chunk, self.action_dim)
 
     def touch(
@@ -203,11 +216,12 @@ def init(key: Key, example: Pytree, config: Config, context: Context) -> State:
     It is a `Play` whose `encoding` are the embedded sentences [S, E].
 
     Raises:
-      UserError: as `validate`.
+      UserError: as `validate`, or things that the observations do not hold.
     """
     del context
     validate(config)
     statistics = example.statistics
+    check_objects(config.objects, statistics.observation_mean.shape[-1])
     box = ActionBox(statistics.action_low, statistics.action_high)
     network: Any = Network(
         config, box.low.shape[-1], statistics.observation_mean.shape[-1]

@@ -53,6 +53,12 @@ class Scene:
         """Length of the observation vector."""
         return PROPRIOCEPTION + PER_CUBE * len(self.cubes) + 12 * self.furniture
 
+    @property
+    def objects(self) -> tuple[int, ...]:
+        """First column, number and width of several cubes; () where there is one."""
+        count = len(self.cubes)
+        return (PROPRIOCEPTION, count, PER_CUBE) if count > 1 else ()
+
 
 SCENES = {
     "scene": Scene(

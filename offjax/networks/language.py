@@ -1,6 +1,7 @@
 """Text to vectors: one function, `encode`, in front of several frozen encoders.
 
     hash    word vectors drawn by a hash of the word: no download, the same everywhere
+    hash_order  the same words; the sentence's vector tells their order, too
     minilm  a MiniLM sentence encoder   } where the user has the weights
     t5      the encoder half of a T5    }
     table   vectors that are given for each sentence, such as those CALVIN ships
@@ -8,6 +9,9 @@
 
 Hashed words know nothing of meaning: to them "shut" and "close" are as far apart as any
 two words, so that a sentence is understood as far as its words were seen in training.
+The vector of a whole sentence is the sum of its words, to which "the red cube on the
+blue" and "the blue cube on the red" are one: with `hash_order` it also has a vector for
+every pair of words, of which one comes before the other.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +33,7 @@ import numpy as np
 from offjax import cache
 from offjax.errors import UserError
 
-ENCODERS = ("hash", "minilm", "t5", "table")
+ENCODERS = ("hash", "hash_order", "minilm", "t5", "table")
 HASH_DIM = 64
 MAX_TOKENS = 64
 """Tokens of a sentence that there is room for: a compound instruction of the scenes has
@@ -77,8 +82,8 @@ def encode(
         raise UserError(
             f"text encoder {encoder!r} is not one of {', '.join(ENCODERS)}."
         )
-    if encoder == "hash":
-        found = [_hashed(text, dim) for text in texts]
+    if encoder in ("hash", "hash_order"):
+        found = [_hashed(text, dim, encoder == "hash_order") for text in texts]
     elif encoder == "table":
         found = [_looked_up(text, table) for text in texts]
     else:
@@ -119,14 +124,20 @@ def word_vector(word: str, dim: int) -> np.ndarray:
     return (np.sqrt(12) * (uniform - 0.5)).astype(np.float32)
 
 
-def _hashed(text: str, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Words [n, dim] with their places, and the sum of words over √n [dim]."""
+def _hashed(text: str, dim: int, order: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Words [n, dim] with their places, and the sum of words over √n [dim].
+
+    With `order`, that of the pairs of words, one before the other, is added to it.
+    """
     words = WORDS.findall(text.lower())
     if not words:
         raise UserError(f"The instruction {text!r} has no word to embed.")
     vectors = np.stack([word_vector(word, dim) for word in words])
     places = np.stack([word_vector(f"#{i}", dim) for i in range(len(words))])
     sentence = vectors.sum(axis=0) / np.sqrt(len(words))
+    if order and len(words) > 1:
+        pairs = [word_vector(f"{a}<{b}", dim) for a, b in combinations(words, 2)]
+        sentence += np.sum(pairs, axis=0) / np.sqrt(len(pairs))
     return vectors + POSITION_SCALE * places, sentence
 
 

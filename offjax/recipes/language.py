@@ -79,12 +79,12 @@ def _sizes(preset: str) -> dict[str, Any]:
     return pick(preset, paper={}, small=small, demo=demo)
 
 
-def _low_level(preset: str, name: str = "") -> Stage:
+def _low_level(spec: EnvSpec | None, preset: str, name: str = "") -> Stage:
     """The low-level policy: HULC as published, goal-conditioned cloning else."""
     name = name or pick(preset, paper="hulc", small="gcbc", demo="gcbc")
     if name == "hulc":
-        return low_level.hulc_stage(preset)
-    return low_level.gcbc_stage(preset, **low_level.FOR_PLANNERS)
+        return low_level.hulc_stage(spec, preset)
+    return low_level.gcbc_stage(spec, preset, **low_level.FOR_PLANNERS)
 
 
 def _planner_stage(
@@ -158,9 +158,15 @@ def _validate(recipe: Recipe, dataset: Dataset, executed: bool = False) -> None:
 
 
 def _diffusion(
-    name: str, preset: str, settings: Mapping[str, Any], encoder: Stage
+    name: str,
+    spec: EnvSpec | None,
+    preset: str,
+    settings: Mapping[str, Any],
+    low: str = "",
 ) -> Recipe:
-    config = diffusion_planner.Config(**(_sizes(preset) | settings["planner"]))
+    encoder = _low_level(spec, preset, low)
+    sizes = _sizes(preset) | low_level.text(spec)
+    config = diffusion_planner.Config(**(sizes | settings["planner"]))
     steps = pick(preset, paper=250_000, small=15_000, demo=4_000)
     planner = _planner_stage(encoder, diffusion_planner, config, steps)
     return _hierarchy(name, encoder, planner, settings["sampling"])
@@ -168,39 +174,35 @@ def _diffusion(
 
 def lcd(spec: EnvSpec | None, preset: str) -> Recipe:
     """Language Control Diffusion: code and thesis reconciled, see the module."""
-    del spec
-    return _diffusion("lcd", preset, DEFAULT, _low_level(preset))
+    return _diffusion("lcd", spec, preset, DEFAULT)
 
 
 def lcd_code(spec: EnvSpec | None, preset: str) -> Recipe:
     """Language Control Diffusion as its published code has it."""
-    del spec
-    return _diffusion("lcd_code", preset, CODE, _low_level(preset))
+    return _diffusion("lcd_code", spec, preset, CODE)
 
 
 def lcd_thesis(spec: EnvSpec | None, preset: str) -> Recipe:
     """Language Control Diffusion as the thesis has it."""
-    del spec
-    return _diffusion("lcd_thesis", preset, THESIS, _low_level(preset))
+    return _diffusion("lcd_thesis", spec, preset, THESIS)
 
 
 def lcd_hulc(spec: EnvSpec | None, preset: str) -> Recipe:
     """Language Control Diffusion over HULC in every preset."""
-    del spec
-    return _diffusion("lcd_hulc", preset, DEFAULT, _low_level(preset, "hulc"))
+    return _diffusion("lcd_hulc", spec, preset, DEFAULT, "hulc")
 
 
 def lcd_mlp(spec: EnvSpec | None, preset: str) -> Recipe:
     """The ablation of table 4.4: the next latent by regression."""
-    del spec
     sizes: dict[str, Any] = pick(
         preset,
         paper={"hidden_dims": (1024,) * 3},
         small={"hidden_dims": (256,) * 3, "lr": 1e-3},
         demo={"hidden_dims": (128, 128), "lr": 1e-3},
     )
-    encoder = _low_level(preset)
-    config = mlp_planner.Config(**(sizes | {"standardize": True}))
+    encoder = _low_level(spec, preset)
+    sizes |= low_level.text(spec) | {"standardize": True}
+    config = mlp_planner.Config(**sizes)
     steps = pick(preset, paper=100_000, small=15_000, demo=4_000)
     planner = _planner_stage(encoder, mlp_planner, config, steps)
     return _hierarchy("lcd_mlp", encoder, planner, DEFAULT["sampling"])
@@ -233,7 +235,6 @@ def diffuser(spec: EnvSpec | None, preset: str) -> Recipe:
     between two states. All 20 DDPM steps, all rows, and no replanning before the end
     of the first row.
     """
-    del spec
     vae = Stage(
         "vae",
         observation_vae,
@@ -243,7 +244,7 @@ def diffuser(spec: EnvSpec | None, preset: str) -> Recipe:
         sampler=sample_observations,
     )
     sizes = _sizes(preset) | {"horizon": 8, "stride": 8, "standardize": True}
-    sizes["first_weight"] = 10.0
+    sizes |= low_level.text(spec) | {"first_weight": 10.0}
     if preset == "paper":
         sizes["width"] = 128
     config = diffusion_planner.Config(**sizes)

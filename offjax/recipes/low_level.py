@@ -26,6 +26,7 @@ from offjax.algorithms import mcil as gaussian_plans
 from offjax.datasets import language
 from offjax.datasets.dataset import Dataset
 from offjax.distributions import Distribution
+from offjax.envs import scene
 from offjax.recipes.common import pick
 from offjax.recipes.texts import embed
 from offjax.types import EnvSpec, Key, Params, Policy, Pytree, Recipe, Stage
@@ -35,6 +36,8 @@ LOOKAHEAD = 16
 FOR_PLANNERS = {"goals": "states", "goal_noise": 0.1, "reconstruction": 1.0}
 """Settings of `gcbc` under a planner: its latents then hold what the planner must know.
 Without them a cube's place is lost (docs/results/lcd.md)."""
+ORDERED = "hash_order"
+"""Text encoder where sentences name several things, so that their order matters."""
 CONTRASTED = 8
 """Windows that begin at one of this many last places of their span are contrasted."""
 
@@ -233,7 +236,19 @@ class SubgoalPolicy(InstructedPolicy):
         return carry._replace(time=carry.time + 1)
 
 
-def gcbc_stage(preset: str, **settings: Any) -> Stage:
+def objects(spec: EnvSpec | None) -> tuple[int, ...]:
+    """Where an environment's observations hold things that are alike, or ()."""
+    if spec is None or spec.domain != "scene":
+        return ()
+    return scene.get(dict(spec.kwargs)["scene"]).objects
+
+
+def text(spec: EnvSpec | None) -> dict[str, Any]:
+    """The text encoder of what reads sentences about an environment."""
+    return {"text_encoder": ORDERED} if objects(spec) else {}
+
+
+def gcbc_stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
     """Stage `gcbc`: chunks of actions by instruction, states, or both."""
     sizes = pick(
         preset,
@@ -244,7 +259,7 @@ def gcbc_stage(preset: str, **settings: Any) -> Stage:
     return Stage(
         "gcbc",
         cloning,
-        cloning.Config(**(sizes | settings)),
+        cloning.Config(objects=objects(spec), **(sizes | text(spec) | settings)),
         num_steps=pick(preset, paper=200_000, small=30_000, demo=8_000),
         prepare=prepare_play,
         sampler=sample_chunks,
@@ -253,19 +268,18 @@ def gcbc_stage(preset: str, **settings: Any) -> Stage:
 
 def gcbc(spec: EnvSpec | None, preset: str) -> Recipe:
     """A flat policy that is told the instruction, in chunks of actions."""
-    del spec
-    return Recipe("gcbc", (gcbc_stage(preset, goals="language"),), _instructed(cloning))
+    stage = gcbc_stage(spec, preset, goals="language")
+    return Recipe("gcbc", (stage,), _instructed(cloning))
 
 
 def gcbc_goal(spec: EnvSpec | None, preset: str) -> Recipe:
     """The policy under a planner, given true subgoals."""
-    del spec
 
     def policy(configs: Mapping[str, Any]) -> Policy:
         config = configs["gcbc"]
         return SubgoalPolicy(LOOKAHEAD // 2, "gcbc", cloning, config)
 
-    return Recipe("gcbc_goal", (gcbc_stage(preset, **FOR_PLANNERS),), policy)
+    return Recipe("gcbc_goal", (gcbc_stage(spec, preset, **FOR_PLANNERS),), policy)
 
 
 def _instructed(algorithm: ModuleType) -> Callable[[Mapping[str, Any]], Policy]:
@@ -327,30 +341,28 @@ def _play_stage(
     )
 
 
-def hulc_stage(preset: str, **settings: Any) -> Stage:
+def hulc_stage(spec: EnvSpec | None, preset: str) -> Stage:
     """Stage `hulc`, on states."""
     plan = {"plan_variables": 16, "plan_classes": 16}
     by_preset: dict[str, Any] = pick(preset, paper={}, small=plan, demo=plan)
-    return _play_stage("hulc", latent_plans, preset, by_preset | settings)
+    return _play_stage("hulc", latent_plans, preset, by_preset | text(spec))
 
 
-def mcil_stage(preset: str, **settings: Any) -> Stage:
+def mcil_stage(spec: EnvSpec | None, preset: str) -> Stage:
     """Stage `mcil`, on states."""
     plan = {"plan_variables": 64}
     by_preset: dict[str, Any] = pick(preset, paper={}, small=plan, demo=plan)
-    return _play_stage("mcil", gaussian_plans, preset, by_preset | settings)
+    return _play_stage("mcil", gaussian_plans, preset, by_preset | text(spec))
 
 
 def hulc(spec: EnvSpec | None, preset: str) -> Recipe:
     """HULC, told the instruction."""
-    del spec
-    return Recipe("hulc", (hulc_stage(preset),), _instructed(latent_plans))
+    return Recipe("hulc", (hulc_stage(spec, preset),), _instructed(latent_plans))
 
 
 def mcil(spec: EnvSpec | None, preset: str) -> Recipe:
     """MCIL, told the instruction."""
-    del spec
-    return Recipe("mcil", (mcil_stage(preset),), _instructed(gaussian_plans))
+    return Recipe("mcil", (mcil_stage(spec, preset),), _instructed(gaussian_plans))
 
 
 RECIPES = {"gcbc": gcbc, "gcbc_goal": gcbc_goal, "mcil": mcil, "hulc": hulc}

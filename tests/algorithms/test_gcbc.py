@@ -210,3 +210,25 @@ def test_noise_reaches_the_latents_of_states_alone(state):
         loss(state.params, later, BATCH, noisy)[1]["gcbc/states"]
         != (moved["gcbc/states"])
     )
+
+
+def test_things_that_are_alike_may_be_read_alike(state):
+    config = dataclasses.replace(TINY, objects=(1, 2, 1))
+    made = jax.jit(lambda key: gcbc.init(key, DATA, config, {}))(jax.random.key(0))
+    policy = made.params["params"]["policy"]
+    assert policy["Dense_0"]["kernel"].shape[0] == 1 + 1  # the rest, and one thing
+    assert set(state.params["params"]["policy"]) == {
+        "Dense_0",
+        "Dense_1",
+        "LayerNorm_0",
+    }
+    actions = gcbc.chunk(made, jnp.zeros((5, 3)), jnp.zeros((5, 4)), config)
+    assert actions.shape == (5, 3, 2)
+    _, metrics = jax.jit(lambda s: gcbc.update(s, BATCH, config, {}))(made)
+    assert np.isfinite(metrics["gcbc/loss"])
+
+
+def test_things_beyond_the_observations_are_refused():
+    config = dataclasses.replace(TINY, objects=(1, 3, 1))
+    with pytest.raises(UserError, match="do not fit into observations of 3 columns"):
+        gcbc.init(jax.random.key(0), DATA, config, {})

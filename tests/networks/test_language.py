@@ -52,6 +52,19 @@ def test_sentences_are_sums_and_tokens_know_their_place():
     np.testing.assert_allclose(swapped.tokens[0, 1], text.tokens[0, 1])
 
 
+def test_order_is_told_by_pairs_of_words():
+    names = ["red on blue", "blue on red"]
+    plain, ordered = encode(names), encode(names, "hash_order")
+    np.testing.assert_array_equal(ordered.tokens, plain.tokens)
+    np.testing.assert_allclose(plain.sentence[0], plain.sentence[1], atol=1e-6)
+    pairs = [word_vector(p, 64) for p in ("red<on", "red<blue", "on<blue")]
+    extra = ordered.sentence[0] - plain.sentence[0]
+    np.testing.assert_allclose(extra, sum(pairs) / 3**0.5, atol=1e-5)
+    assert np.abs(ordered.sentence[0] - ordered.sentence[1]).max() > 0.5
+    alone = encode(["stop"], "hash_order").sentence
+    np.testing.assert_array_equal(alone, encode(["stop"]).sentence)
+
+
 @pytest.mark.parametrize("scene", ["scene", "cube-double", "cube-triple"])
 def test_there_is_room_for_every_wording(scene):
     known = scene_instructions.all_instructions(scene).values()

@@ -13,6 +13,7 @@ from offjax.algorithms import gcbc
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import Annotations, annotate
 from offjax.datasets.normalize import ActionBox, Normalizer
+from offjax.envs import scene
 from offjax.networks.language import encode
 from offjax.recipes import low_level
 from offjax.types import EnvSpec, Params
@@ -182,3 +183,18 @@ def test_subgoals_are_the_given_states_a_fixed_number_of_steps_ahead():
     found, encoded = latents(state)
     np.testing.assert_allclose(found, encoded[jnp.array([3, 4, 5, 5, 5])], atol=1e-4)
     assert policy.period == low_level.LOOKAHEAD // 2
+
+
+@pytest.mark.parametrize(
+    "method", ["gcbc", "gcbc_goal", "hulc", "mcil", "lcd", "lcd_mlp"]
+)
+def test_several_cubes_are_read_alike_and_in_the_order_of_the_words(method):
+    for name, encoder, objects in (
+        ("scene", "hash", ()),
+        ("cube-triple", "hash_order", (19, 3, 9)),
+    ):
+        stages = recipes.build(method, scene.spec(name), "small").stages
+        for config in (stage.config for stage in stages):
+            assert getattr(config, "text_encoder", encoder) == encoder
+            assert getattr(config, "objects", objects) == objects
+        assert hasattr(stages[0].config, "text_encoder")

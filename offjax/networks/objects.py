@@ -1,0 +1,90 @@
+"""An MLP for observations in which things that are alike stand side by side.
+
+    s = [r, o_1 … o_N],   x_i = f(r, o_i),   w = softmax(q(s, c)),
+    out = g(r, Σ_i w_i x_i, c)
+
+c says what is asked for. All things are read with the same weights f, so that what is
+learnt of one holds for all; the attention w, of several heads, picks the ones that
+matter, of which the slot says which they are. A plain MLP has to learn everything once
+for each of the things, and for each choice among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from offjax.errors import UserError
+from offjax.networks.mlp import MLP
+
+Objects = tuple[int, ...]
+"""First column, number and width of the things; () for none."""
+
+
+class ObjectMLP(nn.Module):
+    """See the module.
+
+    Attributes:
+      objects: where the things stand among the observations' columns.
+      hidden_dims: widths of g's hidden layers.
+      output_dim: width of the linear output layer.
+      object_dims: widths of f's layers.
+      query_dim: width of q's hidden layer.
+      num_heads: of the attention; two, as instructions name two things at most.
+    """
+
+    objects: Objects
+    hidden_dims: Sequence[int]
+    output_dim: int
+    object_dims: Sequence[int] = (128, 128)
+    query_dim: int = 128
+    num_heads: int = 2
+
+    @nn.compact
+    def __call__(self, observations: chex.Array, condition: chex.Array) -> chex.Array:
+        """[..., O], [..., C] → [..., output_dim]."""
+        first, count, width = self.objects
+        lead, end = observations.shape[:-1], first + count * width
+        before, things, after = jnp.split(observations, (first, end), axis=-1)
+        rest = jnp.concatenate([before, after], axis=-1)
+        x = jnp.concatenate(
+            [
+                jnp.broadcast_to(rest[..., None, :], (*lead, count, rest.shape[-1])),
+                things.reshape(*lead, count, width),
+            ],
+            axis=-1,
+        )
+        for size in self.object_dims:
+            x = nn.gelu(nn.LayerNorm()(nn.Dense(size)(x)))
+        asked = jnp.concatenate([observations, condition], axis=-1)
+        query = MLP((self.query_dim,), self.num_heads * count, nn.gelu, layer_norm=True)
+        scores = query(asked).reshape(*lead, self.num_heads, count)
+        picked = jnp.einsum("...hn,...nd->...hd", jax.nn.softmax(scores), x)
+        inputs = [rest, picked.reshape(*lead, -1), condition]
+        policy = MLP(self.hidden_dims, self.output_dim, nn.gelu, layer_norm=True)
+        return policy(jnp.concatenate(inputs, axis=-1))
+
+
+def check_objects(objects: Objects, observation_dim: int) -> None:
+    """Refuses things that observations cannot hold.
+
+    Raises:
+      UserError: not three numbers, or columns that are not there.
+    """
+    if not objects:
+        return
+    if len(objects) != 3 or min(objects[1:]) < 1 or objects[0] < 0:
+        raise UserError(
+            f"objects={objects}: name the first column, the number and the width of "
+            "things that are alike, such as 19,3,9; or nothing."
+        )
+    first, count, width = objects
+    if first + count * width > observation_dim:
+        raise UserError(
+            f"objects={objects}: {count} things of {width} columns from column {first} "
+            f"on do not fit into observations of {observation_dim} columns."
+        )
