@@ -1,1 +1,1 @@
-"""ASPlanner's experiments: horizons, windows, and the smoothness of gradients."""
+"""ASPlanner's experiments: its two tables, windows, and the smoothness of gradients."""

@@ -1,9 +1,8 @@
-"""What the studies share: training, tuning, and tables of results."""
+"""What the studies share: training, measures of plans, and tables of results."""
 
 from __future__ import annotations
 
 import csv
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +17,6 @@ from offjax.leaderboard import statistics
 from offjax.runner.options import Options
 from offjax.runner.run import Run, evaluate
 from offjax.runner.train import Trainer, make_jobs
-
-TUNING_SEED = 1000  # tuning runs use seeds from here on, and other episodes
 
 
 def train(
@@ -40,39 +37,6 @@ def scores_of(run: Run) -> np.ndarray:
     options = run.trainer.options
     result = evaluate(run, options.eval_episodes, options.eval_seed).scores.mean(-1)
     return result.reshape(len(run.variants), -1)
-
-
-def scores(
-    method: str,
-    dataset: Dataset,
-    overrides: Mapping[str, Sequence[Any]],
-    options: Options,
-    preset: str = "small",
-) -> np.ndarray:
-    """Trains (or takes from the store), and returns scores [settings, seeds]."""
-    return scores_of(train(method, dataset, overrides, options, preset))
-
-
-def tune(
-    method: str,
-    dataset: Dataset,
-    grid: Mapping[str, Sequence[Any]],
-    overrides: Mapping[str, Sequence[Any]],
-    options: Options,
-    preset: str = "small",
-) -> dict[str, tuple[Any, ...]]:
-    """The setting of the grid with the best mean score over the tuning seeds.
-
-    All settings train in one program. `grid` holds traced hyperparameters only.
-    """
-    (job,) = make_jobs(method, preset, dataset, {**overrides, **grid})
-    tuning = dataclasses.replace(
-        options, seed=TUNING_SEED, num_seeds=2, eval_seed=TUNING_SEED
-    )
-    found = scores(method, dataset, {**overrides, **grid}, tuning, preset)
-    best = job.settings[int(np.argmax(found.mean(-1)))]
-    chosen = {name: value for (_, name), value in best.values}
-    return {name: (chosen[name],) for name in grid}
 
 
 class PlanStatistics(NamedTuple):

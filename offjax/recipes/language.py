@@ -167,7 +167,7 @@ def _diffusion(
     encoder = _low_level(spec, preset, low)
     sizes = _sizes(preset) | low_level.text(spec)
     config = diffusion_planner.Config(**(sizes | settings["planner"]))
-    steps = pick(preset, paper=250_000, small=15_000, demo=4_000)
+    steps = pick(preset, paper=250_000, small=15_000, demo=3_000)
     planner = _planner_stage(encoder, diffusion_planner, config, steps)
     return _hierarchy(name, encoder, planner, settings["sampling"])
 

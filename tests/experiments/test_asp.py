@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 
 from experiments.asp import common
-from experiments.asp.common import TUNING_SEED, plan_statistics, summary, tune
+from experiments.asp.common import plan_statistics, summary
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.normalize import ActionBox
-from offjax.runner.options import Options
-from offjax.runner.train import make_jobs
 from offjax.types import Params
 
 
@@ -24,21 +22,6 @@ def test_summary_is_mean_std_and_an_interval_around_the_iqm():
     assert mean == "32.0 ± 35.4"  # population deviation, by hand
     assert iqm.startswith("20.0 [")
     assert summary(np.array([1.0, 2.0])) == summary(np.array([1.0, 2.0]))
-
-
-def test_tuning_returns_the_best_setting_and_uses_other_seeds(budget_dataset, tmp_path):
-    # A learning rate of 0 leaves the uniform plan (score 0); training does better.
-    grid = {"lr": (0.0, 1e-2)}
-    overrides = {"num_steps": (60,), "hidden_dims": ((16,),), "batch_size": (32,)}
-    options = Options(num_seeds=3, runs_dir=str(tmp_path), eval_episodes=1, quiet=True)
-    chosen = tune("asp", budget_dataset, grid, overrides, options, preset="demo")
-    assert chosen == {"lr": (1e-2,)}
-    (job,) = make_jobs("asp", "demo", budget_dataset, overrides | chosen)
-    assert job.recipe.stages[0].config.lr == 1e-2
-    (folder,) = (tmp_path / "asp" / "test" / "budget10-v0").glob("2*")
-    with (folder / "scores.csv").open() as lines:
-        seeds = {int(row["seed"]) for row in csv.DictReader(lines)}
-    assert seeds == {TUNING_SEED, TUNING_SEED + 1}
 
 
 def test_plans_are_compared_with_what_was_recorded_and_between_seeds(monkeypatch):
