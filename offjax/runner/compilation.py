@@ -1,4 +1,4 @@
-"""Compiled programs on disk.
+"""Compiled programs on disk, and in memory.
 
 Compiling takes most of a short run's time, and sweeps, tables and resumed runs compile
 the same programs again and again. `keep_programs` has JAX keep them in
@@ -6,6 +6,8 @@ the same programs again and again. `keep_programs` has JAX keep them in
 folder per kind of processor, since a program compiled for one may not run on another.
 JAX's own variables go before: `JAX_COMPILATION_CACHE_DIR` names another place,
 `JAX_ENABLE_COMPILATION_CACHE=false` turns it off.
+
+In memory, too, JAX keeps all programs of a process, which `release_programs` ends.
 """
 
 from __future__ import annotations
@@ -25,6 +27,10 @@ LIMIT = 2 * 2**30
 """Bytes of kept programs; beyond, the oldest go."""
 MIN_SECONDS = 0.2
 """What compiles faster is not kept."""
+MAPS = Path("/proc/self/maps")
+MAX_MAPS = Path("/proc/sys/vm/max_map_count")
+MAPS_SHARE = 0.5
+"""Share of the maps that a process may have, from which programs are released."""
 
 
 def keep_programs() -> Path | None:
@@ -48,6 +54,25 @@ def keep_programs() -> Path | None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_SECONDS)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return folder
+
+
+def release_programs() -> bool:
+    """Has JAX drop compiled programs, where they have become too many; whether it did.
+
+    On CPUs a run's programs take a thousand memory maps, and JAX holds on to them when
+    the run is over. Linux gives a process 65,530; the run that exceeds them, some
+    fifty runs later, crashes while it compiles. What is needed again is compiled again,
+    or read from disk.
+    """
+    try:
+        limit = int(MAX_MAPS.read_text())
+        used = MAPS.read_bytes().count(b"\n")
+    except OSError:  # there is no such limit
+        return False
+    if used < MAPS_SHARE * limit:
+        return False
+    jax.clear_caches()
+    return True
 
 
 def machine() -> str:

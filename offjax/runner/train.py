@@ -20,6 +20,7 @@ from offjax.runner import chunks, hosts, interrupts, locks, programs, settings, 
 from offjax.runner.account import CARD, Account, diverged, place
 from offjax.runner.checkpoints import Checkpoints, StageStore
 from offjax.runner.chunks import Chunk
+from offjax.runner.compilation import release_programs
 from offjax.runner.evaluator import Evaluator
 from offjax.runner.options import Options
 from offjax.runner.profiles import profiled
@@ -83,6 +84,7 @@ class Trainer:
           UserError: another process is at this very run, or the disk refuses.
           Interrupted: SIGTERM came, and the state is saved.
         """
+        release_programs()
         with self._alone():
             return self._run()
 

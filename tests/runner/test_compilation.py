@@ -63,3 +63,52 @@ def test_the_oldest_programs_go_first(tmp_path, monkeypatch, limit, left):
     monkeypatch.setattr(compilation, "LIMIT", limit)
     compilation._prune(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == left
+
+
+def test_programs_are_released_where_they_take_too_many_maps(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(compilation.jax, "clear_caches", lambda: calls.append(1))
+    for name, text in (("MAPS", "a map\n" * 60), ("MAX_MAPS", "100\n")):
+        path = tmp_path / name
+        path.write_text(text)
+        monkeypatch.setattr(compilation, name, path)
+    assert compilation.release_programs()
+    assert calls == [1]
+    (tmp_path / "MAX_MAPS").write_text("1000\n")
+    assert not compilation.release_programs()
+    (tmp_path / "MAPS").unlink()  # no Linux
+    assert not compilation.release_programs()
+    assert calls == [1]
+
+
+@pytest.mark.skipif(not compilation.MAPS.exists(), reason="counts maps as Linux does")
+def test_released_programs_give_their_maps_back():
+    code = """
+import jax, jax.numpy as jnp
+from offjax.runner import compilation
+compilation.MAPS_SHARE = 0.0
+count = lambda: compilation.MAPS.read_bytes().count(b"\\n")
+jax.pmap(lambda x: x + 1)(jnp.ones((1, 3)))
+before = count()
+def program(n):
+    def f(x):
+        for i in range(30):
+            x = jnp.sort(jnp.sin(x) @ x)
+        return x
+    return jax.pmap(f).lower(jnp.ones((1, n, n))).compile()
+for n in range(3, 9):
+    program(n)
+full = count()
+assert compilation.release_programs()
+print(before, full, count())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    before, full, after = map(int, done.stdout.split())
+    assert full > before + 20
+    assert after < (before + full) / 2
