@@ -238,9 +238,8 @@ class SubgoalPolicy(InstructedPolicy):
 
 def objects(spec: EnvSpec | None) -> tuple[int, ...]:
     """Where an environment's observations hold things that are alike, or ()."""
-    if spec is None or spec.domain != "scene":
-        return ()
-    return scene.get(dict(spec.kwargs)["scene"]).objects
+    known = scene.SCENES.get(dict(spec.kwargs).get("scene", "")) if spec else None
+    return known.objects if known else ()
 
 
 def text(spec: EnvSpec | None) -> dict[str, Any]:
