@@ -2,7 +2,7 @@
 
     python -m experiments.asp.table2 --out=docs/results/asp_table2
         [--methods=asp,iql] [--horizons=10,50] [--kinds=smooth] [--instances=0]
-        [--noise=0.1] [--num_steps=10000] [--report]
+        [--noise=0.1] [--random_instances=1000] [--num_steps=10000] [--report]
 
 Every method is given six settings on tuning seeds, other episodes and an instance of
 its own (`--tune_instance`); the best is trained on the reported instances and seeds.
@@ -44,7 +44,7 @@ GRIDS: dict[str, tuned.Values] = {
     "bc": {"lr": LEARNING_RATES},
     "bcq": {"perturbation": (0.02, 0.1, 0.4), "lr": TWO_RATES},
     "cql": {"alpha": (0.3, 2.0, 10.0), "lr": TWO_RATES},
-    "iql": {"temperature": (0.3, 1.0, 3.0), "lr": TWO_RATES},
+    "iql": {"temperature": (0.1, 0.5, 2.0), "lr": TWO_RATES},
     "td3_bc": {"alpha": (0.3, 1.0, 2.5), "lr": TWO_RATES},
     "tdmpc2": {"lr": (1e-4, 3e-4, 1e-3), "temperature": (0.5, 5.0)},
     "tdmpc2_policy": {"lr": LEARNING_RATES},
@@ -71,10 +71,12 @@ def fixed(method: str, num_steps: int) -> tuned.Values:
 
 
 def dataset_id(horizon: int, kind: str, instance: int) -> str:
-    """With the noise of --noise."""
+    """With --noise, and with as many instances from this one on as are asked for."""
     from offjax.datasets.catalog import Budget
 
-    return Budget(horizon, kind, instance, noise=FLAGS.noise).name
+    count = FLAGS.random_instances
+    first = instance * count  # so that no two datasets share an instance
+    return Budget(horizon, kind, first, noise=FLAGS.noise, instances=count).name
 
 
 def define_flags() -> None:
@@ -85,6 +87,13 @@ def define_flags() -> None:
     flags.DEFINE_list("instances", ["0", "1", "2"], "Instances that are reported.")
     flags.DEFINE_integer("tune_instance", 3, "Instance that settings are chosen on.")
     flags.DEFINE_float("noise", 0.0, "Deviation of the noise on recorded rewards.")
+    flags.DEFINE_integer(
+        "random_instances",
+        1,
+        "Instances in a dataset, of which every episode draws one; above 1 the scales "
+        "of a step are seen when it comes.",
+        lower_bound=1,
+    )
 
 
 def main(argv: list[str]) -> None:

@@ -133,6 +133,8 @@ def chunk_program(stage: Stage, layout: Layout) -> Program:
 
 def _finite(tree: Pytree) -> jax.Array:
     leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    if not leaves:  # a reduction of nothing, inside a loop, crashes jax 0.11 on CPUs
+        return jnp.bool_(True)
     return jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in leaves]))
 
 

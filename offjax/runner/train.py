@@ -313,13 +313,14 @@ class Trainer:
         if evaluating or saving or stopping:
             # A copy: the devices' memory goes to later chunks.
             states = jax.tree.map(np.array, layout.gather(now.states))
+        if evaluating:
+            run.states = states  # before `behind`, which reads how they act
         alone = evaluating and not self.evaluator.behind
         following = None
         if not alone and not stopping:
             following = self._next_chunk(run, begin, end)
         self._report(run, now, alive, metrics)
         if evaluating:
-            run.states = states
             self._evaluate(total)
             stopping = self._stopping(run, end)
         if alone and not stopping:

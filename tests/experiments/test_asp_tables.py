@@ -37,6 +37,21 @@ def test_unequal_effort_is_told():
         tuned.check_effort(grids)
 
 
+@pytest.mark.parametrize(
+    "count, noise, expected",
+    [
+        (1, 0.0, {0: "t50-mixed", 3: "t50-mixed-i3"}),
+        (1, 0.1, {1: "t50-mixed-i1-n0.1"}),
+        (1000, 0.0, {0: "t50-mixed-r1000", 3: "t50-mixed-i3000-r1000"}),
+    ],
+)
+def test_the_datasets_of_a_table_share_no_instance(monkeypatch, count, noise, expected):
+    given = type("Flags", (), {"noise": noise, "random_instances": count})
+    monkeypatch.setattr(table2, "FLAGS", given)
+    found = {i: table2.dataset_id(50, "mixed", i) for i in expected}
+    assert found == {i: f"offjax/budget/{name}-v0" for i, name in expected.items()}
+
+
 def write_run(path, rows, seconds):
     path.mkdir(parents=True)
     columns = ("variant", "seed", "step", "score")

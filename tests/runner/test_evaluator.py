@@ -218,3 +218,21 @@ def test_beside_an_accelerator_a_cheap_policy_acts_on_the_cores(
     monkeypatch.setattr(module, "HOST_FLOPS", 1.0)
     assert not evaluators[2].behind
     assert evaluators[2]._acting_layout(evaluators[2].acting_slots()[1]) is accelerator
+
+
+def test_beside_an_accelerator_the_first_evaluation_knows_what_acts(
+    dataset, tmp_path, monkeypatch
+):
+    """Where the policy acts is decided by what it costs, of states that are there."""
+    asked = []
+    acting_layout = module.Evaluator._acting_layout
+
+    def look(self, params):
+        asked.append(params)
+        assert module.host.flops_per_action(self.agent(), params, dataset.spec) > 0
+        return acting_layout(self, params)
+
+    monkeypatch.setattr(module.Evaluator, "_acting_layout", look)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    trainer = train(dataset, tmp_path, eval_behind="auto")
+    assert asked and trainer.evaluator.behind
