@@ -6,17 +6,22 @@
 Every method is given six settings on tuning seeds and other episodes of each dataset;
 the best is trained on the reported seeds. What is finished in --runs_dir is not run
 again: parts of the table can be made on their own, and --report writes those that are
-there. Adroit's datasets and environments are for those who have them
-(docs/data.md): `--groups=adroit`.
+there. The paper's own numbers are images; below the table stand CORL's scores on D4RL's
+data of the same names, which are other data and far longer trainings. Adroit's datasets
+and environments are for those who have them (docs/data.md): `--groups=adroit`.
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Sequence
 
 from absl import flags
 
 from experiments import cli
 from experiments.asp import tuned
 from offjax.errors import UserError
+from offjax.leaderboard import reported
 
 FLAGS = flags.FLAGS
 
@@ -50,6 +55,43 @@ GRIDS: dict[str, tuned.Values] = {
     "tdmpc2_policy": {"lr": LEARNING_RATES},
 }
 """Six settings for every method, around the published ones."""
+
+
+COUNTERPARTS = {
+    r"offjax/maze2d/(\w+)-v0": r"maze2d-\1-v1",
+    r"offjax/(hopper|halfcheetah|walker2d)/([\w-]+)-v0": r"\1-\2-v2",
+    r"d4rl/(.+)": r"\1",
+}
+"""Pattern of a dataset's id → D4RL's id of what it follows."""
+
+
+def corl(datasets: Sequence[str]) -> str:
+    """CORL's last scores on D4RL's data of the same names, methods × datasets.
+
+    Returns:
+      A section of markdown, empty where CORL has none of them.
+    """
+    (source,) = (each for each in reported.load() if each.id == "corl")
+    (table,) = (each for each in source.tables if each.id == "last")
+    rows = {name: _counterpart(name) for name in datasets}
+    rows = {name: row for name, row in rows.items() if row in table.rows}
+    if not rows:
+        return ""
+    lines = ["", "### CORL's scores, on D4RL's own data", "",
+             "| " + " | ".join(["", *rows.values()]) + " |",
+             "|" + "---|" * (len(rows) + 1)]  # fmt: skip
+    for method in table.methods:
+        found = [table.values.get((row, method)) for row in rows.values()]
+        cells = [f"{v.text} ± {v.std_text}" if v else "–" for v in found]
+        lines.append("| " + " | ".join([method, *cells]) + " |")
+    return "\n".join([*lines, "", table.protocol, ""])
+
+
+def _counterpart(dataset: str) -> str:
+    for pattern, name in COUNTERPARTS.items():
+        if re.fullmatch(pattern, dataset):
+            return re.sub(pattern, name, dataset)
+    return dataset
 
 
 def define_flags() -> None:
@@ -90,7 +132,7 @@ def main(argv: list[str]) -> None:
             cells[dataset, method] = cell
             rows.append((dataset, *tuned.row(method, cell)))
             print(f"{dataset} {method}: {tuned.text(cell)}", flush=True)
-    page = tuned.markdown("", datasets, methods, cells)
+    page = tuned.markdown("", datasets, methods, cells) + corl(datasets)
     tuned.write(FLAGS.out, ("dataset", *tuned.HEADER), rows, page)
 
 

@@ -52,6 +52,16 @@ def test_the_datasets_of_a_table_share_no_instance(monkeypatch, count, noise, ex
     assert found == {i: f"offjax/budget/{name}-v0" for i, name in expected.items()}
 
 
+def test_corl_s_scores_stand_below_as_printed():
+    """By hand: corl.csv's rows of maze2d-umaze-v1 and hopper-medium-v2."""
+    page = table1.corl(["offjax/maze2d/umaze-v0", "offjax/hopper/medium-v0", "my-v0"])
+    lines = page.splitlines()
+    assert "|  | maze2d-umaze-v1 | hopper-medium-v2 |" in lines
+    assert "| IQL | 42.11 ± 0.58 | 67.53 ± 3.78 |" in lines
+    assert table1.corl(["d4rl/pen-human-v1"]).count("pen-human-v1") == 1
+    assert table1.corl(["my-v0"]) == ""
+
+
 def write_run(path, rows, seconds):
     path.mkdir(parents=True)
     columns = ("variant", "seed", "step", "score")
