@@ -57,8 +57,6 @@ GRIDS: dict[str, tuned.Values] = {
 }
 """Six settings for every method, around the published ones."""
 VALUE_BASED = ("bcq", "cql", "iql", "td3_bc")
-
-
 COUNTERPARTS = {
     r"offjax/maze2d/(\w+)-v0": r"maze2d-\1-v1",
     r"offjax/(hopper|halfcheetah|walker2d)/([\w-]+)-v0": r"\1-\2-v2",
