@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 # The bootstrap's products are small and many: on a busy machine a BLAS with several
 # threads spends most of its time waiting for them.
@@ -80,7 +81,13 @@ TUNING = flags.DEFINE_bool(
     "tuning", False, "Scores after k evaluations of tuned methods, as markdown."
 )
 EXPORT = flags.DEFINE_string("export", None, "Folder to export finished runs to.")
-SCREENSHOT = flags.DEFINE_string("screenshot", None, "PNG of the page to write.")
+SCREENSHOT = flags.DEFINE_string(
+    "screenshot", None, "PNG of the page to write; the page itself goes to --out."
+)
+
+
+SELECTION = (METHODS, DATASETS, SWEEP)
+LOOKS = (FORMAT, OUT, CHECKPOINT, SEED, REPLICATES, REPORTED, RANK_REPORTED)
 
 
 def main(argv: list[str]) -> None:
@@ -89,10 +96,13 @@ def main(argv: list[str]) -> None:
     if WATCH.value:
         watch()
     elif CHECK.value:
+        refuse("check", *SELECTION, *LOOKS)
         check()
     elif TUNING.value:
+        refuse("tuning", *SELECTION, *LOOKS)
         print(effort.markdown(effort.read(RUNS_DIR.value)), end="")
     elif EXPORT.value is not None:
+        refuse("export", *LOOKS)
         export_runs(Path(EXPORT.value))
     elif SCREENSHOT.value is not None:
         picture(Path(SCREENSHOT.value))
@@ -104,17 +114,28 @@ def main(argv: list[str]) -> None:
         write(build())
 
 
+def refuse(mode: str, *others: flags.FlagHolder) -> None:
+    """Raises `UserError` for flags that a mode would ignore."""
+    given = [f"--{flag.name}" for flag in others if flag.present]
+    if given:
+        raise UserError(f"--{mode} does not use {', '.join(given)}; leave that out.")
+
+
+def options() -> dict[str, Any]:
+    """The flags that `board.build` takes."""
+    return {
+        "checkpoint": CHECKPOINT.value,
+        "seed": SEED.value,
+        "replicates": REPLICATES.value,
+        "methods": METHODS.value,
+        "datasets": DATASETS.value,
+        "sweep": SWEEP.value,
+    }
+
+
 def build() -> board.Board:
     """The board that the flags describe."""
-    built = board.build(
-        store.read(RUNS_DIR.value),
-        checkpoint=CHECKPOINT.value,
-        seed=SEED.value,
-        replicates=REPLICATES.value,
-        methods=METHODS.value,
-        datasets=DATASETS.value,
-        sweep=SWEEP.value,
-    )
+    built = board.build(store.read(RUNS_DIR.value), **options())
     if REPORTED.value or RANK_REPORTED.value:
         built = reported.beside(built, reported.load(), RANK_REPORTED.value)
         if not any(column.source for g in built.groups for column in g.columns):
@@ -133,11 +154,7 @@ def render(refresh: int = 0) -> str:
         reported.load(),
         refresh=refresh,
         rank_reported=RANK_REPORTED.value,
-        checkpoint=CHECKPOINT.value,
-        seed=SEED.value,
-        replicates=REPLICATES.value,
-        methods=METHODS.value,
-        datasets=DATASETS.value,
+        **options(),
     )
 
 
@@ -198,10 +215,8 @@ def check() -> None:
 
 def export_runs(out: Path) -> None:
     """Exports the finished runs and prints their new folders."""
-    methods, datasets = METHODS.value, DATASETS.value
-    runs = board.build(
-        store.read(RUNS_DIR.value), methods=methods, datasets=datasets, replicates=100
-    ).runs
+    chosen = options() | {"replicates": 100}  # no statistics are read
+    runs = board.build(store.read(RUNS_DIR.value), **chosen).runs
     written, notes = export.write(runs, out)
     for folder in written:
         print(folder)
@@ -210,9 +225,9 @@ def export_runs(out: Path) -> None:
 
 
 def picture(out: Path) -> None:
-    """Writes a screenshot of the page."""
+    """Writes a screenshot of the page, and with --out the page."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "page.html"
+        path = Path(OUT.value or Path(folder) / "page.html")
         page.write(path, render())
         screenshot.take(path, out)
     print(out)

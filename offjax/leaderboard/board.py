@@ -9,6 +9,7 @@ ranks or totals unless asked.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -157,6 +158,12 @@ def domain(dataset: str) -> str:
     elif family in ADROIT:
         family = "adroit"
     return prefix + family
+
+
+def by_number(name: str) -> list[tuple[int, str]]:
+    """Sort key that has `t20` before `t100`."""
+    parts = re.findall(r"\d+|\D+", name)
+    return [(int(p), "") if p.isdecimal() else (-1, p) for p in parts]
 
 
 def select(patterns: Sequence[str], names: Iterable[str], what: str) -> set[str]:
@@ -355,7 +362,7 @@ def make_group(
 
     Reported columns have no total and are never best, unless `rank_reported`.
     """
-    datasets = sorted(datasets)
+    datasets = sorted(datasets, key=by_number)
     own = {
         key: replace(cell, best=False)
         for key, cell in cells.items()

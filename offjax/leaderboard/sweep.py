@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from offjax.errors import UserError
-from offjax.leaderboard.store import Run
+from offjax.leaderboard.store import Run, clean
 
 
 def of_sweep(runs: list[Run], sweep: str) -> list[Run]:
@@ -25,17 +25,27 @@ def of_sweep(runs: list[Run], sweep: str) -> list[Run]:
             f"--sweep={sweep}: no run here is of that sweep; there are: "
             f"{', '.join(sorted(known)) or 'none'}."
         )
-    variants: dict[tuple[str, str], set[str]] = {}
-    for run in found:
-        mine = {curve.variant for curve in run.curves}
-        variants.setdefault((run.method, run.dataset), set()).update(mine)
-    for (method, dataset), several in variants.items():
-        if len(several) > 1:
+    made: dict[tuple[str, str], list[Run]] = {}
+    for run in sorted(found, key=lambda run: run.start):
+        made.setdefault((run.method, run.dataset), []).append(run)
+    for (method, dataset), runs in made.items():
+        variants = sorted({curve.variant for run in runs for curve in run.curves})
+        if len(variants) > 1:
             raise UserError(
-                f"--sweep={sweep}: {method} has {len(several)} variants on {dataset} "
-                f"({'; '.join(sorted(several))}); a column can show one of them."
+                f"--sweep={sweep}: {method} has {len(variants)} variants on {dataset} "
+                f"({'; '.join(variants)}); a column can show one of them. {_way(runs)}"
             )
     return [_renamed(run, f"sweep={sweep}") for run in found]
+
+
+def _way(runs: list[Run]) -> str:
+    """What to do about several variants; `runs` are in the order of their start."""
+    shown = {curve.variant for curve in runs[-1].curves}
+    if len(shown) > 1:
+        return "Leave --sweep out: this one did not choose among them."
+    older = [run for run in runs if {c.variant for c in run.curves} != shown]
+    where = ", ".join(clean(run.path) for run in older)
+    return f"If the newest replaces the others, move these out of --runs_dir: {where}."
 
 
 def _renamed(run: Run, variant: str) -> Run:

@@ -98,6 +98,19 @@ def test_export_and_check(runs, tmp_path):
     assert "checksum" in run(f"--runs_dir={out}", "--check", code=1).stdout
 
 
+def test_a_sweep_alone_on_the_page_and_in_an_export(runs, tmp_path):
+    write_run(runs, "tuned_method", info={"sweep": "tuned"})
+    write_run(runs, "other_method")
+    run(f"--runs_dir={runs}", "--sweep=tuned", "--format=html")
+    page = (runs / "leaderboard.html").read_text()
+    assert "tuned_method" in page and "other_method" not in page
+    out = tmp_path / "contributed"
+    (folder,) = run(
+        f"--runs_dir={runs}", "--sweep=tuned", f"--export={out}"
+    ).stdout.split()
+    assert folder.startswith(str(out / "tuned_method"))
+
+
 def test_several_folders(runs, tmp_path):
     write_run(tmp_path / "more", "asp")
     out = run(f"--runs_dir={runs},{tmp_path / 'more'}").stdout
@@ -111,6 +124,9 @@ def test_several_folders(runs, tmp_path):
         (["--methods=x*"], "--methods=x* matches none"),
         (["--format=html", "--out=/proc/nothing/x.html"], "Cannot write"),
         (["leftover"], "leftover"),
+        (["--check", "--sweep=tuned"], "--check does not use --sweep"),
+        (["--tuning", "--methods=bc"], "--tuning does not use --methods"),
+        (["--export=x", "--format=csv"], "--export does not use --format"),
     ],
 )
 def test_bad_input_is_one_paragraph_and_exit_code_2(runs, arguments, message):

@@ -184,6 +184,15 @@ def test_domain(dataset, expected):
     assert board.domain(dataset) == expected
 
 
+def test_datasets_are_in_the_order_of_their_numbers(tmp_path):
+    for horizon in (100, 20, 5):
+        write_run(tmp_path, "bc", f"offjax/budget/t{horizon}-v0")
+    (group,) = build(tmp_path).groups
+    assert [name.split("/")[-1] for name in group.datasets] == [
+        "t5-v0", "t20-v0", "t100-v0",
+    ]  # fmt: skip
+
+
 def test_patterns_restrict_and_unknown_ones_are_refused(tmp_path):
     write_run(tmp_path, "bc", U)
     write_run(tmp_path, "cfpi", M)

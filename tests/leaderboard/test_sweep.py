@@ -8,7 +8,7 @@ from offjax.leaderboard import board, store
 U, M = "offjax/maze2d/umaze-v0", "offjax/maze2d/medium-v0"
 
 
-def write(root, method, dataset, variants, sweep, scores, diverged=()):
+def write(root, method, dataset, variants, sweep, scores, diverged=(), **info):
     """A finished run of a sweep."""
     write_run(
         root, method, dataset, run_id=f"20250101-000000-{sweep}",
@@ -17,6 +17,7 @@ def write(root, method, dataset, variants, sweep, scores, diverged=()):
         info={
             "sweep": sweep,
             "diverged": [{"variant": variants[0], "seed": seed} for seed in diverged],
+            **info,
         },
     )  # fmt: skip
 
@@ -42,8 +43,20 @@ def test_diverged_seeds_stay_marked(tmp_path):
 
 def test_two_variants_on_a_dataset_are_refused(tmp_path):
     write(tmp_path, "bc", U, ("lr=0.1", "lr=0.2"), "tuned", [1, 2])
-    with pytest.raises(UserError, match="bc has 2 variants on offjax/maze2d/umaze-v0"):
+    refused = r"bc has 2 variants on offjax/maze2d/umaze-v0.*Leave --sweep out"
+    with pytest.raises(UserError, match=refused):
         board.build(store.read([tmp_path]), sweep="tuned")
+
+
+def test_runs_that_newer_ones_replace_are_named(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    write(old, "bc", U, ("lr=0.1",), "tuned", [1, 2], start="2025-01-01T00:00:00")
+    write(new, "bc", U, ("lr=0.2",), "tuned", [3, 4], start="2025-01-02T00:00:00")
+    with pytest.raises(UserError, match=r"move these out of --runs_dir: \S*/old/") as e:
+        board.build(store.read([old, new]), sweep="tuned")
+    assert str(new) not in str(e.value)
+    (group,) = board.build(store.read([new]), sweep="tuned").groups
+    assert group.cells[U, group.columns[0]].mean == 3.5
 
 
 def test_an_unknown_sweep_names_those_there_are(tmp_path):
