@@ -93,6 +93,8 @@ LOOKS = (FORMAT, OUT, CHECKPOINT, SEED, REPLICATES, REPORTED, RANK_REPORTED)
 def main(argv: list[str]) -> None:
     """Does what the flags ask for."""
     del argv
+    if (WATCH.value or SCREENSHOT.value) and FORMAT.value != "html":
+        refuse("watch" if WATCH.value else "screenshot", FORMAT)
     if WATCH.value:
         watch()
     elif CHECK.value:

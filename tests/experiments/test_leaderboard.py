@@ -127,6 +127,7 @@ def test_several_folders(runs, tmp_path):
         (["--check", "--sweep=tuned"], "--check does not use --sweep"),
         (["--tuning", "--methods=bc"], "--tuning does not use --methods"),
         (["--export=x", "--format=csv"], "--export does not use --format"),
+        (["--watch", "--format=csv"], "--watch does not use --format"),
     ],
 )
 def test_bad_input_is_one_paragraph_and_exit_code_2(runs, arguments, message):
@@ -176,6 +177,7 @@ def wait_for(condition, seconds=30):
     find_browser() is None, reason="no Chromium: apt-get install chromium"
 )
 def test_screenshot(runs, tmp_path):
-    out = tmp_path / "board.png"
-    run(f"--runs_dir={runs}", f"--screenshot={out}")
+    out, page = tmp_path / "board.png", tmp_path / "board.html"
+    run(f"--runs_dir={runs}", f"--screenshot={out}", f"--out={page}")
     assert out.read_bytes().startswith(b"\x89PNG")
+    assert "offjax leaderboard" in page.read_text()
