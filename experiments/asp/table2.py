@@ -79,6 +79,16 @@ def dataset_id(horizon: int, kind: str, instance: int) -> str:
     return Budget(horizon, kind, first, noise=FLAGS.noise, instances=count).name
 
 
+def data_kind(kind: str) -> str:
+    """How the table calls the data: as their ids do, but for horizon and instance."""
+    label = kind
+    if FLAGS.random_instances > 1:
+        label += f"-r{FLAGS.random_instances}"
+    if FLAGS.noise:
+        label += f"-n{FLAGS.noise}"
+    return label
+
+
 def define_flags() -> None:
     """The command's flags; not at import, where commands' names would collide."""
     tuned.define_flags("docs/results/asp_table2", num_steps=10_000, eval_episodes=2)
@@ -103,6 +113,7 @@ def main(argv: list[str]) -> None:
     methods = tuned.methods(GRIDS)
     rows, page = [], ""
     for kind in FLAGS.kinds:
+        label = data_kind(kind)
         cells: dict[tuple[str, str], tuned.Cell] = {}
         for horizon in FLAGS.horizons:
             names = [dataset_id(int(horizon), kind, int(i)) for i in FLAGS.instances]
@@ -115,10 +126,10 @@ def main(argv: list[str]) -> None:
                 if cell is None:
                     continue
                 cells[horizon, method] = cell
-                rows.append((kind, horizon, *tuned.row(method, cell)))
-                print(f"{kind} T={horizon} {method}: {tuned.text(cell)}", flush=True)
+                rows.append((label, horizon, *tuned.row(method, cell)))
+                print(f"{label} T={horizon} {method}: {tuned.text(cell)}", flush=True)
         table = tuned.markdown("T", FLAGS.horizons, methods, cells)
-        page += f"### {kind}\n\n{table}\n"
+        page += f"### {label}\n\n{table}\n"
     tuned.write(FLAGS.out, ("kind", "T", *tuned.HEADER), rows, page)
 
 

@@ -52,6 +52,16 @@ def test_the_datasets_of_a_table_share_no_instance(monkeypatch, count, noise, ex
     assert found == {i: f"offjax/budget/{name}-v0" for i, name in expected.items()}
 
 
+@pytest.mark.parametrize(
+    "count, noise, expected",
+    [(1, 0.0, "mixed"), (1, 0.1, "mixed-n0.1"), (1000, 0.1, "mixed-r1000-n0.1")],
+)
+def test_a_row_says_of_which_data_it_is(monkeypatch, count, noise, expected):
+    given = type("Flags", (), {"noise": noise, "random_instances": count})
+    monkeypatch.setattr(table2, "FLAGS", given)
+    assert table2.data_kind("mixed") == expected
+
+
 def test_corl_s_scores_stand_below_as_printed():
     """By hand: corl.csv's rows of maze2d-umaze-v1 and hopper-medium-v2."""
     page = table1.corl(["offjax/maze2d/umaze-v0", "offjax/hopper/medium-v0", "my-v0"])
