@@ -10,6 +10,7 @@ over their own devices with their own share of the slots.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -108,7 +109,8 @@ class Layout:
 
         def fetch(x: jax.Array) -> np.ndarray:
             host = hosts.gather(np.asarray(x)[: self.lanes])
-            return host.reshape(-1, *host.shape[3:])[: self.num_slots]
+            slots = math.prod(host.shape[:3])
+            return host.reshape(slots, *host.shape[3:])[: self.num_slots]
 
         return jax.tree.map(fetch, tree)
 
@@ -171,6 +173,15 @@ def choose_layout(
     return Layout(kind, used, lanes, num_slots, precision)
 
 
+def _without_empty_inputs(tree: Pytree) -> Pytree:
+    """Arrays without elements as constants of the program, not as its inputs.
+
+    Of columns that a stage has no use for. jax 0.11.2 crashes in the compilation of a
+    program for several devices that reads such an input.
+    """
+    return jax.tree.map(lambda x: x if x.size else jnp.zeros(x.shape, x.dtype), tree)
+
+
 def lift(
     fn: Callable[..., Pytree], layout: Layout, replaced: Sequence[str] = ()
 ) -> Any:
@@ -196,6 +207,7 @@ def lift(
         fn = rounded(fn, layout.precision)
 
     def on_device(count: jax.Array, slots: Pytree, shared: Pytree, *old: Any) -> Pytree:
+        slots, shared, old = _without_empty_inputs((slots, shared, old))
         if layout.kind == "vmap":
             return jax.vmap(lambda slot: fn(slot, shared))(slots)
 

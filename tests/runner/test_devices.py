@@ -57,6 +57,24 @@ def test_a_padded_slot_repeats_the_last():
     np.testing.assert_array_equal(layout.gather(sharded), [1, 2, 3])
 
 
+@pytest.mark.parametrize("kind", ["map", "vmap"])
+def test_columns_without_elements_are_read_on_several_devices(kind):
+    layout = choose_layout(2, kind)
+    assert len(layout.devices) == 2
+    width, empty = np.ones((2, 3), np.float32), np.zeros((2, 3, 0), np.float32)
+    program = Program(
+        lambda slot, shared: (
+            jnp.concatenate([slot["x"][:, None], slot["none"], shared], -1).sum(),
+            slot["none"],
+        ),
+        layout,
+    )
+    slots = layout.shard({"x": width, "none": empty})
+    total, none = program(slots, layout.replicate(np.zeros((3, 0), np.float32)))
+    np.testing.assert_array_equal(layout.gather(total), [3, 3])
+    assert layout.gather(none).shape == (2, 3, 0)
+
+
 @pytest.mark.parametrize("num_slots, kind", [(0, "auto"), (2, "pmap")])
 def test_bad_layouts_are_user_errors(num_slots, kind):
     with pytest.raises(UserError):
