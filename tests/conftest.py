@@ -10,16 +10,17 @@ import tempfile
 import pytest
 
 # Many tests train the same small programs: compile each once, for all processes that
-# the tests start, and without the passes that take longest.
+# the tests start, and without the passes that take longest and the optimisation of
+# machine code, which pays in long trainings only.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the workers inherit it
     programs = tempfile.mkdtemp(prefix="offjax-xla-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = programs
     atexit.register(shutil.rmtree, programs, ignore_errors=True)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-if "expensive_passes" not in os.environ.get("XLA_FLAGS", ""):
-    flags = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_llvm_disable_expensive_passes=true"
+if "optimization_level" not in os.environ.get("XLA_FLAGS", ""):
+    fast = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {fast}"
 
 # No test reaches out to the network; those of downloads serve themselves.
 os.environ["OFFJAX_OFFLINE"] = "1"
