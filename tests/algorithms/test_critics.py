@@ -136,7 +136,7 @@ def test_warm_start_continues_the_earlier_critic():
 @pytest.fixture(scope="module")
 def cloned():
     config = bc.Config(
-        head="mixture", squashed=True, num_components=2, hidden_dims=(16, 16), lr=1e-2
+        head="mixture", squashed=True, num_components=2, hidden_dims=(16, 16), lr=5e-3
     )
     return config, fit(bc, config, chain(), 300)
 
