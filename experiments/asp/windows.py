@@ -1,10 +1,10 @@
-"""ASPlanner's window k on Budget Allocation and maze2d, beside behaviour cloning.
+"""ASPlanner's window k on Budget Allocation, maze2d and a robot, beside cloning.
 
 Budget Allocation as it is, with noise on the recorded rewards, and with an instance of
 its own for every episode, which is seen as it goes by only.
 
 python -m experiments.asp.windows --out=docs/results/asp_windows.csv
-    [--datasets=offjax/hopper/medium-v0]
+    [--datasets=offjax/maze2d/umaze-v0] [--windows=1,5]
 
 Beside the scores: how far the first and the last action of a window are from what was
 recorded, and how much plans from the same state differ between seeds, all in units of
@@ -26,6 +26,7 @@ _DATASETS = flags.DEFINE_list(
         "offjax/maze2d/umaze-v0",
         "offjax/maze2d/medium-v0",
         "offjax/maze2d/large-v0",
+        "offjax/hopper/medium-v0",
     ],
     "Datasets.",
 )
