@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from offjax.leaderboard import charts, statistics
-from offjax.leaderboard.board import Board, Cell, Column, Group
+from offjax.leaderboard.board import Board, Cell, Column, Group, domain
 from offjax.leaderboard.charts import Point, Series, Style
 from offjax.leaderboard.statistics import Estimate
 
@@ -210,8 +210,14 @@ def tuning_figures(group: Group, styles: Styles) -> list[Figure]:
 
 
 def short_name(dataset: str) -> str:
-    """The last part of a dataset id."""
-    return dataset.rsplit("/", 1)[-1]
+    """The part of a dataset id that its group does not tell.
+
+    `umaze-v0` in maze2d's group, but `hopper/medium-v0` among Gym's robots.
+    """
+    *folders, name = dataset.split("/")
+    if len(folders) > 1 and not domain(dataset).endswith(f"/{folders[-1]}"):
+        return f"{folders[-1]}/{name}"
+    return name
 
 
 def make_styles(columns: Sequence[Column]) -> Styles:

@@ -26,6 +26,22 @@ def test_learning_curve_is_the_mean_over_the_seeds_that_were_evaluated(tmp_path)
     np.testing.assert_allclose([curve.low[2], curve.high[2]], [3, 5])
 
 
+@pytest.mark.parametrize(
+    ("dataset", "name"),
+    [
+        (U, "umaze-v0"),
+        ("offjax/hopper/medium-v0", "hopper/medium-v0"),
+        ("mujoco/walker2d/expert-v0", "walker2d/expert-v0"),
+        ("D4RL/pen/human-v2", "pen/human-v2"),
+        ("hopper-medium-v2", "hopper-medium-v2"),
+        ("d4rl/pen-human-v1", "pen-human-v1"),
+        ("D4RL/pointmaze/umaze-v2", "umaze-v2"),
+    ],
+)
+def test_a_name_says_what_its_group_does_not(dataset, name):
+    assert figures.short_name(dataset) == name
+
+
 def test_long_curves_are_thinned_to_their_ends(tmp_path):
     write_run(tmp_path, seeds=(0, 1), scores=np.arange(1000.0).reshape(2, 500))
     _, group, styles = group_of(tmp_path)
