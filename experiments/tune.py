@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -111,33 +111,6 @@ def tune(method: str, dataset: str, grid: dict[str, tuple]) -> tuple[list[Trial]
     return trials, plan[-1][1]
 
 
-def record(method: str, dataset: str, trials: list[Trial], final: float) -> None:
-    """Adds to <runs_dir>/tuning/<name>/tuning.json what was spent on the method."""
-    from offjax.runner.records import read_json, write_json
-    from offjax.sweeps import tuning
-
-    path = Path(_RUNS_DIR.value) / "tuning" / _NAME.value / "tuning.json"
-    content: dict[str, Any] = read_json(path) if path.exists() else {}
-    longest = [t for t in trials if t.num_steps == trials[-1].num_steps]
-    content.setdefault(dataset, {})[method] = {
-        "search": _SEARCH.value,
-        "evaluations": len(trials),
-        "trials": [
-            {"point": t.point, "num_steps": t.num_steps, "score": t.score}
-            for t in trials
-        ],
-        "chosen": tuning.best(trials).point,
-        "tuning_seeds": [_TUNE_SEED.value, _TUNE_SEEDS.value],
-        "final_seeds": [0, _NUM_SEEDS.value],
-        "final_score": final,
-        "expected_best": [
-            tuning.expected_best([t.score for t in longest], k)
-            for k in range(1, len(longest) + 1)
-        ],
-    }
-    write_json(path, content)
-
-
 def main(argv: list[str]) -> None:
     """Tunes every method on every dataset, and measures what it chose."""
     del argv
@@ -163,7 +136,16 @@ def main(argv: list[str]) -> None:
             trials, steps = tune(method, dataset, grid)
             chosen = tuning.best(trials)
             (final,) = run_points(method, dataset, [chosen.point], steps, final=True)
-            record(method, dataset, trials, final)
+            tuning.record(
+                Path(_RUNS_DIR.value) / "tuning" / _NAME.value / "tuning.json",
+                dataset,
+                method,
+                trials,
+                final,
+                search=_SEARCH.value,
+                tuning_seeds=[_TUNE_SEED.value, _TUNE_SEEDS.value],
+                final_seeds=[0, _NUM_SEEDS.value],
+            )
             text = ", ".join(f"{n}={v}" for n, v in chosen.point.items())
             print(
                 f"{method} · {dataset}: {text}, chosen from {len(trials)} evaluations "

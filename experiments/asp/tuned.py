@@ -25,7 +25,7 @@ from offjax.datasets.load import load_dataset
 from offjax.errors import UserError
 from offjax.evaluation import environments
 from offjax.leaderboard import statistics
-from offjax.runner.records import read_json, write_json
+from offjax.runner.records import read_json
 from offjax.sweeps import local, plan, tuning, worker
 from offjax.sweeps.engine import Place
 
@@ -167,7 +167,16 @@ def measure(
             return None
         scores.append(seed_scores(finals[0]))
         runs += finals
-    record(setup, method, tuned_on, trials, scores)
+    tuning.record(
+        Path(setup.runs_dir) / "tuning" / setup.name / "tuning.json",
+        tuned_on,
+        method,
+        trials,
+        float(np.mean([np.mean(each) for each in scores])),
+        search="grid",
+        tuning_seeds=[setup.tune_seed, setup.tune_seeds],
+        final_seeds=[0, setup.num_seeds],
+    )
     costs = [_cost(path) for path in runs]
     seconds, steps = (sum(each) for each in zip(*costs, strict=True))
     return Cell(tuple(scores), best, len(trials), seconds, int(steps))
@@ -245,33 +254,6 @@ def _cost(path: Path) -> tuple[float, int]:
     with (path / "scores.csv").open() as lines:
         slots = {(row["seed"], row["variant"]) for row in csv.DictReader(lines)}
     return float(done["duration_seconds"]), int(done["total_steps"]) * len(slots)
-
-
-def record(
-    setup: Setup,
-    method: str,
-    dataset: str,
-    trials: Sequence[tuning.Trial],
-    scores: Sequence[np.ndarray],
-) -> None:
-    """Adds to the tuning's record what was spent on the method, as experiments.tune."""
-    path = Path(setup.runs_dir) / "tuning" / setup.name / "tuning.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = read_json(path) if path.exists() else {}
-    values = [trial.score for trial in trials]
-    content.setdefault(dataset, {})[method] = {
-        "search": "grid",
-        "evaluations": len(trials),
-        "trials": [dataclasses.asdict(trial) for trial in trials],
-        "chosen": tuning.best(trials).point,
-        "tuning_seeds": [setup.tune_seed, setup.tune_seeds],
-        "final_seeds": [0, setup.num_seeds],
-        "final_score": float(np.mean([np.mean(each) for each in scores])),
-        "expected_best": [
-            tuning.expected_best(values, k) for k in range(1, len(values) + 1)
-        ],
-    }
-    write_json(path, content)
 
 
 def check_effort(grids: Mapping[str, Values]) -> None:

@@ -25,10 +25,13 @@ from typing import Any
 import numpy as np
 
 from offjax.errors import UserError
+from offjax.runner import locks
+from offjax.runner.records import read_json, write_json
 
 SEARCHES = ("grid", "random", "halving")
 Point = dict[str, Any]
 """Hyperparameter → value."""
+RECORD_SECONDS = 60.0  # that a command waits for another's record to be written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +144,46 @@ def scores(path: Path) -> dict[str, float]:
         )
         for variant, step in last.items()
     }
+
+
+def record(
+    path: Path,
+    dataset: str,
+    method: str,
+    trials: Sequence[Trial],
+    final_score: float,
+    **protocol: Any,
+) -> None:
+    """Adds to a tuning.json what was spent on a method, and what came of it.
+
+    Commands that tune methods of the same table side by side keep each other's entries.
+
+    Args:
+      path: <runs_dir>/tuning/<name>/tuning.json; made where it is not there.
+      dataset: what was tuned on.
+      method: whose entry is written, in place of an earlier one.
+      trials: all of them, those of the longest training last.
+      final_score: mean on the final seeds.
+      **protocol: further fields: the search, tuning and final seeds.
+
+    Raises:
+      UserError: the file cannot be read or written.
+    """
+    longest = [t.score for t in trials if t.num_steps == trials[-1].num_steps]
+    entry = {
+        **protocol,
+        "evaluations": len(trials),
+        "trials": [dataclasses.asdict(trial) for trial in trials],
+        "chosen": best(trials).point,
+        "final_score": final_score,
+        "expected_best": [
+            expected_best(longest, k) for k in range(1, len(longest) + 1)
+        ],
+    }
+    with locks.held(path.with_name(".lock"), RECORD_SECONDS):
+        content = read_json(path) if path.exists() else {}
+        content.setdefault(dataset, {})[method] = entry
+        write_json(path, content)
 
 
 def _comparable(score: float) -> float:

@@ -1,6 +1,9 @@
 """Searches, and the score after k evaluations, against hand and brute force."""
 
 import itertools
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -83,3 +86,36 @@ def test_scores_are_those_of_the_last_evaluation(tmp_path):
     ]
     (tmp_path / "scores.csv").write_text("\n".join(rows) + "\n")
     assert tuning.scores(tmp_path) == {"a": 40.0, "b": 7.0}
+
+
+def test_records_of_commands_side_by_side_are_all_kept(tmp_path, monkeypatch):
+    path = tmp_path / "tuning" / "table" / "tuning.json"
+    trials = [Trial({"lr": 1.0}, 10, 2.0), Trial({"lr": 2.0}, 20, 3.0),
+              Trial({"lr": 3.0}, 20, 1.0)]  # fmt: skip
+
+    def slowly(path, read=tuning.read_json):
+        content = read(path)
+        time.sleep(0.05)
+        return content
+
+    def record(method):
+        tuning.record(path, "data", method, trials, 4.0, search="grid")
+
+    record("first")
+    monkeypatch.setattr(tuning, "read_json", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(record, ["a", "b", "c", "d"]))
+    content = json.loads(path.read_text())
+    assert sorted(content["data"]) == ["a", "b", "c", "d", "first"]
+    assert content["data"]["a"] == {
+        "search": "grid",
+        "evaluations": 3,
+        "trials": [
+            {"point": {"lr": 1.0}, "num_steps": 10, "score": 2.0},
+            {"point": {"lr": 2.0}, "num_steps": 20, "score": 3.0},
+            {"point": {"lr": 3.0}, "num_steps": 20, "score": 1.0},
+        ],
+        "chosen": {"lr": 2.0},
+        "final_score": 4.0,
+        "expected_best": [2.0, 3.0],  # of the scores 3 and 1
+    }
