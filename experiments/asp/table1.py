@@ -1,15 +1,17 @@
 """Scores on maze2d, locomotion and Adroit: the paper's first table, made anew.
 
     python -m experiments.asp.table1 --out=docs/results/asp_table1
-        [--groups=maze2d,locomotion] [--datasets=ID,ID] [--methods=asp,iql] [--report]
+        [--groups=maze2d] [--datasets=ID,ID] [--methods=asp,iql] [--report]
         [--polyak=0.05]
 
 Every method is given six settings on tuning seeds and other episodes of each dataset;
 the best is trained on the reported seeds. What is finished in --runs_dir is not run
 again: parts of the table can be made on their own, and --report writes those that are
 there. The paper's own numbers are images; below the table stand CORL's scores on D4RL's
-data of the same names, which are other data and far longer trainings. Adroit's datasets
-and environments are for those who have them (docs/data.md): `--groups=adroit`.
+data of the same names, which are other data and far longer trainings. By default there
+are mazes and two robots; `--groups=locomotion` has the other robots' data, and
+`--groups=adroit` Adroit's, for those who have them and their environments
+(docs/data.md).
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ FLAGS = flags.FLAGS
 
 GROUPS = {
     "maze2d": [f"offjax/maze2d/{maze}-v0" for maze in ("umaze", "medium", "large")],
+    "robots": [f"offjax/{robot}/medium-v0" for robot in ("hopper", "walker2d")],
     "locomotion": [
         f"offjax/{robot}/{kind}-v0"
         for robot in ("halfcheetah", "hopper", "walker2d")
@@ -97,7 +100,7 @@ def _counterpart(dataset: str) -> str:
 def define_flags() -> None:
     """The command's flags; not at import, where commands' names would collide."""
     tuned.define_flags("docs/results/asp_table1", num_steps=0, eval_episodes=20)
-    flags.DEFINE_list("groups", ["maze2d"], f"Of {', '.join(GROUPS)}.")
+    flags.DEFINE_list("groups", ["maze2d", "robots"], f"Of {', '.join(GROUPS)}.")
     flags.DEFINE_list("datasets", [], "Dataset ids, in place of --groups.")
     flags.DEFINE_float(
         "polyak",
@@ -120,7 +123,7 @@ def fixed(method: str, num_steps: int, polyak: float) -> tuned.Values:
 
 
 def names() -> list[str]:
-    """Ids of the datasets that are asked for.
+    """Ids of the datasets that are asked for, each once.
 
     Raises:
       UserError: an unknown group.
@@ -128,7 +131,8 @@ def names() -> list[str]:
     for group in FLAGS.groups:
         if group not in GROUPS:
             raise UserError(f"There is no group {group!r}; known: {', '.join(GROUPS)}.")
-    return FLAGS.datasets or [name for g in FLAGS.groups for name in GROUPS[g]]
+    grouped = [name for group in FLAGS.groups for name in GROUPS[group]]
+    return list(dict.fromkeys(FLAGS.datasets or grouped))
 
 
 def main(argv: list[str]) -> None:

@@ -62,6 +62,19 @@ def test_a_row_says_of_which_data_it_is(monkeypatch, count, noise, expected):
     assert table2.data_kind("mixed") == expected
 
 
+def test_the_groups_of_a_table_name_each_dataset_once(monkeypatch):
+    given = type("Flags", (), {"groups": ["robots", "locomotion"], "datasets": []})
+    monkeypatch.setattr(table1, "FLAGS", given)
+    found = table1.names()
+    assert found[:2] == ["offjax/hopper/medium-v0", "offjax/walker2d/medium-v0"]
+    assert len(found) == len(set(found)) == 9
+    given.datasets = ["my-v0", "my-v0"]
+    assert table1.names() == ["my-v0"]
+    given.groups = ["maze3d"]
+    with pytest.raises(UserError, match="no group 'maze3d'; known: maze2d, robots"):
+        table1.names()
+
+
 def test_corl_s_scores_stand_below_as_printed():
     """By hand: corl.csv's rows of maze2d-umaze-v1 and hopper-medium-v2."""
     page = table1.corl(["offjax/maze2d/umaze-v0", "offjax/hopper/medium-v0", "my-v0"])
