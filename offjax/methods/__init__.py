@@ -24,5 +24,5 @@ def build(
     Raises:
       UserError: an unknown method or preset.
     """
-    del dataset
-    return METHODS[name](spec, preset)
+    recipe = METHODS[name](spec, preset)
+    return recipe.for_dataset(recipe, dataset) if recipe.for_dataset else recipe
