@@ -193,9 +193,7 @@ def update(
     """One step of V, then of the policy, then of the critics, then of the targets."""
     del upstream
     key, adam = jax.random.fold_in(state.key, state.step), optax.adam(config.critic_lr)
-    value, loss_v, q = descend(
-        value_loss, state.value, adam, state, batch, key, config
-    )
+    value, loss_v, q = descend(value_loss, state.value, adam, state, batch, key, config)
     metrics = {"iql/value_loss": loss_v, "iql/q": q}
     read = state if config.stale_value else state.replace(value=value)
     actor = state.actor

@@ -37,6 +37,7 @@ from offjax.methods.common import (
     Network,
     TrainState,
     domain,
+    in_unit,
     pick,
     soft_update,
     start,
@@ -336,7 +337,7 @@ def critic(stage: str) -> Callable[[Params], QFunction]:
             values = member_values(model.state, model.config, observation, action)
             return aggregate(values, model.config, ensemble)
 
-        return value
+        return in_unit(params, stage, value)
 
     return q_function
 

@@ -91,7 +91,7 @@ def plan(
     """
     config = folder.config
     method, preset = config["method"], config["preset"]
-    recipe = methods.build(method, dataset.spec, preset, dataset.card.id)
+    recipe = methods.build(method, dataset.spec, preset)
     label = [] if config["preset"] == "paper" else [f"preset={config['preset']}"]
     overrides = overrides_of(config)
     if improve is not None:

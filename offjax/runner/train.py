@@ -48,7 +48,7 @@ def make_jobs(
     method: str, preset: str, dataset: Dataset, overrides: settings.Overrides
 ) -> list[Job]:
     """The recipe for a dataset, with overrides, as jobs."""
-    recipe = methods.build(method, dataset.spec, preset, dataset.card.id)
+    recipe = methods.build(method, dataset.spec, preset)
     prefix = "" if preset == "paper" else f"preset={preset}"
     return settings.expand(recipe, overrides, prefix)
 
