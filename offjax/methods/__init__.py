@@ -4,11 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from offjax.methods import td3_bc
+from offjax.methods import (
+    awac,
+    bc,
+    bc_vae,
+    bcq,
+    cfpi,
+    cql,
+    iql,
+    iterative_cfpi,
+    multistep_cfpi,
+    rev_kl,
+    td3_bc,
+)
+from offjax.methods.compose import check, compose
 from offjax.types import EnvSpec, Recipe
 
 METHODS: dict[str, Callable[[EnvSpec | None, str], Recipe]] = {
+    # Single transitions
+    "bc": bc.recipe,
+    "percent_bc": bc.percent_bc,
+    "bc_gaussian": bc.bc_gaussian,
+    "bc_mixture": bc.bc_mixture,
+    "bc_mixture_sampled": bc.bc_mixture_sampled,
+    "bc_deterministic": bc.bc_deterministic,
+    "bc_vae": bc_vae.recipe,
+    "cfpi": cfpi.recipe,
+    "cfpi_sg": cfpi.cfpi_sg,
+    "cfpi_ensemble": cfpi.cfpi_ensemble,
+    "multistep_cfpi": multistep_cfpi.recipe,
+    "iterative_cfpi": iterative_cfpi.recipe,
+    "idet": cfpi.idet,
+    "idet_vae": cfpi.idet_vae,
+    "vae_ebcq": cfpi.vae_ebcq,
+    "mode_selection": cfpi.mode_selection,
+    "ebcq": cfpi.ebcq,
+    "ebcq_mixture": cfpi.ebcq_mixture,
+    "rev_kl": rev_kl.recipe,
+    "rev_kl_mixture": rev_kl.rev_kl_mixture,
+    "iql": iql.recipe,
+    "iql_cfpi": iql.iql_cfpi,
+    "cql": cql.recipe,
+    "cql_cfpi": cql.cql_cfpi,
     "td3_bc": td3_bc.recipe,
+    "awac": awac.recipe,
+    "bcq": bcq.recipe,
 }
 """Method name → its recipe for an environment and a preset."""
 
@@ -24,5 +64,9 @@ def build(
     Raises:
       UserError: an unknown method or preset.
     """
-    recipe = METHODS[name](spec, preset)
+    if "+" in name:
+        recipe = compose(name, METHODS)(spec, preset)
+    else:
+        check("method", name, METHODS)
+        recipe = METHODS[name](spec, preset)
     return recipe.for_dataset(recipe, dataset) if recipe.for_dataset else recipe

@@ -16,6 +16,7 @@ import optax
 from offjax.datasets.normalize import ActionBox, Normalizer
 from offjax.distributions import Distribution
 from offjax.errors import UserError
+from offjax.improvement import action_gradient
 from offjax.networks.mlp import QEnsemble
 from offjax.types import (
     Actor,
@@ -156,8 +157,32 @@ def memoryless(stage: str) -> Callable[[Recipe], Actor]:
 
 
 def reads_critic(stage: str) -> Callable[[Params], QFunction]:
-    """`Recipe.critic` that is the `q_value` of a stage."""
-    return lambda params: params.models[stage].q_value
+    """`Recipe.critic` that is the `q_value` of a stage, in the operator's unit."""
+    return lambda params: in_unit(params, stage, params.models[stage].q_value)
+
+
+def in_unit(params: Params, stage: str, q: QFunction) -> QFunction:
+    """The critic `q` of a stage as the operator of `params` reads it.
+
+    Where Action Gradient's steps are normalized it is divided by its median gradient,
+    which the stage `gradient_norm` has measured.
+
+    Raises:
+      UserError: normalized steps, but no such stage.
+    """
+    operator = params.improve
+    if not isinstance(operator, action_gradient.Config):
+        return q
+    if operator.step_mode != "normalized":
+        return q
+    if "gradient_norm" not in params.models:
+        raise UserError(
+            f"step_mode=normalized needs the size of the gradients of {stage}, "
+            "which this run has not measured: take step_mode=raw, or train with "
+            "--method=compose --improve=action_gradient."
+        )
+    unit = params.models["gradient_norm"].state.norm
+    return lambda observation, action: q(observation, action) / unit
 
 
 # -- presets ------------------------------------------------------------------
