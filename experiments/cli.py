@@ -69,6 +69,22 @@ def overrides(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, 
     return found
 
 
+def with_steps(found: dict[str, tuple], num_steps: int | None) -> dict[str, tuple]:
+    """The `--config.` flags with `--num_steps`, if it was given.
+
+    Raises:
+      UserError: `--config.num_steps` was given as well.
+    """
+    if num_steps is None:
+        return found
+    if "num_steps" in found:
+        raise UserError(
+            f"--num_steps={num_steps} and --config.num_steps="
+            f"{','.join(map(str, found['num_steps']))} set the same; omit one of them."
+        )
+    return {"num_steps": (num_steps,)} | found
+
+
 def _parse(argv: list[str]) -> list[str]:
     """absl's parser; a bad flag is bad input like any other."""
     try:

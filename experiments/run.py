@@ -80,10 +80,7 @@ _CONFIG = cli.declare_config()
 
 def overrides() -> dict[str, tuple]:
     """`--config.` flags and `--num_steps` as name → values."""
-    found = cli.overrides(_CONFIG.value)
-    if _NUM_STEPS.value is not None:
-        found = {"num_steps": (_NUM_STEPS.value,)} | found
-    return found
+    return cli.with_steps(cli.overrides(_CONFIG.value), _NUM_STEPS.value)
 
 
 def _required(value: str | None, flag: str) -> str:

@@ -73,9 +73,7 @@ def entries() -> list[Entry]:
         flag.name: flag.value
         for flag in (_NUM_SEEDS, _SEED, _EVAL_EVERY, _EVAL_EPISODES, _EVAL_SEED)
     }
-    config = cli.overrides(_CONFIG.value)
-    if _NUM_STEPS.value is not None:
-        config = {"num_steps": (_NUM_STEPS.value,)} | config
+    config = cli.with_steps(cli.overrides(_CONFIG.value), _NUM_STEPS.value)
     methods, datasets = tuple(_METHODS.value), tuple(_DATASETS.value)
     return [plan.Entry(methods, datasets, _PRESET.value, config, options)]
 

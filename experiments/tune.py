@@ -120,6 +120,7 @@ def main(argv: list[str]) -> None:
     from offjax.sweeps import tuning
 
     grid = cli.overrides(_CONFIG.value)
+    cli.with_steps(grid, _NUM_STEPS.value)  # refuses a length that is given twice
     for flag in (_METHODS, _DATASETS):
         if not flag.value:
             raise UserError(f"--{flag.name} is missing.")

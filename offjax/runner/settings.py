@@ -202,14 +202,17 @@ def expand(recipe: Recipe, overrides: Overrides, prefix: str = "") -> list[Job]:
 
     Args:
       recipe: with the values of its preset.
-      overrides: name → values; a name without a stage sets every field of that name.
+      overrides: name → values; a name without a stage sets every field of that name
+        that no STAGE.NAME among them sets, in whatever order they are given.
       prefix: what variants begin with (`preset=small`), or "".
 
     Raises:
       UserError: an unknown name or a value of the wrong type.
     """
     names = known_names(recipe)
-    axes = [_axis(recipe, names, name, overrides[name]) for name in overrides]
+    specific = {names[name][0] for name in overrides if "." in name and name in names}
+    axes = [_axis(recipe, names, overrides, name, specific) for name in overrides]
+    axes = [axis for axis in axes if axis]
     jobs: dict[tuple, Job] = {}
     for points in itertools.product(*axes):
         fixed = [pair for point in points for pair in point.fixed]
@@ -247,10 +250,16 @@ class _Point:
 def _axis(
     recipe: Recipe,
     names: Mapping[str, Sequence[Target]],
+    overrides: Overrides,
     name: str,
-    given: Sequence[Any],
+    specific: set[Target],
 ) -> list[_Point]:
-    values, targets = _resolve(recipe, name, given), names.get(name, ())
+    """The values of one override; none where STAGE.NAME sets all that it would set."""
+    values, targets = _resolve(recipe, name, overrides[name]), names[name]
+    if "." not in name:
+        targets = [target for target in targets if target not in specific]
+        if not targets:
+            return []
     mask = _mask(recipe, targets, values)
     # A single value of what a stage reads when acting must not change its identity.
     of_slots = _is_traced(recipe, targets) and (
@@ -267,8 +276,10 @@ def _axis(
         elif of_slots:
             fixed, traced = (), fixed
         together = tuple(values) if traced else (value,)
+        # A specific value is named beside a general one even where it is the default.
+        shown = "." in name and targets[0][1] in overrides
         label = ""
-        if any(default_value(recipe, target) != value for target in targets):
+        if shown or any(default_value(recipe, t) != value for t in targets):
             label = f"{name.removeprefix('improve.')}={_text(value)}"
         points.append(_Point(name, fixed, traced, together, label))
     return points

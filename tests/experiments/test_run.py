@@ -102,6 +102,7 @@ def complains(result, *words):
         (("--config.k=0",), ["k=0"]),
         (("--num_seeds=0",), ["num_seeds=0"]),
         (("--num_steps=0",), ["num_steps=0"]),
+        (("--config.num_steps=10",), ["--num_steps=6", "--config.num_steps=10"]),
         (("--eval_episodes=0",), ["eval_episodes=0"]),
         (("--seed=-1",), ["seed=-1"]),
         (("--log=paper",), ["paper", "tensorboard"]),
