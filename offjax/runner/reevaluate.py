@@ -1,8 +1,12 @@
-"""Evaluation of finished runs with other operators and settings; no training."""
+"""Evaluation of finished runs with other operators and settings; no training.
+
+What a run recorded stays as it is. Every evaluation is a record of its own, in
+`evaluations/<name>/` of the run's folder: scores.csv, episodes.csv and evaluation.json
+(episodes, eval_seed, operator, critic, grid). The same evaluation has the same name.
+"""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +23,15 @@ from offjax.recipes.compose import check
 from offjax.recipes.transitions import improvement
 from offjax.runner import settings
 from offjax.runner.options import Options
-from offjax.runner.records import HEADERS, RunFolder
+from offjax.runner.records import (
+    EVALUATIONS,
+    SCHEMA,
+    RunFolder,
+    digest,
+    environment,
+    write_json,
+    writing,
+)
 from offjax.runner.run import Run, finished, load_run, options_of, overrides_of
 from offjax.runner.settings import Job
 from offjax.runner.train import Trainer
@@ -38,7 +50,9 @@ def reevaluate(
     max_devices: int = 0,
     videos: int = 0,
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Yields (variant, scores [seeds], returns [seeds]) and extends the run's records.
+    """Yields (variant, scores [seeds], returns [seeds]); see the module for records.
+
+    Videos come last, so that all is recorded before the first is made.
 
     Args:
       path: folder of a finished run.
@@ -57,25 +71,64 @@ def reevaluate(
     """
     folder = finished(path)
     config = folder.config
-    dataset = load_dataset(config["dataset"], data_dir)
     base = options_of(folder, max_devices)
     options = dataclasses.replace(base, eval_episodes=episodes, eval_seed=eval_seed)
-    jobs = plan(folder, dataset, base, improve, critic_run, grid)
-    for job in jobs:
+    options.validate()
+    if improve is not None:
+        check("operator", improve, OPERATORS)
+    dataset = load_dataset(config["dataset"], data_dir)
+    asked = {
+        "episodes": episodes,
+        "eval_chains": options.eval_chains,
+        "eval_seed": eval_seed,
+        "improve": improve,
+        "critic_run": critic_run and Path(critic_run).name,
+        "grid": {name: list(values) for name, values in (grid or {}).items()},
+    }
+    trainers = []
+    for job in plan(folder, dataset, base, improve, critic_run, grid):
         trainer = Trainer(job, config["method"], config["preset"], dataset, options)
-        trainer.load_states()
         if not trainer.evaluator.possible:
             reason = trainer.evaluator.missing
             raise UserError(f"{path} cannot be evaluated: {reason}")
+        trainer.load_states()
         step = trainer.stages[-1].last_step
         rows, each, scores = trainer.evaluator.rows(config["method"], step)
-        _replace(folder, "episodes.csv", each)
-        _replace(folder, "scores.csv", rows)
-        if videos:
-            trainer.evaluator.film(videos, folder.path / "videos", eval_seed)
+        record(folder, rows, each, asked | {"variants": job.variants, "step": step})
         returns = np.array([float(row[6]) for row in rows]).reshape(scores.shape)
         for i, variant in enumerate(job.variants):
             yield variant, scores[i], returns[i]
+        if videos:
+            trainers.append(trainer)
+    for trainer in trainers:
+        trainer.evaluator.film(videos, folder.path / "videos", eval_seed)
+
+
+def record(
+    folder: RunFolder,
+    scores: Sequence[Sequence[Any]],
+    episodes: Sequence[Sequence[Any]],
+    facts: Mapping[str, Any],
+) -> Path:
+    """Writes one evaluation of a finished run; its folder.
+
+    Args:
+      folder: the run's.
+      scores: rows of scores.csv.
+      episodes: rows of episodes.csv.
+      facts: what was asked for, for evaluation.json; the same facts replace their
+        earlier record.
+    """
+    name = f"{facts['episodes']}-episodes-set{facts['eval_seed']}-{digest(facts)[:8]}"
+    mine = RunFolder(folder.path / EVALUATIONS / name)
+    with writing(folder.path):
+        mine.path.mkdir(parents=True, exist_ok=True)
+    mine.rewrite("episodes.csv", episodes)
+    write_json(
+        mine.path / "evaluation.json", {"schema": SCHEMA, **facts, **environment()}
+    )
+    mine.rewrite("scores.csv", scores)  # last: it is what readers look for
+    return mine.path
 
 
 def plan(
@@ -164,14 +217,3 @@ def _borrow(recipe: Recipe, run: Run, options: Options) -> Recipe:
         )
     stages = (*recipe.stages, *other.stages)
     return dataclasses.replace(recipe, stages=stages, q_function=other.q_function)
-
-
-def _replace(folder: RunFolder, file: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Appends rows in place of those of the same variant, seed and step."""
-    header = HEADERS[file]
-    key = [header.index(name) for name in ("variant", "seed", "step")]
-    new = {tuple(str(row[i]) for i in key) for row in rows}
-    with (folder.path / file).open() as lines:
-        old = list(csv.reader(lines))[1:]
-    kept = [row for row in old if tuple(row[i] for i in key) not in new]
-    folder.rewrite(file, [*kept, *rows])
