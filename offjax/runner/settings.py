@@ -24,6 +24,11 @@ Target = tuple[str, str]
 """(stage name or "improve", field)."""
 Pairs = tuple[tuple[Target, Any], ...]
 MAX_INT = 2**31 - 1
+FRACTIONS = (
+    "decay", "discount", "ema_decay", "expectile", "polyak", "rho", "second_decay",
+    "tau", "top_quantile",
+)  # fmt: skip
+"""Fields that mean nothing outside [0, 1], in whatever stage."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +94,8 @@ def _coerce(name: str, value: Any, default: Any) -> Any:
     kind = type(default)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)  # 1e4
     if kind is tuple and isinstance(value, (int, float)):
         value = (value,)
     if kind is tuple and isinstance(value, (list, tuple)):
@@ -134,11 +141,21 @@ def _resolve(recipe: Recipe, name: str, values: Sequence[Any]) -> list[Any]:
 def _require_sound(name: str, value: Any, default: Any, owner: str) -> None:
     """Refuses what no setting can be; algorithms and operators know more."""
     numbers = value if isinstance(value, tuple) else (value,)
-    sizes = name.rsplit(".", 1)[-1]
-    least = 1 if sizes == "batch_size" or sizes.endswith("_dims") else 0
+    field = name.rsplit(".", 1)[-1]
+    least = 1 if field == "batch_size" or field.endswith("_dims") else 0
+    rate = field == "lr" or field.endswith("_lr")
     for number in numbers:
         if isinstance(number, float) and math.isnan(number):
             raise UserError(f"--config.{name}={value!r} is not a number.")
+        if rate and not 0 <= number < math.inf:
+            raise UserError(
+                f"--config.{name}={value!r} is out of range: a learning rate is at "
+                "least 0 and finite."
+            )
+        if field in FRACTIONS and not 0 <= number <= 1:
+            raise UserError(
+                f"--config.{name}={value!r} is out of range: it lies in [0, 1]."
+            )
         if type(number) is not int or owner == "improve":
             continue
         signed = isinstance(default, int) and default < 0

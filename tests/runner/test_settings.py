@@ -216,12 +216,24 @@ def test_operator_settings_without_a_meaning_are_refused(method, name, value):
         ("hidden_dims", (64, 0), "at least 1"),
         ("batch_size", 2**40, "at most"),
         ("lr", float("nan"), "not a number"),
+        ("lr", -1, "at least 0"),
+        ("actor_lr", float("inf"), "finite"),
+        ("iql.lr", -1e-3, "at least 0"),
+        ("polyak", 1.5, r"\[0, 1\]"),
+        ("discount", -0.1, r"\[0, 1\]"),
+        ("expectile", 7.0, r"\[0, 1\]"),
     ],
 )
 def test_numbers_out_of_range_are_refused(name, value, match):
-    recipe = build("bc", None, "demo")
+    recipe = build("iql", None, "demo")
     with pytest.raises(UserError, match=f"config.{name}=.*{match}"):
         settings.expand(recipe, {name: (value,)})
+
+
+def test_whole_numbers_may_be_written_with_an_exponent():
+    (job,) = settings.expand(build("bc", None, "demo"), {"num_steps": (1e4,)})
+    assert job.recipe.stages[0].num_steps == 10_000
+    assert isinstance(job.recipe.stages[0].num_steps, int)
 
 
 def test_settings_that_make_no_program_are_blamed():
