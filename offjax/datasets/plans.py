@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import chex
@@ -15,7 +16,7 @@ from offjax.datasets.language import Annotations, require
 from offjax.datasets.load import load_dataset
 from offjax.datasets.text import Text
 from offjax.errors import UserError
-from offjax.types import Key, Model, Upstream, View
+from offjax.types import Key, Method, Model, Upstream, View
 
 PROBES = 4
 """Observations whose latents identify an encoder."""
@@ -23,6 +24,17 @@ JOINED = "+"
 """Between the parts of a compound instruction's name."""
 CHUNK = 16_384
 """Observations that are encoded at once."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Encoder(Method):
+    """A method whose latents can be planned in.
+
+    Attributes:
+      encode_goal: `(model, observations) → latents`, raw [..., O] to [..., Z].
+    """
+
+    encode_goal: Callable[..., chex.Array]
 
 
 class Probe(NamedTuple):
@@ -61,9 +73,15 @@ def encoder_of(upstream: Upstream) -> Model:
     return encoder
 
 
+def encode_goal(encoder: Model, observations: chex.Array) -> chex.Array:
+    """Latents [..., Z] of raw observations [..., O]."""
+    assert isinstance(encoder.method, Encoder)
+    return encoder.method.encode_goal(encoder, observations)
+
+
 def latents_of(encoder: Model, observations: np.ndarray) -> np.ndarray:
     """Latents [N, Z] of observations [N, O] under one seed's trained encoder."""
-    encode = jax.jit(lambda model, rows: model.module.encode_goal(model, rows))
+    encode = jax.jit(encode_goal)
     size = min(CHUNK, len(observations))
     parts = []
     for begin in range(0, len(observations), CHUNK):

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from offjax.methods import td3_bc
+from offjax.methods import diffuser, gcbc, hulc, lcd, mcil, td3_bc
 from offjax.types import EnvSpec, Recipe
 
 METHODS: dict[str, Callable[[EnvSpec | None, str], Recipe]] = {
     "td3_bc": td3_bc.recipe,
+    # Language.
+    "gcbc": gcbc.recipe,
+    "gcbc_goal": gcbc.goal_recipe,
+    "mcil": mcil.recipe,
+    "hulc": hulc.recipe,
+    "lcd": lcd.recipe,
+    "lcd_code": lcd.code_recipe,
+    "lcd_thesis": lcd.thesis_recipe,
+    "lcd_hulc": lcd.hulc_recipe,
+    "lcd_mlp": lcd.mlp_recipe,
+    "diffuser": diffuser.recipe,
 }
 """Method name → its recipe for an environment and a preset."""
 

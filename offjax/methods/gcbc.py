@@ -38,7 +38,13 @@ from offjax.datasets.text import TextEncoder
 from offjax.distributions import Distribution, point
 from offjax.errors import UserError
 from offjax.methods.common import TrainState, average, pick, start, zeros
-from offjax.methods.goals import InstructedActor, SubgoalActor, objects, text_encoder
+from offjax.methods.goals import (
+    GoalMethod,
+    SubgoalActor,
+    instructed,
+    objects,
+    text_encoder,
+)
 from offjax.networks.gcbc import GoalPolicy
 from offjax.networks.objects import check_objects
 from offjax.networks.trained import Trained, descend, trained
@@ -55,7 +61,6 @@ from offjax.types import (
     static,
 )
 
-VERSION = 1
 GOALS = ("states", "language", "both")
 CLIP = 5.0
 """Standardized observations are clipped to ± this: a joint that hardly moves in the
@@ -287,13 +292,21 @@ def act_towards(
     return distribution, Carry(actions, carry.index + 1)
 
 
-# -- recipes ------------------------------------------------------------------
+METHOD = GoalMethod(
+    "gcbc",
+    1,
+    init,
+    update,
+    encode_goal=encode_goal,
+    encode_text=encode_text,
+    empty=empty,
+    begin=begin,
+    act_towards=act_towards,
+)
 
 
 def stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
     """Stage `gcbc`: chunks of actions by instruction, states, or both."""
-    from offjax.methods import gcbc
-
     sizes = pick(
         preset,
         paper={"hidden_dims": (1024,) * 3, "encoder_dims": (512, 512)},
@@ -302,16 +315,12 @@ def stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
     )
     config = Config(objects=objects(spec), **(sizes | text_encoder(spec) | settings))
     steps = pick(preset, paper=200_000, small=30_000, demo=8_000)
-    return Stage("gcbc", gcbc, config, ChunkView(), steps)
+    return Stage("gcbc", METHOD, config, ChunkView(), steps)
 
 
 def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
     """A flat policy that follows the instruction, in chunks of actions."""
-
-    def actor(recipe: Recipe) -> Actor:
-        config = recipe.config("gcbc")
-        return InstructedActor(config.execute, "gcbc", config.text)
-
+    actor = instructed("gcbc", lambda config: config.execute)
     return Recipe("gcbc", (stage(spec, preset, goals="language"),), actor)
 
 
@@ -320,6 +329,6 @@ def goal_recipe(spec: EnvSpec | None, preset: str) -> Recipe:
 
     def actor(recipe: Recipe) -> Actor:
         text = recipe.config("gcbc").text
-        return SubgoalActor(LOOKAHEAD // 2, "gcbc", text, LOOKAHEAD)
+        return SubgoalActor("gcbc", text, LOOKAHEAD // 2, LOOKAHEAD)
 
     return Recipe("gcbc_goal", (stage(spec, preset, **FOR_PLANNERS),), actor)

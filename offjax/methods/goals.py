@@ -1,13 +1,5 @@
 """How methods act that pursue a goal: an instruction, or a state to reach.
 
-Their modules share five functions beside `init` and `update`, all of one trained model:
-
-    encode_goal(model, observations)            raw states [..., O] → latents [..., Z]
-    encode_text(model, sentences)               embeddings [..., E] → latents [..., Z]
-    empty(model)                                carry of an agent that has no goal yet
-    begin(model, observation, latent, key)      carry at the moment a goal is set
-    act_towards(model, carry, observation, latent, key) → (Distribution, carry)
-
 An actor's task is an instruction, {"sentence": [E], ...}, or states {"goals": [L, O]}
 one step apart.
 """
@@ -15,19 +7,43 @@ one step apart.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import chex
 import jax.numpy as jnp
 
+from offjax.datasets.plans import Encoder
 from offjax.datasets.text import TextEncoder
 from offjax.distributions import Distribution
 from offjax.envs import scene
-from offjax.types import Actor, EnvSpec, Key, Model, Params, Pytree
+from offjax.types import Actor, EnvSpec, Key, Model, Params, Pytree, Recipe
 
 ORDERED = "hash_order"
 """Text encoder where sentences name several objects, so that their order matters."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GoalMethod(Encoder):
+    """A method that acts towards latents [Z] of states or instructions.
+
+    Attributes:
+      encode_text: `(model, sentences) → latents`, embedded [..., E] to [..., Z].
+      empty: `(model) → carry` of an agent that has no goal yet.
+      begin: `(model, observation, latent, key) → carry` at the moment a goal is set.
+      act_towards: `(model, carry, observation, latent, key) → (Distribution, carry)`.
+    """
+
+    encode_text: Callable[..., chex.Array]
+    empty: Callable[..., Pytree]
+    begin: Callable[..., Pytree]
+    act_towards: Callable[..., tuple[Distribution, Pytree]]
+
+
+def goal_method(model: Model) -> GoalMethod:
+    """The functions of a model that acts towards goals."""
+    assert isinstance(model.method, GoalMethod)
+    return model.method
 
 
 class Carry(NamedTuple):
@@ -44,14 +60,14 @@ class InstructedActor(Actor):
     """Follows one instruction; every `period` steps begins anew towards it.
 
     Attributes:
-      period: steps between latent plans, or chunks.
       stage: of the model.
       text: what its instructions are embedded with.
+      period: steps between latent plans, or chunks.
     """
 
+    stage: str
+    text: TextEncoder
     period: int = 1
-    stage: str = ""
-    text: TextEncoder = TextEncoder()
 
     def embed(self, sentences: Sequence[str]) -> Pytree:
         """Tasks of N instructions, leaves [N, ...]."""
@@ -65,15 +81,16 @@ class InstructedActor(Actor):
         """The instruction's latent; `task["sentence"]` is its embedding [E]."""
         del key
         model = self.model(params)
-        latent = model.module.encode_text(model, task["sentence"])
-        return Carry(latent, model.module.empty(model))
+        method = goal_method(model)
+        latent = method.encode_text(model, task["sentence"])
+        return Carry(latent, method.empty(model))
 
     def plan(
         self, params: Params, carry: Carry, observation: chex.Array, key: Key
     ) -> Carry:
         """A new latent plan, or the end of the present chunk."""
         model = self.model(params)
-        inner = model.module.begin(model, observation, carry.latent, key)
+        inner = goal_method(model).begin(model, observation, carry.latent, key)
         return carry._replace(inner=inner)
 
     def act(
@@ -87,7 +104,7 @@ class InstructedActor(Actor):
         """The method's next action towards the latent."""
         del reward
         model = self.model(params)
-        distribution, inner = model.module.act_towards(
+        distribution, inner = goal_method(model).act_towards(
             model, carry.inner, observation, carry.latent, key
         )
         return distribution, carry._replace(inner=inner)
@@ -113,7 +130,7 @@ class SubgoalActor(InstructedActor):
         model = self.model(params)
         goals = jnp.asarray(task["goals"], jnp.float32)
         latent = jnp.zeros(model.config.latent_dim)
-        return Carry(latent, model.module.empty(model), goals, jnp.int32(0))
+        return Carry(latent, goal_method(model).empty(model), goals, jnp.int32(0))
 
     def plan(
         self, params: Params, carry: Carry, observation: chex.Array, key: Key
@@ -122,8 +139,8 @@ class SubgoalActor(InstructedActor):
         assert carry.goals is not None and carry.time is not None
         model = self.model(params)
         place = jnp.minimum(carry.time + self.lookahead, carry.goals.shape[0] - 1)
-        latent = model.module.encode_goal(model, carry.goals[place])
-        inner = model.module.begin(model, observation, latent, key)
+        latent = goal_method(model).encode_goal(model, carry.goals[place])
+        inner = goal_method(model).begin(model, observation, latent, key)
         return carry._replace(latent=latent, inner=inner)
 
     def record(self, carry: Carry, action: chex.Array) -> Carry:
@@ -131,6 +148,21 @@ class SubgoalActor(InstructedActor):
         del action
         assert carry.time is not None
         return carry._replace(time=carry.time + 1)
+
+
+def instructed(stage: str, period: Callable[[Any], int]) -> Callable[[Recipe], Actor]:
+    """`Recipe.actor` of a stage that follows instructions.
+
+    Args:
+      stage: its name.
+      period: steps between its plans, of its config.
+    """
+
+    def actor(recipe: Recipe) -> Actor:
+        config = recipe.config(stage)
+        return InstructedActor(stage, config.text, period(config))
+
+    return actor
 
 
 def objects(spec: EnvSpec | None) -> tuple[int, ...]:

@@ -1,10 +1,10 @@
 """HULC: imitation of play with latent plans, steered by goals or instructions.
 
 Mees, Hermann and Burgard, What Matters in Language Conditioned Robotic Imitation
-Learning over Unstructured Data, 2022 (arXiv:2204.06252). A window of
-play has as its goal what it led to: its own last observation (any window) or an
-instruction (annotated ones). A posterior that sees the window gives a discrete plan p, a prior
-learns it from the first observation and the goal z, a recurrent decoder acts:
+Learning over Unstructured Data, 2022 (arXiv:2204.06252). The goal of a window of play
+is its own last observation (any window) or an instruction (annotated ones). A posterior
+that sees the window gives a discrete plan p, a prior learns it from the first
+observation and the goal z, a recurrent decoder acts:
 
     L = E[−log π(a_t | p, s_t, z)] + β KL(q ‖ r)       mean of both kinds of goals
         + λ CE(exp(τ) V Lᵀ)                            windows with their own texts
@@ -15,9 +15,9 @@ logistics per entry; V, L unit vectors of a batch's annotated windows and texts,
 last term a symmetric cross-entropy whose right pairs are on the diagonal. Acting draws
 the plan from the prior every `replan` steps.
 
-`Config()` has the published sizes, for two cameras. Departures, each with an option:
-padded steps of short windows count nowhere (`padding="repeated"`: they are steps like
-others, as published).
+`Config()` has the published sizes, for two cameras. One departure: padded steps of
+short windows count nowhere (`padding="repeated"`: they are steps like others, as
+published).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from offjax.datasets.text import TextEncoder
 from offjax.distributions import Distribution, point
 from offjax.errors import UserError
 from offjax.methods.common import TrainState, average, pick, start
-from offjax.methods.goals import InstructedActor, text_encoder
+from offjax.methods.goals import GoalMethod, instructed, text_encoder
 from offjax.methods.imitation import action_loss, contrastive_loss
 from offjax.methods.play_stages import play_stage
 from offjax.networks import logistic_mixture
@@ -44,7 +44,6 @@ from offjax.networks.plans import balanced_kl, plan_of
 from offjax.networks.trained import Trained, descend, trained
 from offjax.networks.transformer import check_option
 from offjax.types import (
-    Actor,
     EnvSpec,
     Key,
     Model,
@@ -56,7 +55,6 @@ from offjax.types import (
     static,
 )
 
-VERSION = 1
 CLIP = 5.0
 """Standardized states are clipped to ± this."""
 OPTIONS = {
@@ -176,8 +174,8 @@ class Config:
         if not 1 <= self.min_window <= self.window:
             raise UserError(
                 f"Windows of min_window={self.min_window} to window={self.window} "
-                "steps do not exist: the shortest must have 1 step or more, and no more "
-                "than the longest."
+                "steps do not exist: the shortest must have 1 step or more, and no "
+                "more than the longest."
             )
         if self.encoder == "state" and self.decoder_sees == "gripper":
             raise UserError(
@@ -373,23 +371,27 @@ def act_towards(
     return distribution, carry._replace(hidden=hidden)
 
 
-# -- recipes ------------------------------------------------------------------
+METHOD = GoalMethod(
+    "hulc",
+    1,
+    init,
+    update,
+    encode_goal=encode_goal,
+    encode_text=encode_text,
+    empty=empty,
+    begin=begin,
+    act_towards=act_towards,
+)
 
 
 def stage(spec: EnvSpec | None, preset: str) -> Stage:
     """Stage `hulc`, on states."""
-    from offjax.methods import hulc
-
     plan = {"plan_variables": 16, "plan_classes": 16}
     sizes: dict[str, Any] = pick(preset, paper={}, small=plan, demo=plan)
-    return play_stage("hulc", hulc, preset, **sizes, **text_encoder(spec))
+    return play_stage(METHOD, Config, preset, **sizes, **text_encoder(spec))
 
 
 def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
     """HULC, which follows the instruction."""
-
-    def actor(recipe: Recipe) -> Actor:
-        config = recipe.config("hulc")
-        return InstructedActor(config.replan, "hulc", config.text)
-
+    actor = instructed("hulc", lambda config: config.replan)
     return Recipe("hulc", (stage(spec, preset),), actor)

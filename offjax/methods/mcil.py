@@ -14,41 +14,14 @@ As HULC's authors run it, β = 0.01 with the balanced KL. CALVIN's original is
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from offjax.methods import hulc
 from offjax.methods.common import pick
-from offjax.methods.goals import InstructedActor, text_encoder
-from offjax.methods.hulc import (
-    State,
-    act_towards,
-    actor_loss,
-    begin,
-    empty,
-    encode_goal,
-    encode_text,
-    init,
-    update,
-)
+from offjax.methods.goals import instructed, text_encoder
 from offjax.methods.play_stages import play_stage
-from offjax.types import Actor, EnvSpec, Recipe, Stage, config
-
-__all__ = [
-    "Config",
-    "State",
-    "act_towards",
-    "actor_loss",
-    "begin",
-    "empty",
-    "encode_goal",
-    "encode_text",
-    "init",
-    "recipe",
-    "stage",
-    "update",
-]
-
-VERSION = hulc.VERSION
+from offjax.types import EnvSpec, Recipe, Stage, config
 
 
 @config
@@ -65,20 +38,17 @@ class Config(hulc.Config):
     augment: bool = False
 
 
+METHOD = dataclasses.replace(hulc.METHOD, name="mcil")
+
+
 def stage(spec: EnvSpec | None, preset: str) -> Stage:
     """Stage `mcil`, on states."""
-    from offjax.methods import mcil
-
     plan = {"plan_variables": 64}
     sizes: dict[str, Any] = pick(preset, paper={}, small=plan, demo=plan)
-    return play_stage("mcil", mcil, preset, **sizes, **text_encoder(spec))
+    return play_stage(METHOD, Config, preset, **sizes, **text_encoder(spec))
 
 
 def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
     """MCIL, which follows the instruction."""
-
-    def actor(recipe: Recipe) -> Actor:
-        config = recipe.config("mcil")
-        return InstructedActor(config.replan, "mcil", config.text)
-
+    actor = instructed("mcil", lambda config: config.replan)
     return Recipe("mcil", (stage(spec, preset),), actor)

@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from collections.abc import Callable
 from typing import Any
 
 from offjax.datasets.play import WindowView
 from offjax.methods.common import pick
-from offjax.types import Stage
+from offjax.types import Method, Stage
 
 STATES: dict[str, Any] = {
     "encoder": "state",
@@ -51,9 +51,11 @@ DEMO: dict[str, Any] = {
 }
 
 
-def play_stage(name: str, module: ModuleType, preset: str, **settings: Any) -> Stage:
-    """A stage of HULC or MCIL on states; `settings` win over the preset's."""
+def play_stage(
+    method: Method, config: Callable[..., Any], preset: str, **settings: Any
+) -> Stage:
+    """The stage of HULC or MCIL on states; `settings` win over the preset's."""
     sizes = pick(preset, paper=PAPER, small=SMALL, demo=DEMO)
-    config = module.Config(**(STATES | sizes | settings))
     steps = pick(preset, paper=60_000, small=10_000, demo=1_000)
-    return Stage(name, module, config, WindowView(), steps)
+    made = config(**(STATES | sizes | settings))
+    return Stage(method.name, method, made, WindowView(), steps)
