@@ -7,6 +7,7 @@ is drawn apart from `sample`, so that a loss is a function of its arguments alon
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import chex
 import jax
