@@ -180,17 +180,17 @@ class _Evaluation:
 
     def _tasks(self) -> dict[str, np.ndarray]:
         """What each place's policy is given, leaves [S, P, ...]."""
-        told = np.zeros(self.active.shape, np.int64)
+        said = np.zeros(self.active.shape, np.int64)
         goals: list[Mapping[str, np.ndarray]] = []
-        for at in np.ndindex(*told.shape):
+        for at in np.ndindex(*said.shape):
             trial = self.trials[int(self.trial[at])]
             stage = min(int(self.stage[at]), len(trial.names) - 1)
-            told[at] = self.row[trial.sentences[stage]]
+            said[at] = self.row[trial.sentences[stage]]
             goals += trial.goals[stage : stage + 1]
-        tasks = {key: np.asarray(value)[told] for key, value in self.encoding.items()}
+        tasks = {key: np.asarray(value)[said] for key, value in self.encoding.items()}
         for key in goals[0] if goals else ():
             stacked = np.stack([goal[key] for goal in goals])
-            tasks[key] = stacked.reshape(*told.shape, *stacked.shape[1:])
+            tasks[key] = stacked.reshape(*said.shape, *stacked.shape[1:])
         return tasks
 
     def _step(self) -> np.ndarray:
@@ -210,7 +210,7 @@ class _Evaluation:
 def shuffled(trials: Sequence[Trial], seed: int = 0) -> list[Trial]:
     """The trials with sentences of other instructions: a control.
 
-    Each instruction is told in the words of one other, always the same; a policy that
+    Each instruction is said in the words of one other, always the same; a policy that
     reads will do something else, one that does not will do as well as before.
     """
     said: dict[str, list[str]] = {}

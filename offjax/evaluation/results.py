@@ -23,6 +23,18 @@ class SlotResult(NamedTuple):
     episodes: list[tuple[float, int]]  # (return, length)
     metrics: dict[str, float]
 
+    def score_columns(self) -> tuple[int, str, str, str]:
+        """Columns `episodes`, `return_mean`, `return_std`, `score` of scores.csv."""
+        measured = f"{self.mean:.8g}", f"{self.std:.8g}", f"{self.score:.6g}"
+        return (self.trials, *measured)
+
+    def episode_columns(self) -> list[tuple[int, str, int]]:
+        """Columns `episode`, `return`, `length` of the rows of episodes.csv."""
+        return [
+            (i, f"{value:.8g}", int(length))
+            for i, (value, length) in enumerate(self.episodes)
+        ]
+
 
 def of_episodes(
     spec: EnvSpec,

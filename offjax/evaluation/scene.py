@@ -331,7 +331,7 @@ class OracleAgent:
     def init(self, mask: np.ndarray, keys: np.ndarray, tasks: Pytree = None) -> None:
         """Takes up the instructions that the places were given."""
         for place in np.flatnonzero(mask).tolist():
-            self._oracles[place].begin(self._env.told(place))
+            self._oracles[place].begin(self._env.instruction(place))
 
     def act(
         self, observations: np.ndarray, rewards: np.ndarray, active: np.ndarray

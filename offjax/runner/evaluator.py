@@ -267,14 +267,10 @@ class Evaluator:
         names = [(v, s) for v in self._job.variants for s in self._options.seeds]
         rows = Rows([], [], [], np.zeros(len(names)))
         for slot, ((variant, seed), mine) in enumerate(zip(names, found, strict=True)):
-            rows.scores.append((
-                method, variant, self._dataset.card.id, seed, step,
-                mine.trials, f"{mine.mean:.8g}", f"{mine.std:.8g}",
-                f"{mine.score:.6g}",
-            ))  # fmt: skip
+            where = (method, variant, self._dataset.card.id, seed, step)
+            rows.scores.append((*where, *mine.score_columns()))
             rows.episodes.extend(
-                (variant, seed, step, i, f"{value:.8g}", int(length))
-                for i, (value, length) in enumerate(mine.episodes)
+                (variant, seed, step, *columns) for columns in mine.episode_columns()
             )
             rows.metrics.extend(
                 (step, seed, variant, name, f"{value:.8g}")
