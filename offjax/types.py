@@ -7,13 +7,15 @@ the axis. See docs/architecture.md for how the pieces meet.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
 import chex
 import flax.struct
 import jax
 import numpy as np
+
+from offjax.errors import UserError
 
 Pytree = Any
 Key = jax.Array
@@ -247,6 +249,17 @@ class Actor:
 
     period: int = 1
     given_goals: bool = False
+
+    def embed(self, sentences: Sequence[str]) -> Pytree:
+        """Tasks of N instructions, leaves [N, ...]; on the host.
+
+        Raises:
+          UserError: the actor follows no instructions.
+        """
+        raise UserError(
+            "This method follows no instructions: train one that does, such as gcbc, "
+            "hulc or lcd."
+        )
 
     def begin(self, params: Params, task: Pytree, key: Key) -> Pytree:
         """Carry at the start of an episode, or when the task changes."""

@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from offjax.datasets.calvin import HORIZON, STATE, Frames
+from offjax.envs.calvin_table import HORIZON, STATE, Frames, State, initial_vectors
 from offjax.envs.processes import Workers
 from offjax.errors import UserError
-from offjax.evaluation.chains import State, initial_vectors
 
 SCENE = "calvin_scene_D"
 """The environment that CALVIN's benchmark tests in."""
@@ -151,7 +150,7 @@ class Simulators:
         self._keys = keys.split(",")
         self._envs = [_build(dataset) for _ in range(places)]
         self._tasks = _tasks()
-        self._told: list[tuple[str, Any]] = [("", None)] * places
+        self._given: list[tuple[str, Any]] = [("", None)] * places
 
     def state(self, place: int, value: None = None) -> dict[str, Any]:
         """What is observed in a place at present."""
@@ -165,12 +164,12 @@ class Simulators:
 
     def instruct(self, place: int, task: str) -> None:
         """Remembers the task and the state in which it was given."""
-        self._told[place] = (task, self._envs[place].get_info())
+        self._given[place] = (task, self._envs[place].get_info())
 
     def step(self, place: int, action: np.ndarray) -> dict[str, Any]:
         """One step; what is observed, and whether the task is done."""
         observed, _, _, info = self._envs[place].step(action)
-        task, start = self._told[place]
+        task, start = self._given[place]
         done = bool(task) and bool(
             self._tasks.get_task_info_for_set(start, info, {task})
         )

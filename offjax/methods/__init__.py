@@ -11,8 +11,13 @@ from offjax.methods import (
     bcq,
     cfpi,
     cql,
+    diffuser,
+    gcbc,
+    hulc,
     iql,
     iterative_cfpi,
+    lcd,
+    mcil,
     multistep_cfpi,
     rev_kl,
     td3_bc,
@@ -49,6 +54,17 @@ METHODS: dict[str, Callable[[EnvSpec | None, str], Recipe]] = {
     "td3_bc": td3_bc.recipe,
     "awac": awac.recipe,
     "bcq": bcq.recipe,
+    # Language.
+    "gcbc": gcbc.recipe,
+    "gcbc_goal": gcbc.goal_recipe,
+    "mcil": mcil.recipe,
+    "hulc": hulc.recipe,
+    "lcd": lcd.recipe,
+    "lcd_code": lcd.code_recipe,
+    "lcd_thesis": lcd.thesis_recipe,
+    "lcd_hulc": lcd.hulc_recipe,
+    "lcd_mlp": lcd.mlp_recipe,
+    "diffuser": diffuser.recipe,
 }
 """Method name → its recipe for an environment and a preset."""
 

@@ -8,8 +8,6 @@ from offjax.recipes import (
     asp,
     bc,
     cfpi,
-    language,
-    low_level,
     sequence,
     tdmpc2,
     value_based,
@@ -27,8 +25,6 @@ RECIPES: dict[str, Callable[[EnvSpec | None, str], Recipe]] = {
     **value_based.RECIPES,
     **tdmpc2.RECIPES,
     **sequence.RECIPES,
-    **low_level.RECIPES,
-    **language.RECIPES,
 }
 """Method name → `(spec, preset) → Recipe`."""
 

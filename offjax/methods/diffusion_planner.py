@@ -1,13 +1,13 @@
 """Diffusion over short plans in a latent space, conditioned on text.
 
-Language Control Diffusion (Zhang et al., 2022, https://arxiv.org/abs/2210.15629) after
-Diffuser (Janner et al., 2022, https://arxiv.org/abs/2205.09991). A plan has H rows
+Language Control Diffusion (Zhang et al., 2022, arXiv:2210.15629) after
+Diffuser (Janner et al., 2022, arXiv:2205.09991). A plan has H rows
 [move_k, z_k]: latent states z a stride of c steps apart, and what is done at each. To
 LCD a move is the next latent, z_{k+1}, for a low-level policy to reach; to Diffuser it
 is the c actions in between. A temporal U-Net f reads the noisy plan, the step t and the
 tokens of an instruction, and learns
 
-    minimise  E Σ W |f(x_t, t, text) − y|^p / W_first,    y = x_0 or ε,
+    minimize  E Σ W |f(x_t, t, text) − y|^p / W_first,    y = x_0 or ε,
 
 W being 1 but for the first row's move, which has W_first: it alone is acted upon. The
 present latent z_0 is written over x_t in training and sampling, and has no loss. There
@@ -16,13 +16,13 @@ is no guidance, and nothing is clipped. Acting reads an average of the parameter
 The network's many small parameters are kept as one vector: compiling an optimiser for
 each of them would take several times as long as compiling the network.
 
-Published code and thesis differ; `offjax.recipes.language` has both settings.
+Published code and thesis differ; `offjax.methods.lcd` has both settings.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import chex
 import flax.struct
@@ -31,21 +31,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from offjax.algorithms import diffusion
-from offjax.algorithms.plan_sampling import Config as Sampling
+from offjax.datasets.plans import PlanBatch, PlanData, Probe
+from offjax.datasets.text import Text, TextEncoder
 from offjax.errors import UserError
-from offjax.networks.language import Text
+from offjax.methods import diffusion
+from offjax.methods.plan_sampling import Config as Sampling
+from offjax.methods.planning import Planner
 from offjax.networks.temporal_unet import TemporalUNet, check_sizes
-from offjax.types import Context, Key, Pytree, config
+from offjax.networks.trained import Trained, descend, trained
+from offjax.types import Key, Model, Pytree, Upstream, config
 
 LOSSES = ("l1", "l2")
-TOLERANCE = 0.1
-"""Between the latents of one encoder on different devices; of another they differ by
-about 1, for latents leave a layer norm."""
-REMEDY = (
-    "Act with the low-level policy of the planner's own run and seed, or train the "
-    "planner again."
-)
 
 
 @config
@@ -79,7 +75,7 @@ class Config:
       num_heads: of its attention.
       head_dim: of its attention.
       batch_size: plans in a batch.
-      text_encoder: see `offjax.networks.language`.
+      text_encoder: see `offjax.datasets.text`.
       text_weights: folder of a pretrained text encoder.
     """
 
@@ -110,52 +106,43 @@ class Config:
     text_encoder: str = "hash"
     text_weights: str = ""
 
+    @property
+    def text(self) -> TextEncoder:
+        """What embeds instructions."""
+        keep = self.attend_padding
+        return TextEncoder(self.text_encoder, self.text_weights, keep)
 
-class Batch(NamedTuple):
-    """Plans with the instructions that they serve."""
+    def validate(self) -> None:
+        """Refuses settings that make no sense.
 
-    plans: chex.Array  # [B, H, M + Z], moves first
-    tokens: chex.Array  # [B, T, E]
-    mask: chex.Array  # [B, T] bool
-
-
-class Probe(NamedTuple):
-    """A few observations and their latents: which latents these are."""
-
-    observations: chex.Array  # [P, O]
-    latents: chex.Array  # [P, Z]
+        Raises:
+          UserError: an unknown loss or prediction, sizes that do not fit together, or
+            a plan without rows, steps or stride.
+        """
+        for name, options in (("loss", LOSSES), ("prediction", diffusion.PREDICTIONS)):
+            if getattr(self, name) not in options:
+                raise UserError(
+                    f"{name} is {getattr(self, name)!r}; choose one of "
+                    f"{', '.join(options)}."
+                )
+        for name in ("horizon", "stride", "diffusion_steps", "ema_every", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f"{name} is {getattr(self, name)}: at least 1 is needed."
+                )
+        check_sizes(self.width, self.multipliers, self.kernel, self.groups)
 
 
 class State(flax.struct.PyTreeNode):
-    """All that changes, and what the plans are made of."""
+    """The network, its averaged parameters, which act, and what plans are made of."""
 
-    params: chex.Array  # [P], see `flatten`
+    key: Key
+    step: chex.Array
+    planner: Trained  # parameters [P], see `flatten`
     ema: chex.Array  # [P]
-    opt_state: optax.OptState
     mean: chex.Array  # [M + Z]
     std: chex.Array  # [M + Z]
     probe: Probe
-    key: Key
-    step: chex.Array
-
-
-def validate(config: Config) -> None:
-    """Refuses settings that make no sense.
-
-    Raises:
-      UserError: an unknown loss or prediction, sizes that do not fit together, or a
-        plan without rows, steps or stride.
-    """
-    for name, options in (("loss", LOSSES), ("prediction", diffusion.PREDICTIONS)):
-        if getattr(config, name) not in options:
-            raise UserError(
-                f"{name} is {getattr(config, name)!r}; choose one of "
-                f"{', '.join(options)}."
-            )
-    for name in ("horizon", "stride", "diffusion_steps", "ema_every", "batch_size"):
-        if getattr(config, name) < 1:
-            raise UserError(f"{name} is {getattr(config, name)}: at least 1 is needed.")
-    check_sizes(config.width, config.multipliers, config.kernel, config.groups)
 
 
 Sizes = tuple[int, tuple[int, ...], int, int, int, int]
@@ -199,27 +186,21 @@ def _shapes(sizes: Sizes, width: int, text_width: int) -> Pytree:
     return jax.eval_shape(init)
 
 
-def init(key: Key, example: Pytree, config: Config, context: Context) -> State:
-    """Fresh state; `example` is the prepared data, read for shapes and statistics.
-
-    Raises:
-      UserError: as `validate`.
-    """
-    del context
-    validate(config)
-    width, tokens = example.mean.shape[-1], example.encoding.tokens.shape[1:]
+def init(key: Key, data: PlanData, config: Config, upstream: Upstream) -> State:
+    """Fresh state."""
+    del upstream
+    width, tokens = data.mean.shape[-1], data.text.tokens.shape[1:]
     network = TemporalUNet(*_sizes(config))
     plans, times = jnp.zeros((1, 1, width)), jnp.zeros(1, jnp.int32)
     params = flatten(network.init(key, plans, times, jnp.zeros((1, *tokens))))
     return State(
-        params,
-        params,
-        optax.adam(config.lr).init(params),
-        jnp.asarray(example.mean),
-        jnp.asarray(example.std),
-        jax.tree.map(jnp.asarray, example.probe),
-        key,
-        jnp.int32(0),
+        key=key,
+        step=jnp.int32(0),
+        planner=trained(params, optax.adam(config.lr)),
+        ema=params,
+        mean=jnp.asarray(data.mean),
+        std=jnp.asarray(data.std),
+        probe=jax.tree.map(jnp.asarray, data.probe),
     )
 
 
@@ -240,9 +221,22 @@ def denoise(
     return network.apply(params, plans, times, tokens, seen)
 
 
-def loss_fn(
+def planner_loss(
+    params: chex.Array, state: State, batch: PlanBatch, key: Key, config: Config
+) -> tuple[chex.Array, chex.Array]:
+    """`denoising_loss` of plans in the units of the data; `key` draws noise, times."""
+    noise_key, time_key = jax.random.split(key)
+    plans = (batch.plans - state.mean) / state.std
+    noise = jax.random.normal(noise_key, plans.shape)
+    times = jax.random.randint(time_key, plans.shape[:1], 0, config.diffusion_steps)
+    batch = batch._replace(plans=plans)
+    latent_dim = state.probe.latents.shape[-1]
+    return denoising_loss(params, batch, noise, times, latent_dim, config)
+
+
+def denoising_loss(
     params: chex.Array,
-    batch: Batch,
+    batch: PlanBatch,
     noise: chex.Array,
     times: chex.Array,
     latent_dim: int,
@@ -275,28 +269,17 @@ def loss_fn(
 
 
 def update(
-    state: State, batch: Batch, config: Config, context: Context
+    state: State, batch: PlanBatch, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, chex.Array]]:
     """One Adam step on a batch of plans, and perhaps one of the average."""
-    del context
-    noise_key, time_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-    plans = (batch.plans - state.mean) / state.std
-    noise = jax.random.normal(noise_key, plans.shape)
-    times = jax.random.randint(time_key, plans.shape[:1], 0, config.diffusion_steps)
-    (loss, first), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-        state.params,
-        batch._replace(plans=plans),
-        noise,
-        times,
-        state.probe.latents.shape[-1],
-        config,
+    del upstream
+    key = jax.random.fold_in(state.key, state.step)
+    adam = optax.adam(config.lr)
+    planner, loss, first = descend(
+        planner_loss, state.planner, adam, state, batch, key, config
     )
-    updates, opt_state = optax.adam(config.lr).update(grads, state.opt_state)
-    params = optax.apply_updates(state.params, updates)
-    ema = averaged(state.ema, params, state.step, config)
-    state = state.replace(
-        params=params, ema=ema, opt_state=opt_state, step=state.step + 1
-    )
+    ema = averaged(state.ema, planner.params, state.step, config)
+    state = state.replace(planner=planner, ema=ema, step=state.step + 1)
     return state, {"planner/loss": loss, "planner/first_error": first}
 
 
@@ -308,23 +291,18 @@ def averaged(ema: Pytree, params: Pytree, step: chex.Array, config: Config) -> P
 
 
 def plan(
-    state: State,
-    latent: chex.Array,
-    text: Text,
-    key: Key,
-    config: Config,
-    sampling: Sampling,
+    model: Model, latent: chex.Array, text: Text, key: Key, sampling: Sampling
 ) -> chex.Array:
     """A plan [rows, M + Z] from the present latent [Z] under one instruction.
 
     Args:
-      state: trained.
+      model: trained.
       latent: present latent state.
       text: one embedded sentence, without the axis N.
       key: of the noise.
-      config: the planner's hyperparameters.
       sampling: how to sample.
     """
+    state, config = model.state, model.config
     moves = state.mean.shape[-1] - latent.shape[-1]
     present = (latent - state.mean[moves:]) / state.std[moves:]
     noise_key, step_key = jax.random.split(key)
@@ -360,39 +338,4 @@ def sampler_steps(config: Config, sampling: Sampling) -> diffusion.Steps:
     return diffusion.ddim_steps(betas, sampling.sampling_steps, sampling.eta)
 
 
-def first_move(rows: chex.Array, latent_dim: int) -> chex.Array:
-    """What a plan [rows, M + Z] does first, [M]."""
-    return rows[0, : rows.shape[-1] - latent_dim]
-
-
-def check_shapes(state: Pytree, shape: tuple[int, ...]) -> None:
-    """Refuses latents [P, Z] of another length than those planned in.
-
-    Raises:
-      UserError: they have.
-    """
-    expected = state.probe.latents.shape
-    if shape != expected:
-        raise UserError(
-            f"The planner was trained on latents of {expected[-1]} entries, but the "
-            f"low-level policy has {shape[-1]}. {REMEDY}"
-        )
-
-
-def check_latents(state: Pytree, latents: chex.Array) -> None:
-    """Refuses a low-level policy whose latents are not those planned in.
-
-    Args:
-      state: of a planner.
-      latents: what the policy makes of `state.probe.observations`, [P, Z].
-
-    Raises:
-      UserError: they differ.
-    """
-    check_shapes(state, latents.shape)
-    error = float(np.max(np.abs(np.asarray(state.probe.latents) - np.asarray(latents))))
-    if not error < TOLERANCE:
-        raise UserError(
-            "The planner was trained on the latents of another low-level policy: for "
-            f"the same observations they differ by up to {error:.2g}. {REMEDY}"
-        )
+METHOD = Planner("diffusion_planner", 1, init, update, plan=plan)

@@ -1,23 +1,23 @@
 """HULC: imitation of play with latent plans, steered by goals or instructions.
 
 Mees, Hermann and Burgard, What Matters in Language Conditioned Robotic Imitation
-Learning over Unstructured Data, 2022 (https://arxiv.org/abs/2204.06252). A window of
-play is told what it led to: its own last observation (any window) or an instruction
-(annotated ones). A posterior that sees the window gives a discrete plan p, a prior
-learns it from the first observation and the goal z, a recurrent decoder acts:
+Learning over Unstructured Data, 2022 (arXiv:2204.06252). The goal of a window of play
+is its own last observation (any window) or an instruction (annotated ones). A posterior
+that sees the window gives a discrete plan p, a prior learns it from the first
+observation and the goal z, a recurrent decoder acts:
 
     L = E[−log π(a_t | p, s_t, z)] + β KL(q ‖ r)       mean of both kinds of goals
         + λ CE(exp(τ) V Lᵀ)                            windows with their own texts
     ∇KL = 0.8 of it through the prior r, 0.2 through the posterior q
 
-with p ~ q(· | s_1 … s_T) one-hot, straight-through; π a mixture of discretised
+with p ~ q(· | s_1 … s_T) one-hot, straight-through; π a mixture of discretized
 logistics per entry; V, L unit vectors of a batch's annotated windows and texts, and the
 last term a symmetric cross-entropy whose right pairs are on the diagonal. Acting draws
 the plan from the prior every `replan` steps.
 
-`Config()` has the published sizes, for two cameras. Departures, each with an option:
-padded steps of short windows count nowhere (`padding="repeated"`: they are steps like
-others, as published).
+`Config()` has the published sizes, for two cameras. One departure: padded steps of
+short windows count nowhere (`padding="repeated"`: they are steps like others, as
+published).
 """
 
 from __future__ import annotations
@@ -25,24 +25,38 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import chex
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 
-from offjax.algorithms.imitation import action_loss, contrastive_loss
-from offjax.datasets.normalize import ActionBox, Normalizer
+from offjax.datasets.play import Play, WindowBatch, Windows
+from offjax.datasets.text import TextEncoder
 from offjax.distributions import Distribution, point
 from offjax.errors import UserError
+from offjax.methods.common import TrainState, average, pick, start
+from offjax.methods.goals import GoalMethod, instructed, text_encoder
+from offjax.methods.imitation import action_loss, contrastive_loss
+from offjax.methods.play_stages import play_stage
 from offjax.networks import logistic_mixture
 from offjax.networks.hulc import LatentPlanModel
 from offjax.networks.perception import Images, augment, scale_pixels
-from offjax.networks.plans import CategoricalPlan, GaussianPlan, Plan, balanced_kl
+from offjax.networks.plans import balanced_kl, plan_of
+from offjax.networks.trained import Trained, descend, trained
 from offjax.networks.transformer import check_option
-from offjax.types import Context, Key, Pytree, config, static
+from offjax.types import (
+    EnvSpec,
+    Key,
+    Model,
+    Pytree,
+    Recipe,
+    Stage,
+    Upstream,
+    config,
+    static,
+)
 
 CLIP = 5.0
-"""Standardised states are clipped to ± this."""
+"""Standardized states are clipped to ± this."""
 OPTIONS = {
     "encoder": ("cameras", "state"),
     "recognition": ("transformer", "rnn"),
@@ -94,7 +108,7 @@ class Config:
       window: T, longest window.
       min_window: shortest.
       batch_size: windows of each kind of goal.
-      text_encoder: see `offjax.networks.language`.
+      text_encoder: see `offjax.datasets.text`.
       text_weights: folder of a pretrained text encoder.
     """
 
@@ -137,38 +151,44 @@ class Config:
     text_encoder: str = "hash"
     text_weights: str = ""
 
+    @property
+    def text(self) -> TextEncoder:
+        """What embeds instructions."""
+        return TextEncoder(self.text_encoder, self.text_weights)
 
-class Windows(NamedTuple):
-    """Windows of play, their last step repeated up to T; raw values."""
+    def validate(self) -> None:
+        """Refuses unknown options and sizes that do not fit together.
 
-    observations: Pytree  # [B, T, O], or `Images` with leading axes [B, T]
-    actions: chex.Array  # [B, T, A]
-    mask: chex.Array  # [B, T] 1 on recorded steps
+        Raises:
+          UserError: an unknown option, heads that do not divide the features, or
+            windows whose shortest is longer than their longest.
+        """
+        for name, options in OPTIONS.items():
+            check_option(name, getattr(self, name), options)
+        transformer = self.recognition == "transformer"
+        if transformer and self.features % self.recognition_heads:
+            raise UserError(
+                f"features={self.features} cannot be divided among recognition_heads="
+                f"{self.recognition_heads}: choose a multiple of the number of heads."
+            )
+        if not 1 <= self.min_window <= self.window:
+            raise UserError(
+                f"Windows of min_window={self.min_window} to window={self.window} "
+                "steps do not exist: the shortest must have 1 step or more, and no "
+                "more than the longest."
+            )
+        if self.encoder == "state" and self.decoder_sees == "gripper":
+            raise UserError(
+                "decoder_sees='gripper' is half of the cameras' features, but "
+                "encoder='state' has no cameras: set decoder_sees to 'all'."
+            )
 
 
-class Batch(NamedTuple):
-    """Windows that are told their last observation, and annotated ones."""
+class State(TrainState):
+    """All networks, and their averaged parameters, which act."""
 
-    play: Windows
-    language: Windows
-    sentences: chex.Array  # [B, E] embedded instructions of `language`
-    contrasted: chex.Array  # [B] bool, those near the end of their annotated span
-
-
-class State(flax.struct.PyTreeNode):
-    """All that changes, and what acting with it needs: transforms and settings.
-
-    `config` is for stages that read this state without knowing its settings.
-    """
-
-    params: Pytree
+    actor: Trained
     ema: Pytree
-    opt_state: optax.OptState
-    normalizer: Normalizer
-    action_box: ActionBox
-    config: Config
-    key: Key
-    step: chex.Array
 
 
 class Carry(NamedTuple):
@@ -178,74 +198,22 @@ class Carry(NamedTuple):
     hidden: chex.Array  # [layers, width]
 
 
-def validate(config: Config) -> None:
-    """Refuses unknown options and sizes that do not fit together.
-
-    Raises:
-      UserError: an unknown option, heads that do not divide the features, or windows
-        whose shortest is longer than their longest.
-    """
-    for name, options in OPTIONS.items():
-        check_option(name, getattr(config, name), options)
-    transformer = config.recognition == "transformer"
-    if transformer and config.features % config.recognition_heads:
-        raise UserError(
-            f"features={config.features} cannot be divided among recognition_heads="
-            f"{config.recognition_heads}: choose a multiple of the number of heads."
-        )
-    if not 1 <= config.min_window <= config.window:
-        raise UserError(
-            f"Windows of min_window={config.min_window} to window={config.window} "
-            "steps do not exist: the shortest must have 1 step or more, and no more "
-            "than the longest."
-        )
-    if config.encoder == "state" and config.decoder_sees == "gripper":
-        raise UserError(
-            "decoder_sees='gripper' is half of the cameras' features, but "
-            "encoder='state' has no cameras: set decoder_sees to 'all'."
-        )
+def _network(config: Config, state: State) -> Any:
+    return LatentPlanModel(config, plan_of(config), state.action_box.low.shape[-1])
 
 
-def plan_of(config: Config) -> Plan:
-    """The kind of plan that a config asks for."""
-    if config.plan == "categorical":
-        return CategoricalPlan(config.plan_variables, config.plan_classes)
-    return GaussianPlan(config.plan_variables)
-
-
-def _network(config: Config, action_dim: int) -> Any:
-    return LatentPlanModel(config, plan_of(config), action_dim)
-
-
-def init(key: Key, example: Pytree, config: Config, context: Context) -> State:
-    """Fresh state; `example` is the prepared data, read for shapes and statistics.
-
-    It has `observations` [N, ...], `encoding` (embedded sentences [S, E]) and
-    `statistics`.
-
-    Raises:
-      UserError: as `validate`.
-    """
-    del context
-    validate(config)
-    statistics = example.statistics
-    box = ActionBox(statistics.action_low, statistics.action_high)
+def init(key: Key, data: Play, config: Config, upstream: Upstream) -> State:
+    """Fresh state."""
+    del upstream
     observations = jax.tree.map(
-        lambda x: jnp.zeros((config.window, *x.shape[1:])), example.observations
+        lambda x: jnp.zeros((config.window, *x.shape[1:])), data.observations
     )
-    sentence = jnp.zeros(example.encoding.shape[-1])
-    network = _network(config, box.low.shape[-1])
-    params = network.init(key, observations, sentence, method="touch")
-    return State(
-        params,
-        params,
-        optax.adam(config.lr).init(params),
-        Normalizer.from_statistics(statistics),
-        box,
-        jax.tree.map(jnp.float32, config),
-        key,
-        jnp.int32(0),
-    )
+    sentence = jnp.zeros(data.sentences.shape[-1])
+    action_dim = data.statistics.action_low.shape[-1]
+    network: Any = LatentPlanModel(config, plan_of(config), action_dim)
+    params = network.init(key, observations, sentence)
+    actor = trained(params, optax.adam(config.lr))
+    return State(**start(key, data), actor=actor, ema=params)
 
 
 def normalize(state: State, observations: Pytree) -> Pytree:
@@ -266,15 +234,24 @@ def _targets(state: State, windows: Windows, config: Config) -> chex.Array:
     return actions
 
 
-def loss_fn(
+def actor_loss(
+    params: Pytree, state: State, batch: WindowBatch, key: Key, config: Config
+) -> tuple[chex.Array, dict[str, chex.Array]]:
+    """The loss of a batch, and its parts; `key` draws plans, images and dropout."""
+    key, noise_key = jax.random.split(key)
+    noise = plan_of(config).noise(noise_key, (2 * batch.sentences.shape[0],))
+    return loss_at(params, state, batch, noise, key, config)
+
+
+def loss_at(
     params: Pytree,
     state: State,
-    batch: Batch,
+    batch: WindowBatch,
     noise: chex.Array,
     key: Key,
     config: Config,
 ) -> tuple[chex.Array, dict[str, chex.Array]]:
-    """The loss of a batch, and its parts.
+    """`actor_loss` for given noise of the plans.
 
     Args:
       params: of the network.
@@ -284,7 +261,7 @@ def loss_fn(
       key: of augmentation and dropout.
       config: hyperparameters.
     """
-    network = _network(config, state.action_box.low.shape[-1])
+    network = _network(config, state)
     shift_key, dropout_key = jax.random.split(key)
 
     def call(method: str, *args: Any) -> Any:
@@ -299,12 +276,12 @@ def loss_fn(
     if isinstance(observations, Images) and config.augment:
         observations = augment(observations, shift_key)
     features = call("encode", normalize(state, observations))
-    seen = call("encode_state", features[:half, -1])
-    told = call("encode_text", batch.sentences)
-    latents = jnp.concatenate([seen, told])
+    states = call("encode_state", features[:half, -1])
+    texts = call("encode_text", batch.sentences)
+    latents = jnp.concatenate([states, texts])
     mask = windows.mask.astype(jnp.float32)
     mask = jnp.ones_like(mask) if config.padding == "repeated" else mask
-    window, posterior = call("recognise", features, mask, True)
+    window, posterior = call("recognize", features, mask, True)
     prior = call("propose", features[:, 0], latents)
     plan = plan_of(config)
     drawn = plan.sample(posterior, noise)
@@ -318,7 +295,7 @@ def loss_fn(
     loss = jnp.mean(each) + config.kl_weight * kl
     metrics = {"play/states": each[0], "play/language": each[1], "play/kl": kl}
     if config.contrast:
-        ours, theirs, scale = call("project", window[half:], told)
+        ours, theirs, scale = call("project", window[half:], texts)
         contrast = contrastive_loss(ours, theirs, scale, batch.contrasted)
         loss += config.contrast_weight * contrast
         metrics["play/contrast"] = contrast
@@ -326,101 +303,95 @@ def loss_fn(
 
 
 def update(
-    state: State, batch: Batch, config: Config, context: Context
+    state: State, batch: WindowBatch, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, chex.Array]]:
-    """One Adam step on a batch of windows."""
-    del context
-    key, noise_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-    noise = plan_of(config).noise(noise_key, (2 * batch.sentences.shape[0],))
-    grads, metrics = jax.grad(loss_fn, has_aux=True)(
-        state.params, state, batch, noise, key, config
+    """One Adam step on a batch of windows, and one of the averaged parameters."""
+    del upstream
+    key = jax.random.fold_in(state.key, state.step)
+    adam = optax.adam(config.lr)
+    actor, _, metrics = descend(
+        actor_loss, state.actor, adam, state, batch, key, config
     )
-    updates, opt_state = optax.adam(config.lr).update(grads, state.opt_state)
-    params = optax.apply_updates(state.params, updates)
-    decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
-    ema = optax.incremental_update(params, state.ema, 1 - decay)
-    state = state.replace(
-        params=params, ema=ema, opt_state=opt_state, step=state.step + 1
-    )
-    return state, metrics
+    ema = average(actor.params, state.ema, config.ema_decay, state.step)
+    return state.replace(actor=actor, ema=ema, step=state.step + 1), metrics
 
 
-def _call(state: State, config: Config, method: str, *args: Any) -> Any:
-    network = _network(config, state.action_box.low.shape[-1])
-    return network.apply(state.ema, *args, method=method)
+# -- acting -------------------------------------------------------------------
 
 
-def encode_goal(state: State, observations: Pytree, config: Config) -> chex.Array:
+def _call(model: Model, method: str, *args: Any) -> Any:
+    network = _network(model.config, model.state)
+    return network.apply(model.state.ema, *args, method=method)
+
+
+def _features(model: Model, observations: Pytree) -> chex.Array:
+    return _call(model, "encode", normalize(model.state, observations))
+
+
+def encode_goal(model: Model, observations: Pytree) -> chex.Array:
     """Latents [..., Z] of raw goal observations [..., O]."""
-    features = _call(state, config, "encode", normalize(state, observations))
-    return _call(state, config, "encode_state", features)
+    return _call(model, "encode_state", _features(model, observations))
 
 
-def encode_text(state: State, sentences: chex.Array, config: Config) -> chex.Array:
+def encode_text(model: Model, sentences: chex.Array) -> chex.Array:
     """Latents [..., Z] of embedded instructions [..., E]."""
-    return _call(state, config, "encode_text", sentences)
+    return _call(model, "encode_text", sentences)
 
 
-def empty(state: State, config: Config) -> Carry:
+def empty(model: Model) -> Carry:
     """The carry of an agent that has no plan yet."""
-    del state
+    config = model.config
     hidden = jnp.zeros((config.decoder_layers, config.decoder_dim))
     return Carry(jnp.zeros(plan_of(config).size), hidden)
 
 
-def begin(
-    state: State,
-    observation: Pytree,
-    latent: chex.Array,
-    key: Key,
-    config: Config,
-) -> Carry:
-    """A new plan, drawn from the prior, and an empty memory.
-
-    Args:
-      state: trained.
-      observation: raw, [O].
-      latent: goal of `encode_goal` or `encode_text`, [Z].
-      key: of the plan.
-      config: hyperparameters.
-    """
-    features = _call(state, config, "encode", normalize(state, observation))
-    prior = _call(state, config, "propose", features, latent)
-    plan = plan_of(config)
-    drawn = plan.sample(prior, plan.noise(key, ()))
-    return empty(state, config)._replace(plan=drawn)
+def begin(model: Model, observation: Pytree, latent: chex.Array, key: Key) -> Carry:
+    """A new plan towards a goal [Z], drawn from the prior, and an empty memory."""
+    prior = _call(model, "propose", _features(model, observation), latent)
+    plan = plan_of(model.config)
+    return empty(model)._replace(plan=plan.sample(prior, plan.noise(key, ())))
 
 
-def distribution_for_goal(
-    state: State,
-    carry: Carry,
-    observation: Pytree,
-    latent: chex.Array,
-    key: Key,
-    config: Config,
+def act_towards(
+    model: Model, carry: Carry, observation: Pytree, latent: chex.Array, key: Key
 ) -> tuple[Distribution, Carry]:
-    """The next action towards a goal, a point, and the carry after it.
-
-    Args:
-      state: trained.
-      carry: of `begin` or of the step before.
-      observation: raw, [O].
-      latent: the same as that of `begin`, [Z].
-      key: of the action.
-      config: hyperparameters.
-    """
-    features = _call(state, config, "encode", normalize(state, observation))
-    heads, hidden = _call(
-        state, config, "decode", carry.plan, features[None], latent, carry.hidden
-    )
+    """The next action, a point, towards the goal [Z] of `begin`; the carry after it."""
+    features = _features(model, observation)[None]
+    heads, hidden = _call(model, "decode", carry.plan, features, latent, carry.hidden)
     heads = jax.tree.map(lambda x: x[0], heads)
-    if config.acting == "sample":
+    if model.config.acting == "sample":
         action = logistic_mixture.sample(heads.mixture, key)
     else:
         action = logistic_mixture.mode(heads.mixture)
     if heads.gripper is not None:
         gripper = 2.0 * jnp.argmax(heads.gripper, keepdims=True) - 1.0
         action = jnp.concatenate([action, gripper])
-    box = state.action_box
+    box = model.state.action_box
     distribution = point(box.from_unit(action), box.shift, box.scale)
     return distribution, carry._replace(hidden=hidden)
+
+
+METHOD = GoalMethod(
+    "hulc",
+    1,
+    init,
+    update,
+    encode_goal=encode_goal,
+    encode_text=encode_text,
+    empty=empty,
+    begin=begin,
+    act_towards=act_towards,
+)
+
+
+def stage(spec: EnvSpec | None, preset: str) -> Stage:
+    """Stage `hulc`, on states."""
+    plan = {"plan_variables": 16, "plan_classes": 16}
+    sizes: dict[str, Any] = pick(preset, paper={}, small=plan, demo=plan)
+    return play_stage(METHOD, Config, preset, **sizes, **text_encoder(spec))
+
+
+def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
+    """HULC, which follows the instruction."""
+    actor = instructed("hulc", lambda config: config.replan)
+    return Recipe("hulc", (stage(spec, preset),), actor)

@@ -1,10 +1,10 @@
 """Variational autoencoder of observations: the latent space of a flat planner.
 
-    minimise  E ‖x − g(z)‖² + β KL(N(μ(x), σ(x)²) ‖ N(0, 1)),   z ~ N(μ(x), σ(x)²)
+    minimize  E ‖x − g(z)‖² + β KL(N(μ(x), σ(x)²) ‖ N(0, 1)),   z ~ N(μ(x), σ(x)²)
 
-with x the standardised observation, both terms summed over their entries (Higgins et
+with x the standardized observation, both terms summed over their entries (Higgins et
 al., β-VAE, 2017). The Diffuser-1D of Language Control Diffusion's tables plans in the
-latents of such a model, there of images and with the total correlation penalised.
+latents of such a model, there of images and with the total correlation penalized.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ from typing import Any
 
 import chex
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 
-from offjax.datasets.normalize import ActionBox, Normalizer
+from offjax.datasets.plans import Encoder
+from offjax.datasets.play import Observations, ObservationView
+from offjax.methods.common import TrainState, pick, start, zeros
 from offjax.networks.mlp import MLP
-from offjax.types import Context, Key, Pytree, config
+from offjax.networks.trained import Trained, descend, trained
+from offjax.types import Key, Model, Pytree, Stage, Upstream, config
 
 CLIP = 5.0
-"""Standardised observations are clipped to ± this."""
+"""Standardized observations are clipped to ± this."""
 
 
 @config
@@ -43,21 +45,6 @@ class Config:
     batch_size: int = 256
 
 
-class State(flax.struct.PyTreeNode):
-    """All that changes, and the transforms of the data it was trained on.
-
-    `config` is for stages that read this state without knowing its settings.
-    """
-
-    params: Pytree
-    opt_state: optax.OptState
-    normalizer: Normalizer
-    action_box: ActionBox
-    config: Config
-    key: Key
-    step: chex.Array
-
-
 class Network(nn.Module):
     """Encoder and decoder."""
 
@@ -73,7 +60,7 @@ class Network(nn.Module):
         )
 
     def encode(self, observations: chex.Array) -> tuple[chex.Array, chex.Array]:
-        """Normalised [..., O] → mean and log deviation [..., Z]."""
+        """Normalized [..., O] → mean and log deviation [..., Z]."""
         mean, log_std = jnp.split(self.encoder(observations), 2, axis=-1)
         return mean, jnp.clip(log_std, -6.0, 2.0)
 
@@ -85,22 +72,19 @@ class Network(nn.Module):
         return self.decoder(mean + jnp.exp(log_std) * noise), mean, log_std
 
 
-def init(key: Key, example: Pytree, config: Config, context: Context) -> State:
-    """Fresh state; `example` is the prepared data, read for shapes and statistics."""
-    del context
-    statistics = example.statistics
-    observation = jnp.zeros_like(statistics.observation_mean)
+class State(TrainState):
+    """Encoder and decoder."""
+
+    vae: Trained
+
+
+def init(key: Key, data: Observations, config: Config, upstream: Upstream) -> State:
+    """Fresh state."""
+    del upstream
+    observation, _ = zeros(data)
     network: Any = Network(config, observation.shape[-1])
     params = network.init(key, observation, jnp.zeros(config.latent_dim))
-    return State(
-        params,
-        optax.adam(config.lr).init(params),
-        Normalizer.from_statistics(statistics),
-        ActionBox(statistics.action_low, statistics.action_high),
-        jax.tree.map(jnp.float32, config),
-        key,
-        jnp.int32(0),
-    )
+    return State(**start(key, data), vae=trained(params, optax.adam(config.lr)))
 
 
 def normalize(state: State, observations: chex.Array) -> chex.Array:
@@ -108,10 +92,12 @@ def normalize(state: State, observations: chex.Array) -> chex.Array:
     return jnp.clip(state.normalizer(observations), -CLIP, CLIP)
 
 
-def loss_fn(
-    params: Pytree, observations: chex.Array, noise: chex.Array, config: Config
+def vae_loss(
+    params: Pytree, state: State, batch: chex.Array, key: Key, config: Config
 ) -> tuple[chex.Array, dict[str, chex.Array]]:
-    """The loss on normalised observations [B, O], with its two parts."""
+    """The loss on raw observations [B, O], with its two parts; `key` draws z."""
+    noise = jax.random.normal(key, (*batch.shape[:-1], config.latent_dim))
+    observations = normalize(state, batch)
     network: Any = Network(config, observations.shape[-1])
     decoded, mean, log_std = network.apply(params, observations, noise)
     error = jnp.mean(jnp.sum((decoded - observations) ** 2, axis=-1))
@@ -122,23 +108,27 @@ def loss_fn(
 
 
 def update(
-    state: State, batch: chex.Array, config: Config, context: Context
+    state: State, batch: chex.Array, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, chex.Array]]:
     """One Adam step on raw observations [B, O]."""
-    del context
+    del upstream
     key = jax.random.fold_in(state.key, state.step)
-    noise = jax.random.normal(key, (*batch.shape[:-1], config.latent_dim))
-    grads, metrics = jax.grad(loss_fn, has_aux=True)(
-        state.params, normalize(state, batch), noise, config
-    )
-    updates, opt_state = optax.adam(config.lr).update(grads, state.opt_state)
-    params = optax.apply_updates(state.params, updates)
-    state = state.replace(params=params, opt_state=opt_state, step=state.step + 1)
-    return state, metrics
+    adam = optax.adam(config.lr)
+    vae, _, metrics = descend(vae_loss, state.vae, adam, state, batch, key, config)
+    return state.replace(vae=vae, step=state.step + 1), metrics
 
 
-def encode_goal(state: State, observations: chex.Array, config: Config) -> chex.Array:
+def encode_goal(model: Model, observations: chex.Array) -> chex.Array:
     """Latents [..., Z], the encoder's means, of raw observations [..., O]."""
-    network: Any = Network(config, observations.shape[-1])
-    observations = normalize(state, observations)
-    return network.apply(state.params, observations, method="encode")[0]
+    network: Any = Network(model.config, observations.shape[-1])
+    observations = normalize(model.state, observations)
+    return network.apply(model.state.vae.params, observations, method="encode")[0]
+
+
+METHOD = Encoder("observation_vae", 1, init, update, encode_goal=encode_goal)
+
+
+def stage(preset: str) -> Stage:
+    """Stage `vae`."""
+    steps = pick(preset, paper=200_000, small=20_000, demo=1_000)
+    return Stage("vae", METHOD, Config(), ObservationView(), steps)

@@ -5,7 +5,9 @@
     minilm  a MiniLM sentence encoder   } where the user has the weights
     t5      the encoder half of a T5    }
     table   vectors that are given for each sentence, such as those CALVIN ships
-            (where text_encoder is a setting, text_weights names CALVIN's folder)
+
+A `TextEncoder` is one of these with its weights, as a method's hyperparameters
+`text_encoder` and `text_weights` name it.
 
 Hashed words know nothing of meaning: to them "shut" and "close" are as far apart as any
 two words, so that a sentence is understood as far as its words were seen in training.
@@ -16,6 +18,7 @@ every pair of words, of which one comes before the other.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import importlib.util
@@ -31,6 +34,7 @@ import chex
 import numpy as np
 
 from offjax import cache
+from offjax.datasets import calvin
 from offjax.errors import UserError
 
 ENCODERS = ("hash", "hash_order", "minilm", "t5", "table")
@@ -49,6 +53,50 @@ class Text(NamedTuple):
     tokens: chex.Array  # [N, T, D]
     mask: chex.Array  # [N, T] bool, True on tokens
     sentence: chex.Array  # [N, D]
+
+
+@dataclasses.dataclass(frozen=True)
+class TextEncoder:
+    """What a method reads instructions with.
+
+    Attributes:
+      name: one of `ENCODERS`.
+      weights: folder of a pretrained encoder; of "table", CALVIN's folder or file.
+      keep_padding: whether columns that are padding in all sentences are kept. Masked
+        padding changes nothing but the cost.
+    """
+
+    name: str = "hash"
+    weights: str = ""
+    keep_padding: bool = False
+
+    def embed(self, sentences: Sequence[str]) -> Text:
+        """Embeds sentences [N].
+
+        Raises:
+          UserError: as `encode`, or no table of embeddings can be read.
+        """
+        table = calvin_table(self.weights) if self.name == "table" else None
+        text = encode(sentences, self.name, weights=self.weights or None, table=table)
+        if self.keep_padding:
+            return text
+        longest = int(text.mask.sum(1).max())
+        return Text(text.tokens[:, :longest], text.mask[:, :longest], text.sentence)
+
+
+def calvin_table(weights: str) -> Mapping[str, np.ndarray]:
+    """Sentence → embedding, of CALVIN's folder or file.
+
+    Raises:
+      UserError: none is named, or it holds no embeddings.
+    """
+    if not weights:
+        raise UserError(
+            "text_encoder=table needs text_weights: a folder of CALVIN's, such as "
+            "task_D_D, or one of its files of embeddings, such as "
+            "validation/lang_annotations/embeddings.npy."
+        )
+    return calvin.table(weights)
 
 
 def encode(

@@ -42,7 +42,7 @@ Pin = Callable[[chex.Array], chex.Array]
 class Steps(NamedTuple):
     """The steps of a sampler in their order, each field [S]; see the module."""
 
-    times: chex.Array  # t, what the network is told
+    times: chex.Array  # t, an input of the network
     clean: chex.Array  # a
     noisy: chex.Array  # b
     std: chex.Array  # σ

@@ -1,9 +1,9 @@
 """The ablation without diffusion: the next latent by regression.
 
 Language Control Diffusion's comparison (Zhang et al., 2022, table 4.4,
-https://arxiv.org/abs/2210.15629). The text's tokens are projected and averaged,
+arXiv:2210.15629). The text's tokens are projected and averaged,
 
-    minimise  E ‖z_{t+c} − f(z_t, mean_i P e_i)‖²
+    minimize  E ‖z_{t+c} − f(z_t, mean_i P e_i)‖²
 
 over all rows of the planner's windows. Where several futures follow a state, this
 learns their mean. The authors' network was not released: 4 layers, 1024 wide.
@@ -20,16 +20,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from offjax.algorithms.diffusion_planner import Batch, Probe
+from offjax.datasets.plans import PlanBatch, PlanData, Probe
+from offjax.datasets.text import Text, TextEncoder
 from offjax.errors import UserError
-from offjax.networks.language import Text
+from offjax.methods.common import average
+from offjax.methods.planning import Planner
 from offjax.networks.mlp import MLP
-from offjax.types import Context, Key, Pytree, config
+from offjax.networks.trained import Trained, descend, trained
+from offjax.types import Key, Model, Pytree, Upstream, config
 
 
 @config
 class Config:
-    """Hyperparameters; those of the data are `offjax.algorithms.diffusion_planner`'s.
+    """Hyperparameters; those of the data are `offjax.methods.diffusion_planner`'s.
 
     Attributes:
       lr: Adam's step size.
@@ -54,18 +57,22 @@ class Config:
     text_encoder: str = "hash"
     text_weights: str = ""
 
+    @property
+    def text(self) -> TextEncoder:
+        """What embeds instructions."""
+        return TextEncoder(self.text_encoder, self.text_weights)
 
-class State(flax.struct.PyTreeNode):
-    """All that changes, and what the latents are."""
+    def validate(self) -> None:
+        """Refuses settings that make no sense.
 
-    params: Pytree
-    ema: Pytree
-    opt_state: optax.OptState
-    mean: chex.Array  # [2 Z]
-    std: chex.Array  # [2 Z]
-    probe: Probe
-    key: Key
-    step: chex.Array
+        Raises:
+          UserError: a plan without rows or stride.
+        """
+        for name in ("horizon", "stride"):
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f"{name} is {getattr(self, name)}: at least 1 is needed."
+                )
 
 
 class Network(nn.Module):
@@ -89,87 +96,77 @@ class Network(nn.Module):
         return network(jnp.concatenate([latents, text], axis=-1))
 
 
-def validate(config: Config) -> None:
-    """Refuses settings that make no sense.
+class State(flax.struct.PyTreeNode):
+    """The network, its averaged parameters, which act, and what plans are made of."""
 
-    Raises:
-      UserError: a plan without rows or stride.
-    """
-    for name in ("horizon", "stride"):
-        if getattr(config, name) < 1:
-            raise UserError(f"{name} is {getattr(config, name)}: at least 1 is needed.")
+    key: Key
+    step: chex.Array
+    planner: Trained
+    ema: Pytree
+    mean: chex.Array  # [2 Z]
+    std: chex.Array  # [2 Z]
+    probe: Probe
 
 
-def init(key: Key, example: Pytree, config: Config, context: Context) -> State:
-    """Fresh state; `example` is the prepared data, read for shapes and statistics.
-
-    Raises:
-      UserError: as `validate`.
-    """
-    del context
-    validate(config)
-    latent_dim = example.states.shape[-1]
+def init(key: Key, data: PlanData, config: Config, upstream: Upstream) -> State:
+    """Fresh state."""
+    del upstream
+    latent_dim = data.states.shape[-1]
     network: Any = Network(config, latent_dim)
-    tokens = example.encoding.tokens.shape[1:]
+    tokens = data.text.tokens.shape[1:]
     texts = jnp.zeros((1, *tokens)), jnp.ones((1, tokens[0]), bool)
     params = network.init(key, jnp.zeros((1, 1, latent_dim)), *texts)
     return State(
-        params,
-        params,
-        optax.adam(config.lr).init(params),
-        jnp.asarray(example.mean),
-        jnp.asarray(example.std),
-        jax.tree.map(jnp.asarray, example.probe),
-        key,
-        jnp.int32(0),
+        key=key,
+        step=jnp.int32(0),
+        planner=trained(params, optax.adam(config.lr)),
+        ema=params,
+        mean=jnp.asarray(data.mean),
+        std=jnp.asarray(data.std),
+        probe=jax.tree.map(jnp.asarray, data.probe),
     )
 
 
-def loss_fn(params: Pytree, batch: Batch, config: Config) -> chex.Array:
-    """Mean squared error over all rows of standardised plans."""
-    latent_dim = batch.plans.shape[-1] // 2
-    network: Any = Network(config, latent_dim)
-    following, present = jnp.split(batch.plans, 2, axis=-1)
+def planner_loss(
+    params: Pytree, state: State, batch: PlanBatch, key: Key, config: Config
+) -> tuple[chex.Array, tuple[()]]:
+    """Mean squared error over all rows of standardized plans."""
+    del key
+    plans = (batch.plans - state.mean) / state.std
+    network: Any = Network(config, plans.shape[-1] // 2)
+    following, present = jnp.split(plans, 2, axis=-1)
     predicted = network.apply(params, present, batch.tokens, batch.mask)
-    return jnp.mean((predicted - following) ** 2)
+    return jnp.mean((predicted - following) ** 2), ()
 
 
 def update(
-    state: State, batch: Batch, config: Config, context: Context
+    state: State, batch: PlanBatch, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, chex.Array]]:
     """One Adam step on a batch of plans, and one of the average."""
-    del context
-    plans = (batch.plans - state.mean) / state.std
-    loss, grads = jax.value_and_grad(loss_fn)(
-        state.params, batch._replace(plans=plans), config
+    del upstream
+    adam = optax.adam(config.lr)
+    planner, loss, _ = descend(
+        planner_loss, state.planner, adam, state, batch, state.key, config
     )
-    updates, opt_state = optax.adam(config.lr).update(grads, state.opt_state)
-    params = optax.apply_updates(state.params, updates)
-    # Early averages forget quickly, or they would remember the initial parameters.
-    decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
-    ema = optax.incremental_update(params, state.ema, 1 - decay)
-    state = state.replace(
-        params=params, ema=ema, opt_state=opt_state, step=state.step + 1
-    )
+    ema = average(planner.params, state.ema, config.ema_decay, state.step)
+    state = state.replace(planner=planner, ema=ema, step=state.step + 1)
     return state, {"planner/loss": loss}
 
 
 def plan(
-    state: State,
-    latent: chex.Array,
-    text: Text,
-    key: Key,
-    config: Config,
-    sampling: Pytree,
+    model: Model, latent: chex.Array, text: Text, key: Key, sampling: Any
 ) -> chex.Array:
     """A plan of one row, [1, 2 Z]: the next latent and the present one.
 
     `key` and `sampling` are not read.
     """
     del key, sampling
-    dim = latent.shape[-1]
-    network: Any = Network(config, dim)
+    state, dim = model.state, latent.shape[-1]
+    network: Any = Network(model.config, dim)
     present = (latent - state.mean[dim:]) / state.std[dim:]
     following = network.apply(state.ema, present[None], text.tokens, text.mask)
     row = jnp.concatenate([following[0], present])
     return (row * state.std + state.mean)[None]
+
+
+METHOD = Planner("mlp_planner", 1, init, update, plan=plan)

@@ -8,15 +8,15 @@ import pytest
 
 from offjax.envs import scene_instructions
 from offjax.errors import UserError
-from offjax.networks import language
-from offjax.networks.language import encode, word_vector
+from offjax.datasets import text as language
+from offjax.datasets.text import encode, word_vector
 
 SENTENCES = ["Open the drawer.", "close the window now"]
 
 
 def test_hashed_words_are_the_same_in_every_process():
     code = (
-        "from offjax.networks.language import word_vector;"
+        "from offjax.datasets.text import word_vector;"
         "print(*word_vector('drawer', 8).tolist())"
     )
     out = subprocess.run(
