@@ -27,14 +27,14 @@ from absl import flags
 
 from benchmarks.harness import opening, write
 from experiments import cli
+from offjax.devices.layout import choose_layout, prepare_host_devices
+from offjax.devices.program import Program
 from offjax.distributions import point
 from offjax.envs import mujoco
 from offjax.envs.batched import BatchedEnv, available_cores, make_batched, make_one
 from offjax.evaluation import host
 from offjax.evaluation.batched import BatchedAgent
 from offjax.evaluation.rollout import Agent
-from offjax.runner.devices import choose_layout, prepare_host_devices
-from offjax.runner.programs import Program
 from offjax.types import EnvSpec, Params, Policy
 
 NUM_SEEDS = flags.DEFINE_integer("num_seeds", 10, "seeds", 1)

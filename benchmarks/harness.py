@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from offjax import recipes
+from offjax import methods
 from offjax.datasets import language
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
@@ -258,7 +258,7 @@ class Training:
         """
         name, _, wanted = method.partition(":")
         data = random_rows(rows)
-        jobs = expand(recipes.build(name, None, preset), dict(overrides or {}))
+        jobs = expand(methods.build(name, None, preset), dict(overrides or {}))
         assert len(jobs) == 1, "settings that shape the program are programs apart"
         runs = plan_stages(jobs[0], data, Options(num_seeds=num_seeds, **options))
         run = stage_named(runs, wanted or runs[0].stage.name)

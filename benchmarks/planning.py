@@ -30,8 +30,8 @@ from absl import flags
 from experiments import cli
 from offjax.algorithms import diffusion_planner
 from offjax.errors import UserError
+from offjax.methods import build
 from offjax.networks.language import encode
-from offjax.recipes import build
 from offjax.types import Stage, Statistics
 
 FLAGS = flags.FLAGS

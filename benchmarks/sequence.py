@@ -62,8 +62,8 @@ class Training:
     """Decision Transformer at the size of the comparison, for several seeds."""
 
     def __init__(self, seeds: int) -> None:
-        from offjax.runner.devices import choose_layout
-        from offjax.runner.programs import Program
+        from offjax.devices.layout import choose_layout
+        from offjax.devices.program import Program
 
         config = decision_transformer.Config(batch_size=64)
         layout, data = choose_layout(seeds), random_data()
@@ -126,10 +126,10 @@ def training(updates: int, rounds: int, seeds: int, python: str | None) -> Resul
 def evaluation(seeds: int, episodes: int) -> Result:
     """Steps per second of full episodes of all seeds, in one program."""
     from offjax import envs
+    from offjax.devices.layout import choose_layout
     from offjax.envs import maze2d
     from offjax.evaluation.rollout import Agent, evaluate_slot
-    from offjax.recipes import build
-    from offjax.runner.devices import choose_layout
+    from offjax.methods import build
     from offjax.runner.programs import Program, stack_configs
     from offjax.types import Params
 
@@ -177,7 +177,7 @@ def evaluation(seeds: int, episodes: int) -> Result:
 def main(argv: list[str]) -> None:
     """Prints both rates, and writes them where asked."""
     del argv
-    from offjax.runner.devices import prepare_host_devices
+    from offjax.devices.layout import prepare_host_devices
 
     prepare_host_devices(None)
     seeds = FLAGS.train_seeds or len(processes.available_cores())

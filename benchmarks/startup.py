@@ -73,7 +73,7 @@ def first_update(cache: Path) -> float:
 
 def end_to_end(cache: Path) -> float:
     """Seed-steps per second of wall time."""
-    from offjax.recipes import build
+    from offjax.methods import build
 
     stage = build(FLAGS.method, None, "paper").stages[0]
     steps = FLAGS.updates * getattr(stage.config, "policy_freq", 1) * FLAGS.num_seeds

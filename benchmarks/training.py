@@ -213,7 +213,7 @@ SECTIONS: dict[str, Callable[[], Result]] = {
 def main(argv: list[str]) -> None:
     """Runs the sections that were asked for."""
     del argv
-    from offjax.runner.devices import prepare_host_devices
+    from offjax.devices.layout import prepare_host_devices
 
     for name in FLAGS.sections:
         if name not in SECTIONS:

@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
     """Trains what `PLAN` names, and shows it."""
     del argv
     from offjax import leaderboard
-    from offjax.runner.devices import prepare_host_devices
+    from offjax.devices.layout import prepare_host_devices
     from offjax.runner.options import Options
     from offjax.runner.records import find_runs
     from offjax.runner.train import Trainer, make_jobs

@@ -36,8 +36,8 @@ _DEVICES = flags.DEFINE_integer("host_devices", None, "CPU devices; one per core
 def main(argv: list[str]) -> None:
     """Evaluates, and prints a line per variant."""
     del argv
+    from offjax.devices.layout import prepare_host_devices
     from offjax.errors import UserError
-    from offjax.runner.devices import prepare_host_devices
     from offjax.runner.reevaluate import reevaluate
 
     max_devices = prepare_host_devices(_DEVICES.value)

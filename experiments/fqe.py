@@ -94,10 +94,10 @@ def define_flags() -> None:
 
 def main(_: list[str]) -> None:
     """Fits, and prints a line per setting, best first."""
+    from offjax.devices.layout import prepare_host_devices
     from offjax.errors import UserError
     from offjax.evaluation import fqe
     from offjax.runner.choose import estimate
-    from offjax.runner.devices import prepare_host_devices
     from offjax.runner.run import finished
 
     prepare_host_devices(FLAGS.host_devices)

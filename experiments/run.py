@@ -109,10 +109,10 @@ def _method() -> str:
 def _print_list() -> bool:
     """Answers --method=list and --dataset=list."""
     from offjax.datasets.load import describe_datasets
-    from offjax.recipes import RECIPES
+    from offjax.methods import METHODS
 
     if _METHOD.value == "list":
-        for name, builder in RECIPES.items():
+        for name, builder in METHODS.items():
             print(f"{name:24s}{(builder.__doc__ or '').splitlines()[0]}")
     if _DATASET.value == "list":
         print(describe_datasets(_DATA_DIR.value))
@@ -122,7 +122,7 @@ def _print_list() -> bool:
 def _load(name: str) -> Dataset:
     """The dataset; where it has to be collected, one host does it for all."""
     from offjax.datasets.load import load_dataset
-    from offjax.runner import hosts
+    from offjax.devices import hosts
 
     if hosts.is_writer():
         dataset = load_dataset(name, _DATA_DIR.value, progress=print)
@@ -133,10 +133,11 @@ def _load(name: str) -> Dataset:
 def main(argv: list[str]) -> None:
     """Trains, evaluates, and tells where the run lies."""
     del argv
+    from offjax.devices import hosts
+    from offjax.devices.layout import prepare_host_devices
     from offjax.evaluation import environments
-    from offjax.recipes import build
-    from offjax.runner import hosts, interrupts
-    from offjax.runner.devices import prepare_host_devices
+    from offjax.methods import build
+    from offjax.runner import interrupts
     from offjax.runner.options import Options
     from offjax.runner.train import Trainer, make_jobs
 

@@ -89,6 +89,14 @@ def point(
     return Distribution(jnp.zeros(1), latent, stds, shift, scale, kind="point")
 
 
+def unit_point(unit: chex.Array, shift: chex.Array, scale: chex.Array) -> Distribution:
+    """All mass on one action [A] of [-1, 1], the environment's being scaled from it."""
+    zero = jnp.zeros_like(unit)
+    return Distribution(
+        jnp.zeros(1), unit[None], zero[None], shift, scale, kind="point"
+    )
+
+
 def gaussian(
     mean: chex.Array,
     std: chex.Array,

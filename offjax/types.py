@@ -1,4 +1,4 @@
-"""The shapes that everything shares: batches, specs, stages, policies, recipes.
+"""The shapes that everything shares: batches, specs, models, stages, actors, recipes.
 
 Nothing here knows a seed axis: arrays are those of one seed, and the runner adds
 the axis. See docs/architecture.md for how the pieces meet.
@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from types import ModuleType
-from typing import Any, NamedTuple, TypeVar, dataclass_transform
+from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
 import chex
+import flax.struct
 import jax
 import numpy as np
 
 Pytree = Any
 Key = jax.Array
-Context = Mapping[str, Pytree]
-"""Stage name → that stage's trained state, for one seed."""
 
 T = TypeVar("T")
 
@@ -34,12 +32,19 @@ def config(cls: type[T]) -> type[T]:
 
     Fields annotated `float` are traced leaves, so one compiled program serves many
     values of them; fields of any other type, and those made with `static`, are part
-    of the program.
+    of the program. A class may define `validate(self)`, which raises `UserError` for
+    values that make no sense; it is called before anything is trained.
     """
+    if not hasattr(cls, "validate"):
+        cls.validate = _accept  # type: ignore[attr-defined]
     cls = dataclasses.dataclass(frozen=True)(cls)
     traced = traced_fields(cls)
     meta = [f.name for f in dataclasses.fields(cls) if f.name not in traced]  # type: ignore[arg-type]
     return jax.tree_util.register_dataclass(cls, traced, meta)
+
+
+def _accept(self: Any) -> None:
+    """Any values make sense."""
 
 
 def traced_fields(cls: Any) -> list[str]:
@@ -120,59 +125,130 @@ class Statistics(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
-    """Train `algorithm` for `num_steps` updates, reading earlier stages' states.
+class Method:
+    """The functions of a method, all of one seed and pure.
 
     Attributes:
-      name: key of its state in the context and of its overrides.
-      algorithm: module with `Config`, `init` and `update`.
-      config: instance of `algorithm.Config`.
-      num_steps: number of updates.
-      prepare: `(dataset, config, context) → data`, once, on the host; the traced
-        fields of `config` are None there, since they may differ between seeds.
-        `data` is a pytree of arrays with whatever training needs (and the
-        `Statistics` that `init` puts into the state).
-      sampler: `(data, key, config) → batch`, on device, pure.
-      reads: names of the stages whose states make up `context`.
-      data_per_seed: `prepare` is called for each seed with that seed's context.
-      acting: traced fields of `config` that its training does not read: several
-        values of them share one trained stage, unless another stage reads it.
+      name: of its file in `offjax.methods`.
+      version: raised when `init` or `update` change what they compute; part of the key
+        under which a trained stage is stored.
+      init: `(key, data, config, upstream) → state`; `data` are the arrays of the view.
+      update: `(state, batch, config, upstream) → (state, metrics)`. The state has
+        `key`, which never changes, and `step`.
+      act: `(model, observation, key) → Distribution` at one raw observation [O].
+      q_value: `(model, observation, action) → value []`, raw observation [O] and
+        action [A] of the environment.
     """
 
     name: str
-    algorithm: ModuleType
+    version: int
+    init: Callable[..., Pytree]
+    update: Callable[..., tuple[Pytree, dict[str, chex.Array]]]
+    act: Callable[..., Any] | None = None
+    q_value: Callable[..., chex.Array] | None = None
+
+
+class Model(flax.struct.PyTreeNode):
+    """A trained stage of one seed: how one method reads another.
+
+    Attributes:
+      method: its functions.
+      config: its hyperparameters.
+      state: what it has learned.
+    """
+
+    method: Method = flax.struct.field(pytree_node=False)
     config: Any
+    state: Pytree
+
+    def act(self, observation: chex.Array, key: Key) -> Any:
+        """Action distribution (`offjax.distributions.Distribution`) at one raw [O]."""
+        assert self.method.act is not None, f"{self.method.name} does not act"
+        return self.method.act(self, observation, key)
+
+    def q_value(self, observation: chex.Array, action: chex.Array) -> chex.Array:
+        """Value [] at one raw observation [O] and action [A] of the environment."""
+        assert self.method.q_value is not None, f"{self.method.name} has no critic"
+        return self.method.q_value(self, observation, action)
+
+
+Upstream = Mapping[str, Model]
+"""Stage name → its trained model, for the stages that another one reads."""
+
+
+class View:
+    """What a learner reads of a dataset. Subclasses are frozen dataclasses.
+
+    Their fields are what a recipe chooses; they and `VERSION` are part of the key
+    under which a trained stage is stored.
+
+    Attributes:
+      VERSION: raised when `arrays` or `sample` change what they compute.
+      per_seed: whether `arrays` is called for each seed with that seed's upstream.
+    """
+
+    VERSION: ClassVar[int] = 1
+    per_seed: ClassVar[bool] = False
+
+    def arrays(self, dataset: Any, config: Any, upstream: Upstream) -> Pytree:
+        """A pytree of NumPy arrays for training, made once, on the host.
+
+        Its `statistics` (`Statistics`) are what `init` puts into the state. Traced
+        fields of `config` are None here: they may differ between seeds.
+        """
+        raise NotImplementedError
+
+    def sample(self, arrays: Pytree, key: Key, config: Any) -> Pytree:
+        """The batch of one update; pure, on device."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Trains a method for a number of updates.
+
+    Attributes:
+      name: of its model in `upstream`, and of its hyperparameters in overrides.
+      method: its functions.
+      config: its hyperparameters.
+      view: what it reads of the dataset.
+      num_steps: number of updates.
+      reads: names of the earlier stages whose models are its `upstream`.
+      fixed_length: whether `--num_steps` leaves `num_steps` alone.
+    """
+
+    name: str
+    method: Method
+    config: Any
+    view: View
     num_steps: int
-    prepare: Callable[..., Pytree]
-    sampler: Callable[..., Pytree]
     reads: tuple[str, ...] = ()
-    data_per_seed: bool = False
-    acting: tuple[str, ...] = ()
+    fixed_length: bool = False
 
 
 class Params(NamedTuple):
     """All that acting may read, for one seed."""
 
-    states: dict[str, Pytree]  # stage → state
-    configs: dict[str, Any]  # stage → config
+    models: dict[str, Model]  # stage → model
+    acting: Mapping[str, Any] = {}  # entry of `Recipe.acting` → config
     improve: Any = None  # the operator's config
 
 
-class Policy:
+class Actor:
     """How a trained method acts in one environment; pure, vmapped by the caller.
 
-    Subclasses are frozen dataclasses without arrays. `plan` is called before
-    `propose` at steps 0, period, 2·period…
+    Subclasses are frozen dataclasses without arrays. `plan` is called before `act` at
+    steps 0, period, 2·period…
 
     Attributes:
       period: steps between calls of `plan`.
-      given_goals: whether its task is states to pursue in place of an instruction.
+      given_goals: whether its task is states to reach in place of an instruction.
     """
 
     period: int = 1
     given_goals: bool = False
 
-    def init(self, params: Params, task: Pytree, key: Key) -> Pytree:
+    def begin(self, params: Params, task: Pytree, key: Key) -> Pytree:
         """Carry at the start of an episode, or when the task changes."""
         return ()
 
@@ -182,7 +258,7 @@ class Policy:
         """New carry at every `period`-th step."""
         return carry
 
-    def propose(
+    def act(
         self,
         params: Params,
         carry: Pytree,
@@ -222,17 +298,30 @@ class Improvement:
 class Recipe:
     """A method in full: what is trained, and how it acts.
 
-    `policy(configs) → Policy` assembles the policy from the stages' configs (after
-    overrides; stage name → config), and `q_function(params) → QFunction` is the
-    critic that `improve` reads. `link(recipe)`, after overrides, gives stages what they
-    must know of the configs of others (a critic's widths). `validate(recipe, dataset)`,
-    before anything is trained, refuses settings that do not fit together or the data.
+    Attributes:
+      name: of the method.
+      stages: what is trained, in this order.
+      actor: `(recipe) → Actor`, of the recipe as overrides have left it.
+      acting: name → config of what acting alone reads. A grid over it trains nothing.
+      improve: the operator that makes an action of the actor's distribution; None
+        takes the distribution's mode.
+      critic: `(params) → QFunction`, what `improve` reads.
+      validate: `(recipe, dataset)` raises `UserError` for settings that fit neither
+        each other nor the data, before anything is trained.
     """
 
     name: str
     stages: tuple[Stage, ...]
-    policy: Callable[[Mapping[str, Any]], Policy]
+    actor: Callable[[Recipe], Actor]
+    acting: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     improve: Improvement | None = None
-    q_function: Callable[[Params], QFunction] | None = None
-    link: Callable[[Recipe], Recipe] | None = None
+    critic: Callable[[Params], QFunction] | None = None
     validate: Callable[[Recipe, Any], None] | None = None
+
+    def stage(self, name: str) -> Stage:
+        """The stage of that name."""
+        return next(stage for stage in self.stages if stage.name == name)
+
+    def config(self, name: str) -> Any:
+        """The hyperparameters of the stage of that name."""
+        return self.stage(name).config

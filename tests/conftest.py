@@ -25,7 +25,7 @@ if "optimization_level" not in os.environ.get("XLA_FLAGS", ""):
 # No test reaches out to the network; those of downloads serve themselves.
 os.environ["OFFJAX_OFFLINE"] = "1"
 
-from offjax.runner.devices import prepare_host_devices
+from offjax.devices.layout import prepare_host_devices
 
 prepare_host_devices(2)
 

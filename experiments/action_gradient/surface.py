@@ -241,8 +241,8 @@ def _numbers(name: str, kind: type, least: float) -> list[Any]:
 def main(argv: list[str]) -> None:
     """Evaluates the grid, draws it, and chooses."""
     del argv
+    from offjax.devices.layout import prepare_host_devices
     from offjax.improvement.action_gradient import OPTIMIZERS
-    from offjax.runner.devices import prepare_host_devices
 
     max_devices = prepare_host_devices(FLAGS.host_devices)
     if not FLAGS.run:

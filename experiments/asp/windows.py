@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
         write_table,
     )
     from offjax.datasets.load import load_dataset
-    from offjax.runner.devices import prepare_host_devices
+    from offjax.devices.layout import prepare_host_devices
     from offjax.runner.options import Options
 
     options = Options(

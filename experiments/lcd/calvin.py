@@ -160,9 +160,9 @@ def held_out(overrides: dict[str, tuple]) -> dict[str, tuple]:
 
 def train() -> None:
     """Trains the method that the flags name."""
+    from offjax.devices.layout import prepare_host_devices
     from offjax.recipes import build
     from offjax.runner import interrupts
-    from offjax.runner.devices import prepare_host_devices
     from offjax.runner.options import Options
     from offjax.runner.train import Trainer, make_jobs
 
@@ -188,7 +188,7 @@ def train() -> None:
 
 def test() -> None:
     """Carries out a protocol with the run that the flags name."""
-    from offjax.runner.devices import prepare_host_devices
+    from offjax.devices.layout import prepare_host_devices
     from offjax.runner.run import load_run
 
     problem = simulator.is_available()

@@ -177,7 +177,7 @@ def define_flags() -> None:
 
 def main(_: list[str]) -> None:
     """Measures what is missing, and writes the tables."""
-    from offjax.runner.devices import prepare_host_devices
+    from offjax.devices.layout import prepare_host_devices
 
     prepare_host_devices(None)
     for kind in FLAGS.kinds:

@@ -179,7 +179,7 @@ def define_flags() -> None:
 def main(_: list[str]) -> None:
     """Prints the numbers and draws the figure."""
     from offjax.datasets.load import load_dataset
-    from offjax.runner.devices import prepare_host_devices
+    from offjax.devices.layout import prepare_host_devices
     from offjax.runner.run import finished, load_run
 
     if not FLAGS.run:

@@ -113,7 +113,7 @@ def collect(run: Run, given: list[Trial], made_from: dict[str, Any]) -> Language
 def main(_: list[str]) -> None:
     """Collects, writes, and tells the id."""
     from offjax.datasets import load, minari_io
-    from offjax.runner.devices import prepare_host_devices
+    from offjax.devices.layout import prepare_host_devices
     from offjax.runner.run import finished, load_run
 
     if not FLAGS.run:

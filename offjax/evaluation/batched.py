@@ -2,7 +2,7 @@
 
 A place is where one episode runs; every slot has the same number of them. One program
 call proposes the actions of all slots × places, and what each place remembers (the
-policy's carry, its random stream, its time) stays on the devices.
+actor's carry, its random stream, its time) stays on the devices.
 
 On CPUs the places that are active are taken a tile at a time, in a loop whose length
 is an argument: finished places cost nothing, nothing is compiled again when some
@@ -13,18 +13,17 @@ many others there are. On accelerators all places are one batch.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from offjax.devices.layout import Layout
+from offjax.devices.program import Program
 from offjax.evaluation.rollout import Agent, act_key, plan_key, split_key
-from offjax.types import EnvSpec, Key, Params, Policy, Pytree
-
-if TYPE_CHECKING:
-    from offjax.runner.devices import Layout
+from offjax.types import Actor, EnvSpec, Key, Params, Pytree
 
 TILE = 10
 CLIP_TOLERANCE = 1e-6  # of the box's width: rounding is no clipping
@@ -53,33 +52,26 @@ class BatchedAgent:
     """
 
     def __init__(
-        self,
-        agent: Agent,
-        spec: EnvSpec,
-        places: int,
-        layout: Layout,
-        program: Callable[..., Any],
+        self, agent: Agent, spec: EnvSpec, places: int, layout: Layout
     ) -> None:
         """Compiles nothing yet: each program is compiled at its first call.
 
         Args:
-          agent: policy with its operator.
+          agent: actor with its operator.
           spec: bounds and dimensions.
           places: P.
           layout: of the slots over devices.
-          program: `offjax.runner.programs.Program`: `program(fn, layout)` lifts a
-            function of one slot, `fn(slot, shared)`, over all of them.
         """
         self._agent, self._layout, self.places = agent, layout, places
         self.num_slots: int = layout.num_slots
         self._low = np.asarray(spec.action_low, np.float32)
         self._high = np.asarray(spec.action_high, np.float32)
-        self._plans = type(agent.policy).plan is not Policy.plan
+        self._plans = type(agent.actor).plan is not Actor.plan
         tile = None if layout.kind == "vmap" else TILE
         self._tile = tile or places
-        self._begin = program(_over_places(self._begin_place, tile), layout)
-        self._plan = program(_over_places(self._plan_place, tile), layout)
-        self._act = program(_over_places(self._act_place, tile), layout)
+        self._begin = Program(_over_places(self._begin_place, tile), layout)
+        self._plan = Program(_over_places(self._plan_place, tile), layout)
+        self._act = Program(_over_places(self._act_place, tile), layout)
         self._shared = layout.replicate({})
         # Which slot each device has where; indexing by it is faster than `shard`.
         self._slots = np.asarray(layout.shard(np.arange(self.num_slots)))
@@ -87,7 +79,7 @@ class BatchedAgent:
         self._order: tuple[np.ndarray, Pytree] = (np.zeros(0, bool), {})
 
     @property
-    def programs(self) -> tuple[Any, ...]:
+    def programs(self) -> tuple[Program, ...]:
         """The programs that have been or may be compiled: begin, plan, act."""
         return self._begin, self._plan, self._act
 
@@ -108,7 +100,7 @@ class BatchedAgent:
         Args:
           mask: [S, P] bool; all true at the first call.
           keys: [S, P, 2] uint32, the random stream of each place that begins.
-          tasks: what the policy's `init` is given; leaves [S, P, …], of the same
+          tasks: what the actor's `begin` is given; leaves [S, P, …], of the same
             shapes at every call (values elsewhere than in `mask` are not read).
         """
         if self._memory is None:
@@ -140,7 +132,7 @@ class BatchedAgent:
             [observations, np.asarray(rewards)[..., None]], -1, dtype=np.float32
         )
         inputs = rows[self._slots]
-        period = self._agent.policy.period
+        period = self._agent.actor.period
         if self._plans and period > 1:
             due = active & (self._time % period == 0)
             if due.any():
@@ -159,22 +151,22 @@ class BatchedAgent:
     def _begin_place(self, params: Params, memory: Memory, row: Pytree) -> Any:
         del memory
         key, _, policy_key = split_key(row["key"])
-        carry = self._agent.policy.init(params, row["task"], policy_key)
+        carry = self._agent.actor.begin(params, row["task"], policy_key)
         return Memory(carry, key, jnp.int32(0)), ()
 
     def _plan_place(self, params: Params, memory: Memory, row: chex.Array) -> Any:
         key = plan_key(memory.key, memory.time)
-        carry = self._agent.policy.plan(params, memory.carry, row[:-1], key)
+        carry = self._agent.actor.plan(params, memory.carry, row[:-1], key)
         return memory._replace(carry=carry), ()
 
     def _act_place(self, params: Params, memory: Memory, row: chex.Array) -> Any:
-        if self._plans and self._agent.policy.period == 1:
+        if self._plans and self._agent.actor.period == 1:
             memory = self._plan_place(params, memory, row)[0]
         reward = jnp.where(memory.time == 0, 0.0, row[-1])
         key = act_key(memory.key, memory.time)
         action, carry = self._agent.act(params, memory.carry, row[:-1], reward, key)
         executed = jnp.clip(action, self._low, self._high)
-        carry = self._agent.policy.record(carry, executed)
+        carry = self._agent.actor.record(carry, executed)
         return Memory(carry, memory.key, memory.time + 1), action
 
     # -- all places ---------------------------------------------------------

@@ -26,9 +26,9 @@ from offjax.errors import UserError
 from offjax.evaluation.rollout import Agent
 from offjax.networks.mlp import QEnsemble
 from offjax.types import (
+    Actor,
     Key,
     Params,
-    Policy,
     Pytree,
     Statistics,
     Transitions,
@@ -47,7 +47,7 @@ class Config:
 
     lr: float = 3e-4
     discount: float = 0.99
-    polyak: float = 0.005
+    tau: float = 0.005
     hidden_dims: tuple[int, ...] = (256, 256)
     batch_size: int = 256
     num_members: int = 2
@@ -79,16 +79,16 @@ def policy_actions(
       UserError: a policy that remembers or plans, whose action is no function of the
         observation.
     """
-    if agent.policy.period > 1 or type(agent.policy).init is not Policy.init:
+    if agent.actor.period > 1 or type(agent.actor).begin is not Actor.begin:
         raise UserError(
-            f"{type(agent.policy).__name__} acts on more than the observation (what "
+            f"{type(agent.actor).__name__} acts on more than the observation (what "
             "it has seen, or a plan), so fitted Q evaluation has no action for it at "
             "the data's states; evaluate it in its environment."
         )
 
     def act(mine: Params, observation: chex.Array, index: chex.Array) -> chex.Array:
         noise = jax.random.fold_in(key, index)
-        carry = agent.policy.init(mine, None, noise)
+        carry = agent.actor.begin(mine, None, noise)
         return agent.act(mine, carry, observation, jnp.float32(0), noise)[0]
 
     def of_policy(mine: Params) -> chex.Array:
@@ -164,7 +164,7 @@ def _fit(problem: Problem, config: Config, key: Key, num_steps: int) -> chex.Arr
             grads = jax.grad(loss_fn)(params, batch, targets)
             updates, opt_state = adam.update(grads, opt_state)
             params = optax.apply_updates(params, updates)
-            target = optax.incremental_update(params, target, config.polyak)
+            target = optax.incremental_update(params, target, config.tau)
             return params, target, opt_state
 
         carry = (start, jax.tree.map(jnp.copy, start), adam.init(start))

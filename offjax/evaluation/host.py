@@ -85,22 +85,22 @@ def flops_per_action(agent: Agent, params: Params, spec: EnvSpec) -> float:
     """Floating-point operations of one action, its share of planning included.
 
     Args:
-      agent: policy with its operator.
+      agent: actor with its operator.
       params: leading axis [S].
       spec: dimensions.
     """
-    policy, key = agent.policy, jax.random.PRNGKey(0)
+    actor, key = agent.actor, jax.random.PRNGKey(0)
     observation = np.zeros(spec.observation_dim, np.float32)
     params = jax.tree.map(lambda x: np.asarray(x)[0], params)
-    carry = jax.eval_shape(lambda p: policy.init(p, None, key), params)
+    carry = jax.eval_shape(lambda p: actor.begin(p, None, key), params)
 
     def cost(fn: Callable[..., Any], *args: Any) -> float:
         found = jax.jit(fn).lower(*args).cost_analysis() or {}
         return float(found.get("flops", 0.0))
 
     acting = cost(agent.act, params, carry, observation, np.float32(0), key)
-    planning = cost(policy.plan, params, carry, observation, key)
-    return acting + planning / policy.period
+    planning = cost(actor.plan, params, carry, observation, key)
+    return acting + planning / actor.period
 
 
 class _Evaluation:

@@ -14,7 +14,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from offjax.types import EnvSpec, Improvement, Key, Params, Policy, Pytree, QFunction
+from offjax.types import (
+    Actor,
+    EnvSpec,
+    Improvement,
+    Key,
+    Params,
+    Pytree,
+    QFunction,
+    Recipe,
+)
 
 EVALUATION_STREAM = 0xE7A1  # keeps episodes' randomness apart from the training's
 
@@ -42,11 +51,16 @@ def act_key(steps: Key, time: Any) -> Key:
 
 
 class Agent(NamedTuple):
-    """A policy with its operator; what is stepped in an environment."""
+    """An actor with its operator; what is stepped in an environment."""
 
-    policy: Policy
-    improve: Improvement | None
-    q_function: Callable[[Params], QFunction] | None
+    actor: Actor
+    improve: Improvement | None = None
+    critic: Callable[[Params], QFunction] | None = None
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Agent:
+        """How a recipe acts."""
+        return cls(recipe.actor(recipe), recipe.improve, recipe.critic)
 
     def act(
         self,
@@ -56,16 +70,16 @@ class Agent(NamedTuple):
         reward: chex.Array,
         key: Key,
     ) -> tuple[chex.Array, Pytree]:
-        """Action [A] at one raw observation [O], and the policy's next carry."""
-        propose_key, improve_key = jax.random.split(key)
-        distribution, carry = self.policy.propose(
-            params, carry, observation, reward, propose_key
+        """Action [A] at one raw observation [O], and the actor's next carry."""
+        actor_key, improve_key = jax.random.split(key)
+        distribution, carry = self.actor.act(
+            params, carry, observation, reward, actor_key
         )
         if self.improve is None:
             action = distribution.mode()
         else:
-            assert self.q_function is not None
-            q = self.q_function(params)
+            assert self.critic is not None
+            q = self.critic(params)
             action = self.improve.operator(
                 distribution, lambda a: q(observation, a), improve_key, params.improve
             )
@@ -92,11 +106,11 @@ def rollout(agent: Agent, env: Any, spec: EnvSpec, task: Pytree = None) -> Calla
       agent: acts; its `record` sees the clipped action that is executed.
       env: a `gymnasium.experimental.functional.FuncEnv` in JAX.
       spec: bounds and horizon; the episode ends at a terminal or the horizon.
-      task: what the policy's `init` is given.
+      task: what the actor's `begin` is given.
     """
     low = np.asarray(spec.action_low, np.float32)
     high = np.asarray(spec.action_high, np.float32)
-    period = agent.policy.period
+    period = agent.actor.period
 
     def step(episode: Episode, time: chex.Array, params: Params) -> Episode:
         env_key = jax.random.split(jax.random.fold_in(episode.key, time))[1]
@@ -108,7 +122,7 @@ def rollout(agent: Agent, env: Any, spec: EnvSpec, task: Pytree = None) -> Calla
             act_key(episode.key, time),
         )
         action = jnp.clip(action, low, high)
-        carry = agent.policy.record(carry, action)
+        carry = agent.actor.record(carry, action)
         state = env.transition(episode.env_state, action, env_key)
         reward = env.reward(episode.env_state, action, state, env_key)
         alive = ~episode.done & (time < spec.horizon)
@@ -125,7 +139,7 @@ def rollout(agent: Agent, env: Any, spec: EnvSpec, task: Pytree = None) -> Calla
 
     def window(episode: Episode, start: chex.Array, params: Params) -> Episode:
         key = plan_key(episode.key, start)
-        carry = agent.policy.plan(params, episode.carry, episode.observation, key)
+        carry = agent.actor.plan(params, episode.carry, episode.observation, key)
         episode = episode._replace(carry=carry)
         steps = start + jnp.arange(period)
         return jax.lax.scan(lambda e, t: (step(e, t, params), None), episode, steps)[0]
@@ -137,7 +151,7 @@ def rollout(agent: Agent, env: Any, spec: EnvSpec, task: Pytree = None) -> Calla
             state,
             env.observation(state, env_key),
             jnp.float32(0),
-            agent.policy.init(params, task, policy_key),
+            agent.actor.begin(params, task, policy_key),
             jnp.bool_(False),
             jnp.float32(0),
             jnp.int32(0),

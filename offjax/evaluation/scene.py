@@ -178,7 +178,7 @@ def evaluate_language(
       agent: policy with its operator.
       params: leading axis the slot.
       seeds: seed of each slot.
-      layout: `offjax.runner.devices.Layout` of the slots.
+      layout: `offjax.devices.layout.Layout` of the slots.
       program: `offjax.runner.programs.Program`.
       spec: that of the scene's datasets.
       encode: sentences → the policy's task, a mapping to arrays [K, ...].

@@ -18,6 +18,7 @@ from offjax.improvement import (
     mode_selection,
     operators,
 )
+from offjax.types import Improvement
 
 __all__ = [
     "MASKS",
@@ -25,6 +26,7 @@ __all__ = [
     "action_gradient",
     "best_of_n",
     "closed_form",
+    "improvement",
     "mode_selection",
     "operators",
     "validate",
@@ -42,6 +44,13 @@ OPERATORS: dict[str, tuple[Callable[..., chex.Array], Any]] = {
     "action_gradient": (action_gradient.action_gradient, action_gradient.Config),
 }
 """Name → the operator and the class of its settings."""
+
+
+def improvement(name: str, **settings: Any) -> Improvement:
+    """The operator `name` of `OPERATORS` with these settings."""
+    operator, config = OPERATORS[name]
+    return Improvement(name, operator, config(**settings))
+
 
 MASKS = {"n": ("active_n", 1), "ascent_steps": ("active_steps", 0)}
 """Number of candidates → the traced field that hides those beyond it, and its least.

@@ -43,10 +43,10 @@ from offjax.algorithms import (
 )
 from offjax.datasets import language, sampling
 from offjax.datasets.dataset import Dataset
+from offjax.datasets.texts import embed
 from offjax.recipes import low_level, plan_data
 from offjax.recipes.common import pick
 from offjax.recipes.language_policies import PlannedActionPolicy, PlannedSubgoalPolicy
-from offjax.recipes.texts import embed
 from offjax.types import EnvSpec, Key, Policy, Pytree, Recipe, Stage, Statistics
 
 CODE: dict[str, dict[str, Any]] = {

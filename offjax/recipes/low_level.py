@@ -25,10 +25,10 @@ from offjax.algorithms import hulc as latent_plans
 from offjax.algorithms import mcil as gaussian_plans
 from offjax.datasets import language
 from offjax.datasets.dataset import Dataset
+from offjax.datasets.texts import embed
 from offjax.distributions import Distribution
 from offjax.envs import scene
 from offjax.recipes.common import pick
-from offjax.recipes.texts import embed
 from offjax.types import EnvSpec, Key, Params, Policy, Pytree, Recipe, Stage
 
 LOOKAHEAD = 16

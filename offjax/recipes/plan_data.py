@@ -16,9 +16,9 @@ from offjax.algorithms.diffusion_planner import Batch, Probe
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import Annotations, require
 from offjax.datasets.load import load_dataset
+from offjax.datasets.texts import embed
 from offjax.errors import UserError
 from offjax.networks.language import Text
-from offjax.recipes.texts import embed
 from offjax.types import Key, Pytree
 
 ENCODERS: dict[str, ModuleType] = {"gcbc": gcbc, "hulc": hulc, "vae": observation_vae}

@@ -8,9 +8,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from offjax.runner import hosts
-from offjax.runner.devices import Layout
-from offjax.runner.programs import Program
+from offjax.devices import hosts
+from offjax.devices.layout import Layout
+from offjax.devices.program import Program
 from offjax.runner.settings import Job
 from offjax.runner.stages import StageRun
 

@@ -21,8 +21,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from offjax.devices import hosts
 from offjax.errors import UserError
-from offjax.runner import hosts
 from offjax.runner.records import read_json, require_space, writing
 from offjax.types import Pytree
 

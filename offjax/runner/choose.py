@@ -13,8 +13,8 @@ import numpy as np
 from offjax.datasets import convert
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.load import load_dataset
+from offjax.datasets.views import action_box
 from offjax.evaluation import fqe
-from offjax.recipes.common import action_box
 from offjax.runner.reevaluate import plan
 from offjax.runner.run import finished, options_of
 from offjax.runner.train import Trainer

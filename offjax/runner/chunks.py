@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from offjax.runner.devices import Layout
-from offjax.runner.programs import Program
+from offjax.devices.layout import Layout
+from offjax.devices.program import Program
 from offjax.types import Pytree
 
 

@@ -19,14 +19,16 @@ import numpy as np
 
 from offjax import envs
 from offjax.datasets.dataset import Dataset
+from offjax.devices import hosts
+from offjax.devices.layout import Layout, choose_layout
+from offjax.devices.program import Program
 from offjax.evaluation import environments, host, scene
 from offjax.evaluation.batched import BatchedAgent
 from offjax.evaluation.rollout import Agent
-from offjax.runner import hosts, instructed, programs, settings
-from offjax.runner.devices import Layout, choose_layout
+from offjax.runner import instructed, programs, settings
 from offjax.runner.options import Options
 from offjax.runner.settings import Job, Slots
-from offjax.runner.stages import StageRun, context_of, layout_of
+from offjax.runner.stages import StageRun, layout_of, models_of
 from offjax.types import EnvSpec, Params, Pytree
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ class Evaluator:
     ) -> None:
         self._job, self._dataset, self._stages = job, dataset, stages
         self._options = options
-        self._programs: dict[int, programs.Program] = {}
+        self._programs: dict[int, Program] = {}
         self._places: dict[int, tuple[BatchedAgent, BatchedEnv]] = {}
         self.seconds = 0.0
         self.clipped: np.ndarray | None = None
@@ -93,31 +95,29 @@ class Evaluator:
         """Programs compiled: on device, one per number of episodes."""
         return sum(p.compilations for p in self._all_programs())
 
-    def _all_programs(self) -> list[programs.Program]:
+    def _all_programs(self) -> list[Program]:
         acting = [p for agent, _ in self._places.values() for p in agent.programs]
         return [*self._programs.values(), *acting]
 
     def agent(self) -> Agent:
         """How the recipe acts."""
-        recipe = self._job.recipe
-        policy = recipe.policy({s.name: s.config for s in recipe.stages})
-        return Agent(policy, recipe.improve, recipe.q_function)
+        return Agent.of(self._job.recipe)
 
     def acting_slots(self) -> tuple[Slots, Params]:
         """The slots of all settings × seeds, and what acting reads, NumPy."""
         job, recipe, seeds = self._job, self._job.recipe, self._options.seeds
         slots = settings.stage_slots(job, "improve", seeds)
         names = [s.name for s in recipe.stages]
-        states = context_of(job, self._stages, slots, names, len(seeds))
+        models = models_of(job, self._stages, slots, names, len(seeds))
         each = [setting for setting in job.settings for _ in seeds]
-        configs = {
-            s.name: programs.stack_configs(s.config, [e.of(s.name) for e in each])
-            for s in recipe.stages
+        acting = {
+            name: programs.stack_configs(config, [e.of(name) for e in each])
+            for name, config in recipe.acting.items()
         }
         improve = recipe.improve and programs.stack_configs(
             recipe.improve.config, [e.of("improve") for e in each]
         )
-        return slots, Params(states, configs, improve)
+        return slots, Params(models, acting, improve)
 
     def rollout(self, episodes: int, eval_seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns and lengths of full episodes, [settings, seeds, episodes].
@@ -170,7 +170,7 @@ class Evaluator:
 
     def _device_program(
         self, slots: Slots, spec: EnvSpec, episodes: int
-    ) -> tuple[Layout, programs.Program]:
+    ) -> tuple[Layout, Program]:
         """The program of that many episodes on device, and where it runs."""
         layout = layout_of(slots.num_slots, self._options)
         if episodes not in self._programs:
@@ -195,7 +195,7 @@ class Evaluator:
         places = host.num_places(slots.num_slots, episodes)
         if places not in self._places:
             layout = self._acting_layout(params)
-            agent = BatchedAgent(self.agent(), spec, places, layout, programs.Program)
+            agent = BatchedAgent(self.agent(), spec, places, layout)
             env = make_batched(spec, slots.num_slots * places)
             self._places[places] = agent, env
         agent, env = self._places[places]
@@ -231,7 +231,7 @@ class Evaluator:
         assert spec is not None
         slots, params = self.acting_slots()
         layout = choose_layout(1, "auto", self._options.max_devices)
-        agent = BatchedAgent(self.agent(), spec, count, layout, programs.Program)
+        agent = BatchedAgent(self.agent(), spec, count, layout)
         found: list[Path] = []
         for i, variant in enumerate(self._job.variants):
             slot = i * len(self._options.seeds)

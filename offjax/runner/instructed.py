@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from offjax.datasets.dataset import Dataset
+from offjax.datasets.texts import embed
+from offjax.devices.layout import Layout
 from offjax.errors import UserError
 from offjax.evaluation import scene
 from offjax.evaluation.rollout import Agent
-from offjax.recipes.texts import embed
-from offjax.runner import programs
-from offjax.runner.devices import Layout
 from offjax.runner.options import Options
 from offjax.types import EnvSpec, Params, Pytree, Recipe
 
@@ -46,7 +45,7 @@ def trials(agent: Agent, dataset: Dataset, options: Options) -> scene.Trials:
     """
     assert dataset.spec is not None
     singles, chains = options.eval_episodes, options.eval_chains
-    if agent.policy.given_goals:
+    if agent.actor.given_goals:
         if chains:
             raise UserError(
                 f"eval_chains={chains}: this policy pursues states of the recording, "
@@ -73,7 +72,6 @@ def evaluate(
         params,
         seeds,
         layout,
-        programs.Program,
         spec,
         encoder(recipe),
         given,

@@ -9,7 +9,7 @@ from types import FrameType
 
 import numpy as np
 
-from offjax.runner import hosts
+from offjax.devices import hosts
 
 EXIT_CODE = 143
 _REQUESTED = threading.Event()

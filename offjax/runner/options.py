@@ -29,7 +29,7 @@ class Options:
       runs_dir: where run folders go.
       layout: "auto", "map" or "vmap".
       matmul_precision: "default", "float32", "tf32" or "bfloat16", see
-        `offjax.runner.devices.PRECISIONS`.
+        `offjax.devices.layout.PRECISIONS`.
       profile: folder for a trace of each stage's second chunk; "" for none.
       max_devices: local devices to use at most; 0 = all.
       resume: continue the newest unfinished run of the same configuration.

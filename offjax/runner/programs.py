@@ -7,67 +7,20 @@ is an argument, so that any chunk fits the same program.
 from __future__ import annotations
 
 import dataclasses
-import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from offjax.devices.layout import Layout
+from offjax.devices.program import Program
 from offjax.evaluation import rollout
-from offjax.runner.devices import Layout, lift
-from offjax.runner.rounding import PRECISIONS
 from offjax.types import EnvSpec, Key, Params, Pytree, Stage
 
 SAMPLER_STREAM = 0x5A17  # keeps the batches' randomness apart from the updates'
-
-
-class Program:
-    """A lifted function, compiled at its first call, or before."""
-
-    def __init__(
-        self, fn: Callable[..., Pytree], layout: Layout, replaced: Sequence[str] = ()
-    ) -> None:
-        """See `lift`.
-
-        Args:
-          fn: of one slot.
-          layout: where the slots run.
-          replaced: entries of `slots` that the first results take the place of: under
-            "map" a call uses their arrays up.
-        """
-        # vmapped slots are updated together, and keep their old values till the end.
-        self._replaced = tuple(replaced) if layout.kind == "map" else ()
-        self._lifted = lift(fn, layout, self._replaced)
-        self._counts = layout.counts()
-        self._precision = PRECISIONS[layout.precision]
-        self._compiled: Any = None
-        self.compile_seconds = 0.0
-        self.compilations = 0
-
-    def __call__(self, slots: Pytree, shared: Pytree) -> Pytree:
-        """Dispatches on sharded `slots` and replicated `shared`."""
-        self.compile(slots, shared)
-        return self._compiled(*self._arguments(slots, shared))
-
-    def compile(self, slots: Pytree, shared: Pytree) -> None:
-        """Compiles it, if it is not yet, for arrays (or shapes) like these."""
-        if self._compiled is not None:
-            return
-        begin = time.perf_counter()
-        with jax.default_matmul_precision(self._precision):
-            lowered = self._lifted.lower(*self._arguments(slots, shared))
-        self._compiled = lowered.compile()
-        self.compile_seconds += time.perf_counter() - begin
-        self.compilations += 1
-
-    def _arguments(self, slots: Pytree, shared: Pytree) -> tuple[Any, ...]:
-        old = [slots[name] for name in self._replaced]
-        if self._replaced:
-            slots = {k: v for k, v in slots.items() if k not in self._replaced}
-        return (self._counts, slots, shared, *old)
 
 
 def stage_key(stage: str, seed: Any) -> Key:
@@ -82,18 +35,18 @@ def stack_configs(config: Any, values: Sequence[dict[str, Any]]) -> Any:
 
 
 def init_program(stage: Stage, layout: Layout) -> Program:
-    """`slots` {seed, config, context, data?} → states."""
+    """`slots` {seed, config, upstream, data?} → states."""
 
     def init(slot: Pytree, shared: Pytree) -> Pytree:
-        data = slot["data"] if stage.data_per_seed else shared["data"]
+        data = slot["data"] if stage.view.per_seed else shared["data"]
         key = stage_key(stage.name, slot["seed"])
-        return stage.algorithm.init(key, data, slot["config"], slot["context"])
+        return stage.method.init(key, data, slot["config"], slot["upstream"])
 
     return Program(init, layout)
 
 
 def chunk_program(stage: Stage, layout: Layout) -> Program:
-    """`slots` {state, alive, config, context, data?}, `shared` {data, num_updates}.
+    """`slots` {state, alive, config, upstream, data?}, `shared` {data, num_updates}.
 
     Returns (states, alive, mean metrics). A slot whose metrics or state are not
     finite at the chunk's end gets its state from before the chunk back, and is
@@ -102,14 +55,14 @@ def chunk_program(stage: Stage, layout: Layout) -> Program:
     """
 
     def chunk(slot: Pytree, shared: Pytree) -> Pytree:
-        data = slot["data"] if stage.data_per_seed else shared["data"]
-        config, context = slot["config"], slot["context"]
+        data = slot["data"] if stage.view.per_seed else shared["data"]
+        config, upstream = slot["config"], slot["upstream"]
 
         def step(state: Pytree) -> Pytree:
             key = jax.random.fold_in(state.key, SAMPLER_STREAM)
             key = jax.random.fold_in(key, state.step)
-            batch = stage.sampler(data, key, config)
-            return stage.algorithm.update(state, batch, config, context)
+            batch = stage.view.sample(data, key, config)
+            return stage.method.update(state, batch, config, upstream)
 
         def body(_: Any, carry: Pytree) -> Pytree:
             state, sums = carry

@@ -24,8 +24,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from offjax.devices import hosts
 from offjax.errors import UserError
-from offjax.runner import hosts
 
 SCHEMA = 1
 RESERVE = 20_000_000  # bytes of disk that a checkpoint leaves free

@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from offjax import recipes
+from offjax import methods
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.load import load_dataset
 from offjax.errors import UserError
-from offjax.improvement import OPERATORS
-from offjax.recipes.compose import check
-from offjax.recipes.transitions import improvement
+from offjax.improvement import OPERATORS, improvement
+from offjax.methods.compose import check
 from offjax.runner import settings
 from offjax.runner.options import Options
 from offjax.runner.records import HEADERS, RunFolder
@@ -92,7 +91,7 @@ def plan(
     """
     config = folder.config
     method, preset = config["method"], config["preset"]
-    recipe = recipes.build(method, dataset.spec, preset, dataset.card.id)
+    recipe = methods.build(method, dataset.spec, preset, dataset.card.id)
     label = [] if config["preset"] == "paper" else [f"preset={config['preset']}"]
     overrides = overrides_of(config)
     if improve is not None:
@@ -104,7 +103,7 @@ def plan(
     if critic_run is not None:
         recipe = _borrow(recipe, load_run(critic_run, dataset), options)
         label.append(f"critic={RunFolder(Path(critic_run)).config['method']}")
-    if recipe.improve is not None and recipe.q_function is None:
+    if recipe.improve is not None and recipe.critic is None:
         raise UserError(
             f"{config['method']} has no critic for the operator {improve}; name a run "
             "that has one with --critic_run."
@@ -121,7 +120,7 @@ def _with_grid(
     allowed = {
         name
         for name, targets in names.items()
-        if all(settings.acting_only(recipe, *target) for target in targets)
+        if all(settings.acting_only(recipe, owner) for owner, _ in targets)
     }
     chosen = {}
     for name, values in grid.items():
@@ -154,7 +153,7 @@ def _borrow(recipe: Recipe, run: Run, options: Options) -> Recipe:
             f"{run.variants}; a critic is read seed by seed, so it needs the seeds "
             f"{options.seeds} and a single variant."
         )
-    if other.q_function is None:
+    if other.critic is None:
         raise UserError(f"{run.path} has no critic that an operator could read.")
     both = {s.name for s in recipe.stages} & {s.name for s in other.stages}
     if both:
@@ -163,7 +162,7 @@ def _borrow(recipe: Recipe, run: Run, options: Options) -> Recipe:
             "them together with --method=compose instead."
         )
     stages = (*recipe.stages, *other.stages)
-    return dataclasses.replace(recipe, stages=stages, q_function=other.q_function)
+    return dataclasses.replace(recipe, stages=stages, critic=other.critic)
 
 
 def _replace(folder: RunFolder, file: str, rows: Sequence[Sequence[Any]]) -> None:

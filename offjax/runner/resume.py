@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from offjax.devices import hosts
 from offjax.errors import UserError
-from offjax.runner import hosts
 from offjax.runner.options import Options
 from offjax.runner.records import RunFolder, find_runs, write_json
 

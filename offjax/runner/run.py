@@ -95,17 +95,17 @@ class SteppedAgent:
         high: np.ndarray | None,
         seed: int,
     ) -> None:
-        self._policy, self._params, self._bounds = agent.policy, params, (low, high)
-        self._plan = jax.jit(agent.policy.plan)
+        self._actor, self._params, self._bounds = agent.actor, params, (low, high)
+        self._plan = jax.jit(agent.actor.plan)
         self._act = jax.jit(agent.act)
-        self._record = jax.jit(agent.policy.record)
+        self._record = jax.jit(agent.actor.record)
         self._seed = seed
         self._carry: Pytree = None  # a task may have to be given before there is one
 
     def reset(self, task: Pytree = None) -> None:
         """Begins an episode."""
         self._key = jax.random.PRNGKey(self._seed)
-        self._carry = self._policy.init(self._params, task, self._key)
+        self._carry = self._actor.begin(self._params, task, self._key)
         self._time = 0
 
     def act(self, observation: np.ndarray, reward: float = 0.0) -> np.ndarray:
@@ -114,7 +114,7 @@ class SteppedAgent:
             self.reset()
         key = jax.random.fold_in(self._key, self._time)
         raw = jnp.asarray(observation, jnp.float32)
-        if self._time % self._policy.period == 0:
+        if self._time % self._actor.period == 0:
             self._carry = self._plan(self._params, self._carry, raw, key)
         proposed, self._carry = self._act(
             self._params, self._carry, raw, jnp.float32(reward), key

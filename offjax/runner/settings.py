@@ -17,7 +17,7 @@ from typing import Any
 
 from offjax.errors import UserError
 from offjax.improvement import MASKS, validate
-from offjax.types import Recipe, Stage, traced_fields
+from offjax.types import Recipe, traced_fields
 
 Overrides = Mapping[str, Sequence[Any]]
 Target = tuple[str, str]
@@ -52,36 +52,34 @@ class Job:
         return [setting.variant for setting in self.settings]
 
 
+def owners(recipe: Recipe) -> dict[str, Any]:
+    """Configs by the name that goes before their fields in overrides."""
+    found = {stage.name: stage.config for stage in recipe.stages} | dict(recipe.acting)
+    if recipe.improve is not None:
+        found["improve"] = recipe.improve.config
+    return found
+
+
 def known_names(recipe: Recipe) -> dict[str, list[Target]]:
     """Every name that an override may have, with the fields that it sets."""
     names: dict[str, list[Target]] = {}
-    owners = [(s.name, s.config, ["num_steps"]) for s in recipe.stages]
-    # A stage of one update measures something; the length of trainings is not its.
-    measuring = {s.name for s in recipe.stages if s.num_steps == 1}
-    if recipe.improve is not None:
-        owners.append(("improve", recipe.improve.config, []))
-    for owner, config, extra in owners:
-        fields = [f.name for f in dataclasses.fields(config)] if config else []
-        for field in [*extra, *fields]:
-            names.setdefault(f"{owner}.{field}", []).append((owner, field))
-            if field != "num_steps" or owner not in measuring:
-                names.setdefault(field, []).append((owner, field))
+    for stage in recipe.stages:
+        names[f"{stage.name}.num_steps"] = [(stage.name, "num_steps")]
+        if not stage.fixed_length:
+            names.setdefault("num_steps", []).append((stage.name, "num_steps"))
+    for owner, config in owners(recipe).items():
+        for field in dataclasses.fields(config):
+            names.setdefault(f"{owner}.{field.name}", []).append((owner, field.name))
+            names.setdefault(field.name, []).append((owner, field.name))
     return names
-
-
-def _config_of(recipe: Recipe, owner: str) -> Any:
-    if owner == "improve":
-        assert recipe.improve is not None
-        return recipe.improve.config
-    return next(s.config for s in recipe.stages if s.name == owner)
 
 
 def default_value(recipe: Recipe, target: Target) -> Any:
     """What the recipe itself has for a field."""
     owner, field = target
-    if field == "num_steps" and owner != "improve":
-        return next(s.num_steps for s in recipe.stages if s.name == owner)
-    return getattr(_config_of(recipe, owner), field)
+    if field == "num_steps":
+        return recipe.stage(owner).num_steps
+    return getattr(owners(recipe)[owner], field)
 
 
 def _coerce(name: str, value: Any, default: Any) -> Any:
@@ -182,19 +180,28 @@ def _text(value: Any) -> str:
 
 
 def _replace(recipe: Recipe, values: Sequence[tuple[Target, Any]]) -> Recipe:
-    stages: list[Stage] = []
-    for stage in recipe.stages:
-        mine = {field: value for (o, field), value in values if o == stage.name}
-        steps = mine.pop("num_steps", stage.num_steps)
-        config = dataclasses.replace(stage.config, **mine) if mine else stage.config
-        stages.append(dataclasses.replace(stage, config=config, num_steps=steps))
+    """The recipe with these fields set."""
+
+    def changed(owner: str, config: Any) -> Any:
+        mine = {field: value for (o, field), value in values if o == owner}
+        mine.pop("num_steps", None)
+        return dataclasses.replace(config, **mine) if mine else config
+
+    steps = {o: value for (o, field), value in values if field == "num_steps"}
+    stages = tuple(
+        dataclasses.replace(
+            stage,
+            config=changed(stage.name, stage.config),
+            num_steps=steps.get(stage.name, stage.num_steps),
+        )
+        for stage in recipe.stages
+    )
+    acting = {name: changed(name, config) for name, config in recipe.acting.items()}
     improve = recipe.improve
-    mine = {field: value for (o, field), value in values if o == "improve"}
-    if improve is not None and mine:
-        config = dataclasses.replace(improve.config, **mine)
+    if improve is not None:
+        config = changed("improve", improve.config)
         improve = dataclasses.replace(improve, config=config)
-    recipe = dataclasses.replace(recipe, stages=tuple(stages), improve=improve)
-    return recipe.link(recipe) if recipe.link is not None else recipe
+    return dataclasses.replace(recipe, stages=stages, acting=acting, improve=improve)
 
 
 def expand(recipe: Recipe, overrides: Overrides, prefix: str = "") -> list[Job]:
@@ -252,11 +259,7 @@ def _axis(
 ) -> list[_Point]:
     values, targets = _resolve(recipe, name, given), names.get(name, ())
     mask = _mask(recipe, targets, values)
-    # A single value of what a stage reads when acting must not change its identity.
-    of_slots = _is_traced(recipe, targets) and (
-        len(values) > 1
-        or all(t[0] != "improve" and acting_only(recipe, *t) for t in targets)
-    )
+    of_slots = _is_traced(recipe, targets) and len(values) > 1
     points = []
     for value in values:
         fixed: Pairs = tuple((target, value) for target in targets)
@@ -282,7 +285,7 @@ def _mask(
         return None
     owner, field = targets[0]
     mask, least = MASKS[field]
-    if owner != "improve" or not hasattr(_config_of(recipe, owner), mask):
+    if owner != "improve" or mask not in traced_fields(type(owners(recipe)[owner])):
         return None
     if min(values) < least:
         raise UserError(
@@ -292,19 +295,14 @@ def _mask(
     return owner, mask
 
 
-def acting_only(recipe: Recipe, owner: str, field: str) -> bool:
-    """Whether no training depends on a field, so that acting alone reads it."""
-    if owner == "improve":
-        return True
-    stage = next(s for s in recipe.stages if s.name == owner)
-    return field in stage.acting and not any(owner in s.reads for s in recipe.stages)
+def acting_only(recipe: Recipe, owner: str) -> bool:
+    """Whether acting alone reads what an owner of settings holds."""
+    return owner == "improve" or owner in recipe.acting
 
 
 def _is_traced(recipe: Recipe, targets: Sequence[Target]) -> bool:
-    return all(
-        field in traced_fields(type(_config_of(recipe, owner)))
-        for owner, field in targets
-    )
+    configs = owners(recipe)
+    return all(field in traced_fields(type(configs[owner])) for owner, field in targets)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -330,7 +328,7 @@ class Slots:
 
 def stage_slots(job: Job, owner: str, seeds: Sequence[int]) -> Slots:
     """Slots of one stage, or of acting with owner "improve" (every setting)."""
-    relevant = _upstream(job.recipe, owner)
+    relevant = _with_upstream(job.recipe, owner)
     firsts: dict[tuple, int] = {}
     of_setting: list[int] = []
     slot_seeds: list[int] = []
@@ -339,9 +337,7 @@ def stage_slots(job: Job, owner: str, seeds: Sequence[int]) -> Slots:
         mine = setting.values
         if owner != "improve":
             mine = tuple(
-                (target, value)
-                for target, value in mine
-                if target[0] in relevant and not acting_only(job.recipe, *target)
+                (target, value) for target, value in mine if target[0] in relevant
             )
         if mine not in firsts:
             firsts[mine] = len(slot_seeds)
@@ -351,7 +347,7 @@ def stage_slots(job: Job, owner: str, seeds: Sequence[int]) -> Slots:
     return Slots(tuple(slot_seeds), tuple(values), tuple(of_setting))
 
 
-def _upstream(recipe: Recipe, owner: str) -> set[str]:
+def _with_upstream(recipe: Recipe, owner: str) -> set[str]:
     stages = {s.name: s for s in recipe.stages}
     found, todo = set(), [owner]
     while todo:

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import hashlib
-import inspect
-import sys
 from collections.abc import Mapping, Sequence
-from types import ModuleType
 from typing import Any
 
 import jax
 import numpy as np
 
-from offjax.datasets import convert, sampling
 from offjax.datasets.dataset import Dataset
+from offjax.devices.layout import Layout, choose_layout
 from offjax.errors import UserError
 from offjax.runner import programs, settings
-from offjax.runner.devices import Layout, choose_layout
 from offjax.runner.options import Options
 from offjax.runner.records import SCHEMA, digest
 from offjax.runner.settings import Job, Slots
-from offjax.types import Pytree, Stage, traced_fields
+from offjax.types import Model, Pytree, Stage, traced_fields
 
 
 @dataclasses.dataclass
@@ -62,11 +56,15 @@ def resolve_config(
         "seeds": options.seeds,
         "stages": {
             s.name: {
-                "algorithm": s.algorithm.__name__.rsplit(".", 1)[-1],
+                "method": s.method.name,
                 "num_steps": s.num_steps,
                 "config": dataclasses.asdict(s.config),
             }
             for s in recipe.stages
+        },
+        "acting": {
+            name: dataclasses.asdict(settings)
+            for name, settings in recipe.acting.items()
         },
         "improve": None
         if recipe.improve is None
@@ -93,35 +91,6 @@ def _precision(name: str) -> dict[str, str]:
     return {} if name == "default" else {"matmul_precision": name}
 
 
-MODEL_CODE = ("algorithms", "networks", "datasets", "improvement", "distributions")
-
-
-@functools.cache
-def _source(module: ModuleType) -> str:
-    """Source of a module and of the model code that it imports, in a fixed order."""
-    found: dict[str, str] = {}
-    todo = [module, convert, sampling]
-    while todo:
-        current = todo.pop()
-        if current.__name__ in found:
-            continue
-        found[current.__name__] = inspect.getsource(current)
-        for value in vars(current).values():
-            name = value.__name__ if inspect.ismodule(value) else ""
-            name = name or str(getattr(value, "__module__", ""))
-            if name.startswith(tuple(f"offjax.{part}" for part in MODEL_CODE)):
-                todo.append(sys.modules[name])
-    return "".join(found[name] for name in sorted(found))
-
-
-def _function_source(function: Any) -> str:
-    """Source of a function; of a partial, its arguments too."""
-    if isinstance(function, functools.partial):
-        arguments = (function.args, sorted(function.keywords.items()))
-        return _function_source(function.func) + repr(arguments)
-    return inspect.getsource(function)
-
-
 def _stage_key(
     stage: Stage,
     slots: Slots,
@@ -129,14 +98,15 @@ def _stage_key(
     layout: Layout,
     upstream: Mapping[str, str],
 ) -> str:
-    """Hash of all that determines a stage's states, its own code included."""
-    functions = (_function_source(f) for f in (stage.prepare, stage.sampler))
-    code = _source(stage.algorithm) + "".join(functions)
+    """Hash of all that determines a stage's states; code enters by its versions."""
+    view = type(stage.view)
     return digest(
         {
             "schema": SCHEMA,
             "name": stage.name,
-            "code": hashlib.sha256(code.encode()).hexdigest(),
+            "method": [stage.method.name, stage.method.version],
+            "view": [view.__module__, view.__name__, view.VERSION],
+            "view_fields": dataclasses.asdict(stage.view),  # type: ignore[call-overload]
             "config": dataclasses.asdict(stage.config),
             "values": [sorted(v.items()) for v in slots.values],
             "seeds": slots.seeds,
@@ -176,46 +146,51 @@ def plan_stages(job: Job, dataset: Dataset, options: Options) -> list[StageRun]:
     return runs
 
 
-def context_of(
+def models_of(
     job: Job,
     runs: Sequence[StageRun],
     slots: Slots,
-    reads: Sequence[str],
+    names: Sequence[str],
     num_seeds: int,
-) -> dict:
-    """States of earlier stages for each slot of another, NumPy [slots, …]."""
-    context = {}
+) -> dict[str, Model]:
+    """Models of trained stages for each slot of another, leaves NumPy [slots, …]."""
+    models = {}
     for run in runs:
-        if run.stage.name in reads:
+        if run.stage.name in names:
             index = settings.slot_map(job, run.slots, slots, num_seeds)
-            context[run.stage.name] = jax.tree.map(lambda x, i=index: x[i], run.states)
-    return context
+            config, state = jax.tree.map(
+                lambda x, i=index: np.asarray(x)[i], (run.configs, run.states)
+            )
+            models[run.stage.name] = Model(run.stage.method, config, state)
+    return models
 
 
-def prepare_data(run: StageRun, dataset: Dataset, context: dict) -> Pytree:
-    """The stage's data, per slot where it asks for that."""
-    stage = run.stage
-    blank = {name: None for name in traced_fields(type(stage.config))}
-    config = dataclasses.replace(stage.config, **blank)
-    if not stage.data_per_seed:
-        return stage.prepare(dataset, config, context)
+def stage_data(
+    run: StageRun, dataset: Dataset, upstream: Mapping[str, Model]
+) -> Pytree:
+    """The arrays of the stage's view, per slot where it asks for that."""
+    view = run.stage.view
+    blank = {name: None for name in traced_fields(type(run.stage.config))}
+    config = dataclasses.replace(run.stage.config, **blank)
+    if not view.per_seed:
+        return view.arrays(dataset, config, upstream)
     each = [
-        stage.prepare(dataset, config, jax.tree.map(lambda x, i=i: x[i], context))
+        view.arrays(dataset, config, jax.tree.map(lambda x, i=i: x[i], upstream))
         for i in range(run.slots.num_slots)
     ]
     return jax.tree.map(lambda *xs: np.stack(xs), *each)
 
 
-def template(run: StageRun, data: Pytree, context: dict) -> Pytree:
+def template(run: StageRun, data: Pytree, upstream: Mapping[str, Model]) -> Pytree:
     """Zeros like the stage's states, NumPy [slots, …]."""
 
     def take(tree: Pytree) -> Pytree:
         return jax.tree.map(lambda x: np.asarray(x)[0], tree)
 
-    data = take(data) if run.stage.data_per_seed else data
+    data = take(data) if run.stage.view.per_seed else data
     shapes = jax.eval_shape(
-        lambda: run.stage.algorithm.init(
-            jax.random.PRNGKey(0), data, take(run.configs), take(context)
+        lambda: run.stage.method.init(
+            jax.random.PRNGKey(0), data, take(run.configs), take(upstream)
         )
     )
     n = run.slots.num_slots

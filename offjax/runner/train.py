@@ -13,14 +13,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from offjax import recipes
+from offjax import methods
 from offjax.datasets.dataset import Dataset
+from offjax.devices import hosts
+from offjax.devices.compilation import release_programs
 from offjax.errors import UserError
-from offjax.runner import chunks, hosts, interrupts, locks, programs, settings, sinks
+from offjax.runner import chunks, interrupts, locks, programs, settings, sinks
 from offjax.runner.account import CARD, Account, diverged, place
 from offjax.runner.checkpoints import Checkpoints, StageStore
 from offjax.runner.chunks import Chunk
-from offjax.runner.compilation import release_programs
 from offjax.runner.evaluator import Evaluator
 from offjax.runner.options import Options
 from offjax.runner.profiles import profiled
@@ -31,13 +32,13 @@ from offjax.runner.schedule import Schedule
 from offjax.runner.settings import Job
 from offjax.runner.stages import (
     StageRun,
-    context_of,
+    models_of,
     plan_stages,
-    prepare_data,
     resolve_config,
+    stage_data,
     template,
 )
-from offjax.types import Pytree
+from offjax.types import Model, Pytree
 
 LOCK_SECONDS = 60.0
 """How long a sweep's job waits for a killed predecessor to be gone."""
@@ -47,7 +48,7 @@ def make_jobs(
     method: str, preset: str, dataset: Dataset, overrides: settings.Overrides
 ) -> list[Job]:
     """The recipe for a dataset, with overrides, as jobs."""
-    recipe = recipes.build(method, dataset.spec, preset, dataset.card.id)
+    recipe = methods.build(method, dataset.spec, preset, dataset.card.id)
     prefix = "" if preset == "paper" else f"preset={preset}"
     return settings.expand(recipe, overrides, prefix)
 
@@ -60,13 +61,9 @@ class Trainer:
     ) -> None:
         options.validate()
         sinks.check(options.log)
-        for stage in job.recipe.stages:
+        for owner, config in settings.owners(job.recipe).items():
             for setting in job.settings:
-                values = setting.of(stage.name)
-                if hasattr(stage.algorithm, "validate"):
-                    stage.algorithm.validate(
-                        dataclasses.replace(stage.config, **values)
-                    )
+                dataclasses.replace(config, **setting.of(owner)).validate()
         if job.recipe.validate is not None:
             job.recipe.validate(job.recipe, dataset)
         self.job, self.dataset, self.options = job, dataset, options
@@ -137,9 +134,9 @@ class Trainer:
     def load_states(self) -> None:
         """Fills in the states of a finished run from the store."""
         for run in self.stages:
-            context = self._context(run)
-            data = prepare_data(run, self.dataset, context)
-            run.states = self.store.load(run.key, template(run, data, context))
+            upstream = self._upstream(run)
+            data = stage_data(run, self.dataset, upstream)
+            run.states = self.store.load(run.key, template(run, data, upstream))
 
     # -- records ------------------------------------------------------------
 
@@ -183,8 +180,8 @@ class Trainer:
 
     # -- training -----------------------------------------------------------
 
-    def _context(self, run: StageRun) -> dict[str, Pytree]:
-        return context_of(
+    def _upstream(self, run: StageRun) -> dict[str, Model]:
+        return models_of(
             self.job, self.stages, run.slots, run.stage.reads, self.options.num_seeds
         )
 
@@ -194,10 +191,10 @@ class Trainer:
         Returns the step that later stages resume at: 0 where this one, though done
         before the interruption, had to be trained anew.
         """
-        context = self._context(run)
+        upstream = self._upstream(run)
         with settings.blamed(self.job, run.stage.name):
-            data = prepare_data(run, self.dataset, context)
-            like = template(run, data, context)
+            data = stage_data(run, self.dataset, upstream)
+            like = template(run, data, upstream)
         under_way = run.first_step < resume_step <= run.last_step
         done = resume_step > run.last_step
         reuse = self.options.reuse_stages and not under_way
@@ -211,7 +208,7 @@ class Trainer:
                 self.folder.cut_back(run.first_step)
                 self.checkpoints.drop_after(run.first_step)
                 resume_step = 0
-            self._train(run, data, context, like, resume_step if under_way else 0)
+            self._train(run, data, upstream, like, resume_step if under_way else 0)
             self._to_store(run)
         return resume_step
 
@@ -252,12 +249,20 @@ class Trainer:
         self.store.save(run.key, run.states, meta)
 
     def _train(
-        self, run: StageRun, data: Pytree, context: dict, like: Pytree, resume_step: int
+        self,
+        run: StageRun,
+        data: Pytree,
+        upstream: dict[str, Model],
+        like: Pytree,
+        resume_step: int,
     ) -> None:
         layout, stage = run.layout, run.stage
-        slots = {"config": layout.shard(run.configs), "context": layout.shard(context)}
-        shared = {"data": layout.replicate(() if stage.data_per_seed else data)}
-        if stage.data_per_seed:
+        slots = {
+            "config": layout.shard(run.configs),
+            "upstream": layout.shard(upstream),
+        }
+        shared = {"data": layout.replicate(() if stage.view.per_seed else data)}
+        if stage.view.per_seed:
             slots["data"] = layout.shard(data)
         alive = np.ones(run.slots.num_slots, bool)
         if resume_step:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from offjax import recipes
+from offjax import methods
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 from offjax.runner.options import Options
@@ -159,7 +159,7 @@ def expand(
                 f"preset {entry.preset!r} is not one of {', '.join(PRESETS)}."
             )
         for method in entry.methods:
-            recipes.build(method, None, entry.preset)
+            methods.build(method, None, entry.preset)
     datasets = {n: load(n) for n in dict.fromkeys(_names(entries))}
     jobs: dict[str, Job] = {}
     for entry in entries:

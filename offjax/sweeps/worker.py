@@ -26,7 +26,7 @@ def run(job: Job, place: Mapping[str, Any]) -> Path:
       UserError: bad input, or a job that is another one here than where it was planned.
     """
     from offjax.datasets.load import load_dataset
-    from offjax.runner.devices import prepare_host_devices
+    from offjax.devices.layout import prepare_host_devices
     from offjax.runner.options import Options
     from offjax.runner.train import Trainer, make_jobs
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from gymnasium.experimental.functional import FuncEnv
 
+from offjax.devices.layout import choose_layout
+from offjax.devices.program import Program
 from offjax.distributions import point
 from offjax.evaluation import host
 from offjax.evaluation.batched import BatchedAgent
 from offjax.evaluation.rollout import Agent, evaluate_slot, slot_key
-from offjax.runner.devices import choose_layout
-from offjax.runner.programs import Program
 from offjax.types import EnvSpec, Params, Policy
 
 HIDDEN = 64

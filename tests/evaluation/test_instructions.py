@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 
+from offjax.devices.layout import choose_layout
 from offjax.evaluation import instructions
 from offjax.evaluation.batched import BatchedAgent
 from offjax.evaluation.instructions import Trial
 from offjax.evaluation.rollout import Agent
 from offjax.runner import programs
-from offjax.runner.devices import choose_layout
 from offjax.types import EnvSpec, Params, Policy
 
 SPEC = EnvSpec("test/Line-v0", 1, (-1.0,), (1.0,), horizon=6)

@@ -3,10 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from offjax.devices.layout import choose_layout, lift
+from offjax.devices.program import Program
+from offjax.devices.rounding import PRECISIONS
 from offjax.errors import UserError
-from offjax.runner.devices import choose_layout, lift
-from offjax.runner.programs import Program
-from offjax.runner.rounding import PRECISIONS
 
 
 def _power_sum(slot, shared):

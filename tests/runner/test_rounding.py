@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offjax.runner.rounding import MANTISSA, rounded
+from offjax.devices.rounding import MANTISSA, rounded
 
 
 def kept(x, bits):

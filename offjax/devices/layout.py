@@ -21,10 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from offjax.devices import hosts
+from offjax.devices.compilation import keep_programs
+from offjax.devices.rounding import PRECISIONS, rounded
 from offjax.errors import UserError
-from offjax.runner import hosts
-from offjax.runner.compilation import keep_programs
-from offjax.runner.rounding import PRECISIONS, rounded
 from offjax.types import Pytree
 
 LAYOUTS = ("auto", "map", "vmap")

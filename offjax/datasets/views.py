@@ -1,0 +1,103 @@
+"""What learners of single transitions read of a dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from offjax.datasets import convert, sampling
+from offjax.datasets.dataset import Dataset
+from offjax.errors import UserError
+from offjax.types import EnvSpec, Key, Statistics, Transitions, Upstream, View
+
+
+class TransitionData(NamedTuple):
+    """Data of transition learners; leading axis of `rows` the row."""
+
+    rows: Transitions
+    statistics: Statistics
+
+
+@dataclasses.dataclass(frozen=True)
+class TransitionView(View):
+    """Transitions as a paper wants them.
+
+    Attributes:
+      normalize: standardize observations.
+      reward_scale: rewards count as reward_scale · r + reward_shift.
+      reward_shift: see `reward_scale`.
+      unit_returns: first divide rewards by the range of the episodes' returns, times
+        1000 (IQL on locomotion).
+      next_actions: keep only rows that end the MDP or have a next action (SARSA).
+    """
+
+    normalize: bool = True
+    reward_scale: float = 1.0
+    reward_shift: float = 0.0
+    unit_returns: bool = False
+    next_actions: bool = False
+
+    def arrays(
+        self, dataset: Dataset, config: Any, upstream: Upstream
+    ) -> TransitionData:
+        """All transitions, with the statistics of observations and actions.
+
+        Raises:
+          UserError: no row is left.
+        """
+        del config, upstream
+        box = action_box(dataset.spec)
+        statistics = convert.statistics(dataset, self.normalize, action_box=box)
+        rows = within_box(convert.to_transitions(dataset), dataset.spec, statistics)
+        rewards = rows.rewards
+        if self.unit_returns:
+            spread = np.ptp(dataset.episode_returns)
+            rewards = rewards * (1000.0 / spread if spread > 0 else 1.0)
+        rewards = np.asarray(
+            self.reward_scale * rewards + self.reward_shift, np.float32
+        )
+        rows = rows._replace(rewards=rewards)
+        if self.next_actions:
+            rows = _with_next_actions(rows, dataset.card.id)
+        return TransitionData(rows, statistics)
+
+    def sample(self, arrays: TransitionData, key: Key, config: Any) -> Transitions:
+        """`config.batch_size` rows, uniformly with replacement."""
+        return sampling.uniform(arrays.rows, key, config.batch_size)
+
+
+def _with_next_actions(rows: Transitions, dataset: str) -> Transitions:
+    keep = np.asarray(rows.has_next_action) | (np.asarray(rows.terminals) > 0)
+    if not keep.any():
+        raise UserError(
+            f"Dataset {dataset!r} has no row with a next action, which SARSA needs: "
+            "record episodes of two steps or more."
+        )
+    if keep.all():
+        return rows
+    return Transitions(*(np.asarray(x)[keep] for x in rows))
+
+
+def action_box(spec: EnvSpec | None) -> Literal["env", "bulk"]:
+    """Box that step-wise methods map to [-1, 1]: the data's where the env's is vast.
+
+    A budget's shares are about 1/T of the environment's [0, 1]: noise of a usual
+    size would drown them, so every step-wise method uses the range of the data, less
+    the rare shares that are many times the usual ones.
+    """
+    return "bulk" if spec is not None and spec.domain == "budget" else "env"
+
+
+def within_box(
+    rows: Transitions, spec: EnvSpec | None, statistics: Statistics
+) -> Transitions:
+    """Rows whose actions outside a box around the bulk of them are clipped to it."""
+    if action_box(spec) == "env":
+        return rows
+    low, high = statistics.action_low, statistics.action_high
+    return rows._replace(
+        actions=np.clip(rows.actions, low, high),
+        next_actions=np.clip(rows.next_actions, low, high),
+    )

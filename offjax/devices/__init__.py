@@ -1,0 +1,1 @@
+"""Programs over seeds: devices, hosts, layouts, compilation, rounding."""

@@ -1,0 +1,191 @@
+"""What methods share: states, twin critics, presets, and acting without memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import chex
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from offjax.datasets.normalize import ActionBox, Normalizer
+from offjax.distributions import Distribution
+from offjax.errors import UserError
+from offjax.networks.mlp import QEnsemble
+from offjax.types import (
+    Actor,
+    EnvSpec,
+    Key,
+    Model,
+    Params,
+    Pytree,
+    QFunction,
+    Recipe,
+    Transitions,
+)
+
+PRESETS = ("paper", "small", "demo")
+Network = Any
+"""A flax module. The type of `apply` is a union that fits no use of it."""
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """What every state has; a method's `State` adds what it learns.
+
+    `key` never changes: the randomness of an update is folded from it and `step`.
+    """
+
+    key: Key
+    step: chex.Array
+    normalizer: Normalizer
+    action_box: ActionBox
+
+
+def start(key: Key, data: Pytree) -> dict[str, Any]:
+    """The fields of `TrainState` at the first update, from a view's arrays."""
+    statistics = data.statistics
+    return {
+        "key": key,
+        "step": jnp.int32(0),
+        "normalizer": Normalizer.from_statistics(statistics),
+        "action_box": ActionBox(statistics.action_low, statistics.action_high),
+    }
+
+
+def zeros(data: Pytree) -> tuple[chex.Array, chex.Array]:
+    """An observation [O] and an action [A] to initialize networks with."""
+    statistics = data.statistics
+    return (
+        jnp.zeros_like(statistics.observation_mean),
+        jnp.zeros_like(statistics.action_low),
+    )
+
+
+def soft_update(params: Pytree, target: Pytree, tau: chex.Numeric) -> Pytree:
+    """(1 − τ) · target + τ · params."""
+    return optax.incremental_update(params, target, tau)
+
+
+def average(
+    params: Pytree, ema: Pytree, decay: chex.Numeric, step: chex.Array
+) -> Pytree:
+    """Exponential moving average of parameters, with a warm-up.
+
+    Early averages forget quickly: they would remember the initial parameters else.
+
+    Args:
+      params: after the update.
+      ema: the average before.
+      decay: once there are enough updates.
+      step: [] number of updates before this one.
+    """
+    decay = jnp.minimum(decay, (1 + step) / (10 + step))
+    return optax.incremental_update(params, ema, 1 - decay)
+
+
+# -- twin critics -------------------------------------------------------------
+
+
+def critics(hidden_dims: Sequence[int]) -> Network:
+    """Twin critics: [..., O], [..., A] → [2, ...]."""
+    return QEnsemble(hidden_dims)
+
+
+def first_critic(
+    params: Pytree,
+    hidden_dims: Sequence[int],
+    observations: chex.Array,
+    actions: chex.Array,
+) -> chex.Array:
+    """Q_1 [...] alone: half the work, for losses that do not read the other."""
+    first = jax.tree.map(lambda x: x[:1], params)
+    return QEnsemble(hidden_dims, size=1).apply(first, observations, actions)[0]
+
+
+def twin_values(
+    model: Model, observation: chex.Array, action: chex.Array
+) -> chex.Array:
+    """Both online critics [2] at one raw observation [O] and environment action [A]."""
+    state = model.state
+    inputs = (state.normalizer(observation), state.action_box.to_unit(action))
+    return critics(model.config.hidden_dims).apply(state.critic.params, *inputs)
+
+
+def bootstrap(
+    batch: Transitions, next_values: chex.Array, discount: chex.Numeric
+) -> chex.Array:
+    """r + γ (1 − terminal) · value, [B]."""
+    return batch.rewards + discount * (1 - batch.terminals) * next_values
+
+
+def squared_error(q: chex.Array, targets: chex.Array) -> chex.Array:
+    """Sum over the critics [2, B] of their mean squared error towards targets [B]."""
+    return jnp.sum(jnp.mean((q - targets) ** 2, axis=-1))
+
+
+# -- acting -------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Memoryless(Actor):
+    """Acts with a model's `act`, which reads the present observation alone."""
+
+    stage: str = ""
+
+    def act(
+        self,
+        params: Params,
+        carry: Pytree,
+        observation: chex.Array,
+        reward: chex.Array,
+        key: Key,
+    ) -> tuple[Distribution, Pytree]:
+        """The model's distribution; the carry is empty."""
+        del reward
+        return params.models[self.stage].act(observation, key), carry
+
+
+def memoryless(stage: str) -> Callable[[Recipe], Actor]:
+    """`Recipe.actor` of a stage whose module has `act`."""
+    return lambda recipe: Memoryless(stage)
+
+
+def reads_critic(stage: str) -> Callable[[Params], QFunction]:
+    """`Recipe.critic` that is the `q_value` of a stage."""
+    return lambda params: params.models[stage].q_value
+
+
+# -- presets ------------------------------------------------------------------
+
+
+def pick(preset: str, **by_preset: Any) -> Any:
+    """The value for a preset: `pick(preset, paper=…, small=…, demo=…)`."""
+    if preset not in PRESETS:
+        raise UserError(f"preset {preset!r} is not one of {', '.join(PRESETS)}.")
+    return by_preset[preset]
+
+
+def domain(spec: EnvSpec | None) -> str:
+    """The dataset's domain, "" where it is unknown."""
+    return spec.domain if spec is not None else ""
+
+
+def hidden_dims(preset: str) -> tuple[int, ...]:
+    """Widths of the usual networks of step-wise methods."""
+    return pick(preset, paper=(256, 256), small=(256, 256), demo=(128, 128))
+
+
+def step_rewards(spec: EnvSpec | None) -> float:
+    """Factor on the rewards with which they are about 1 a step.
+
+    Those of Budget Allocation are about 1/T; the published settings of value-based
+    methods (temperatures, penalties, entropies, bins) presume the rewards of the usual
+    benchmarks.
+    """
+    if spec is None or spec.domain != "budget":
+        return 1.0
+    return float(spec.horizon)

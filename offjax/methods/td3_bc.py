@@ -1,0 +1,233 @@
+"""TD3+BC (Fujimoto and Gu, 2021, arXiv:2106.06860).
+
+    Q   minimize Σ_k E (r + γ (1 − terminal) min_j Q̄_j(s', ã) − Q_k(s, a))²,
+        ã = clip(π̄(s') + clip(ε, −c, c), −1, 1),  ε ~ N(0, σ²)
+    π   minimize −λ E Q_1(s, π(s)) + E ‖π(s) − a‖²/A,  λ = α / E|Q_1(s, π(s))|
+
+The policy and all targets move once per `policy_freq` critic steps. One `update` does
+the whole group: `policy_freq` critic steps, each on its part of one larger batch, then
+the policy's on the last part. The field counts critic steps, and so does `state.step`:
+1M of them are 500,000 updates.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from offjax.datasets import sampling
+from offjax.datasets.views import TransitionData, TransitionView
+from offjax.distributions import Distribution, unit_point
+from offjax.methods.common import (
+    Network,
+    TrainState,
+    bootstrap,
+    critics,
+    domain,
+    first_critic,
+    memoryless,
+    pick,
+    reads_critic,
+    soft_update,
+    squared_error,
+    start,
+    step_rewards,
+    twin_values,
+    zeros,
+)
+from offjax.networks.mlp import MLP
+from offjax.networks.trained import Trained, descend, trained
+from offjax.types import (
+    EnvSpec,
+    Key,
+    Method,
+    Model,
+    Pytree,
+    Recipe,
+    Stage,
+    Transitions,
+    Upstream,
+    config,
+)
+
+
+@config
+class Config:
+    """Hyperparameters; the authors', the same in every domain.
+
+    Attributes:
+      alpha: α, weight of the critic against cloning.
+      policy_noise: σ, in units of the action box.
+      noise_clip: c.
+      policy_freq: critic steps per step of the policy.
+      batch_size: rows of one critic step.
+    """
+
+    critic_lr: float = 3e-4
+    actor_lr: float = 3e-4
+    discount: float = 0.99
+    tau: float = 0.005
+    alpha: float = 2.5
+    policy_noise: float = 0.2
+    noise_clip: float = 0.5
+    policy_freq: int = 2
+    hidden_dims: tuple[int, ...] = (256, 256)
+    batch_size: int = 256
+
+
+class State(TrainState):
+    """Policy, critics and their targets."""
+
+    actor: Trained
+    critic: Trained
+    target_actor: Pytree
+    target_critic: Pytree
+
+
+def _policy(params: Pytree, observations: chex.Array, config: Config) -> chex.Array:
+    """Actions [..., A] in [-1, 1] at normalized observations [..., O]."""
+    # The output layer's width tells the number of action dimensions.
+    last = params["params"][f"Dense_{len(config.hidden_dims)}"]["bias"]
+    network: Network = MLP(config.hidden_dims, last.shape[-1])
+    return jnp.tanh(network.apply(params, observations))
+
+
+def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
+    """Fresh state."""
+    del upstream
+    observation, action = zeros(data)
+    actor_key, critic_key = jax.random.split(key)
+    actor = MLP(config.hidden_dims, action.shape[-1]).init(actor_key, observation)
+    critic = critics(config.hidden_dims).init(critic_key, observation, action)
+    return State(
+        **start(key, data),
+        actor=trained(actor, optax.adam(config.actor_lr)),
+        critic=trained(critic, optax.adam(config.critic_lr)),
+        target_actor=jax.tree.map(jnp.copy, actor),
+        target_critic=jax.tree.map(jnp.copy, critic),
+    )
+
+
+def critic_loss(
+    params: Pytree, state: State, batch: Transitions, key: Key, config: Config
+) -> tuple[chex.Array, chex.Array]:
+    """Sum of both critics' errors; info is the target [B]. Noise [B, A] from `key`."""
+    observations = state.normalizer(batch.observations)
+    next_observations = state.normalizer(batch.next_observations)
+    actions = state.action_box.to_unit(batch.actions)
+    noise = config.policy_noise * jax.random.normal(key, batch.actions.shape)
+    noise = jnp.clip(noise, -config.noise_clip, config.noise_clip)
+    next_actions = _policy(state.target_actor, next_observations, config) + noise
+    next_actions = jnp.clip(next_actions, -1.0, 1.0)
+    next_q = critics(config.hidden_dims).apply(
+        state.target_critic, next_observations, next_actions
+    )
+    targets = bootstrap(batch, next_q.min(0), config.discount)
+    q = critics(config.hidden_dims).apply(params, observations, actions)
+    return squared_error(q, targets), targets
+
+
+def actor_loss(
+    params: Pytree, state: State, batch: Transitions, key: Key, config: Config
+) -> tuple[chex.Array, chex.Array]:
+    """Loss of the policy; info is the mean of Q_1."""
+    del key
+    observations = state.normalizer(batch.observations)
+    actions = state.action_box.to_unit(batch.actions)
+    proposed = _policy(params, observations, config)
+    q = first_critic(state.critic.params, config.hidden_dims, observations, proposed)
+    weight = config.alpha / jax.lax.stop_gradient(jnp.mean(jnp.abs(q)))
+    cloning = jnp.mean((proposed - actions) ** 2)
+    return -weight * jnp.mean(q) + cloning, jnp.mean(q)
+
+
+def update(
+    state: State, batch: Transitions, config: Config, upstream: Upstream
+) -> tuple[State, dict[str, chex.Array]]:
+    """`policy_freq` critic steps on as many parts of the batch, one of the policy."""
+    del upstream
+    parts = jax.tree.map(
+        lambda x: x.reshape(config.policy_freq, -1, *x.shape[1:]), batch
+    )
+
+    def critic_step(
+        critic: Trained, part_and_step: tuple[Transitions, chex.Array]
+    ) -> tuple[Trained, chex.Array]:
+        part, i = part_and_step
+        key = jax.random.fold_in(state.key, state.step + i)
+        adam = optax.adam(config.critic_lr)
+        critic, loss, _ = descend(critic_loss, critic, adam, state, part, key, config)
+        return critic, loss
+
+    steps = jnp.arange(config.policy_freq)
+    critic, losses = jax.lax.scan(critic_step, state.critic, (parts, steps))
+    state = state.replace(critic=critic)
+    last = jax.tree.map(lambda x: x[-1], parts)
+    adam = optax.adam(config.actor_lr)
+    actor, loss, q = descend(
+        actor_loss, state.actor, adam, state, last, state.key, config
+    )
+    state = state.replace(
+        actor=actor,
+        target_actor=soft_update(actor.params, state.target_actor, config.tau),
+        target_critic=soft_update(critic.params, state.target_critic, config.tau),
+        step=state.step + config.policy_freq,
+    )
+    metrics = {
+        "td3_bc/critic_loss": jnp.mean(losses),
+        "td3_bc/actor_loss": loss,
+        "td3_bc/q": q,
+    }
+    return state, metrics
+
+
+def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
+    """The policy's action at one raw observation [O], as a point."""
+    del key
+    state = model.state
+    unit = _policy(state.actor.params, state.normalizer(observation), model.config)
+    return unit_point(unit, state.action_box.shift, state.action_box.scale)
+
+
+def q_value(model: Model, observation: chex.Array, action: chex.Array) -> chex.Array:
+    """Minimum of the two online critics [] at one raw observation and action."""
+    return twin_values(model, observation, action).min(0)
+
+
+METHOD = Method("td3_bc", 1, init, update, act, q_value)
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupView(TransitionView):
+    """Rows for the `policy_freq` critic steps of one update."""
+
+    def sample(self, arrays: TransitionData, key: Key, config: Any) -> Transitions:
+        """`policy_freq` · `batch_size` rows, uniformly with replacement."""
+        rows = config.policy_freq * config.batch_size
+        return sampling.uniform(arrays.rows, key, rows)
+
+
+def stage(spec: EnvSpec | None, preset: str) -> Stage:
+    """Stage `td3_bc`; one update is two critic steps: 500,000 are the usual 1M."""
+    kind = domain(spec)
+    view = GroupView(reward_shift=-1.0 if kind == "antmaze" else 0.0)
+    if kind == "budget":
+        view = GroupView(normalize=False, reward_scale=step_rewards(spec))
+    settings: dict[str, Any] = {"hidden_dims": (128, 128)} if preset == "demo" else {}
+    steps = pick(preset, paper=500_000, small=10_000, demo=1_500)
+    return Stage("td3_bc", METHOD, Config(**settings), view, steps)
+
+
+def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
+    """TD3+BC, acting with the policy."""
+    return Recipe(
+        "td3_bc",
+        (stage(spec, preset),),
+        memoryless("td3_bc"),
+        critic=reads_critic("td3_bc"),
+    )

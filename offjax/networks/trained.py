@@ -1,0 +1,43 @@
+"""A network with its optimizer, and the step that both take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import chex
+import flax.struct
+import jax
+import optax
+
+from offjax.types import Pytree
+
+
+class Trained(flax.struct.PyTreeNode):
+    """Parameters with the state of their optimizer."""
+
+    params: Pytree
+    opt_state: optax.OptState
+
+
+def trained(params: Pytree, optimizer: optax.GradientTransformation) -> Trained:
+    """Fresh optimizer state beside `params`."""
+    return Trained(params, optimizer.init(params))
+
+
+def descend(
+    loss_fn: Callable[..., tuple[chex.Array, Pytree]],
+    network: Trained,
+    optimizer: optax.GradientTransformation,
+    *args: Pytree,
+) -> tuple[Trained, chex.Array, Pytree]:
+    """One optimizer step on `loss_fn(params, *args) → (loss, info)`.
+
+    Returns:
+      The new network, the loss and the info before the step.
+    """
+    (loss, info), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+        network.params, *args
+    )
+    updates, opt_state = optimizer.update(grads, network.opt_state, network.params)
+    params = optax.apply_updates(network.params, updates)
+    return Trained(params, opt_state), loss, info
