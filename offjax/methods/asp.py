@@ -38,13 +38,14 @@ from offjax.distributions import Distribution, point
 from offjax.errors import UserError
 from offjax.methods import asp_printed
 from offjax.methods.asp_printed import log_normal, over_time
-from offjax.methods.common import TrainState, hidden_dims, pick, start, zeros
+from offjax.methods.common import TrainState, domain, hidden_dims, pick, start, zeros
 from offjax.networks.planner import Planner
 from offjax.networks.trained import Trained, apply_gradients, trained
 from offjax.types import (
     Actor,
     EnvSpec,
     Key,
+    Method,
     Model,
     Params,
     Pytree,
@@ -55,7 +56,6 @@ from offjax.types import (
     static,
 )
 
-VERSION = 1
 MODES = ("anchored", "equation", "listing", "mle")
 WEIGHTS = ("exp", "std", "raw", "topq")
 SPACES = ("simplex", "box")
@@ -173,9 +173,7 @@ def init(key: Key, data: WindowData, config: Config, upstream: Upstream) -> Stat
     del upstream
     observation, action = zeros(data)
     params = _network(config, action.shape[-1]).init(key, observation, jnp.float32(0))
-    return State(
-        **start(key, data), planner=trained(params, optax.adam(config.lr))
-    )
+    return State(**start(key, data), planner=trained(params, optax.adam(config.lr)))
 
 
 def _outputs(
@@ -307,6 +305,9 @@ def plan(model: Model, observation: chex.Array, time: chex.Array) -> chex.Array:
     return asp_printed.decode(mean, box, config.mode)
 
 
+METHOD = Method("asp", 1, init, update)
+
+
 class Carry(NamedTuple):
     """The plan that is being executed and where it stands."""
 
@@ -354,26 +355,24 @@ class PlanningActor(Actor):
 def stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
     """Stage `asp`; k = T on budgets, 10 elsewhere."""
     horizon = spec.horizon if spec is not None else 1000
-    if spec is not None and spec.domain == "budget":
-        base = {"space": "simplex", "k": horizon, "segment_length": horizon}
+    base: dict[str, Any] = {"hidden_dims": hidden_dims(preset), "horizon": horizon}
+    if domain(spec) == "budget":
+        base |= {"space": "simplex", "k": horizon, "segment_length": horizon}
     else:
         # Long streams have no common clock: none is encoded, windows begin anywhere.
-        base = {
+        base |= {
             "k": min(10, horizon),
             "segment_length": min(100, horizon),
             "random_phase": True,
             "position_encoding": False,
             "discount": 0.99,
         }
-    base |= {"hidden_dims": hidden_dims(preset), "horizon": horizon}
     steps = pick(preset, paper=100_000, small=10_000, demo=3_000)
-    return Stage("asp", _module(), Config(**(base | settings)), WindowView(), steps)
+    return Stage("asp", METHOD, Config(**(base | settings)), WindowView(), steps)
 
 
 def _recipe(name: str, stage: Stage) -> Recipe:
-    return Recipe(
-        name, (stage,), lambda recipe: PlanningActor(recipe.config("asp").k)
-    )
+    return Recipe(name, (stage,), lambda recipe: PlanningActor(recipe.config("asp").k))
 
 
 def recipe(spec: EnvSpec | None, preset: str) -> Recipe:

@@ -15,6 +15,7 @@ import optax
 from offjax.datasets.normalize import ActionBox, Normalizer
 from offjax.distributions import Distribution
 from offjax.errors import UserError
+from offjax.improvement import action_gradient
 from offjax.networks.mlp import QEnsemble
 from offjax.types import (
     Actor,
@@ -155,8 +156,31 @@ def memoryless(stage: str) -> Callable[[Recipe], Actor]:
 
 
 def reads_critic(stage: str) -> Callable[[Params], QFunction]:
-    """`Recipe.critic` that is the `q_value` of a stage."""
-    return lambda params: params.models[stage].q_value
+    """`Recipe.critic` that is the `q_value` of a stage.
+
+    Where Action Gradient's steps are normalized the critic is divided by its median
+    gradient, which the stage `gradient_norm` has measured.
+
+    Raises:
+      UserError: normalized steps, but no such stage.
+    """
+
+    def critic(params: Params) -> QFunction:
+        model, operator = params.models[stage], params.improve
+        if not isinstance(operator, action_gradient.Config):
+            return model.q_value
+        if operator.step_mode != "normalized":
+            return model.q_value
+        if "gradient_norm" not in params.models:
+            raise UserError(
+                f"step_mode=normalized needs the size of the gradients of {stage}, "
+                "which this run has not measured: take step_mode=raw, or train with "
+                "--method=compose --improve=action_gradient."
+            )
+        unit = params.models["gradient_norm"].state.norm
+        return lambda observation, action: model.q_value(observation, action) / unit
+
+    return critic
 
 
 # -- presets ------------------------------------------------------------------

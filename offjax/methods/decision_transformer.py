@@ -10,8 +10,8 @@ over the recorded steps of windows of K steps, u the action mapped to [-1, 1]. W
 acting, R̂_0 is the return that one asks for and R̂_{t+1} = R̂_t - r_t / scale.
 
 The defaults are those of the authors' code. CORL's implementation differs in
-`activation="gelu"`, in `initialization="normal"` (everything N(0, 0.02²)), and in a mean
-over padded steps, too.
+`activation="gelu"`, in `initialization="normal"` (everything N(0, 0.02²)), and in that
+padded steps count in the mean's denominator.
 """
 
 from __future__ import annotations
@@ -32,13 +32,12 @@ from offjax.methods.common import domain
 from offjax.methods.sequence import (
     MAZE_RETURN_SCALE,
     ReturnConditionedActor,
+    SequenceConfig,
     SequenceState,
-    check,
     inputs,
     sequence_stage,
     sizes,
     start_sequence,
-    warmed_up,
 )
 from offjax.networks.trained import Trained, descend, trained
 from offjax.networks.transformer import (
@@ -52,77 +51,33 @@ from offjax.networks.transformer import (
 from offjax.types import (
     EnvSpec,
     Key,
+    Method,
     Model,
     Pytree,
     Recipe,
     Stage,
     Upstream,
     config,
-    static,
 )
-
-VERSION = 1
 
 
 @config
-class Config:
+class Config(SequenceConfig):
     """Hyperparameters.
 
     Attributes:
-      lr: AdamW's step size after the warm-up.
-      weight_decay: on all parameters.
-      warmup_steps: updates over which the step size rises linearly.
-      max_grad_norm: global norm to which gradients are clipped.
-      context_length: K, steps of a window.
-      max_timesteps: entries of the table of time embeddings.
-      num_layers: number of blocks.
-      num_heads: attention heads.
-      width: size of the tokens.
-      dropout: rate of every dropout.
       attention_dropout: "weights" (GPT-2) or "output".
       activation: "relu" or "gelu".
       initialization: "official" (PyTorch's outside the blocks) or "normal".
-      return_scale: what returns are divided by; 0: the data's largest.
-      reward_scale: rewards count as reward_scale · r + reward_shift.
-      reward_shift: see `reward_scale`.
-      episode_length: 0 for episodes as recorded; else uninterrupted recordings are
-        cut every so many steps, see `offjax.datasets.trajectories.recut`.
-      rare_timesteps: share of the episodes; time steps that no more of them reach
-        count as the last one that more do.
-      weighting: of trajectories, "length" or "uniform".
-      history: what the context remembers, the "executed" action or the "base" one
-        that an improvement operator began with.
-      unseen_timesteps: which embedding acting uses at time steps that the data lack:
-        of the "last" that they have, or the "untrained" one, as published codes do.
-      batch_size: windows in a batch.
     """
 
-    lr: float = 1e-4
-    weight_decay: float = 1e-4
-    warmup_steps: float = 10_000.0
-    max_grad_norm: float = 0.25
-    context_length: int = 20
-    max_timesteps: int = 1000
-    num_layers: int = 3
-    num_heads: int = 1
-    width: int = 128
-    dropout: float = static(default=0.1)
     attention_dropout: str = "weights"
     activation: str = "relu"
     initialization: str = "official"
-    return_scale: float = static(default=0.0)
-    reward_scale: float = static(default=1.0)
-    reward_shift: float = static(default=0.0)
-    episode_length: int = 0
-    rare_timesteps: float = static(default=0.0)
-    weighting: str = "length"
-    history: str = "executed"
-    unseen_timesteps: str = "last"
-    batch_size: int = 64
 
     def validate(self) -> None:
         """Raises `UserError` for sizes that do not fit together, unknown options."""
-        check(self)
+        SequenceConfig.validate(self)
         check_option("initialization", self.initialization, ("official", "normal"))
         check_option("attention_dropout", self.attention_dropout, ("weights", "output"))
         check_option("activation", self.activation, tuple(ACTIVATIONS))
@@ -186,9 +141,7 @@ def optimizer(config: Config) -> optax.GradientTransformation:
     """AdamW after clipping by global norm, with a linear warm-up."""
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
-        optax.adamw(
-            lambda count: warmed_up(config, count), weight_decay=config.weight_decay
-        ),
+        optax.adamw(config.learning_rate, weight_decay=config.weight_decay),
     )
 
 
@@ -236,6 +189,7 @@ def act(model: Model, window: Steps, key: Key) -> Distribution:
     return unit_point(actions[0, -1], box.shift, box.scale)
 
 
+METHOD = Method("decision_transformer", 1, init, update, act)
 RETURN_TARGETS = {
     "hopper": 3600.0,
     "halfcheetah": 12_000.0,
@@ -271,14 +225,7 @@ def stage(spec: EnvSpec | None, preset: str) -> Stage:
         settings["initialization"] = "normal"
         if domain(spec) == "maze2d":
             settings["return_scale"] = MAZE_RETURN_SCALE
-    return sequence_stage(
-        "decision_transformer",
-        _module(),
-        Config(**settings),
-        SegmentView(),
-        preset,
-        100_000,
-    )
+    return sequence_stage(METHOD, Config(**settings), SegmentView(), preset, 100_000)
 
 
 def recipe(spec: EnvSpec | None, preset: str) -> Recipe:

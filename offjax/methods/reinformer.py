@@ -39,13 +39,12 @@ from offjax.methods.common import domain
 from offjax.methods.sequence import (
     MAZE_RETURN_SCALE,
     MaxReturnActor,
+    SequenceConfig,
     SequenceState,
-    check,
     inputs,
     sequence_stage,
     sizes,
     start_sequence,
-    warmed_up,
 )
 from offjax.networks.trained import Trained, descend, trained
 from offjax.networks.transformer import (
@@ -59,6 +58,7 @@ from offjax.types import (
     Actor,
     EnvSpec,
     Key,
+    Method,
     Model,
     Pytree,
     Recipe,
@@ -68,47 +68,22 @@ from offjax.types import (
     static,
 )
 
-VERSION = 1
 MAX_WEIGHT = 100.0
 MIN_RETURN_SIZE = 1e-3
-OPTIONS = {
-    "adaptive_context": ("chain", "every", "none"),
-    "optimizer": ("lamb", "adamw"),
-    "return_history": ("returns", "none"),
-    "extra": ("none", "pg", "awac"),
-}
 
 
 @config
-class Config:
+class Config(SequenceConfig):
     """Hyperparameters, those of Reinformer's code where it has them.
 
     Attributes:
-      lr: the optimizer's step size after the warm-up.
-      weight_decay: the optimizer's.
-      warmup_steps: updates over which the step size rises linearly.
-      max_grad_norm: global norm, per network, to which gradients are clipped.
       expectile: τ of the returns' loss.
       initial_alpha: α before the first update.
       alpha_lr: Adam's step size for log α.
-      context_length: K, steps of a window and upper limit of the context.
-      max_timesteps: entries of the table of time embeddings.
-      num_layers: blocks of each network.
-      num_heads: attention heads.
-      width: size of the tokens.
-      dropout: rate of every dropout.
       time_std: of the time embeddings at first; at PyTorch's 1, the default, they are
         many times the embedded return of sparse rewards, which is then learned last.
-      return_scale: what returns are divided by; 0: the data's largest.
-      reward_scale: rewards count as reward_scale · r + reward_shift.
-      reward_shift: see `reward_scale`.
       discount: of the returns-to-go; 1 as published. Below 1, one who comes to the
         reward sooner has a greater return, also where the data never stay there.
-      episode_length: 0 for episodes as recorded; else uninterrupted recordings are
-        cut every so many steps, see `offjax.datasets.trajectories.recut`.
-      rare_timesteps: share of the episodes; time steps that no more of them reach
-        count as the last one that more do.
-      weighting: of trajectories, "length" or "uniform".
       optimizer: "lamb", or "adamw", with which few updates go further.
       return_history: whether the returns' network reads the "returns" of earlier steps,
         as published, or "none". Reading them it learns to repeat the last one, and
@@ -116,52 +91,38 @@ class Config:
       adaptive_context: how far back the actions' network sees. "chain": as long as each
         predicted return is above the next one, "every": above the present one, both
         strictly; "none": K steps.
-      history: which action the context remembers: the "executed" one, or the "base"
-        one that an improvement operator began with.
-      unseen_timesteps: which embedding acting uses at time steps that the data lack:
-        of the "last" that they have, or the "untrained" one, as published codes do.
       extra: "none", "pg" or "awac"; the latter two read the stage "critic".
       extra_weight: w of pg (the paper's α).
       awac_lambda: λ of awac.
-      batch_size: windows in a batch.
     """
 
-    lr: float = 1e-4
-    weight_decay: float = 1e-4
-    warmup_steps: float = 5000.0
-    max_grad_norm: float = 0.25
     expectile: float = 0.99
     initial_alpha: float = 0.1
     alpha_lr: float = 1e-4
-    context_length: int = 20
-    max_timesteps: int = 1000
-    num_layers: int = 4
-    num_heads: int = 8
-    width: int = 256
-    dropout: float = static(default=0.1)
     time_std: float = static(default=1.0)
-    return_scale: float = static(default=0.0)
-    reward_scale: float = static(default=1.0)
-    reward_shift: float = static(default=0.0)
     discount: float = static(default=1.0)
-    episode_length: int = 0
-    rare_timesteps: float = static(default=0.0)
-    weighting: str = "uniform"
     optimizer: str = "lamb"
     return_history: str = "returns"
     adaptive_context: str = "chain"
-    history: str = "executed"
-    unseen_timesteps: str = "last"
     extra: str = "none"
     extra_weight: float = 1.0
     awac_lambda: float = 1.0
+    warmup_steps: float = 5000.0
+    num_layers: int = 4
+    num_heads: int = 8
+    width: int = 256
+    weighting: str = "uniform"
     batch_size: int = 128
 
     def validate(self) -> None:
         """Raises `UserError` for sizes that do not fit together, unknown options."""
-        check(self)
-        for name, known in OPTIONS.items():
-            check_option(name, getattr(self, name), known)
+        SequenceConfig.validate(self)
+        check_option("optimizer", self.optimizer, ("lamb", "adamw"))
+        check_option("return_history", self.return_history, ("returns", "none"))
+        check_option(
+            "adaptive_context", self.adaptive_context, ("chain", "every", "none")
+        )
+        check_option("extra", self.extra, ("none", "pg", "awac"))
 
 
 class State(SequenceState):
@@ -227,11 +188,7 @@ def optimizer(config: Config) -> optax.GradientTransformation:
     make = optax.lamb if config.optimizer == "lamb" else optax.adamw
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
-        make(
-            lambda count: warmed_up(config, count),
-            eps=1e-8,
-            weight_decay=config.weight_decay,
-        ),
+        make(config.learning_rate, eps=1e-8, weight_decay=config.weight_decay),
     )
 
 
@@ -290,10 +247,10 @@ def return_loss(
 ) -> tuple[chex.Array, None]:
     """Expectile loss of the returns' network; `key` is the dropout's."""
     steps = inputs(state, batch)
-    predictions: Any = ReturnNetwork(config).apply(
-        params, steps, True, rngs={"dropout": key}
-    )
-    return expectile_loss(predictions, steps.returns, batch.mask, config.expectile), None
+    network = ReturnNetwork(config)
+    predictions: Any = network.apply(params, steps, True, rngs={"dropout": key})
+    loss = expectile_loss(predictions, steps.returns, batch.mask, config.expectile)
+    return loss, None
 
 
 def action_loss(
@@ -349,23 +306,14 @@ def update(
     """One step for each network, and one of Adam for the entropy's weight."""
     key = jax.random.fold_in(state.key, state.step)
     return_key, action_key = jax.random.split(key)
-    adam, action_dim = optax.adam(config.alpha_lr), batch.actions.shape[-1]
+    step, adam = optimizer(config), optax.adam(config.alpha_lr)
     returns, return_value, _ = descend(
-        return_loss, state.returns, optimizer(config), state, batch, return_key, config
+        return_loss, state.returns, step, state, batch, return_key, config
     )
-    actions, action_value, parts = descend(
-        action_loss,
-        state.actions,
-        optimizer(config),
-        state,
-        batch,
-        action_key,
-        config,
-        upstream,
-    )
-    log_alpha, _, _ = descend(
-        alpha_loss, state.log_alpha, adam, parts["entropy"], action_dim
-    )
+    args = (state, batch, action_key, config, upstream)
+    actions, action_value, parts = descend(action_loss, state.actions, step, *args)
+    target = (parts["entropy"], batch.actions.shape[-1])
+    log_alpha, _, _ = descend(alpha_loss, state.log_alpha, adam, *target)
     metrics = {
         "return_loss": return_value,
         "action_loss": action_value,
@@ -414,6 +362,9 @@ def act(model: Model, window: Steps, key: Key) -> Distribution:
     return gaussian(means[0, -1], jnp.exp(log_std), box.shift, box.scale)
 
 
+METHOD = Method("reinformer", 1, init, update, act)
+
+
 def stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
     """Stage `reinformer`: one set of hyperparameters for all environments.
 
@@ -427,14 +378,13 @@ def stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
     config = Config(**(base | settings))
     reads = ("critic",) if config.extra != "none" else ()
     view = SegmentView(discounted=True)
-    return sequence_stage(
-        "reinformer", _module(), config, view, preset, 50_000, reads
-    )
+    return sequence_stage(METHOD, config, view, preset, 50_000, reads)
 
 
 def actor(recipe: Recipe) -> Actor:
     """`Recipe.actor` of the stage `reinformer`."""
-    return MaxReturnActor("reinformer", recipe.config("reinformer").history)
+    history = recipe.config("reinformer").history
+    return MaxReturnActor("reinformer", history, predict_return)
 
 
 def recipe(spec: EnvSpec | None, preset: str) -> Recipe:

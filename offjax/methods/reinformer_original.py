@@ -35,9 +35,17 @@ from offjax.methods.sequence import (
 )
 from offjax.networks.trained import Trained, descend, trained
 from offjax.networks.transformer import Linear, Steps, check_option, example_steps
-from offjax.types import EnvSpec, Key, Model, Pytree, Recipe, Stage, Upstream, config
-
-VERSION = 1
+from offjax.types import (
+    EnvSpec,
+    Key,
+    Method,
+    Model,
+    Pytree,
+    Recipe,
+    Stage,
+    Upstream,
+    config,
+)
 
 
 @config
@@ -154,6 +162,9 @@ def _apply(model: Model, window: Steps) -> Any:
     return network.apply(model.state.network.params, batched)
 
 
+METHOD = Method("reinformer_original", 1, init, update, act)
+
+
 def stage(spec: EnvSpec | None, preset: str) -> Stage:
     """Stage `reinformer_original`: per-domain scales, K = 5."""
     scales = {"locomotion": 1000.0, "maze2d": 100.0, "kitchen": 100.0}
@@ -166,16 +177,15 @@ def stage(spec: EnvSpec | None, preset: str) -> Stage:
     if domain(spec) == "antmaze":
         settings |= {"reward_scale": 100.0, "reward_shift": 1.0}
     view = SegmentView(discounted=True)
-    return sequence_stage(
-        "reinformer_original", _module(), Config(**settings), view, preset, 50_000
-    )
+    return sequence_stage(METHOD, Config(**settings), view, preset, 50_000)
+
+
+def actor(recipe: Recipe) -> MaxReturnActor:
+    """`Recipe.actor` of the stage `reinformer_original`."""
+    history = recipe.config("reinformer_original").history
+    return MaxReturnActor("reinformer_original", history, predict_return)
 
 
 def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
     """Reinformer as its own authors' code has it."""
-    name = "reinformer_original"
-    return Recipe(
-        name,
-        (stage(spec, preset),),
-        lambda recipe: MaxReturnActor(name, recipe.config(name).history),
-    )
+    return Recipe("reinformer_original", (stage(spec, preset),), actor)

@@ -8,13 +8,18 @@ serves the whole episode.
 from __future__ import annotations
 
 import dataclasses
-from types import ModuleType
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import chex
 import jax.numpy as jnp
 
-from offjax.datasets.trajectories import Segments, SegmentView, Trajectories
+from offjax.datasets.trajectories import (
+    WEIGHTINGS,
+    Segments,
+    SegmentView,
+    Trajectories,
+)
 from offjax.distributions import Distribution
 from offjax.methods.common import TrainState, pick, start
 from offjax.networks.transformer import (
@@ -26,11 +31,84 @@ from offjax.networks.transformer import (
     empty_window,
     push,
 )
-from offjax.types import Actor, EnvSpec, Key, Model, Params, Pytree, Stage
+from offjax.types import (
+    Actor,
+    EnvSpec,
+    Key,
+    Method,
+    Model,
+    Params,
+    Pytree,
+    Stage,
+    config,
+    static,
+)
 
 MAZE_RETURN_SCALE = 10.0
 """In maze2d the return of an episode that comes to the goal is a tenth of the largest,
 that of one which leaves it; presets for few updates scale by the former."""
+
+
+@config
+class SequenceConfig:
+    """Hyperparameters that all sequence models have.
+
+    Attributes:
+      lr: the optimizer's step size after the warm-up.
+      weight_decay: on all parameters.
+      warmup_steps: updates over which the step size rises linearly.
+      max_grad_norm: global norm, per network, to which gradients are clipped.
+      context_length: K, steps of a window and upper limit of the context.
+      max_timesteps: entries of the table of time embeddings.
+      num_layers: blocks of each network.
+      num_heads: attention heads.
+      width: size of the tokens.
+      dropout: rate of every dropout.
+      return_scale: what returns are divided by; 0: the data's largest.
+      reward_scale: rewards count as reward_scale · r + reward_shift.
+      reward_shift: see `reward_scale`.
+      episode_length: 0 for episodes as recorded; else uninterrupted recordings are
+        cut every so many steps, see `offjax.datasets.trajectories.recut`.
+      rare_timesteps: share of the episodes; time steps that no more of them reach
+        count as the last one that more do.
+      weighting: of trajectories, "length" or "uniform".
+      history: which action the context remembers: the "executed" one, or the "base"
+        one that an improvement operator began with.
+      unseen_timesteps: which embedding acting uses at time steps that the data lack:
+        of the "last" that they have, or the "untrained" one, as published codes do.
+      batch_size: windows in a batch.
+    """
+
+    lr: float = 1e-4
+    weight_decay: float = 1e-4
+    warmup_steps: float = 10_000.0
+    max_grad_norm: float = 0.25
+    context_length: int = 20
+    max_timesteps: int = 1000
+    num_layers: int = 3
+    num_heads: int = 1
+    width: int = 128
+    dropout: float = static(default=0.1)
+    return_scale: float = static(default=0.0)
+    reward_scale: float = static(default=1.0)
+    reward_shift: float = static(default=0.0)
+    episode_length: int = 0
+    rare_timesteps: float = static(default=0.0)
+    weighting: str = "length"
+    history: str = "executed"
+    unseen_timesteps: str = "last"
+    batch_size: int = 64
+
+    def validate(self) -> None:
+        """Raises `UserError` for sizes that do not fit together, unknown options."""
+        check_sizes(self.context_length, self.max_timesteps, self.width, self.num_heads)
+        check_option("weighting", self.weighting, WEIGHTINGS)
+        check_option("history", self.history, HISTORIES)
+        check_option("unseen_timesteps", self.unseen_timesteps, UNSEEN)
+
+    def learning_rate(self, count: chex.Numeric) -> chex.Numeric:
+        """Step size at update `count`."""
+        return self.lr * jnp.minimum((count + 1) / self.warmup_steps, 1.0)
 
 
 class SequenceState(TrainState):
@@ -56,20 +134,6 @@ def inputs(state: SequenceState, batch: Segments) -> Steps:
         batch.returns / state.return_scale,
         batch.timesteps,
     )
-
-
-def warmed_up(config: Any, count: chex.Numeric) -> chex.Numeric:
-    """Step size `lr` at update `count`, after a linear rise of `warmup_steps`."""
-    return config.lr * jnp.minimum((count + 1) / config.warmup_steps, 1.0)
-
-
-def check(config: Any) -> None:
-    """Raises `UserError` for what no sequence model's settings may be."""
-    check_sizes(
-        config.context_length, config.max_timesteps, config.width, config.num_heads
-    )
-    check_option("history", config.history, HISTORIES)
-    check_option("unseen_timesteps", config.unseen_timesteps, UNSEEN)
 
 
 # -- presets ------------------------------------------------------------------
@@ -101,17 +165,16 @@ def sizes(spec: EnvSpec | None, preset: str, paper: dict[str, Any]) -> dict[str,
 
 
 def sequence_stage(
-    name: str,
-    module: ModuleType,
-    config: Any,
+    method: Method,
+    config: SequenceConfig,
     view: SegmentView,
     preset: str,
     paper_steps: int,
     reads: tuple[str, ...] = (),
 ) -> Stage:
-    """A stage of a sequence model; `paper_steps` are its published updates."""
+    """A sequence model's stage, of the method's name; published: `paper_steps`."""
     steps = pick(preset, paper=paper_steps, small=10_000, demo=5_000)
-    return Stage(name, module, config, view, steps, reads)
+    return Stage(method.name, method, config, view, steps, reads)
 
 
 # -- acting -------------------------------------------------------------------
@@ -135,8 +198,8 @@ class SequenceActor(Actor):
         that an improvement operator began with.
     """
 
-    stage: str = ""
-    history: str = "executed"
+    stage: str
+    history: str
 
     def begin(self, params: Params, task: Pytree, key: Key) -> Carry:
         """An empty context; `task` is the return that is asked for, if any."""
@@ -221,7 +284,13 @@ class ReturnConditionedActor(SequenceActor):
 
 @dataclasses.dataclass(frozen=True)
 class MaxReturnActor(SequenceActor):
-    """Reinformer: predicts the greatest return from here, and acts towards it."""
+    """Reinformer: predicts the greatest return from here, and acts towards it.
+
+    Attributes:
+      predict_return: `(model, window) → scaled return []` at the window's last step.
+    """
+
+    predict_return: Callable[[Model, Steps], chex.Array]
 
     def act(
         self,
@@ -237,7 +306,7 @@ class MaxReturnActor(SequenceActor):
         window = _pushed(model, carry, observation, jnp.float32(0))
         context = _in_unit_box(model, window)
         # Causality hides the placeholder from the token that predicts it.
-        predicted = model.module.predict_return(model, context)
+        predicted = self.predict_return(model, context)
         returns = window.returns.at[-1].set(predicted)
         distribution = model.act(context._replace(returns=returns), key)
         return self._finish(carry, window._replace(returns=returns), distribution)
