@@ -139,7 +139,8 @@ def main(argv: list[str]) -> None:
     from offjax.methods import build
     from offjax.runner import interrupts
     from offjax.runner.options import Options
-    from offjax.runner.train import Trainer, make_jobs
+    from offjax.runner.train import train
+    from offjax.runner.training import Training, make_jobs
 
     if _print_list():
         return
@@ -175,9 +176,11 @@ def main(argv: list[str]) -> None:
     if hosts.is_writer():
         print(dataset.card, environments.line(dataset.spec), sep="\n", flush=True)
     jobs = make_jobs(method, _PRESET.value, dataset, overrides())
-    trainers = [Trainer(job, method, _PRESET.value, dataset, options) for job in jobs]
-    for trainer in trainers:
-        path = trainer.run().path
+    planned = [
+        Training.of(job, method, _PRESET.value, dataset, options) for job in jobs
+    ]
+    for training in planned:
+        path = train(training).path
         if hosts.is_writer():
             print(f"run: {path}")
 

@@ -15,9 +15,10 @@ from offjax.datasets.dataset import Dataset
 from offjax.datasets.load import load_dataset
 from offjax.datasets.views import action_box
 from offjax.evaluation import fqe
+from offjax.runner.evaluator import Evaluator
 from offjax.runner.reevaluate import plan
 from offjax.runner.run import finished, options_of
-from offjax.runner.train import Trainer
+from offjax.runner.training import Training
 from offjax.types import Transitions
 
 
@@ -66,9 +67,11 @@ def estimate(
     choices = []
     for job in plan(folder, dataset, options, improve, critic_run, grid):
         method, preset = folder.config["method"], folder.config["preset"]
-        trainer = Trainer(job, method, preset, dataset, options)
-        trainer.load_states()
-        values = _values(trainer, dataset, config, num_steps, max_rows, seed)
+        training = Training.of(job, method, preset, dataset, options)
+        training.load_states(folder.record["stages"])
+        values = _values(
+            Evaluator(training), dataset, config, num_steps, max_rows, seed
+        )
         values = values.reshape(len(job.settings), -1)
         for variant, mine in zip(job.variants, values, strict=True):
             scores = [known.get((variant, str(s)), np.nan) for s in options.seeds]
@@ -77,7 +80,7 @@ def estimate(
 
 
 def _values(
-    trainer: Trainer,
+    evaluator: Evaluator,
     dataset: Dataset,
     config: fqe.Config,
     num_steps: int,
@@ -91,8 +94,8 @@ def _values(
     index = _some(rng, len(rows.rewards), max_rows)
     rows = Transitions(*(np.asarray(x)[index] for x in rows))
     starts = starts[_some(rng, len(starts), 1_000)]
-    _, params = trainer.evaluator.acting_slots()
-    agent, key = trainer.evaluator.agent(), jax.random.PRNGKey(seed)
+    _, params = evaluator.acting_slots()
+    agent, key = evaluator.agent(), jax.random.PRNGKey(seed)
     acted = [
         np.asarray(fqe.policy_actions(agent, params, observations, key))
         for observations in (rows.next_observations, starts)

@@ -12,13 +12,12 @@ import functools
 import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 
 from offjax import envs
-from offjax.datasets.dataset import Dataset
 from offjax.devices import hosts
 from offjax.devices.layout import Layout, choose_layout
 from offjax.devices.program import Program
@@ -26,9 +25,10 @@ from offjax.evaluation import environments, host, scene
 from offjax.evaluation.batched import BatchedAgent
 from offjax.evaluation.rollout import Agent
 from offjax.runner import instructed, programs, settings
-from offjax.runner.options import Options
-from offjax.runner.settings import Job, Slots
-from offjax.runner.stages import StageRun, layout_of, models_of
+from offjax.runner.instructed import SlotResult
+from offjax.runner.settings import Slots
+from offjax.runner.stages import layout_of, models_of
+from offjax.runner.training import Training
 from offjax.types import EnvSpec, Params, Pytree
 
 if TYPE_CHECKING:
@@ -39,19 +39,26 @@ HOST_FLOPS = 2e6
 MuJoCo step costs there."""
 
 
+class Rows(NamedTuple):
+    """What is recorded of an evaluation."""
+
+    scores: list[tuple[Any, ...]]  # of scores.csv
+    episodes: list[tuple[Any, ...]]  # of episodes.csv
+    metrics: list[tuple[Any, ...]]  # of metrics.csv
+    values: np.ndarray  # scores, [settings, seeds]
+
+
 class Evaluator:
     """Runs full episodes with the states that the stages have at the moment."""
 
-    def __init__(
-        self, job: Job, dataset: Dataset, options: Options, stages: list[StageRun]
-    ) -> None:
-        self._job, self._dataset, self._stages = job, dataset, stages
-        self._options = options
+    def __init__(self, training: Training) -> None:
+        self._training = training
+        self._job, self._dataset = training.job, training.dataset
+        self._stages, self._options = training.stages, training.options
         self._programs: dict[int, Program] = {}
         self._places: dict[int, tuple[BatchedAgent, BatchedEnv]] = {}
         self.seconds = 0.0
         self.clipped: np.ndarray | None = None
-        self._instructed: list[dict[str, float]] = []  # by slot, of the last evaluation
 
     @functools.cached_property
     def missing(self) -> str | None:
@@ -128,7 +135,7 @@ class Evaluator:
         spec = self._dataset.spec
         assert spec is not None
         slots, params = self.acting_slots()
-        shape = (len(self._job.settings), len(self._options.seeds))
+        shape = self._shape
         compiled, begin = self.compile_seconds, time.perf_counter()
         if environments.on_device(spec):
             returns, lengths = self._on_device(slots, params, spec, episodes, eval_seed)
@@ -251,30 +258,63 @@ class Evaluator:
             found += paths
         return found
 
-    def rows(
-        self, method: str, step: int
-    ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], np.ndarray]:
-        """Rows of scores.csv and episodes.csv, and the scores [settings, seeds]."""
-        options, spec = self._options, self._dataset.spec
+    def rows(self, method: str, step: int) -> Rows:
+        """Evaluates every slot as the options say; what is recorded of it."""
+        found = self._measure()
+        names = [(v, s) for v in self._job.variants for s in self._options.seeds]
+        rows = Rows([], [], [], np.zeros(len(names)))
+        for slot, ((variant, seed), mine) in enumerate(zip(names, found, strict=True)):
+            rows.scores.append((
+                method, variant, self._dataset.card.id, seed, step,
+                mine.trials, f"{mine.mean:.8g}", f"{mine.std:.8g}",
+                f"{mine.score:.6g}",
+            ))  # fmt: skip
+            rows.episodes.extend(
+                (variant, seed, step, i, f"{value:.8g}", int(length))
+                for i, (value, length) in enumerate(mine.episodes)
+            )
+            rows.metrics.extend(
+                (step, seed, variant, name, f"{value:.8g}")
+                for name, value in mine.metrics.items()
+                if value == value  # chains or cubes that there were none of
+            )
+            rows.values[slot] = mine.score
+        return rows._replace(values=rows.values.reshape(self._shape))
+
+    def _measure(self) -> list[SlotResult]:
+        """Full episodes, or instructions where the environment gives those."""
+        spec, options = self._dataset.spec, self._options
         assert spec is not None
         if spec.domain == instructed.DOMAIN:
-            return self._rows_instructed(method, step)
+            given = instructed.trials(self.agent(), self._dataset, options)
+            found = self.instructed(given, options.eval_seed)
+            slots = range(len(self._job.settings) * len(options.seeds))
+            return [instructed.result(found, slot) for slot in slots]
         returns, lengths = self.rollout(options.eval_episodes, options.eval_seed)
-        scores = spec.score(returns.mean(-1))
-        rows: list[tuple[Any, ...]] = []
-        episodes: list[tuple[Any, ...]] = []
-        for i, variant in enumerate(self._job.variants):
-            for j, seed in enumerate(options.seeds):
-                mine = returns[i, j]
-                rows.append((
-                    method, variant, self._dataset.card.id, seed, step, len(mine),
-                    f"{mine.mean():.8g}", f"{mine.std():.8g}", f"{scores[i, j]:.6g}",
-                ))  # fmt: skip
-                episodes += [
-                    (variant, seed, step, e, f"{r:.8g}", int(n))
-                    for e, (r, n) in enumerate(zip(mine, lengths[i, j], strict=True))
-                ]
-        return rows, episodes, scores
+        clipped = [None] * (returns.shape[0] * returns.shape[1])
+        if self.clipped is not None:
+            clipped = self.clipped.reshape(-1).tolist()
+        rows = zip(
+            returns.reshape(-1, options.eval_episodes),
+            lengths.reshape(-1, options.eval_episodes),
+            clipped,
+            strict=True,
+        )
+        return [
+            SlotResult(
+                mine.mean(),
+                mine.std(),
+                float(spec.score(mine.mean())),
+                options.eval_episodes,
+                list(zip(mine, each, strict=True)),
+                {} if share is None else {"evaluation/clipped_actions": share},
+            )
+            for mine, each, share in rows
+        ]
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return len(self._job.settings), len(self._options.seeds)
 
     def instructed(self, given: scene.Trials, eval_seed: int) -> scene.Scores:
         """What all settings × seeds make of instructions."""
@@ -287,41 +327,3 @@ class Evaluator:
         )
         self.seconds += time.perf_counter() - begin
         return found
-
-    def _rows_instructed(
-        self, method: str, step: int
-    ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], np.ndarray]:
-        """The rows of policies that are told what to do.
-
-        The return is the chains' average length, the score the percentage of single
-        instructions that succeed, each trial an episode.
-        """
-        options = self._options
-        given = instructed.trials(self.agent(), self._dataset, options)
-        found = self.instructed(given, options.eval_seed)
-        shape = (len(self._job.settings), len(options.seeds))
-        names = [(v, s) for v in self._job.variants for s in options.seeds]
-        rows, episodes, scores = [], [], np.zeros(len(names))
-        for slot, (variant, seed) in enumerate(names):
-            mean, std, scores[slot], count = instructed.score_row(found, slot)
-            rows.append((
-                method, variant, self._dataset.card.id, seed, step, count,
-                f"{mean:.8g}", f"{std:.8g}", f"{scores[slot]:.6g}",
-            ))  # fmt: skip
-            episodes += instructed.episode_rows(found, slot, variant, seed, step)
-        self._instructed = [found.metrics(slot) for slot in range(len(names))]
-        return rows, episodes, scores.reshape(shape)
-
-    def metric_rows(self, step: int) -> list[tuple[Any, ...]]:
-        """Rows of metrics.csv: what else the last evaluation measured."""
-        names = [(v, s) for v in self._job.variants for s in self._options.seeds]
-        found = self._instructed
-        if self.clipped is not None:
-            clipped = self.clipped.reshape(-1)
-            found = [{"evaluation/clipped_actions": float(c)} for c in clipped]
-        return [
-            (step, seed, variant, name, f"{value:.8g}")
-            for (variant, seed), values in zip(names, found, strict=False)
-            for name, value in values.items()
-            if value == value  # chains or cubes that there were none of
-        ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -79,22 +79,33 @@ def evaluate(
     )
 
 
-def score_row(scores: scene.Scores, slot: int) -> tuple[float, float, float, int]:
-    """Return, deviation, score and number of trials of a slot, for scores.csv."""
-    count = scores.singles.solved.shape[1]
-    if not scores.chains.solved.size:
-        solved = scores.singles.solved[slot]
-        return solved.mean(), solved.std(), 100.0 * scores.success[slot], count
-    return (*scores.row(slot), count)
+class SlotResult(NamedTuple):
+    """What one slot's policy came to.
+
+    Of instructions `mean` is the chains' average length, and `score` the percentage of
+    single instructions that succeed; each trial is an episode.
+    """
+
+    mean: float
+    std: float
+    score: float
+    trials: int  # full episodes, or single instructions
+    episodes: list[tuple[float, int]]  # (return, length)
+    metrics: dict[str, float]
 
 
-def episode_rows(
-    scores: scene.Scores, slot: int, variant: str, seed: int, step: int
-) -> list[tuple[Any, ...]]:
-    """A row for each trial: the single instructions, then the chains."""
-    solved = np.concatenate([scores.singles.solved[slot], scores.chains.solved[slot]])
-    steps = np.concatenate([scores.singles.steps[slot], scores.chains.steps[slot]])
-    return [
-        (variant, seed, step, i, f"{int(n)}", int(length))
-        for i, (n, length) in enumerate(zip(solved, steps, strict=True))
+def result(scores: scene.Scores, slot: int) -> SlotResult:
+    """The single instructions, then the chains, of a slot."""
+    singles, chains = scores.singles, scores.chains
+    solved = np.concatenate([singles.solved[slot], chains.solved[slot]])
+    steps = np.concatenate([singles.steps[slot], chains.steps[slot]])
+    if chains.solved.size:
+        mean, std, score = scores.row(slot)
+    else:
+        mine = singles.solved[slot]
+        mean, std, score = mine.mean(), mine.std(), 100.0 * scores.success[slot]
+    episodes = [
+        (float(n), int(length)) for n, length in zip(solved, steps, strict=True)
     ]
+    trials = singles.solved.shape[1]
+    return SlotResult(mean, std, score, trials, episodes, scores.metrics(slot))

@@ -17,11 +17,12 @@ from offjax.errors import UserError
 from offjax.improvement import OPERATORS, improvement
 from offjax.methods.compose import check
 from offjax.runner import settings
+from offjax.runner.evaluator import Evaluator
 from offjax.runner.options import Options
 from offjax.runner.records import HEADERS, RunFolder
 from offjax.runner.run import Run, finished, load_run, options_of, overrides_of
 from offjax.runner.settings import Job
-from offjax.runner.train import Trainer
+from offjax.runner.training import Training
 from offjax.types import Recipe
 
 
@@ -61,17 +62,19 @@ def reevaluate(
     options = dataclasses.replace(base, eval_episodes=episodes, eval_seed=eval_seed)
     jobs = plan(folder, dataset, base, improve, critic_run, grid)
     for job in jobs:
-        trainer = Trainer(job, config["method"], config["preset"], dataset, options)
-        trainer.load_states()
-        if not trainer.evaluator.possible:
-            reason = trainer.evaluator.missing
+        training = Training.of(
+            job, config["method"], config["preset"], dataset, options
+        )
+        training.load_states(folder.record["stages"])
+        evaluator = Evaluator(training)
+        if not evaluator.possible:
+            reason = evaluator.missing
             raise UserError(f"{path} cannot be evaluated: {reason}")
-        step = trainer.stages[-1].last_step
-        rows, each, scores = trainer.evaluator.rows(config["method"], step)
+        rows, each, _, scores = evaluator.rows(config["method"], training.total_steps)
         _replace(folder, "episodes.csv", each)
         _replace(folder, "scores.csv", rows)
         if videos:
-            trainer.evaluator.film(videos, folder.path / "videos", eval_seed)
+            evaluator.film(videos, folder.path / "videos", eval_seed)
         returns = np.array([float(row[6]) for row in rows]).reshape(scores.shape)
         for i, variant in enumerate(job.variants):
             yield variant, scores[i], returns[i]
@@ -146,10 +149,10 @@ def _with_grid(
 
 def _borrow(recipe: Recipe, run: Run, options: Options) -> Recipe:
     """The recipe with the stages and the critic of another run behind its own."""
-    other = run.trainer.job.recipe
-    if run.trainer.options.seeds != options.seeds or len(run.variants) > 1:
+    other = run.training.job.recipe
+    if run.training.options.seeds != options.seeds or len(run.variants) > 1:
         raise UserError(
-            f"{run.path} has the seeds {run.trainer.options.seeds} and the variants "
+            f"{run.path} has the seeds {run.training.options.seeds} and the variants "
             f"{run.variants}; a critic is read seed by seed, so it needs the seeds "
             f"{options.seeds} and a single variant."
         )

@@ -305,6 +305,75 @@ def _is_traced(recipe: Recipe, targets: Sequence[Target]) -> bool:
     return all(field in traced_fields(type(configs[owner])) for owner, field in targets)
 
 
+def recorded(recipe: Recipe, config: Mapping[str, Any]) -> Job:
+    """The job of a run, as its config.json has it.
+
+    Args:
+      recipe: the method's recipe of today, whose values may have changed since.
+      config: content of config.json.
+
+    Raises:
+      UserError: the recipe has other stages or hyperparameters than the run.
+    """
+    names = [stage.name for stage in recipe.stages]
+    if names != list(config["stages"]):
+        raise UserError(
+            f"the run has the stages {', '.join(config['stages'])}, but {recipe.name} "
+            f"has {', '.join(names)} today: check out the commit in its run.json."
+        )
+    stages = tuple(
+        dataclasses.replace(
+            stage,
+            config=_as_recorded(stage.config, config["stages"][stage.name]["config"]),
+            num_steps=config["stages"][stage.name]["num_steps"],
+        )
+        for stage in recipe.stages
+    )
+    acting = {
+        name: _as_recorded(mine, config["acting"][name])
+        for name, mine in recipe.acting.items()
+    }
+    improve = recipe.improve
+    if improve is not None:
+        values = config["improve"]["config"]
+        improve = dataclasses.replace(
+            improve, config=_as_recorded(improve.config, values)
+        )
+    settings = tuple(
+        Setting(
+            tuple((_target(n), _tuples(v)) for n, v in each["values"].items()),
+            each["variant"],
+        )
+        for each in config["settings"]
+    )
+    overrides = {n: tuple(map(_tuples, v)) for n, v in config["overrides"].items()}
+    recipe = dataclasses.replace(recipe, stages=stages, acting=acting, improve=improve)
+    return Job(recipe, settings, overrides)
+
+
+def _target(name: str) -> Target:
+    owner, field = name.rsplit(".", 1)
+    return owner, field
+
+
+def _as_recorded(config: Any, values: Mapping[str, Any]) -> Any:
+    """A config with the values of its record; fields that are newer keep theirs."""
+    known = {field.name for field in dataclasses.fields(config)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise UserError(
+            f"the run has the hyperparameters {', '.join(unknown)}, which "
+            f"{type(config).__module__} does not have today: check out the commit in "
+            "its run.json."
+        )
+    return dataclasses.replace(config, **{n: _tuples(v) for n, v in values.items()})
+
+
+def _tuples(value: Any) -> Any:
+    """A value of a JSON file, its lists as tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
 @dataclasses.dataclass(frozen=True)
 class Slots:
     """The slots of a stage: every seed with every setting that matters to it.

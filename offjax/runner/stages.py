@@ -41,6 +41,17 @@ class StageRun:
         """Total steps at its end."""
         return self.first_step + self.stage.num_steps
 
+    def described(self, dataset: str) -> dict[str, Any]:
+        """What is stored beside its states, for a reader."""
+        return {
+            "name": self.stage.name,
+            "seeds": self.slots.seeds,
+            "dataset": dataset,
+            "num_steps": self.stage.num_steps,
+            "config": dataclasses.asdict(self.stage.config),
+            "diverged": self.diverged,
+        }
+
 
 def resolve_config(
     job: Job, method: str, preset: str, dataset: Dataset, options: Options
