@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from offjax.algorithms.plan_sampling import Config as Sampling
+from offjax.networks.language import Text
 
 from offjax.algorithms import diffusion_planner as planner
-from offjax.algorithms.plan_sampling import Config as Sampling
 from offjax.errors import UserError
-from offjax.networks.language import Text
 
 SHARED = runpy.run_path(str(pathlib.Path(__file__).with_name("sequence_reference.py")))
 FIXTURES, load = SHARED["FIXTURES"], SHARED["load"]

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from offjax.networks.language import encode
 
 from offjax import recipes
 from offjax.algorithms import gcbc
@@ -14,7 +15,6 @@ from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import Annotations, annotate
 from offjax.datasets.normalize import ActionBox, Normalizer
 from offjax.envs import scene
-from offjax.networks.language import encode
 from offjax.recipes import low_level
 from offjax.types import EnvSpec, Params
 

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from offjax.algorithms.imitation import contrastive_loss
 
 from offjax.algorithms import hulc, mcil
-from offjax.algorithms.imitation import contrastive_loss
 from offjax.errors import UserError
 from offjax.networks import hulc as networks
 from offjax.networks.hulc import LatentPlanModel

@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from offjax.algorithms.diffusion_planner import Probe
+from offjax.networks.language import encode
+from offjax.recipes.language_policies import PlannedActionPolicy, PlannedSubgoalPolicy
 
 from offjax.algorithms import diffusion_planner, mlp_planner, observation_vae
-from offjax.algorithms.diffusion_planner import Probe
 from offjax.datasets.normalize import ActionBox
 from offjax.distributions import point
 from offjax.errors import UserError
-from offjax.networks.language import encode
 from offjax.recipes import build, language, plan_data
-from offjax.recipes.language_policies import PlannedActionPolicy, PlannedSubgoalPolicy
 from offjax.runner.options import Options
 from offjax.runner.train import Trainer, make_jobs
 from offjax.types import Params

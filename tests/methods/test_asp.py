@@ -10,18 +10,34 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offjax.algorithms import asp
 from offjax.datasets.normalize import ActionBox
+from offjax.datasets.windows import Windows
 from offjax.errors import UserError
-from offjax.types import Statistics
+from offjax.methods import asp, asp_printed
+from offjax.types import Model, Statistics
 
 BOX = ActionBox(np.float64([-2.0]), np.float64([3.0]))
 UNIT = ActionBox(np.float64([0.0]), np.float64([1.0]))
 rng = np.random.default_rng(0)
 
-listing_loss, equation_loss = jax.jit(asp.listing_loss), jax.jit(asp.equation_loss)
 budget_loss, box_loss = jax.jit(asp.budget_loss), jax.jit(asp.box_loss)
-mle_loss, plan = jax.jit(asp.mle_loss), jax.jit(asp.plan)
+mle_loss, planned = jax.jit(asp.mle_loss), jax.jit(asp.plan)
+
+
+@jax.jit
+def listing_loss(outputs, data, config):
+    moments, weights = asp.moments(outputs, config), asp.return_weights(data, config)
+    return asp_printed.listing_loss(*moments, weights, data, config)
+
+
+@jax.jit
+def equation_loss(outputs, data, box, config):
+    moments, weights = asp.moments(outputs, config), asp.return_weights(data, config)
+    return asp_printed.equation_loss(*moments, weights, data, box, config)
+
+
+def plan(state, observation, time, config):
+    return planned(Model(asp.METHOD, config, state), observation, time)
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +72,7 @@ def batch(actions, k=None, weights=1.0, observations=None, length=None, first=0)
         observations = np.zeros((*shape[:2], 1))
     w = cut(weights)
     mask = cut(np.ones(actions.shape[:2]))
-    return asp.Batch(jnp.asarray(observations), times, cut(actions), w, w, w, mask)
+    return Windows(jnp.asarray(observations), times, cut(actions), w, w, w, mask)
 
 
 def windows_of(means, k, stds=None):
@@ -269,30 +285,23 @@ def test_shape_and_mass_are_the_binary_cross_entropy():
     u, x = rng.normal(size=6), rng.uniform(size=6)
     s = 1 / (1 + np.exp(-u))
     data = batch((BOX.low + x * (BOX.high - BOX.low))[None])
-    config = settings("anchored", 6, weights="raw", mass_weight=1.0)
+    config = settings("anchored", 6, weights="raw")
     outputs = jnp.asarray(u)[None, None]
     loss = float(box_loss(outputs, data, BOX, config))
     assert loss == pytest.approx(binary(x, s).sum(), abs=1e-9)
     mass = 6 * binary(x.mean(), s.mean())
     whole = two_sided(x, s) + mass - 6 * np.log(6)
     assert loss == pytest.approx(whole, abs=1e-9)
-    for factor in (0.0, 0.4):
-        config = dataclasses.replace(config, mass_weight=factor)
-        loss = float(box_loss(outputs, data, BOX, config))
-        assert loss == pytest.approx(whole + (factor - 1) * mass, abs=1e-6)
 
 
-def test_a_partial_window_has_the_mass_of_its_own_steps():
+def test_a_partial_window_counts_its_own_steps():
     u, x = rng.normal(size=6), rng.uniform(size=6)
     s = 1 / (1 + np.exp(-u))
-    config = settings("anchored", 6, 4, weights="raw", mass_weight=0.3)
+    config = settings("anchored", 6, 4, weights="raw")
     outputs = jnp.asarray(np.append(u, [5.0, -5.0]).reshape(1, 2, 4))
-    expected = 0.0
-    for part in (slice(0, 4), slice(4, 6)):
-        mass = len(x[part]) * binary(x[part].mean(), s[part].mean())
-        expected += binary(x[part], s[part]).sum() - 0.7 * mass
+    expected = binary(x, s).sum() / 2  # mean of the two windows
     loss = float(box_loss(outputs, batch(x[None], 4), UNIT, config))
-    assert loss == pytest.approx(expected / 2, abs=1e-9)
+    assert loss == pytest.approx(expected, abs=1e-9)
 
 
 def test_divergence_of_masses_is_cross_entropy_over_time_plus_mass():
@@ -326,7 +335,7 @@ def test_steps_beyond_the_episode_count_for_nothing():
                 loss = {"equation": equation_loss, "mle": mle_loss}[mode]
                 results.append(loss(outputs, data, UNIT, config))
         assert float(results[0]) == pytest.approx(float(results[1]), abs=1e-9), mode
-    config = settings("anchored", 5, 3, weights="raw", mass_weight=0.5)
+    config = settings("anchored", 5, 3, weights="raw")
     outputs = jnp.asarray(rng.normal(size=(3, 2, 3)))
     clean, soiled = (float(box_loss(outputs, d, UNIT, config)) for d in (short, dirty))
     assert clean == pytest.approx(soiled, abs=1e-9)
@@ -399,19 +408,6 @@ def test_a_fixed_deviation_is_the_floor_everywhere():
     assert loss == pytest.approx(expected, abs=1e-9)
 
 
-def test_the_printed_likelihood_pairs_them_in_opposite_order():
-    losses = []
-    for order in (np.arange(6), np.array([2, 0, 1, 3, 5, 4])):
-        outputs, data, config, _ = mle_case(order)
-        config = dataclasses.replace(config, mle_time_reversed=True)
-        losses.append(float(mle_loss(outputs, data, BOX, config)))
-        backwards = data._replace(standard=data.standard[..., ::-1])
-        config = dataclasses.replace(config, mle_time_reversed=False)
-        aligned = float(mle_loss(outputs, backwards, BOX, config))
-        assert losses[-1] == pytest.approx(aligned, abs=1e-12)
-    assert abs(losses[0] - losses[1]) > 0.01
-
-
 @pytest.mark.parametrize("mode", ["listing", "equation"])
 def test_deviations_learn_from_the_divergence_only(mode):
     data = batch(rng.uniform(0.1, 0.9, (4, 5)), 5, rng.uniform(0.5, 1, (4, 5)))
@@ -475,19 +471,66 @@ def test_return_weights():
     np.testing.assert_array_equal(weights("topq"), [[0, 1], [0, 0]])
 
 
+@pytest.mark.parametrize("mode", ["listing", "equation", "mle", "simplex", "box"])
+def test_update_takes_one_adam_step_on_the_loss_of_its_mode(mode):
+    name = "anchored" if mode in asp.SPACES else mode
+    space = mode if mode in asp.SPACES else "box"
+    config = settings(name, 6, 3, space=space, weights="raw", lr=0.01, **SMALL)
+    observations = rng.uniform(0.5, 1.0, (4, config.windows, 2))
+    length = 6 if config.windows > 1 else 3
+    shares = rng.uniform(0.05, 0.2, (4, length))
+    data = batch(shares, 3, rng.uniform(0.5, 1, (4, length)), observations)
+    state = fresh(config, ([0.4, 0.5], [2.0, 3.0], [-1.0], [1.0]))
+    box = ActionBox(*np.float32([[-1.0], [1.0]]))
+    inputs = (data.observations - np.array([0.4, 0.5])) / np.array([2.0, 3.0])
+    width = {"simplex": 4, "box": 3}.get(mode, 6)
+    network = asp.Planner(width, config.hidden_dims, config.embedding_dim)
+
+    def loss(params):
+        outputs = network.apply(params, inputs, data.times)
+        return {
+            "listing": lambda: listing_loss(outputs, data, config),
+            "equation": lambda: equation_loss(outputs, data, box, config),
+            "mle": lambda: mle_loss(outputs, data, box, config),
+            "simplex": lambda: budget_loss(outputs, data, config),
+            "box": lambda: box_loss(outputs, data, box, config),
+        }[mode]()
+
+    @jax.jit
+    def both(state):
+        value, grads = jax.value_and_grad(loss)(state.planner.params)
+        return asp.update(state, data, config, {}), value, grads
+
+    (after, metrics), value, grads = both(state)
+    assert float(metrics["asp/loss"]) == pytest.approx(float(value), rel=1e-5)
+    norm = np.sqrt(sum(float((g**2).sum()) for g in jax.tree.leaves(grads)))
+    assert float(metrics["asp/grad_norm"]) == pytest.approx(norm, rel=1e-4)
+    moved = jax.tree.map(lambda a, b: a - b, after.planner.params, state.planner.params)
+    for step, gradient in zip(*map(jax.tree.leaves, (moved, grads)), strict=True):
+        clear = np.abs(gradient) > 1e-6
+        np.testing.assert_allclose(
+            step[clear], -0.01 * np.sign(gradient[clear]), rtol=0.02
+        )
+    assert after.step == 1
+
+
 # -- learning and acting ----------------------------------------------------
+
+
+def fresh(config, statistics, seed=0):
+    with jax.enable_x64(False):
+        example = SimpleNamespace(
+            statistics=Statistics(*(np.float32(x) for x in statistics))
+        )
+        init = jax.jit(lambda key: asp.init(key, example, config, {}))
+        return init(jax.random.PRNGKey(seed))
 
 
 def fit(data, statistics, config, updates, seed=0):
     """A trained state: `updates` steps on the same batch, in single precision."""
+    state = fresh(config, statistics, seed)
     with jax.enable_x64(False):
         data = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), data)
-        example = SimpleNamespace(
-            statistics=Statistics(*(np.float32(x) for x in statistics))
-        )
-        state = jax.jit(lambda key: asp.init(key, example, config, {}))(
-            jax.random.PRNGKey(seed)
-        )
         step = jax.jit(
             lambda s: jax.lax.fori_loop(
                 0, updates, lambda _, s: asp.update(s, data, config, {})[0], s
@@ -523,13 +566,14 @@ def test_two_states_are_told_apart_by_the_anchored_loss_alone():
 
 def wild(config, statistics):
     """A state whose network says anything: initial weights times three."""
+    state = fresh(config, statistics, seed=3)
     with jax.enable_x64(False):
-        example = SimpleNamespace(
-            statistics=Statistics(*(np.float32(x) for x in statistics))
-        )
-        init = jax.jit(lambda key: asp.init(key, example, config, {}))
-        state = init(jax.random.PRNGKey(3))
-        return state.replace(params=jax.tree.map(lambda x: 3 * x, state.params))
+        larger = jax.tree.map(lambda x: 3 * x, state.planner.params)
+        return with_params(state, larger)
+
+
+def with_params(state, params):
+    return state.replace(planner=state.planner.replace(params=params))
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 7])
@@ -552,7 +596,7 @@ def test_budgets_are_never_overspent(k):
 def test_the_last_window_spends_what_is_left():
     config = settings("anchored", 7, 3, space="simplex", **SMALL)
     state = wild(config, ([0.0] * 3, [1.0] * 3, [0.0], [0.2]))
-    state = state.replace(params=jax.tree.map(jnp.zeros_like, state.params))
+    state = with_params(state, jax.tree.map(jnp.zeros_like, state.planner.params))
     with jax.enable_x64(False):
         last = plan(state, np.float32([0.1, 0.4, 0.1]), 6, config)
         np.testing.assert_allclose(last[:, 0], [0.4, 0, 0], rtol=2e-4)
@@ -610,7 +654,6 @@ def test_uniform_data_and_returns_give_the_uniform_plan(k):
         ({"space": "ball"}, "space='ball'"),
         ({"weights": "all"}, "weights='all'"),
         ({"kl_weight": 0.1}, "kl_weight=0.1"),
-        ({"mle_time_reversed": True}, "mode='mle'"),
         ({"embedding_dim": 7}, "embedding_dim=7"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"segment_length": 0}, "segment_length=0"),
@@ -619,5 +662,5 @@ def test_uniform_data_and_returns_give_the_uniform_plan(k):
 def test_settings_without_sense_are_refused(changes, words):
     config = dataclasses.replace(settings("anchored", 7), **changes)
     with pytest.raises(UserError, match=words):
-        asp.validate(config)
-    asp.validate(settings("anchored", 7))
+        config.validate()
+    settings("anchored", 7).validate()

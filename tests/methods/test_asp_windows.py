@@ -10,16 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offjax.algorithms import asp as algorithm
 from offjax.datasets.dataset import Dataset
-from offjax.datasets.normalize import ActionBox
+from offjax.datasets.windows import WindowView
 from offjax.envs import budget, maze2d
-from offjax.recipes import asp
-from offjax.types import Params
+from offjax.methods import asp, build
+from offjax.types import Model, Params, Statistics
+
+VIEW = WindowView()
 
 
 def config(k=3, horizon=10, **changes):
-    return algorithm.Config(
+    return asp.Config(
         k=k, horizon=horizon, segment_length=horizon, batch_size=64, **changes
     )
 
@@ -50,7 +51,7 @@ def to_go(rewards, discount):
 
 
 def test_returns_are_standardised_among_those_of_the_same_step(budget_dataset):
-    data = asp.prepare_windows(budget_dataset, config(), {})
+    data = VIEW.arrays(budget_dataset, config(), {})
     rewards = np.float64(budget_dataset.rewards).reshape(60, 10)
     table = np.array([to_go(episode, 0.999) for episode in rewards])
     np.testing.assert_allclose(data.returns.reshape(60, 10), table, rtol=1e-5)
@@ -70,7 +71,7 @@ def test_returns_are_standardised_among_those_of_the_same_step(budget_dataset):
 
 def test_without_a_common_clock_they_are_standardised_over_all_rows():
     dataset = uneven()
-    data = asp.prepare_windows(dataset, config(discount=0.5), {})
+    data = VIEW.arrays(dataset, config(discount=0.5), {})
     rewards = np.split(np.float64(dataset.rewards), [4, 11])
     returns = np.concatenate([to_go(episode, 0.5) for episode in rewards])
     np.testing.assert_allclose(data.returns, returns, rtol=1e-5)
@@ -88,16 +89,16 @@ def test_without_a_common_clock_they_are_standardised_over_all_rows():
     ],
 )
 def test_where_windows_begin(changes, starts):
-    data = asp.prepare_windows(uneven(), config(**changes), {})
+    data = VIEW.arrays(uneven(), config(**changes), {})
     np.testing.assert_array_equal(data.starts, starts)
 
 
 @pytest.mark.parametrize("mode", ["anchored", "listing"])
 def test_sampled_windows_are_pieces_of_one_episode(mode):
     dataset, settings = uneven(), config(mode=mode, random_phase=True)
-    data = asp.prepare_windows(dataset, settings, {})
+    data = VIEW.arrays(dataset, settings, {})
     arrays = jax.tree.map(jnp.asarray, data)
-    batch = jax.jit(asp.sample_windows)(arrays, jax.random.PRNGKey(0), settings)
+    batch = jax.jit(VIEW.sample)(arrays, jax.random.PRNGKey(0), settings)
     windows = 4 if mode == "listing" else 1
     assert batch.actions.shape == (64, windows, 3, 1)
     ends = np.array([4] * 4 + [11] * 7 + [16] * 5)
@@ -121,30 +122,36 @@ def test_sampled_windows_are_pieces_of_one_episode(mode):
     assert len(seen) > 12
 
 
-def test_a_window_is_executed_open_loop(monkeypatch):
-    """Plans of 100·time + index: the action at step t is known."""
+def test_a_window_is_executed_open_loop():
+    """The action at step t is that of the plan made at the window's start."""
+    settings = config(3, 300, hidden_dims=(8,), embedding_dim=8)
+    box = Statistics(np.zeros(1), np.ones(1), *np.float32([[0], [8]]))
+    example = SimpleNamespace(statistics=box)
+    state = jax.jit(lambda: asp.init(jax.random.PRNGKey(0), example, settings, {}))()
+    model = Model(asp.METHOD, settings, state)
+    params, actor = Params({"asp": model}), asp.PlanningActor(3)
 
-    def plan(state, observation, time, settings):
-        return (100 * time + jnp.arange(3.0))[:, None] + state.gain * observation[0]
+    @jax.jit
+    def run():
+        carry, actions = actor.begin(params, None, None), []
+        for t in range(7):
+            seen = jnp.float32([t])
+            if t % actor.period == 0:
+                carry = actor.plan(params, carry, seen, None)
+            proposed, carry = actor.act(params, carry, seen, 0.0, None)
+            actions.append(proposed.mode())
+            carry = actor.record(carry, actions[-1])
+        plans = [asp.plan(model, jnp.float32([t]), t) for t in (0, 3, 6)]
+        return jnp.stack(actions), jnp.concatenate(plans)
 
-    monkeypatch.setattr(asp.algorithm, "plan", plan)
-    policy = asp.PlanningPolicy(3, 1)
-    state = SimpleNamespace(gain=0.5, action_box=ActionBox(*np.float32([[0], [8]])))
-    params = Params({"asp": state}, {"asp": None})
-    carry, actions = policy.init(params, None, None), []
-    for t in range(7):
-        if t % policy.period == 0:
-            carry = policy.plan(params, carry, jnp.float32([t]), None)
-        proposed, carry = policy.propose(params, carry, jnp.float32([t]), 0.0, None)
-        action = proposed.mode()
-        carry = policy.record(carry, action)
-        actions.append(float(action[0]))
-    assert actions == [0, 1, 2, 301.5, 302.5, 303.5, 603]
+    actions, plans = run()
+    np.testing.assert_allclose(actions, plans[:7], rtol=1e-5)
+    assert len(np.unique(np.asarray(actions))) == 7
 
 
 def test_settings_by_domain_and_method():
     def of(name, spec):
-        (stage,) = getattr(asp, name)(spec, "paper").stages
+        (stage,) = build(name, spec, "paper").stages
         return stage.config
 
     assert of("asp", budget.spec(20)).k == 20
@@ -160,13 +167,17 @@ def test_settings_by_domain_and_method():
     )
     for spec in (None, budget.spec(20), maze2d.spec("large")):
         for name in ("asp", "asp_k1", "asp_mle"):
-            algorithm.validate(of(name, spec))
+            of(name, spec).validate()
 
 
-def test_policy_has_the_period_of_the_settings_after_overrides():
-    recipe = asp.asp(budget.spec(20), "paper")
-    settings = {"asp": dataclasses.replace(recipe.stages[0].config, k=7)}
-    assert recipe.policy(settings) == asp.PlanningPolicy(7, 1)
+def test_actor_has_the_period_of_the_settings_after_overrides():
+    recipe = asp.recipe(budget.spec(20), "paper")
+    assert recipe.actor(recipe).period == 20
+    stage = recipe.stages[0]
+    shorter = dataclasses.replace(stage.config, k=7)
+    stages = (dataclasses.replace(stage, config=shorter),)
+    recipe = dataclasses.replace(recipe, stages=stages)
+    assert recipe.actor(recipe) == asp.PlanningActor(7)
 
 
 def test_learns_the_better_allocation(budget_dataset):
@@ -174,20 +185,21 @@ def test_learns_the_better_allocation(budget_dataset):
     settings = config(
         10, space="simplex", weights="topq", lr=1e-2, hidden_dims=(16,), embedding_dim=8
     )
-    data = jax.tree.map(jnp.asarray, asp.prepare_windows(budget_dataset, settings, {}))
+    data = jax.tree.map(jnp.asarray, VIEW.arrays(budget_dataset, settings, {}))
 
     @jax.jit
     def train(state):
         def step(i, state):
             key = jax.random.fold_in(state.key, i)
-            batch = asp.sample_windows(data, key, settings)
-            return algorithm.update(state, batch, settings, {})[0]
+            batch = VIEW.sample(data, key, settings)
+            return asp.update(state, batch, settings, {})[0]
 
         return jax.lax.fori_loop(0, 600, step, state)
 
     example = SimpleNamespace(statistics=data.statistics)
-    state = train(algorithm.init(jax.random.PRNGKey(0), example, settings, {}))
+    state = train(asp.init(jax.random.PRNGKey(0), example, settings, {}))
     returns = budget_dataset.rewards.reshape(60, 10) @ 0.999 ** np.arange(10)
     best = budget_dataset.actions.reshape(60, 10)[np.argsort(returns)[-6:]]
-    plan = algorithm.plan(state, data.observations[0], 0, settings)[:, 0]
+    model = Model(asp.METHOD, settings, state)
+    plan = asp.plan(model, data.observations[0], 0)[:, 0]
     np.testing.assert_allclose(plan, best.mean(0), atol=0.015)
