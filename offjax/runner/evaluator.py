@@ -301,7 +301,7 @@ class Evaluator:
         return len(self._job.settings), len(self._options.seeds)
 
     @property
-    def slot_seeds(self) -> list[int]:
+    def slot_seeds(self) -> tuple[int, ...]:
         """The seed of every slot, settings × seeds."""
         return stage_slots(self._job, "improve", self._options.seeds).seeds
 
