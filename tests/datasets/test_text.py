@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-from offjax.envs import scene_instructions
-from offjax.errors import UserError
 from offjax.datasets import text as language
 from offjax.datasets.text import encode, word_vector
+from offjax.envs import scene_instructions
+from offjax.errors import UserError
 
 SENTENCES = ["Open the drawer.", "close the window now"]
 
