@@ -73,13 +73,19 @@ def trials(
     }
 
 
-def carry_out(run: Run, given: Sequence[Trial], processes: int) -> Outcome:
+def carry_out(
+    run: Run,
+    given: Sequence[Trial],
+    processes: int,
+    simulators: type[simulator.Simulators] | None = None,
+) -> Outcome:
     """What every setting and seed of a run makes of trials, in CALVIN's simulator.
 
     Args:
       run: trained on CALVIN's states.
       given: trials.
       processes: that simulate; 0 for none but this one.
+      simulators: as of `offjax.envs.calvin.Calvin`.
 
     Raises:
       UserError: the simulator is not installed, or shows other observations than the
@@ -89,7 +95,7 @@ def carry_out(run: Run, given: Sequence[Trial], processes: int) -> Outcome:
     assert spec is not None
     wanted = -(-max(processes, 1) // len(seeds))  # a simulator for each core
     places = min(wanted, places_of(len(seeds), given))
-    env = simulator.Calvin(len(seeds) * places, processes)
+    env = simulator.Calvin(len(seeds) * places, processes, simulators=simulators)
     try:
         if env.observation_dim != spec.observation_dim:
             raise UserError(

@@ -18,6 +18,7 @@ $MINARI_DATASETS_PATH or ~/.minari/datasets. As --dataset they are data like any
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -58,9 +59,16 @@ def chains(run: Run, count: int, eval_seed: int) -> list[Trial]:
         )
     name = scene.name_of(spec)
     evaluated = scene.trials(name, eval_seed=options.eval_seed)
-    starts = {trial.start for some in evaluated for trial in some}
     drawn = scene.trials(name, 0, count, eval_seed)
-    return [trial for trial in drawn.chains if trial.start not in starts]
+    return without_starts(drawn.chains, evaluated)
+
+
+def without_starts(
+    drawn: Sequence[Trial], evaluated: Iterable[list[Trial]]
+) -> list[Trial]:
+    """The drawn trials that begin where none of those evaluated does."""
+    starts = {trial.start for some in evaluated for trial in some}
+    return [trial for trial in drawn if trial.start not in starts]
 
 
 def specification(run: Run, count: int, eval_seed: int) -> dict[str, Any]:

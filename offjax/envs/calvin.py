@@ -59,6 +59,7 @@ class Calvin:
         dataset: str = "",
         keys: Sequence[str] = STATE,
         encode: Callable[[Frames], np.ndarray] | None = None,
+        simulators: type[Simulators] | None = None,
     ) -> None:
         """Starts the simulators.
 
@@ -70,22 +71,24 @@ class Calvin:
             cameras.
           keys: of a frame, that are observed (as for `datasets.calvin.read`).
           encode: makes the observations of frames, as there.
+          simulators: by default `Simulators`; a subclass may stand in for them.
 
         Raises:
           UserError: the simulator is not installed.
         """
-        problem = is_available()
+        kind = simulators or Simulators
+        problem = kind.missing()
         if problem is not None:
             raise UserError(f"CALVIN cannot be simulated: {problem}.")
         self.num_envs, self._keys, self._encode = num_envs, tuple(keys), encode
         joined = ",".join(keys)
         self._workers, self._local = None, None
         if processes:
-            name = "offjax.envs.calvin:Simulators"
+            name = f"{kind.__module__}:{kind.__qualname__}"
             count = min(processes, num_envs)
             self._workers = Workers(name, [dataset, joined], num_envs, count)
         else:
-            self._local = Simulators(dataset, joined, num_envs)
+            self._local = kind(dataset, joined, num_envs)
         self._done = np.zeros(num_envs, bool)
         first = self._observe(self._call("state", np.array([0]), [None]))
         self.observation_dim = first.shape[1]
@@ -148,9 +151,22 @@ class Simulators:
     def __init__(self, dataset: str, keys: str, places: int) -> None:
         """Arguments as of `Calvin`; the keys are joined by commas."""
         self._keys = keys.split(",")
-        self._envs = [_build(dataset) for _ in range(places)]
-        self._tasks = _tasks()
+        self._envs = [self.build(dataset) for _ in range(places)]
+        self._tasks = self.tasks()
         self._given: list[tuple[str, Any]] = [("", None)] * places
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """Why there can be none, and what to do; None if there can."""
+        return is_available()
+
+    def build(self, dataset: str) -> Any:
+        """One simulator."""
+        return _build(dataset)
+
+    def tasks(self) -> Any:
+        """The test of the tasks."""
+        return _tasks()
 
     def state(self, place: int, value: None = None) -> dict[str, Any]:
         """What is observed in a place at present."""

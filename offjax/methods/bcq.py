@@ -11,6 +11,8 @@ takes the best by Q_1.
 
 from __future__ import annotations
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp

@@ -303,19 +303,39 @@ def plan(
       sampling: how to sample.
     """
     state, config = model.state, model.config
-    moves = state.mean.shape[-1] - latent.shape[-1]
-    present = (latent - state.mean[moves:]) / state.std[moves:]
-    noise_key, step_key = jax.random.split(key)
-    rows = sampling.rows or config.horizon
     width = state.mean.shape[-1]
-    noise = jax.random.normal(noise_key, (rows, width))
     params = unflatten(state.ema, config, width, text.tokens.shape[-1])
+    texts = jnp.asarray(text.tokens)[None], jnp.asarray(text.mask)[None]
 
     def predict(x: chex.Array, time: chex.Array) -> chex.Array:
-        texts = jnp.asarray(text.tokens)[None], jnp.asarray(text.mask)[None]
         return denoise(params, x[None], time[None], *texts, config)[0]
 
-    rows_of_plan = diffusion.sample(
+    return sample_rows(predict, model, latent, key, sampling)
+
+
+def sample_rows(
+    predict: diffusion.Predict,
+    model: Model,
+    latent: chex.Array,
+    key: Key,
+    sampling: Sampling,
+) -> chex.Array:
+    """A plan [rows, M + Z] that begins at the present latent [Z].
+
+    Args:
+      predict: the network, of standardized plans.
+      model: trained; read for its units and schedule.
+      latent: present latent state.
+      key: of the noise.
+      sampling: how to sample.
+    """
+    state, config = model.state, model.config
+    width = state.mean.shape[-1]
+    moves = width - latent.shape[-1]
+    present = (latent - state.mean[moves:]) / state.std[moves:]
+    noise_key, step_key = jax.random.split(key)
+    noise = jax.random.normal(noise_key, (sampling.rows or config.horizon, width))
+    rows = diffusion.sample(
         predict,
         noise,
         step_key,
@@ -323,7 +343,7 @@ def plan(
         config.prediction,
         lambda x: x.at[0, moves:].set(present),
     )
-    return rows_of_plan * state.std + state.mean
+    return rows * state.std + state.mean
 
 
 def sampler_steps(config: Config, sampling: Sampling) -> diffusion.Steps:

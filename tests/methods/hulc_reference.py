@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from offjax.algorithms import hulc
 from offjax.datasets.normalize import ActionBox, Normalizer
+from offjax.datasets.play import WindowBatch, Windows
+from offjax.methods import hulc
+from offjax.networks.trained import Trained
 from offjax.types import Statistics
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"
@@ -43,7 +45,7 @@ def example(observation_dim=3, action_dim=3, sentence_dim=4):
     box = np.ones(action_dim)
     return SimpleNamespace(
         observations=np.zeros((1, observation_dim)),
-        encoding=np.zeros((1, sentence_dim)),
+        sentences=np.zeros((1, sentence_dim)),
         statistics=Statistics(zero, one, -box, box),
     )
 
@@ -55,12 +57,12 @@ def flat(tree):
 class Reference:
     """A fixture: parameters, batch, noise, and what PyTorch made of them."""
 
-    def __init__(self, name, module, config):
+    def __init__(self, name, config):
         self.arrays = dict(np.load(FIXTURES / f"{name}.npz"))
         shapes = jax.eval_shape(
-            lambda key: module.init(key, example(), config, {}), jax.random.key(0)
+            lambda key: hulc.init(key, example(), config, {}), jax.random.key(0)
         )
-        flat_shapes = flat(shapes.params)
+        flat_shapes = flat(shapes.actor.params)
         params = self.named("params/")
         assert params.keys() == flat_shapes.keys()
         # Attention keeps its heads apart: [in, heads, size] for [in, heads · size].
@@ -71,24 +73,22 @@ class Reference:
         self.params = {"params": flax.traverse_util.unflatten_dict(params, sep="/")}
         statistics = example().statistics
         self.state = hulc.State(
-            params=self.params,
+            actor=Trained(self.params, ()),
             ema=self.params,
-            opt_state=(),
             normalizer=Normalizer.from_statistics(statistics),
             action_box=ActionBox(statistics.action_low, statistics.action_high),
-            config=jax.tree.map(jnp.float32, config),
             key=jax.random.key(0),
             step=jnp.int32(0),
         )
         batch = self.named("batch/")
-        windows = hulc.Windows(
+        windows = Windows(
             *(
                 jnp.asarray(batch[n], jnp.float32)
                 for n in ("observations", "actions", "mask")
             )
         )
         half = len(windows.mask) // 2
-        self.batch = hulc.Batch(
+        self.batch = WindowBatch(
             jax.tree.map(lambda x: x[:half], windows),
             jax.tree.map(lambda x: x[half:], windows),
             jnp.asarray(batch["sentences"], jnp.float32),

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offjax.algorithms import diffusion
 from offjax.errors import UserError
+from offjax.methods import diffusion
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"
 BETAS = diffusion.cosine_betas(20)

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offjax.algorithms import gcbc
+from offjax.datasets.play import ChunkBatch, Chunks
 from offjax.errors import UserError
-from offjax.types import Statistics
+from offjax.methods import gcbc
+from offjax.types import Model, Statistics
 
 TINY = gcbc.Config(
     lr=1e-2,
@@ -25,13 +26,13 @@ TINY = gcbc.Config(
 )
 RNG = np.random.default_rng(0)
 DATA = SimpleNamespace(
-    encoding=np.zeros((1, 4)),
+    sentences=np.zeros((1, 4)),
     statistics=Statistics(np.ones(3), 2 * np.ones(3), -np.ones(2), 3 * np.ones(2)),
 )
 
 
 def examples(goal_dim, size=6):
-    return gcbc.Examples(
+    return Chunks(
         jnp.asarray(RNG.normal(size=(size, 3)), jnp.float32),
         jnp.asarray(RNG.uniform(-1, 3, size=(size, 3, 2)), jnp.float32),
         jnp.asarray(RNG.uniform(size=(size, 3)) < 0.7, jnp.float32),
@@ -39,7 +40,17 @@ def examples(goal_dim, size=6):
     )
 
 
-BATCH = gcbc.Batch(examples(3), examples(4))
+BATCH = ChunkBatch(examples(3), examples(4))
+
+
+def model(state, config=TINY):
+    return Model(gcbc.METHOD, config, state)
+
+
+def loss(params, state, batch, config):
+    """With the noise of the state's step."""
+    key = jax.random.fold_in(state.key, state.step)
+    return gcbc.actor_loss(params, state, batch, key, config)
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +81,11 @@ def test_loss_is_the_masked_mean_of_both_kinds(state, trained):
     @jax.jit
     def predictions(state):
         latents = (
-            gcbc.encode_goal(state, BATCH.states.goals, TINY),
-            gcbc.encode_text(state, BATCH.language.goals, TINY),
+            gcbc.encode_goal(model(state), BATCH.states.goals),
+            gcbc.encode_text(model(state), BATCH.language.goals),
         )
         return [
-            gcbc.chunk(state, kind.observations, z, TINY)
+            gcbc.chunk(model(state), kind.observations, z)
             for kind, z in zip(BATCH, latents, strict=True)
         ]
 
@@ -97,7 +108,7 @@ def test_overfits_one_batch_with_either_goal(trained):
 def test_the_average_follows_the_parameters(state, trained):
     (after, _), _ = trained
     expected = jax.tree.map(  # the first decay is 1/10
-        lambda old, new: 0.1 * old + 0.9 * new, state.params, after.params
+        lambda old, new: 0.1 * old + 0.9 * new, state.actor.params, after.actor.params
     )
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
@@ -107,14 +118,14 @@ def test_the_average_follows_the_parameters(state, trained):
 
 
 def test_steps_that_do_not_count_have_no_effect(state):
-    loss = jax.jit(jax.grad(lambda p, b: gcbc.loss_fn(p, state, b, TINY)[0]))
+    gradient = jax.jit(jax.grad(lambda p, b: loss(p, state, b, TINY)[0]))
 
     def spoil(kind):
         padded = kind.mask[..., None] == 0
         return kind._replace(actions=jnp.where(padded, 99.0, kind.actions))
 
-    grads = loss(state.params, BATCH)
-    spoilt = loss(state.params, gcbc.Batch(*map(spoil, BATCH)))
+    grads = gradient(state.actor.params, BATCH)
+    spoilt = gradient(state.actor.params, ChunkBatch(*map(spoil, BATCH)))
     jax.tree.map(np.testing.assert_array_equal, grads, spoilt)
 
 
@@ -125,19 +136,19 @@ def test_chunks_are_executed_in_part(trained):
 
     @jax.jit
     def run(state):
-        latent = gcbc.encode_goal(state, observations[0], TINY)
+        latent = gcbc.encode_goal(model(state), observations[0])
         key = jax.random.key(0)
-        carry = gcbc.begin(state, observations[0], latent, key, TINY)
+        carry = gcbc.begin(model(state), observations[0], latent, key)
 
         def step(carry, observation):
-            distribution, carry = gcbc.distribution_for_goal(
-                state, carry, observation, latent, key, TINY
+            distribution, carry = gcbc.act_towards(
+                model(state), carry, observation, latent, key
             )
             return carry, distribution.mode()
 
         _, actions = jax.lax.scan(step, carry, observations)
         latents = jnp.broadcast_to(latent, (4, 4))
-        return actions, gcbc.chunk(state, observations, latents, TINY)
+        return actions, gcbc.chunk(model(state), observations, latents)
 
     actions, chunks = run(state)
     expected = [chunks[0, 0], chunks[0, 1], chunks[2, 0], chunks[2, 1]]
@@ -159,7 +170,7 @@ def test_observations_are_clipped(state):
 )
 def test_wrong_settings_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
-        gcbc.validate(dataclasses.replace(TINY, **settings))
+        dataclasses.replace(TINY, **settings).validate()
 
 
 def dense(params, name, x):
@@ -176,30 +187,30 @@ def dense(params, name, x):
 def test_states_are_reconstructed_from_their_latents():
     config = dataclasses.replace(TINY, goals="states", reconstruction=2.0)
     state = jax.jit(lambda key: gcbc.init(key, DATA, config, {}))(jax.random.key(1))
-    batch = gcbc.Batch(BATCH.states, None)
-    loss, metrics = jax.jit(gcbc.loss_fn)(state.params, state, batch, config)
+    batch = ChunkBatch(BATCH.states, None)
+    total, metrics = jax.jit(loss)(state.actor.params, state, batch, config)
     goals = (np.asarray(batch.states.goals, np.float64) - 1) / 2
-    latents = np.asarray(gcbc.encode_goal(state, batch.states.goals, config))
-    error = dense(state.params, "decoder", latents) - goals
+    latents = np.asarray(gcbc.encode_goal(model(state, config), batch.states.goals))
+    error = dense(state.actor.params, "decoder", latents) - goals
     expected = 2.0 * np.mean(error**2)
     np.testing.assert_allclose(metrics["gcbc/reconstruction"], expected, rtol=1e-5)
-    np.testing.assert_allclose(loss, metrics["gcbc/states"] + expected, rtol=1e-5)
+    np.testing.assert_allclose(total, metrics["gcbc/states"] + expected, rtol=1e-5)
     plain = dataclasses.replace(config, reconstruction=0.0)
     alone = gcbc.init(jax.random.key(1), DATA, plain, {})
-    assert "decoder" not in alone.params["params"]
+    assert "decoder" not in alone.actor.params["params"]
 
 
 def test_noise_reaches_the_latents_of_states_alone(state):
     """With noise the states' error is that at latents moved by the step's draw."""
     noisy = dataclasses.replace(TINY, goal_noise=0.5)
-    loss = jax.jit(gcbc.loss_fn)
-    _, plain = loss(state.params, state, BATCH, TINY)
-    _, moved = loss(state.params, state, BATCH, noisy)
+    compiled = jax.jit(loss)
+    _, plain = compiled(state.actor.params, state, BATCH, TINY)
+    _, moved = compiled(state.actor.params, state, BATCH, noisy)
     np.testing.assert_allclose(moved["gcbc/language"], plain["gcbc/language"])
-    latents = gcbc.encode_goal(state, BATCH.states.goals, TINY)
+    latents = gcbc.encode_goal(model(state), BATCH.states.goals)
     noise = jax.random.normal(jax.random.fold_in(state.key, 0), latents.shape)
     predicted = gcbc.chunk(
-        state, BATCH.states.observations, latents + 0.5 * noise, TINY
+        model(state), BATCH.states.observations, latents + 0.5 * noise
     )
     errors = ((np.asarray(BATCH.states.actions) - predicted) / 2) ** 2
     expected = errors.mean(-1)[np.asarray(BATCH.states.mask) > 0].mean()
@@ -207,28 +218,28 @@ def test_noise_reaches_the_latents_of_states_alone(state):
     assert abs(moved["gcbc/states"] / plain["gcbc/states"] - 1) > 1e-3
     later = state.replace(step=jnp.int32(1))
     assert (
-        loss(state.params, later, BATCH, noisy)[1]["gcbc/states"]
-        != (moved["gcbc/states"])
+        compiled(state.actor.params, later, BATCH, noisy)[1]["gcbc/states"]
+        != moved["gcbc/states"]
     )
 
 
-def test_things_that_are_alike_may_be_read_alike(state):
+def test_objects_of_one_kind_may_be_read_alike(state):
     config = dataclasses.replace(TINY, objects=(1, 2, 1))
     made = jax.jit(lambda key: gcbc.init(key, DATA, config, {}))(jax.random.key(0))
-    policy = made.params["params"]["policy"]
-    assert policy["Dense_0"]["kernel"].shape[0] == 1 + 1  # the rest, and one thing
-    assert set(state.params["params"]["policy"]) == {
+    policy = made.actor.params["params"]["policy"]
+    assert policy["Dense_0"]["kernel"].shape[0] == 1 + 1  # the rest, and one object
+    assert set(state.actor.params["params"]["policy"]) == {
         "Dense_0",
         "Dense_1",
         "LayerNorm_0",
     }
-    actions = gcbc.chunk(made, jnp.zeros((5, 3)), jnp.zeros((5, 4)), config)
+    actions = gcbc.chunk(model(made, config), jnp.zeros((5, 3)), jnp.zeros((5, 4)))
     assert actions.shape == (5, 3, 2)
     _, metrics = jax.jit(lambda s: gcbc.update(s, BATCH, config, {}))(made)
     assert np.isfinite(metrics["gcbc/loss"])
 
 
-def test_things_beyond_the_observations_are_refused():
+def test_objects_beyond_the_observations_are_refused():
     config = dataclasses.replace(TINY, objects=(1, 3, 1))
     with pytest.raises(UserError, match="do not fit into observations of 3 columns"):
         gcbc.init(jax.random.key(0), DATA, config, {})

@@ -7,16 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from offjax.networks.language import encode
 
-from offjax import recipes
-from offjax.algorithms import gcbc
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import Annotations, annotate
 from offjax.datasets.normalize import ActionBox, Normalizer
+from offjax.datasets.text import encode
 from offjax.envs import scene
-from offjax.recipes import low_level
-from offjax.types import EnvSpec, Params
+from offjax.methods import build, gcbc
+from offjax.types import EnvSpec, Model, Params
 
 SPEC = EnvSpec("play", 2, (-1.0,), (1.0,), 40, domain="play")
 LENGTHS = (40, 40)
@@ -43,10 +41,10 @@ def dataset():
 @functools.cache
 def sampled(name, **settings):
     """A batch of a recipe's stage, as NumPy."""
-    stage = recipes.build(name, SPEC, "demo").stages[0]
+    stage = build(name, SPEC, "demo").stages[0]
     config = dataclasses.replace(stage.config, batch_size=400, **settings)
-    data = jax.tree.map(jnp.asarray, stage.prepare(dataset(), config, {}))
-    batch = jax.jit(lambda key: stage.sampler(data, key, config))(jax.random.key(0))
+    data = jax.tree.map(jnp.asarray, stage.view.arrays(dataset(), config, {}))
+    batch = jax.jit(lambda key: stage.view.sample(data, key, config))(jax.random.key(0))
     return jax.tree.map(np.asarray, batch), config
 
 
@@ -110,49 +108,48 @@ def test_windows_of_spans_begin_where_enough_of_the_span_is_left():
     np.testing.assert_array_equal(batch.sentences, sentences[np.minimum(span, 1)])
 
 
-def initialised(name):
-    """The policy of a recipe, with random parameters."""
-    recipe = recipes.build(name, SPEC, "demo")
+def initialized(name):
+    """The actor of a recipe, with random parameters."""
+    recipe = build(name, SPEC, "demo")
     stage = recipe.stages[0]
     config = stage.config
-    data = stage.prepare(dataset(), config, {})
+    data = stage.view.arrays(dataset(), config, {})
     shapes = jax.eval_shape(
-        lambda key: stage.algorithm.init(key, data, config, {}), jax.random.key(0)
+        lambda key: stage.method.init(key, data, config, {}), jax.random.key(0)
     )
     rng = np.random.default_rng(0)
     params = jax.tree.map(
-        lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), shapes.params
+        lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), shapes.ema
     )
     statistics = data.statistics
     state = shapes.replace(
-        params=params,
+        actor=(),
         ema=params,
-        opt_state=(),
         normalizer=Normalizer.from_statistics(statistics),
         action_box=ActionBox(statistics.action_low, statistics.action_high),
-        config=(),
         key=(),
         step=0,
     )
-    policy = recipe.policy({stage.name: config})
-    return policy, Params({stage.name: state}, {stage.name: config})
+    model = Model(stage.method, config, state)
+    return recipe.actor(recipe), Params({stage.name: model})
 
 
 @pytest.mark.parametrize("name", ["gcbc", "hulc"])
 def test_instructions_steer_and_plans_are_kept_for_a_period(name):
-    policy, params = initialised(name)
-    text = encode(SENTENCES)
+    actor, params = initialized(name)
+    tasks = actor.embed(SENTENCES)
+    np.testing.assert_array_equal(tasks["sentence"], encode(SENTENCES).sentence)
 
     @jax.jit
     def act(sentence, key):
         task = {"sentence": sentence}
         observation = jnp.array([3.0, -3.0])
-        carry = policy.plan(params, policy.init(params, task, key), observation, key)
-        distribution, after = policy.propose(params, carry, observation, 0.0, key)
-        return distribution.mode(), carry, policy.record(after, distribution.mode())
+        carry = actor.plan(params, actor.begin(params, task, key), observation, key)
+        distribution, after = actor.act(params, carry, observation, 0.0, key)
+        return distribution.mode(), carry, actor.record(after, distribution.mode())
 
-    one, carry, after = act(text.sentence[0], jax.random.key(0))
-    other, _, _ = act(text.sentence[1], jax.random.key(0))
+    one, carry, after = act(tasks["sentence"][0], jax.random.key(0))
+    other, _, _ = act(tasks["sentence"][1], jax.random.key(0))
     assert one.shape == (1,)
     assert not np.allclose(one, other)
     shapes = jax.tree.map(jnp.shape, (carry, after))
@@ -160,41 +157,47 @@ def test_instructions_steer_and_plans_are_kept_for_a_period(name):
     assert shapes[0] == shapes[1]
     if name != "gcbc":
         np.testing.assert_array_equal(carry.inner.plan, after.inner.plan)
-        assert policy.period == 16
+        assert actor.period == 16
 
 
 def test_subgoals_are_the_given_states_a_fixed_number_of_steps_ahead():
-    policy, params = initialised("gcbc_goal")
-    policy = dataclasses.replace(policy, lookahead=3)
-    state, config = params.states["gcbc"], params.configs["gcbc"]
+    actor, params = initialized("gcbc_goal")
+    assert (actor.period, actor.lookahead) == (8, 16)
+    actor = dataclasses.replace(actor, lookahead=3)
     goals = jnp.asarray(np.random.default_rng(0).normal(size=(6, 2)), jnp.float32)
     key = jax.random.key(0)
 
     @jax.jit
-    def latents(state):
-        carry = policy.init(params, {"goals": goals}, key)
+    def latents(params):
+        carry = actor.begin(params, {"goals": goals}, key)
         found = []
         for _ in range(5):
-            carry = policy.plan(params, carry, goals[0], key)
+            carry = actor.plan(params, carry, goals[0], key)
             found.append(carry.latent)
-            carry = policy.record(carry, jnp.zeros(1))
-        return jnp.stack(found), gcbc.encode_goal(state, goals, config)
+            carry = actor.record(carry, jnp.zeros(1))
+        return jnp.stack(found), gcbc.encode_goal(params.models["gcbc"], goals)
 
-    found, encoded = latents(state)
+    found, encoded = latents(params)
     np.testing.assert_allclose(found, encoded[jnp.array([3, 4, 5, 5, 5])], atol=1e-4)
-    assert policy.period == low_level.LOOKAHEAD // 2
 
 
 @pytest.mark.parametrize(
-    "method", ["gcbc", "gcbc_goal", "hulc", "mcil", "lcd", "lcd_mlp"]
+    ("method", "readers"),
+    [
+        ("gcbc", ["gcbc"]),
+        ("gcbc_goal", ["gcbc"]),
+        ("hulc", []),
+        ("mcil", []),
+        ("lcd", ["gcbc"]),
+        ("lcd_mlp", ["gcbc"]),
+    ],
 )
-def test_several_cubes_are_read_alike_and_in_the_order_of_the_words(method):
+def test_several_cubes_are_read_alike_and_in_the_order_of_the_words(method, readers):
     for name, encoder, objects in (
         ("scene", "hash", ()),
         ("cube-triple", "hash_order", (19, 3, 9)),
     ):
-        stages = recipes.build(method, scene.spec(name), "small").stages
-        for config in (stage.config for stage in stages):
-            assert getattr(config, "text_encoder", encoder) == encoder
-            assert getattr(config, "objects", objects) == objects
-        assert hasattr(stages[0].config, "text_encoder")
+        recipe = build(method, scene.spec(name), "small")
+        assert {stage.config.text.name for stage in recipe.stages} == {encoder}
+        assert recipe.actor(recipe).text.name == encoder
+        assert all(recipe.config(reader).objects == objects for reader in readers)

@@ -1,37 +1,35 @@
 """HULC against PyTorch, its losses by hand, its sizes, and that it learns."""
 
 import dataclasses
-import pathlib
-import runpy
 from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from offjax.algorithms.imitation import contrastive_loss
 
-from offjax.algorithms import hulc, mcil
+from offjax.datasets.play import WindowBatch, Windows
 from offjax.errors import UserError
-from offjax.networks import hulc as networks
-from offjax.networks.hulc import LatentPlanModel
+from offjax.methods import hulc, mcil
+from offjax.methods.imitation import contrastive_loss
+from offjax.networks.hulc import EncoderLayer, LatentPlanModel
 from offjax.networks.perception import Images
-from offjax.types import Statistics
+from offjax.networks.plans import plan_of
+from offjax.types import Model, Statistics
+from tests.methods.hulc_reference import SIZES, Reference, example
 
-SHARED = runpy.run_path(str(pathlib.Path(__file__).with_name("hulc_reference.py")))
-SIZES, Reference, example = (SHARED["SIZES"], SHARED["Reference"], SHARED["example"])
 TINY = hulc.Config(**SIZES, plan_classes=3, recognition_layers=1)
 
 
 @pytest.fixture(scope="module")
 def reference():
-    return Reference("hulc", hulc, TINY)
+    return Reference("hulc", TINY)
 
 
 @pytest.fixture(scope="module")
 def gradients():
     def gradient(params, state, batch, noise, config):
-        return jax.grad(hulc.loss_fn, has_aux=True)(
+        return jax.grad(hulc.loss_at, has_aux=True)(
             params, state, batch, noise, jax.random.key(1), config
         )
 
@@ -47,7 +45,7 @@ def test_loss_and_gradients_equal_pytorchs(reference, gradients):
 
 def test_published_padding_counts_and_equals_pytorchs(reference):
     config = dataclasses.replace(TINY, padding="repeated")
-    _, metrics = jax.jit(hulc.loss_fn)(
+    _, metrics = jax.jit(hulc.loss_at)(
         reference.params,
         reference.state,
         reference.batch,
@@ -81,7 +79,7 @@ def test_published_sizes_have_the_published_number_of_parameters():
     zero = np.zeros(1)
     data = SimpleNamespace(
         observations=images,
-        encoding=np.zeros((1, 384)),
+        sentences=np.zeros((1, 384)),
         statistics=Statistics(zero, zero + 1, -np.ones(7), np.ones(7)),
     )
 
@@ -89,7 +87,7 @@ def test_published_sizes_have_the_published_number_of_parameters():
         state = jax.eval_shape(
             lambda key: module.init(key, data, module.Config(), {}), jax.random.key(0)
         )
-        return sum(x.size for x in jax.tree.leaves(state.params))
+        return sum(x.size for x in jax.tree.leaves(state.actor.params))
 
     assert count(hulc) == 47_053_558 + 1
     assert count(mcil) == 74_362_066
@@ -131,12 +129,12 @@ def task(rng, size):
         [0.5 * jnp.tanh(goals), jnp.where(goals[:, :1] > 0.5, 1.0, -1.0)], axis=-1
     )
     actions = jnp.repeat(actions[:, None], 5, axis=1)
-    windows = hulc.Windows(observations, actions, jnp.ones((2 * size, 5)))
+    windows = Windows(observations, actions, jnp.ones((2 * size, 5)))
     halves = (
         jax.tree.map(lambda x: x[:size], windows),
         jax.tree.map(lambda x: x[size:], windows),
     )
-    return hulc.Batch(*halves, sentences, jnp.ones(size, bool))
+    return WindowBatch(*halves, sentences, jnp.ones(size, bool))
 
 
 @pytest.mark.long
@@ -161,16 +159,17 @@ def test_overfits_one_batch_and_acts_as_it_learnt():
     state, last = train(state, 600)
     assert last["play/language"] < first["play/language"] - 3
     assert last["play/states"] < first["play/states"] - 2
+    model = Model(hulc.METHOD, config, state)
 
     def act(i, key):
         begin_key, key = jax.random.split(key)
         observations = batch.language.observations[i]
-        latent = hulc.encode_text(state, batch.sentences[i], config)
-        carry = hulc.begin(state, observations[0], latent, begin_key, config)
+        latent = hulc.encode_text(model, batch.sentences[i])
+        carry = hulc.begin(model, observations[0], latent, begin_key)
 
         def step(carry, observation):
-            distribution, carry = hulc.distribution_for_goal(
-                state, carry, observation, latent, key, config
+            distribution, carry = hulc.act_towards(
+                model, carry, observation, latent, key
             )
             return carry, distribution.mode()
 
@@ -189,18 +188,17 @@ def test_acting_step_by_step_is_the_decoder_over_the_window(reference):
 
     @jax.jit
     def both(state):
-        latent = hulc.encode_goal(state, observations[-1], config)
-        carry = hulc.begin(state, observations[0], latent, jax.random.key(2), config)
-        network = LatentPlanModel(config, hulc.plan_of(config), 3)
+        model = Model(hulc.METHOD, config, state)
+        latent = hulc.encode_goal(model, observations[-1])
+        carry = hulc.begin(model, observations[0], latent, jax.random.key(2))
+        network = LatentPlanModel(config, plan_of(config), 3)
         clipped = jnp.clip(observations, -5, 5)
-        features = network.apply(state.params, clipped, method="encode")
-        whole = network.apply(
-            state.params, carry.plan, features, latent, method="decode"
-        )
+        features = network.apply(state.ema, clipped, method="encode")
+        whole = network.apply(state.ema, carry.plan, features, latent, method="decode")
 
         def step(carry, observation):
-            distribution, carry = hulc.distribution_for_goal(
-                state, carry, observation, latent, jax.random.key(0), config
+            distribution, carry = hulc.act_towards(
+                model, carry, observation, latent, jax.random.key(0)
             )
             return carry, distribution.mode()
 
@@ -227,17 +225,42 @@ def test_acting_step_by_step_is_the_decoder_over_the_window(reference):
 )
 def test_wrong_settings_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
-        hulc.validate(dataclasses.replace(TINY, **settings))
+        dataclasses.replace(TINY, **settings).validate()
 
 
-def test_attention_drops_out_for_each_window_by_itself(monkeypatch):
-    """As PyTorch's does; other dropout layers are taken away to see it alone."""
-    monkeypatch.setattr(networks, "Dropout", lambda rate: lambda x, train: x)
-    layer = networks.EncoderLayer(num_heads=2, hidden_dim=8, dropout=0.5)
+def test_attention_drops_out_for_each_window_by_itself():
+    """As PyTorch's does; what attention gives is seen before any other dropout."""
+    layer = EncoderLayer(num_heads=2, hidden_dim=8, dropout=0.5)
     x = jax.random.normal(jax.random.key(0), (1, 6, 8)).repeat(3, axis=0)
     mask, keys = jnp.ones((3, 6)), {"dropout": jax.random.key(2)}
     params = layer.init(jax.random.key(1), x, mask, False)
-    found = layer.apply(params, x, mask, True, rngs=keys)
-    assert np.abs(np.diff(found, axis=0)).max(axis=(1, 2)).min() > 1e-3
-    still = layer.apply(params, x, mask, False)
+
+    def attended(train):
+        _, found = layer.apply(
+            params, x, mask, train, rngs=keys, capture_intermediates=True
+        )
+        return found["intermediates"]["attention"]["__call__"][0]
+
+    assert np.abs(np.diff(attended(True), axis=0)).max(axis=(1, 2)).min() > 1e-3
+    still = attended(False)
     np.testing.assert_allclose(still[0], still[1], rtol=1e-6)
+
+
+def test_an_update_draws_plans_and_shifts_from_the_step(reference):
+    """Its metrics are the loss for the noise of that step's key, and it descends."""
+    state = jax.jit(lambda key: hulc.init(key, example(), TINY, {}))(jax.random.key(0))
+    state = state.replace(step=jnp.int32(7))
+    after, metrics = jax.jit(hulc.update)(state, reference.batch, TINY, {})
+    key, noise_key = jax.random.split(jax.random.fold_in(state.key, 7))
+    noise = plan_of(TINY).noise(noise_key, reference.noise.shape[:1])
+    _, expected = jax.jit(hulc.loss_at)(
+        state.actor.params, state, reference.batch, noise, key, TINY
+    )
+    np.testing.assert_allclose(metrics["play/loss"], expected["play/loss"], rtol=1e-6)
+    assert after.step == 8
+    # Adam's first step moves every parameter with a gradient by its step size.
+    moved = after.actor.params["params"]["decoder"]["in0"]["kernel"]
+    before = state.actor.params["params"]["decoder"]["in0"]["kernel"]
+    np.testing.assert_allclose(np.abs(moved - before).max(), TINY.lr, rtol=1e-2)
+    # ema_decay is 0: the last parameters act.
+    jax.tree.map(np.testing.assert_array_equal, after.ema, after.actor.params)

@@ -1,30 +1,34 @@
 """Plans cut out of play, and how planners act; an end-to-end run is marked long."""
 
 import dataclasses
-import pathlib
-import runpy
 from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from offjax.algorithms.diffusion_planner import Probe
-from offjax.networks.language import encode
-from offjax.recipes.language_policies import PlannedActionPolicy, PlannedSubgoalPolicy
 
-from offjax.algorithms import diffusion_planner, mlp_planner, observation_vae
+from offjax.datasets import minari_io, plans
 from offjax.datasets.normalize import ActionBox
+from offjax.datasets.plans import Encoder, PlanView, Probe
+from offjax.datasets.play import ObservationView
+from offjax.datasets.text import TextEncoder, encode
 from offjax.distributions import point
 from offjax.errors import UserError
-from offjax.recipes import build, language, plan_data
+from offjax.methods import build, diffusion_planner, lcd, mlp_planner, observation_vae
+from offjax.methods.goals import GoalMethod
+from offjax.methods.plan_sampling import Config as Sampling
+from offjax.methods.planning import PlannedActionActor, PlannedSubgoalActor, Planner
 from offjax.runner.options import Options
-from offjax.runner.train import Trainer, make_jobs
-from offjax.types import Params
+from offjax.runner.training import Training, make_jobs
+from offjax.types import Model, Params
+from tests.methods.language_data import corners
 
-PATH = pathlib.Path(__file__).parents[1] / "datasets" / "language_data.py"
-corners = runpy.run_path(str(PATH))["corners"]
 METHODS = ("lcd", "lcd_code", "lcd_thesis", "lcd_hulc", "lcd_mlp", "diffuser")
+DOUBLE = Model(
+    Encoder("double", 1, None, None, encode_goal=lambda model, x: 2 * x), None, None
+)
+"""Observations are their own latents, doubled."""
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +43,6 @@ def numbered(dataset):
     return dataclasses.replace(dataset, observations=np.stack([rows, -rows], axis=1))
 
 
-@pytest.fixture
-def plain_latents(monkeypatch):
-    """Observations are their own latents, doubled."""
-    monkeypatch.setattr(plan_data, "latents_of", lambda module, state, rows: 2 * rows)
-
-
 def planner_config(**changes):
     return diffusion_planner.Config(
         **({"horizon": 3, "stride": 4, "batch_size": 500} | changes)
@@ -52,19 +50,26 @@ def planner_config(**changes):
 
 
 def prepared(dataset, moves="latents", **changes):
-    config = planner_config(**changes)
+    """The arrays, and `seed → batch`."""
+    config, view = planner_config(**changes), PlanView(moves)
     blank = dataclasses.replace(config, lr=None, first_weight=None, ema_decay=None)
-    data = plan_data.prepare(dataset, blank, {"gcbc": None}, "gcbc", moves)
-    return jax.tree.map(jnp.asarray, data), config
+    data = view.arrays(dataset, blank, {"gcbc": DOUBLE})
+    data = jax.tree.map(jnp.asarray, data)
+
+    @jax.jit
+    def sample(seed):
+        return view.sample(data, jax.random.PRNGKey(seed), config)
+
+    return data, sample
 
 
 def row_of(observations):
     return np.asarray(observations)[:, 0].astype(int)
 
 
-def test_subgoals_lie_strides_ahead_and_stay_in_the_span(numbered, plain_latents):
-    data, config = prepared(numbered)
-    batch = plan_data.sample_subgoals(data, jax.random.PRNGKey(0), config)
+def test_subgoals_lie_strides_ahead_and_stay_in_the_span(numbered):
+    _, sample = prepared(numbered)
+    batch = sample(0)
     assert batch.plans.shape == (500, 3, 4)
     following, present = np.split(np.asarray(batch.plans) / 2, 2, axis=-1)
     np.testing.assert_array_equal(following[:, :-1], present[:, 1:])
@@ -84,20 +89,20 @@ def test_subgoals_lie_strides_ahead_and_stay_in_the_span(numbered, plain_latents
     assert set(batch.mask.sum(1).tolist()) == {3, 5}
 
 
-def test_published_windows(numbered, plain_latents):
+def test_published_windows(numbered):
     """The last 8 rows of each span, and a full stride before its end."""
     code = {"tail": 8, "full_stride": True, "attend_padding": True}
-    data, config = prepared(numbered, horizon=2, **code)
-    batch = plan_data.sample_subgoals(data, jax.random.PRNGKey(1), config)
+    _, sample = prepared(numbered, horizon=2, **code)
+    batch = sample(1)
     present = np.asarray(batch.plans)[:, 0, 2:] / 2
     place = row_of(present) % 10
     assert set(place.tolist()) == {2, 3, 4, 5}
     assert batch.tokens.shape[1] == 64  # padding that is attended to must be there
 
 
-def test_frame_offset_stays_in_the_span(numbered, plain_latents):
-    data, config = prepared(numbered, frame_offset=3, full_stride=True)
-    batch = plan_data.sample_subgoals(data, jax.random.PRNGKey(1), config)
+def test_frame_offset_stays_in_the_span(numbered):
+    _, sample = prepared(numbered, frame_offset=3, full_stride=True)
+    batch = sample(1)
     first = row_of(np.asarray(batch.plans)[:, 0, 2:] / 2)
     assert set((first % 10).tolist()) == set(range(9))
     assert (np.asarray(batch.plans)[:, 0, :2] / 2 == numbered.observations[
@@ -105,9 +110,9 @@ def test_frame_offset_stays_in_the_span(numbered, plain_latents):
     ]).all()  # fmt: skip
 
 
-def test_actions_between_states(numbered, plain_latents):
-    data, config = prepared(numbered, "actions", standardize=True)
-    batch = plan_data.sample_actions(data, jax.random.PRNGKey(0), config)
+def test_actions_between_states(numbered):
+    data, sample = prepared(numbered, "actions", standardize=True)
+    batch = sample(0)
     assert batch.plans.shape == (500, 3, 4 * 2 + 2)
     plans = np.asarray(batch.plans)
     first = row_of(plans[:, 0, 8:] / 2)
@@ -124,7 +129,7 @@ def test_actions_between_states(numbered, plain_latents):
     np.testing.assert_allclose(data.std[:2], numbered.actions.std(0), rtol=1e-4)
 
 
-def test_a_stride_that_nothing_can_fill(dataset, plain_latents):
+def test_a_stride_that_nothing_can_fill(dataset):
     with pytest.raises(UserError, match=r"longest has 10 rows, but stride=10"):
         prepared(dataset, stride=10)
     with pytest.raises(UserError, match="tail=5"):
@@ -163,18 +168,18 @@ def test_settings_that_do_not_fit_are_refused_before_training(
     overrides = {name: (value,) for name, value in (short | settings).items()}
     options = Options(num_seeds=1, runs_dir=str(tmp_path), quiet=True)
 
-    def trainer(overrides):
+    def training(overrides):
         (job,) = make_jobs(method, "demo", dataset, overrides)
-        return Trainer(job, method, "demo", dataset, options)
+        return Training.of(job, method, "demo", dataset, options)
 
-    trainer({name: (value,) for name, value in short.items()})
+    training({name: (value,) for name, value in short.items()})
     with pytest.raises(UserError, match=message):
-        trainer(overrides)
+        training(overrides)
 
 
-def test_held_out_instructions_are_never_seen(numbered, plain_latents):
-    data, config = prepared(numbered, held_out=("red", "blue"))
-    batch = plan_data.sample_subgoals(data, jax.random.PRNGKey(0), config)
+def test_held_out_instructions_are_never_seen(numbered):
+    _, sample = prepared(numbered, held_out=("red", "blue"))
+    batch = sample(0)
     spans = numbered.annotations
     first = row_of(np.asarray(batch.plans)[:, 0, 2:] / 2)
     span = np.searchsorted(spans.starts, first, "right") - 1
@@ -185,27 +190,33 @@ def test_held_out_instructions_are_never_seen(numbered, plain_latents):
         prepared(numbered, held_out=tuple(spans.names))
 
 
-def test_plans_are_cut_from_rollouts(numbered, plain_latents, tmp_path, monkeypatch):
+def test_plans_are_cut_from_rollouts(numbered, tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
-    name = "rollouts/gcbc-corners-v0"
-    card = dataclasses.replace(numbered.card, id=name)
-    following = numbered.observations + 1
+    name, wide = "rollouts/gcbc-corners-v0", "rollouts/wide-corners-v0"
+    observations = numbered.observations + 5000
     others = dataclasses.replace(
         numbered,
-        card=card,
-        observations=numbered.observations + 5000,
-        next_observations=following + 5000,
+        card=dataclasses.replace(numbered.card, id=name),
+        observations=observations,
+        next_observations=observations + 1,
     )
     with pytest.raises(UserError, match=name):
         prepared(numbered, rollouts=name)
-    monkeypatch.setattr(plan_data, "load_dataset", lambda name, collect: others)
-    data, config = prepared(numbered, rollouts=name)
-    batch = plan_data.sample_subgoals(data, jax.random.PRNGKey(0), config)
-    assert row_of(np.asarray(batch.plans)[:, 0, 2:] / 2).min() >= 5000
-    wide = dataclasses.replace(others, observations=np.zeros((len(others), 3)))
-    monkeypatch.setattr(plan_data, "load_dataset", lambda name, collect: wide)
+    minari_io.write(others, {}, tmp_path)
+    _, sample = prepared(numbered, rollouts=name)
+    assert row_of(np.asarray(sample(0).plans)[:, 0, 2:] / 2).min() >= 5000
+    three = np.concatenate([observations, observations[:, :1]], axis=1)
+    spec = dataclasses.replace(numbered.spec, observation_dim=3)
+    others = dataclasses.replace(
+        others,
+        card=dataclasses.replace(others.card, id=wide),
+        observations=three,
+        next_observations=three + 1,
+        spec=spec,
+    )
+    minari_io.write(others, {}, tmp_path)
     with pytest.raises(UserError, match="3 observed numbers"):
-        prepared(numbered, rollouts=name)
+        prepared(numbered, rollouts=wide)
 
 
 def test_compound_instructions_go_with_their_parts(numbered):
@@ -214,7 +225,7 @@ def test_compound_instructions_go_with_their_parts(numbered):
     compound = dataclasses.replace(spans, names=names)
 
     def left(*held_out):
-        kept = plan_data.without(compound, held_out)
+        kept = plans.without(compound, held_out)
         return {names[i] for i in kept.instructions}
 
     assert left("red") == {"green+white", "green+white+blue"}
@@ -222,80 +233,70 @@ def test_compound_instructions_go_with_their_parts(numbered):
     assert left("green+white") == {"red", "blue+red"}
     assert left("green+white+blue") == {"red", "blue+red", "green+white"}
     with pytest.raises(UserError, match="held_out names pink"):
-        plan_data.without(compound, ("pink",))
+        plans.without(compound, ("pink",))
 
 
 @pytest.mark.parametrize("preset", ["paper", "small", "demo"])
 @pytest.mark.parametrize("method", METHODS)
 def test_recipes_are_complete(dataset, method, preset):
     recipe = build(method, dataset.spec, preset)
-    names = [stage.name for stage in recipe.stages]
-    assert names[1:] == ["sampling", "planner"]
-    planner = recipe.stages[-1]
-    assert planner.reads == (names[0],) and planner.data_per_seed
-    assert names[0] in plan_data.ENCODERS
-    assert plan_data.ENCODERS[names[0]] is recipe.stages[0].algorithm
-    configs = {stage.name: stage.config for stage in recipe.stages}
-    if hasattr(planner.algorithm, "validate"):
-        planner.algorithm.validate(planner.config)
-    assert recipe.policy(configs).period == configs["sampling"].replan
+    low, planner = recipe.stages
+    assert planner.name == "planner" and planner.reads == (low.name,)
+    assert planner.view.per_seed and isinstance(low.method, Encoder)
+    for config in (low.config, planner.config, recipe.acting["sampling"]):
+        config.validate()
+    actor = recipe.actor(recipe)
+    assert actor.period == recipe.acting["sampling"].replan
+    assert (actor.encoder, actor.text) == (low.name, planner.config.text)
 
 
 def test_named_settings_are_those_of_their_source():
-    code = {s.name: s.config for s in language.lcd_code(None, "paper").stages}
-    assert code["planner"].first_weight == 100 and code["planner"].horizon == 4
-    assert code["planner"].prediction == "clean" and code["planner"].stride == 16
-    assert (code["sampling"].sampler, code["sampling"].rows) == ("ddpm", 1)
-    thesis = {s.name: s.config for s in language.lcd_thesis(None, "paper").stages}
-    assert thesis["planner"].first_weight == 10
-    assert thesis["planner"].prediction == "noise"
-    assert thesis["sampling"].sampler == "ddim"
+    code = lcd.code_recipe(None, "paper")
+    planner, sampling = code.config("planner"), code.acting["sampling"]
+    assert planner.first_weight == 100 and planner.horizon == 4
+    assert planner.prediction == "clean" and planner.stride == 16
+    assert (sampling.sampler, sampling.rows) == ("ddpm", 1)
+    thesis = lcd.thesis_recipe(None, "paper")
+    assert thesis.config("planner").first_weight == 10
+    assert thesis.config("planner").prediction == "noise"
+    assert thesis.acting["sampling"].sampler == "ddim"
 
 
-class Planner:
-    """Plans that count upwards from the present latent, by the text's first entry."""
-
-    @staticmethod
-    def plan(state, latent, text, key, config, sampling):
-        del state, key, config, sampling
-        rows = latent[None] + text.tokens[0, 0] + jnp.arange(6.0).reshape(2, 3)
-        return jnp.concatenate([10 * rows[:, :2], rows], axis=-1)[:, :5]
+def counting_plan(model, latent, text, key, sampling):
+    """Counts upwards from the present latent, by the text's first entry."""
+    del model, key, sampling
+    rows = latent[None] + text.tokens[0, 0] + jnp.arange(6.0).reshape(2, 3)
+    return jnp.concatenate([10 * rows[:, :2], rows], axis=-1)[:, :5]
 
 
-class Low:
-    """Latents are observations plus one; acts by goal minus observation."""
+def towards(model, carry, observation, latent, key):
+    """Goal minus observation, and what is carried."""
+    action = jnp.concatenate([latent - observation[: latent.shape[0]], carry[None]])
+    return point(action), carry + 1
 
-    @staticmethod
-    def encode_goal(state, observations, config):
-        return observations + 1
 
-    @staticmethod
-    def empty(state, config):
-        return jnp.float32(0)
-
-    @staticmethod
-    def begin(state, observation, latent, key, config):
-        return jnp.float32(100)
-
-    @staticmethod
-    def distribution_for_goal(state, carry, observation, latent, key, config):
-        action = jnp.concatenate([latent - observation[: latent.shape[0]], carry[None]])
-        return point(action), carry + 1
+PLANNER = Planner("planner", 1, None, None, plan=counting_plan)
+LOW = GoalMethod(
+    "low",
+    1,
+    None,
+    None,
+    encode_goal=lambda model, observations: observations + 1,
+    encode_text=None,
+    empty=lambda model: jnp.float32(0),
+    begin=lambda model, observation, latent, key: jnp.float32(100),
+    act_towards=towards,
+)
 
 
 def stub_params(latents):
-    probe = Probe(jnp.zeros((2, 3)), latents)
+    state = SimpleNamespace(probe=Probe(jnp.zeros((2, 3)), latents))
     box = ActionBox(jnp.array([-1.0]), jnp.array([3.0]))
-    states = {
-        "planner": SimpleNamespace(probe=probe),
-        "low": SimpleNamespace(action_box=box),
+    models = {
+        "planner": Model(PLANNER, SimpleNamespace(stride=2, horizon=2), state),
+        "low": Model(LOW, None, SimpleNamespace(action_box=box)),
     }
-    configs = {
-        "planner": SimpleNamespace(stride=2, horizon=2),
-        "sampling": SimpleNamespace(rows=0),
-        "low": None,
-    }
-    return Params(states, configs)
+    return Params(models, {"sampling": Sampling(rows=0)})
 
 
 TASK = {"tokens": np.full((1, 1), 5.0, np.float32), "mask": np.ones(1, bool)}
@@ -303,65 +304,66 @@ TASK = {"tokens": np.full((1, 1), 5.0, np.float32), "mask": np.ones(1, bool)}
 
 def test_a_subgoal_is_planned_and_pursued():
     params = stub_params(jnp.ones((2, 3)))
-    policy = PlannedSubgoalPolicy(8, Planner, Low, "low")
+    actor = PlannedSubgoalActor("low", TextEncoder(), 8)
     observation = jnp.array([1.0, 2.0, 3.0])
-    carry = policy.init(params, TASK, None)
-    carry = policy.plan(params, carry, observation, jax.random.PRNGKey(0))
+    carry = actor.begin(params, TASK, None)
+    carry = actor.plan(params, carry, observation, jax.random.PRNGKey(0))
     # The latent is observation + 1, the text adds 5, the first move is 10 times that.
     np.testing.assert_allclose(carry.goal, [70.0, 90.0])
-    distribution, carry = policy.propose(params, carry, observation, 0.0, None)
+    distribution, carry = actor.act(params, carry, observation, 0.0, None)
     np.testing.assert_allclose(distribution.mode(), [69, 88, 100])
-    distribution, _ = policy.propose(params, carry, observation, 0.0, None)
+    distribution, _ = actor.act(params, carry, observation, 0.0, None)
     assert distribution.mode()[-1] == 101
 
 
 def test_planned_actions_are_executed_in_order():
     params = stub_params(jnp.ones((2, 3)))
-    policy = PlannedActionPolicy(3, Planner, Low, "low")
+    actor = PlannedActionActor("low", TextEncoder(), 3)
     observation = jnp.zeros(3)
-    carry = policy.init(params, TASK, None)
-    carry = policy.plan(params, carry, observation, jax.random.PRNGKey(0))
+    carry = actor.begin(params, TASK, None)
+    carry = actor.plan(params, carry, observation, jax.random.PRNGKey(0))
     found = []
     for _ in range(4):
-        distribution, carry = policy.propose(params, carry, observation, 0.0, None)
+        distribution, carry = actor.act(params, carry, observation, 0.0, None)
         found.append(float(distribution.mode()[0]))
     # 10 · (1 + 5 + (0, 1 | 3, 4)) around the centre of the box, 1.
     assert found == [61, 71, 91, 101]
     with pytest.raises(UserError, match="a plan holds 4 actions"):
-        dataclasses.replace(policy, period=5).init(params, TASK, None)
+        dataclasses.replace(actor, period=5).begin(params, TASK, None)
 
 
 def test_parts_that_do_not_belong_together():
-    policy = PlannedSubgoalPolicy(8, Planner, Low, "low")
+    actor = PlannedSubgoalActor("low", TextEncoder(), 8)
     with pytest.raises(UserError, match="another low-level policy"):
-        policy.init(stub_params(jnp.zeros((2, 3))), TASK, None)
+        actor.begin(stub_params(jnp.zeros((2, 3))), TASK, None)
     with pytest.raises(UserError, match="latents of 4 entries"):
-        policy.init(stub_params(jnp.zeros((2, 4))), TASK, None)
+        actor.begin(stub_params(jnp.zeros((2, 4))), TASK, None)
     with pytest.raises(UserError, match="none was given"):
-        policy.init(stub_params(jnp.ones((2, 3))), None, None)
+        actor.begin(stub_params(jnp.ones((2, 3))), None, None)
 
 
-def trained(module, data, config, sampler, updates):
+def trained(method, data, config, view, updates):
     def step(i, state):
-        batch = sampler(data, jax.random.fold_in(state.key, i), config)
-        return module.update(state, batch, config, {})[0]
+        batch = view.sample(data, jax.random.fold_in(state.key, i), config)
+        return method.update(state, batch, config, {})[0]
 
-    state = module.init(jax.random.PRNGKey(0), data, config, {})
-    return jax.jit(lambda s: jax.lax.fori_loop(0, updates, step, s))(state)
+    state = method.init(jax.random.PRNGKey(0), data, config, {})
+    state = jax.jit(lambda s: jax.lax.fori_loop(0, updates, step, s))(state)
+    return Model(method, config, state)
 
 
-def test_regression_learns_where_instructions_lead(dataset, plain_latents):
+def test_regression_learns_where_instructions_lead(dataset):
     """From the middle, one stride of 9 leads close to the corner that is named."""
     data, _ = prepared(dataset, stride=9, horizon=1)
     config = mlp_planner.Config(
         lr=3e-3, stride=9, horizon=1, hidden_dims=(64, 64), ema_decay=0.9
     )
-    state = trained(mlp_planner, data, config, plan_data.sample_subgoals, 400)
+    model = trained(mlp_planner.METHOD, data, config, PlanView(), 400)
     text = encode(["walk towards red", "go to the blue corner"])
 
     def plan(tokens, mask):
         task = text._replace(tokens=tokens, mask=mask)
-        return mlp_planner.plan(state, jnp.zeros(2), task, None, config, None)[0]
+        return mlp_planner.plan(model, jnp.zeros(2), task, None, None)[0]
 
     found = jax.jit(jax.vmap(plan))(text.tokens, text.mask)
     np.testing.assert_allclose(found[:, :2] / 2, [(1, 1), (-1, 1)], atol=0.35)
@@ -372,25 +374,26 @@ def test_autoencoder_keeps_what_there_is(dataset):
     config = observation_vae.Config(
         lr=3e-3, beta=1e-3, latent_dim=3, hidden_dims=(32,), batch_size=64
     )
-    data = language.prepare_observations(dataset, config, {})
-    data = jax.tree.map(jnp.asarray, data)
-    state = trained(observation_vae, data, config, language.sample_observations, 500)
-    latents = observation_vae.encode_goal(state, dataset.observations, config)
+    view = ObservationView()
+    data = jax.tree.map(jnp.asarray, view.arrays(dataset, config, {}))
+    model = trained(observation_vae.METHOD, data, config, view, 500)
+    latents = observation_vae.encode_goal(model, dataset.observations)
     assert latents.shape == (len(dataset), 3)
     # A linear map of the latents gives the observations back.
     design = np.concatenate([latents, latents**2, np.ones((len(dataset), 1))], axis=1)
     solution = np.linalg.lstsq(design, dataset.observations, rcond=None)[0]
     assert np.abs(design @ solution - dataset.observations).std() < 0.15
     # The divergence of N(mean, std²) from N(0, 1), and the error, by hand.
-    params, one = state.params, jnp.zeros((1, 2))
-    noise = jnp.ones((1, 3))
+    params, key = model.state.vae.params, jax.random.key(1)
+    centre = data.statistics.observation_mean[None]  # standardized, it is zero
+    one, noise = jnp.zeros((1, 2)), jax.random.normal(key, (1, 3))
     network = observation_vae.Network(config, 2)
     decoded, mean, log_std = (
         np.asarray(x[0]) for x in network.apply(params, one, noise)
     )
     variance = np.exp(2 * log_std)
     divergence = 0.5 * np.sum(mean**2 + variance - 1 - np.log(variance))
-    loss, _ = observation_vae.loss_fn(params, one, noise, config)
+    loss, _ = observation_vae.vae_loss(params, model.state, centre, key, config)
     np.testing.assert_allclose(loss, np.sum(decoded**2) + 1e-3 * divergence, rtol=1e-4)
 
 

@@ -1,20 +1,16 @@
 """MCIL against PyTorch: Gaussian plans and two-way recognition."""
 
-import pathlib
-import runpy
-
 import jax
 
-from offjax.algorithms import hulc, mcil
+from offjax.methods import hulc, mcil
+from tests.methods.hulc_reference import SIZES, Reference
 
-SHARED = runpy.run_path(str(pathlib.Path(__file__).with_name("hulc_reference.py")))
-SIZES, Reference = (SHARED["SIZES"], SHARED["Reference"])
 TINY = mcil.Config(**SIZES, recognition_layers=2)
 
 
 def test_loss_and_gradients_equal_pytorchs():
-    reference = Reference("mcil", mcil, TINY)
-    gradient = jax.jit(jax.grad(hulc.loss_fn, has_aux=True))
+    reference = Reference("mcil", TINY)
+    gradient = jax.jit(jax.grad(hulc.loss_at, has_aux=True))
     grads, metrics = gradient(
         reference.params,
         reference.state,

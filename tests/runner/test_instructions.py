@@ -1,4 +1,4 @@
-"""A run on a scene's play: trained, told what to do, and its trials recorded."""
+"""A run on a scene's play: trained, given instructions, and its trials recorded."""
 
 import csv
 
@@ -11,10 +11,10 @@ from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import Annotations, annotate
 from offjax.envs.scene_batch import SceneBatch
 from offjax.errors import UserError
-from offjax.runner import instructed
 from offjax.runner.options import Options
-from offjax.runner.run import Run
-from offjax.runner.train import Trainer, make_jobs
+from offjax.runner.run import load_run
+from offjax.runner.train import train
+from offjax.runner.training import Training, make_jobs
 
 NAME = "offjax/scene/play-v0"
 TINY = {"num_steps": (2,), "batch_size": (4,), "hidden_dims": ((8,),)}
@@ -49,7 +49,7 @@ def test_trials_are_recorded(play, tmp_path):
         num_seeds=2, eval_episodes=2, eval_chains=1, runs_dir=str(tmp_path), quiet=True
     )
     (job,) = make_jobs("gcbc", "demo", play, TINY)
-    path = Trainer(job, "gcbc", "demo", play, options).run().path
+    path = train(Training.of(job, "gcbc", "demo", play, options)).path
 
     def rows(file):
         with (path / file).open() as lines:
@@ -69,35 +69,43 @@ def test_trials_are_recorded(play, tmp_path):
     assert {"evaluation/success", "evaluation/chain_average"} <= measured
 
 
+def actor(method, dataset, **settings):
+    overrides = {name.replace("__", "."): (v,) for name, v in settings.items()}
+    (job,) = make_jobs(method, "demo", dataset, overrides)
+    return job.recipe.actor(job.recipe)
+
+
 def test_the_text_encoder_is_the_recipes(play):
-    (job,) = make_jobs("lcd", "demo", play, {"text_encoder": ("hash",)})
-    task = instructed.encoder(job.recipe)(["open the drawer", "close it"])
+    task = actor("lcd", play, text_encoder="hash").embed(["open it", "close it"])
     assert len(task["sentence"]) == 2 and task["mask"].any()
-    (job,) = make_jobs("lcd", "demo", play, {"text_encoder": ("minilm",)})
-    with pytest.raises(UserError, match=r"weights|text"):
-        instructed.encoder(job.recipe)(["open the drawer"])
+    with pytest.raises(UserError, match="'minilm' needs weights"):
+        actor("lcd", play, text_encoder="minilm").embed(["open it"])
 
 
 @pytest.mark.parametrize(
-    ("method", "setting", "told"),
+    ("method", "setting", "read"),
     [
-        ("lcd", "planner.text_encoder", True),
-        ("lcd", "gcbc.text_encoder", False),  # it pursues latents
-        ("lcd_hulc", "planner.text_encoder", True),
-        ("lcd_hulc", "hulc.text_encoder", False),
+        ("lcd", "planner__text_encoder", True),
+        ("lcd", "gcbc__text_encoder", False),  # it pursues latents
+        ("lcd_hulc", "planner__text_encoder", True),
+        ("lcd_hulc", "hulc__text_encoder", False),
         ("hulc", "text_encoder", True),
     ],
 )
-def test_the_text_encoder_is_that_of_the_stage_that_is_told(
-    play, method, setting, told
+def test_the_text_encoder_is_that_of_the_stage_that_reads_instructions(
+    play, method, setting, read
 ):
-    (job,) = make_jobs(method, "demo", play, {setting: ("minilm",)})
-    encode = instructed.encoder(job.recipe)
-    if told:
+    found = actor(method, play, **{setting: "minilm"})
+    if read:
         with pytest.raises(UserError, match="'minilm' needs weights"):
-            encode(["open the drawer"])
+            found.embed(["open the drawer"])
     else:
-        assert encode(["open the drawer"])["tokens"].shape[-1] == 64
+        assert found.embed(["open the drawer"])["tokens"].shape[-1] == 64
+
+
+def test_methods_without_instructions_say_so(play):
+    with pytest.raises(UserError, match="follows no instructions"):
+        actor("td3_bc", play).embed(["open it"])
 
 
 @pytest.mark.long
@@ -109,8 +117,7 @@ def test_rollouts_are_data_for_the_planner(play, tmp_path, monkeypatch):
     )
     options = Options(num_seeds=2, eval_episodes=1, runs_dir=str(tmp_path), quiet=True)
     (job,) = make_jobs("gcbc", "demo", play, TINY)
-    trainer = Trainer(job, "gcbc", "demo", play, options)
-    run = Run(trainer.run(), trainer)
+    run = load_run(train(Training.of(job, "gcbc", "demo", play, options)).path, play)
     made_from = rollouts.specification(run, 3, 1)
     given = rollouts.chains(run, 3, 1)
     found = rollouts.collect(run, given, made_from)
@@ -123,4 +130,4 @@ def test_rollouts_are_data_for_the_planner(play, tmp_path, monkeypatch):
     settings = {"planner.rollouts": (found.card.id,), "planner.horizon": (1,)}
     settings |= {"planner.stride": (1,), "replan": (1,), **TINY}
     (job,) = make_jobs("lcd_mlp", "demo", play, settings)
-    Trainer(job, "lcd_mlp", "demo", play, options).run()
+    train(Training.of(job, "lcd_mlp", "demo", play, options))
