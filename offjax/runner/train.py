@@ -82,7 +82,7 @@ class Trainer:
 
         Raises:
           UserError: another process is at this very run, or the disk refuses.
-          Interrupted: SIGTERM came, and the state is saved.
+          Interrupted: SIGTERM or SIGINT came, and the state is saved.
         """
         release_programs()
         with self._alone():
@@ -113,20 +113,22 @@ class Trainer:
         self.account = Account.begin(self.folder.record if resumed else {})
         self.environment = environment()
         self._write_record("running")
-        self.sinks = sinks.make(self.options.log, self.folder.path, self.config)
+        self.sinks: list[sinks.Sink] = []
         self.checkpoints = Checkpoints(self.folder.path / "checkpoints")
         try:
+            self.sinks = sinks.make(self.options.log, self.folder.path, self.config)
             start = self._restore_point() if resumed else 0
             for run in self.stages:
                 start = self._run_stage(run, start)
             self.checkpoints.close()
             self._write_record("finished")
-        except interrupts.Interrupted:
+        except (interrupts.Interrupted, KeyboardInterrupt):
             self._write_record("interrupted")
             raise
         except Exception as error:
-            if not isinstance(error, UserError):
-                self._write_record("failed", error=repr(error)[:500])
+            text = str(error) if isinstance(error, UserError) else repr(error)
+            with contextlib.suppress(UserError):  # a full disk refuses this, too
+                self._write_record("failed", error=text[:500])
             raise
         finally:
             self.progress.close()
@@ -178,7 +180,8 @@ class Trainer:
                 "made by another configuration; remove it, or begin a new run."
             )
         self.folder.cut_back(step)
-        self.progress.say(f"resumed {self.folder.path} at step {step:,}")
+        total = self.stages[-1].last_step
+        self.progress.say(f"resumed {self.folder.path} at step {step:,} of {total:,}")
         return step
 
     # -- training -----------------------------------------------------------
@@ -329,7 +332,10 @@ class Trainer:
             meta = {"config_hash": self.hash, "diverged": run.diverged}
             self.checkpoints.save(total, {"states": states, "alive": alive}, meta)
         if stopping:
-            self.progress.say(f"interrupted at step {total:,}: saved; --resume goes on")
+            self.progress.say(
+                f"interrupted at step {total:,}: saved in {self.folder.path}; the same "
+                "command with --resume goes on from there"
+            )
             self.checkpoints.close()
             raise interrupts.Interrupted
         return following
