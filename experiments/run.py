@@ -47,6 +47,9 @@ _LOG_EVERY = cli.define_count("log_every", 0, "Updates between metrics; 0: auto.
 _CHECKPOINT_EVERY = cli.define_count(
     "checkpoint_every", 0, "Updates between checkpoints; 0: ten per stage."
 )
+_CHUNK_SECONDS = flags.DEFINE_float(
+    "chunk_seconds", 5.0, "Time between two chances to stop and to show progress."
+)
 _RUNS_DIR = flags.DEFINE_string("runs_dir", "runs", "Where run folders go.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Root of the datasets.")
 _LAYOUT = flags.DEFINE_enum(
@@ -167,6 +170,7 @@ def main(argv: list[str]) -> None:
         eval_behind=_EVAL_BEHIND.value,
         log_every=_LOG_EVERY.value,
         checkpoint_every=_CHECKPOINT_EVERY.value,
+        chunk_seconds=_CHUNK_SECONDS.value,
         runs_dir=_RUNS_DIR.value,
         layout=_LAYOUT.value,
         matmul_precision=_PRECISION.value,
