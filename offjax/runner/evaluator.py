@@ -21,12 +21,12 @@ from offjax import envs
 from offjax.devices import hosts
 from offjax.devices.layout import Layout, choose_layout
 from offjax.devices.program import Program
-from offjax.evaluation import environments, host, scene
+from offjax.evaluation import environments, host, results, scene
 from offjax.evaluation.batched import BatchedAgent
+from offjax.evaluation.results import SlotResult
 from offjax.evaluation.rollout import Agent
-from offjax.runner import instructed, programs, settings
-from offjax.runner.instructed import SlotResult
-from offjax.runner.settings import Slots
+from offjax.runner import programs
+from offjax.runner.slots import Slots, stage_slots
 from offjax.runner.stages import layout_of, models_of
 from offjax.runner.training import Training
 from offjax.types import EnvSpec, Params, Pytree
@@ -59,6 +59,9 @@ class Evaluator:
         self._places: dict[int, tuple[BatchedAgent, BatchedEnv]] = {}
         self.seconds = 0.0
         self.clipped: np.ndarray | None = None
+        spec = training.dataset.spec
+        follows = spec is not None and environments.instructed(spec)
+        self._measure = self._instructions if follows else self._episodes
 
     @functools.cached_property
     def missing(self) -> str | None:
@@ -113,7 +116,7 @@ class Evaluator:
     def acting_slots(self) -> tuple[Slots, Params]:
         """The slots of all settings × seeds, and what acting reads, NumPy."""
         job, recipe, seeds = self._job, self._job.recipe, self._options.seeds
-        slots = settings.stage_slots(job, "improve", seeds)
+        slots = stage_slots(job, "improve", seeds)
         names = [s.name for s in recipe.stages]
         models = models_of(job, self._stages, slots, names, len(seeds))
         each = [setting for setting in job.settings for _ in seeds]
@@ -159,7 +162,7 @@ class Evaluator:
         spec = self._dataset.spec
         if self._programs or spec is None or not self.possible or hosts.count() > 1:
             return
-        if spec.domain == instructed.DOMAIN or not environments.on_device(spec):
+        if not environments.on_device(spec):
             return
         last = self._stages[-1]
         before, last.states = last.states, states
@@ -213,7 +216,7 @@ class Evaluator:
         """Where a policy acts for environments on the host: see the module."""
         options, spec = self._options, self._dataset.spec
         assert spec is not None
-        slots = settings.stage_slots(self._job, "improve", options.seeds)
+        slots = stage_slots(self._job, "improve", options.seeds)
         chosen = layout_of(slots.num_slots, options)
         if chosen.devices[0].platform == "cpu":
             return chosen
@@ -264,14 +267,10 @@ class Evaluator:
         names = [(v, s) for v in self._job.variants for s in self._options.seeds]
         rows = Rows([], [], [], np.zeros(len(names)))
         for slot, ((variant, seed), mine) in enumerate(zip(names, found, strict=True)):
-            rows.scores.append((
-                method, variant, self._dataset.card.id, seed, step,
-                mine.trials, f"{mine.mean:.8g}", f"{mine.std:.8g}",
-                f"{mine.score:.6g}",
-            ))  # fmt: skip
+            where = (method, variant, self._dataset.card.id, seed, step)
+            rows.scores.append((*where, *mine.score_columns()))
             rows.episodes.extend(
-                (variant, seed, step, i, f"{value:.8g}", int(length))
-                for i, (value, length) in enumerate(mine.episodes)
+                (variant, seed, step, *columns) for columns in mine.episode_columns()
             )
             rows.metrics.extend(
                 (step, seed, variant, name, f"{value:.8g}")
@@ -281,49 +280,46 @@ class Evaluator:
             rows.values[slot] = mine.score
         return rows._replace(values=rows.values.reshape(self._shape))
 
-    def _measure(self) -> list[SlotResult]:
-        """Full episodes, or instructions where the environment gives those."""
+    def _episodes(self) -> list[SlotResult]:
+        """Full episodes."""
         spec, options = self._dataset.spec, self._options
         assert spec is not None
-        if spec.domain == instructed.DOMAIN:
-            given = instructed.trials(self.agent(), self._dataset, options)
-            found = self.instructed(given, options.eval_seed)
-            slots = range(len(self._job.settings) * len(options.seeds))
-            return [instructed.result(found, slot) for slot in slots]
-        returns, lengths = self.rollout(options.eval_episodes, options.eval_seed)
-        clipped = [None] * (returns.shape[0] * returns.shape[1])
-        if self.clipped is not None:
-            clipped = self.clipped.reshape(-1).tolist()
-        rows = zip(
-            returns.reshape(-1, options.eval_episodes),
-            lengths.reshape(-1, options.eval_episodes),
-            clipped,
-            strict=True,
-        )
-        return [
-            SlotResult(
-                mine.mean(),
-                mine.std(),
-                float(spec.score(mine.mean())),
-                options.eval_episodes,
-                list(zip(mine, each, strict=True)),
-                {} if share is None else {"evaluation/clipped_actions": share},
-            )
-            for mine, each, share in rows
-        ]
+        found = self.rollout(options.eval_episodes, options.eval_seed)
+        returns, lengths = (x.reshape(-1, options.eval_episodes) for x in found)
+        clipped = None if self.clipped is None else self.clipped.ravel()
+        return results.of_episodes(spec, returns, lengths, clipped)
+
+    def _instructions(self) -> list[SlotResult]:
+        """Single instructions and chains of them."""
+        options, given_goals = self._options, self.agent().actor.given_goals
+        sizes = options.eval_episodes, options.eval_chains
+        given = scene.trials_on(self._dataset, given_goals, *sizes, options.eval_seed)
+        return self.follow(given, options.eval_seed).results()
 
     @property
     def _shape(self) -> tuple[int, int]:
         return len(self._job.settings), len(self._options.seeds)
 
-    def instructed(self, given: scene.Trials, eval_seed: int) -> scene.Scores:
-        """What all settings × seeds make of instructions."""
-        spec, begin = self._dataset.spec, time.perf_counter()
+    @property
+    def slot_seeds(self) -> tuple[int, ...]:
+        """The seed of every slot, settings × seeds."""
+        return stage_slots(self._job, "improve", self._options.seeds).seeds
+
+    def batched(self, places: int) -> BatchedAgent:
+        """All slots' policies in that many places each, ready to begin."""
+        spec = self._dataset.spec
         assert spec is not None
         slots, params = self.acting_slots()
-        layout, recipe = layout_of(slots.num_slots, self._options), self._job.recipe
-        found = instructed.evaluate(
-            recipe, self.agent(), params, slots.seeds, layout, spec, given, eval_seed
-        )
+        layout = layout_of(slots.num_slots, self._options)
+        agent = BatchedAgent(self.agent(), spec, places, layout)
+        agent.load(params)
+        return agent
+
+    def follow(self, given: scene.Trials, eval_seed: int) -> scene.Scores:
+        """What all slots make of instructions."""
+        spec, begin = self._dataset.spec, time.perf_counter()
+        assert spec is not None
+        name, seeds = scene.name_of(spec), self.slot_seeds
+        found = scene.evaluate(self.batched, name, given, seeds, eval_seed)
         self.seconds += time.perf_counter() - begin
         return found
