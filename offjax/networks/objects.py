@@ -85,6 +85,6 @@ def check_objects(objects: Objects, observation_dim: int) -> None:
     first, count, width = objects
     if first + count * width > observation_dim:
         raise UserError(
-            f"objects={objects}: {count} objects of {width} columns from column {first} "
+            f"objects={objects}: {count} objects of {width} columns from {first} "
             f"on do not fit into observations of {observation_dim} columns."
         )
