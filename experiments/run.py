@@ -26,8 +26,8 @@ _PRESET = flags.DEFINE_enum(
 )  # fmt: skip
 _NUM_SEEDS = flags.DEFINE_integer("num_seeds", 5, "Number of seeds.")
 _SEED = flags.DEFINE_integer("seed", 0, "First seed.")
-_NUM_STEPS = flags.DEFINE_integer("num_steps", None, "Updates of every stage.")
-_EVAL_EVERY = flags.DEFINE_integer(
+_NUM_STEPS = cli.define_count("num_steps", None, "Updates of every stage.")
+_EVAL_EVERY = cli.define_count(
     "eval_every", 0, "Updates between evaluations of the last stage; 0: at its end."
 )
 _EVAL_EPISODES = flags.DEFINE_integer("eval_episodes", 20, "Episodes per evaluation.")
@@ -42,8 +42,8 @@ _EVAL_BEHIND = flags.DEFINE_enum(
     "eval_behind", "auto", ["auto", "on", "off"],
     "Train on while environments on the host are stepped; the results are the same.",
 )  # fmt: skip
-_LOG_EVERY = flags.DEFINE_integer("log_every", 0, "Updates between metrics; 0: auto.")
-_CHECKPOINT_EVERY = flags.DEFINE_integer(
+_LOG_EVERY = cli.define_count("log_every", 0, "Updates between metrics; 0: auto.")
+_CHECKPOINT_EVERY = cli.define_count(
     "checkpoint_every", 0, "Updates between checkpoints; 0: ten per stage."
 )
 _RUNS_DIR = flags.DEFINE_string("runs_dir", "runs", "Where run folders go.")
@@ -80,10 +80,7 @@ _CONFIG = cli.declare_config()
 
 def overrides() -> dict[str, tuple]:
     """`--config.` flags and `--num_steps` as name → values."""
-    found = cli.overrides(_CONFIG.value)
-    if _NUM_STEPS.value is not None:
-        found = {"num_steps": (_NUM_STEPS.value,)} | found
-    return found
+    return cli.with_steps(cli.overrides(_CONFIG.value), _NUM_STEPS.value)
 
 
 def _required(value: str | None, flag: str) -> str:
@@ -104,6 +101,16 @@ def _method() -> str:
             "another operator, use experiments.evaluate --improve."
         )
     return _required(_METHOD.value, "method")
+
+
+def _check_hosts() -> None:
+    """Refuses flags of several hosts without --distributed."""
+    for flag in (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID):
+        if flag.value is not None and not _DISTRIBUTED.value:
+            raise UserError(
+                f"--{flag.name}={flag.value} goes with --distributed; add it, or omit "
+                f"--{flag.name}."
+            )
 
 
 def _print_list() -> bool:
@@ -144,6 +151,7 @@ def main(argv: list[str]) -> None:
 
     if _print_list():
         return
+    _check_hosts()
     interrupts.listen()
     max_devices = prepare_host_devices(_DEVICES.value)
     if _DISTRIBUTED.value:

@@ -91,10 +91,13 @@ def point(
 
 def unit_point(unit: chex.Array, shift: chex.Array, scale: chex.Array) -> Distribution:
     """All mass on one action [A] of [-1, 1], the environment's being scaled from it."""
-    zero = jnp.zeros_like(unit)
-    return Distribution(
-        jnp.zeros(1), unit[None], zero[None], shift, scale, kind="point"
-    )
+    return unit_atoms(unit[None], shift, scale)
+
+
+def unit_atoms(units: chex.Array, shift: chex.Array, scale: chex.Array) -> Distribution:
+    """Equal mass on several actions [N, A] of [-1, 1], scaled alike."""
+    logits, stds = jnp.zeros(units.shape[0]), jnp.zeros_like(units)
+    return Distribution(logits, units, stds, shift, scale, kind="point")
 
 
 def gaussian(

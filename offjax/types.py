@@ -321,6 +321,8 @@ class Recipe:
       critic: `(params) → QFunction`, what `improve` reads.
       validate: `(recipe, dataset)` raises `UserError` for settings that fit neither
         each other nor the data, before anything is trained.
+      for_dataset: `(recipe, dataset id) → Recipe` with what is published for one
+        dataset alone.
     """
 
     name: str
@@ -330,6 +332,7 @@ class Recipe:
     improve: Improvement | None = None
     critic: Callable[[Params], QFunction] | None = None
     validate: Callable[[Recipe, Any], None] | None = None
+    for_dataset: Callable[[Recipe, str], Recipe] | None = None
 
     def stage(self, name: str) -> Stage:
         """The stage of that name."""
@@ -338,3 +341,13 @@ class Recipe:
     def config(self, name: str) -> Any:
         """The hyperparameters of the stage of that name."""
         return self.stage(name).config
+
+    def with_config(self, name: str, **values: Any) -> Recipe:
+        """The recipe with other hyperparameters of the stage of that name."""
+        stages = tuple(
+            dataclasses.replace(s, config=dataclasses.replace(s.config, **values))
+            if s.name == name
+            else s
+            for s in self.stages
+        )
+        return dataclasses.replace(self, stages=stages)

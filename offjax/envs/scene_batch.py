@@ -45,8 +45,8 @@ class SceneBatch:
         self.observation_dim = self.scene.observation_dim
         self._known = language.all_instructions(name)
         self._now = np.zeros((num_envs, self.observation_dim), np.float32)
-        self._given = np.zeros_like(self._now)
-        self._given = np.zeros(num_envs, object)
+        self._start = np.zeros_like(self._now)  # when the instruction was given
+        self._names = np.zeros(num_envs, object)
         count = min(cores() if processes is None else processes, num_envs)
         self.simulator = None if count else Simulator(name, num_envs)
         self._workers = (
@@ -65,14 +65,14 @@ class SceneBatch:
 
     def instruct(self, indices: np.ndarray, names: Sequence[str]) -> None:
         """Gives instructions [n] to places in their present states."""
-        self._given[indices] = self._now[indices]
-        self._given[indices] = list(names)
+        self._start[indices] = self._now[indices]
+        self._names[indices] = list(names)
 
     def succeeded(self, indices: np.ndarray) -> np.ndarray:
         """Whether places [n] have done what they were last given, [n] bool."""
-        start, now = self._state(self._given), self._state(self._now)
+        start, now = self._state(self._start), self._state(self._now)
         done = np.zeros(len(indices), bool)
-        given = self._given[indices]
+        given = self._names[indices]
         for name in set(given):
             which = np.asarray(indices)[given == name]
             done[given == name] = language.succeeded(
@@ -85,7 +85,7 @@ class SceneBatch:
 
     def instruction(self, place: int) -> language.Instruction:
         """The last one that a place was given."""
-        return self._known[self._given[place]]
+        return self._known[self._names[place]]
 
     def limit(self, name: str) -> int:
         """Steps in which an instruction is to be done."""

@@ -39,7 +39,7 @@ from offjax.improvement import checks
 from offjax.types import Key, QFunction, config
 
 OPTIMIZERS = ("sgd", "momentum", "momentum_paper", "rmsprop", "adam", "adam_paper")
-STEP_MODES = ("raw", "normalised")
+STEP_MODES = ("raw", "normalized")
 
 
 @config
@@ -47,10 +47,10 @@ class Config:
     """Settings of the operator.
 
     Attributes:
-      step_size: η; in units of the action range where `step_mode` is "normalised".
+      step_size: η; in units of the action range where `step_mode` is "normalized".
       ascent_steps: n, the number of gradient steps.
       optimizer: one of `OPTIMIZERS`.
-      step_mode: "raw" takes η as it is. "normalised" takes η·(high - low), and the
+      step_mode: "raw" takes η as it is. "normalized" takes η·(high - low), and the
         recipe divides the critic by the median ‖∇_a Q‖ of the data
         (`median_gradient_norm`), so that η does not depend on the reward's scale.
       clip: keep every candidate inside the action box.
@@ -164,7 +164,7 @@ def action_gradient(
     low = distribution.shift - distribution.scale
     high = distribution.shift + distribution.scale
     step_size: chex.Numeric = config.step_size
-    if config.step_mode == "normalised":
+    if config.step_mode == "normalized":
         step_size = config.step_size * (high - low)
     return refine(
         distribution.mode(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ import optax
 from offjax.datasets.normalize import ActionBox, Normalizer
 from offjax.distributions import Distribution
 from offjax.errors import UserError
+from offjax.improvement import action_gradient
 from offjax.networks.mlp import QEnsemble
 from offjax.types import (
     Actor,
@@ -155,8 +157,32 @@ def memoryless(stage: str) -> Callable[[Recipe], Actor]:
 
 
 def reads_critic(stage: str) -> Callable[[Params], QFunction]:
-    """`Recipe.critic` that is the `q_value` of a stage."""
-    return lambda params: params.models[stage].q_value
+    """`Recipe.critic` that is the `q_value` of a stage, in the operator's unit."""
+    return lambda params: in_unit(params, stage, params.models[stage].q_value)
+
+
+def in_unit(params: Params, stage: str, q: QFunction) -> QFunction:
+    """The critic `q` of a stage as the operator of `params` reads it.
+
+    Where Action Gradient's steps are normalized it is divided by its median gradient,
+    which the stage `gradient_norm` has measured.
+
+    Raises:
+      UserError: normalized steps, but no such stage.
+    """
+    operator = params.improve
+    if not isinstance(operator, action_gradient.Config):
+        return q
+    if operator.step_mode != "normalized":
+        return q
+    if "gradient_norm" not in params.models:
+        raise UserError(
+            f"step_mode=normalized needs the size of the gradients of {stage}, "
+            "which this run has not measured: take step_mode=raw, or train with "
+            "--method=compose --improve=action_gradient."
+        )
+    unit = params.models["gradient_norm"].state.norm
+    return lambda observation, action: q(observation, action) / unit
 
 
 # -- presets ------------------------------------------------------------------
@@ -172,6 +198,15 @@ def pick(preset: str, **by_preset: Any) -> Any:
 def domain(spec: EnvSpec | None) -> str:
     """The dataset's domain, "" where it is unknown."""
     return spec.domain if spec is not None else ""
+
+
+def d4rl_name(dataset: str) -> str:
+    """D4RL's name of a dataset, or of the one it is modeled on, without the version.
+
+    "hopper-medium" for hopper-medium-v2 and for offjax/hopper/medium-v0.
+    """
+    name = dataset.removeprefix("offjax/").replace("/", "-")
+    return re.sub(r"-v\d+$", "", name)
 
 
 def hidden_dims(preset: str) -> tuple[int, ...]:

@@ -24,8 +24,8 @@ class MLP(nn.Module):
       dropout: share of hidden units that training omits.
       weights: initial weights of the hidden layers.
       biases: their initial biases.
-      output: initial weights and biases of the output layer, in place of
-        `output_scale` and zeros.
+      output_weights: those of the output layer; None: by `output_scale`.
+      output_biases: its initial biases.
     """
 
     hidden_dims: Sequence[int]
@@ -37,7 +37,8 @@ class MLP(nn.Module):
     norm_last: bool = False
     weights: Initializer = nn.initializers.lecun_normal()
     biases: Initializer = nn.initializers.zeros_init()
-    output: Initializer | None = None
+    output_weights: Initializer | None = None
+    output_biases: Initializer = nn.initializers.zeros_init()
 
     @nn.compact
     def __call__(self, x: chex.Array, train: bool = False) -> chex.Array:
@@ -51,14 +52,12 @@ class MLP(nn.Module):
                 x = nn.LayerNorm()(x)
             if self.dropout > 0:
                 x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        if self.output is not None:
-            init, biases = self.output, self.output
-        else:
-            biases = nn.initializers.zeros_init()
-            init = nn.initializers.variance_scaling(
-                self.output_scale, "fan_in", "truncated_normal"
-            )
-        return nn.Dense(self.output_dim, kernel_init=init, bias_init=biases)(x)
+        init = self.output_weights or nn.initializers.variance_scaling(
+            self.output_scale, "fan_in", "truncated_normal"
+        )
+        return nn.Dense(
+            self.output_dim, kernel_init=init, bias_init=self.output_biases
+        )(x)
 
 
 class QEnsemble(nn.Module):
@@ -75,7 +74,8 @@ class QEnsemble(nn.Module):
     activation: Callable[[chex.Array], chex.Array] = nn.relu
     weights: Initializer = nn.initializers.lecun_normal()
     biases: Initializer = nn.initializers.zeros_init()
-    output: Initializer | None = None
+    output_weights: Initializer | None = None
+    output_biases: Initializer = nn.initializers.zeros_init()
 
     @nn.compact
     def __call__(self, observations: chex.Array, actions: chex.Array) -> chex.Array:
@@ -97,6 +97,7 @@ class QEnsemble(nn.Module):
             norm_last=self.norm_last,
             weights=self.weights,
             biases=self.biases,
-            output=self.output,
+            output_weights=self.output_weights,
+            output_biases=self.output_biases,
         )(x)
         return values[..., 0]

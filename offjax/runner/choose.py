@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from offjax.datasets.load import load_dataset
 from offjax.datasets.views import action_box
 from offjax.evaluation import fqe
 from offjax.runner.evaluator import Evaluator
+from offjax.runner.records import EVALUATIONS
 from offjax.runner.reevaluate import plan
 from offjax.runner.run import finished, options_of
 from offjax.runner.training import Training
@@ -63,7 +64,7 @@ def estimate(
     folder = finished(path)
     dataset = load_dataset(folder.config["dataset"], data_dir)
     options = options_of(folder)
-    known = dict(_scores(folder.path / "scores.csv"))
+    known = _scores(folder.path)
     choices = []
     for job in plan(folder, dataset, options, improve, critic_run, grid):
         method, preset = folder.config["method"], folder.config["preset"]
@@ -122,8 +123,12 @@ def _some(rng: np.random.Generator, count: int, most: int) -> np.ndarray:
     return np.sort(rng.choice(count, most, replace=False))
 
 
-def _scores(path: Path) -> Iterator[tuple[tuple[str, str], float]]:
-    """((variant, seed), score) of each line of scores.csv, the last step's last."""
-    with path.open() as lines:
-        for row in sorted(csv.DictReader(lines), key=lambda r: int(r["step"])):
-            yield (row["variant"], row["seed"]), float(row["score"])
+def _scores(path: Path) -> dict[tuple[str, str], float]:
+    """(variant, seed) → last score of a run, or else of its later evaluations."""
+    found: dict[tuple[str, str], float] = {}
+    own = path / "scores.csv"
+    for file in (*sorted(path.glob(f"{EVALUATIONS}/*/scores.csv")), own):
+        with file.open() as lines:
+            for row in sorted(csv.DictReader(lines), key=lambda r: int(r["step"])):
+                found[row["variant"], row["seed"]] = float(row["score"])
+    return found

@@ -25,8 +25,8 @@ from offjax.evaluation import environments, host, results, scene
 from offjax.evaluation.batched import BatchedAgent
 from offjax.evaluation.results import SlotResult
 from offjax.evaluation.rollout import Agent
-from offjax.runner import programs, settings
-from offjax.runner.settings import Slots
+from offjax.runner import programs
+from offjax.runner.slots import Slots, stage_slots
 from offjax.runner.stages import layout_of, models_of
 from offjax.runner.training import Training
 from offjax.types import EnvSpec, Params, Pytree
@@ -116,7 +116,7 @@ class Evaluator:
     def acting_slots(self) -> tuple[Slots, Params]:
         """The slots of all settings × seeds, and what acting reads, NumPy."""
         job, recipe, seeds = self._job, self._job.recipe, self._options.seeds
-        slots = settings.stage_slots(job, "improve", seeds)
+        slots = stage_slots(job, "improve", seeds)
         names = [s.name for s in recipe.stages]
         models = models_of(job, self._stages, slots, names, len(seeds))
         each = [setting for setting in job.settings for _ in seeds]
@@ -216,7 +216,7 @@ class Evaluator:
         """Where a policy acts for environments on the host: see the module."""
         options, spec = self._options, self._dataset.spec
         assert spec is not None
-        slots = settings.stage_slots(self._job, "improve", options.seeds)
+        slots = stage_slots(self._job, "improve", options.seeds)
         chosen = layout_of(slots.num_slots, options)
         if chosen.devices[0].platform == "cpu":
             return chosen
@@ -301,9 +301,9 @@ class Evaluator:
         return len(self._job.settings), len(self._options.seeds)
 
     @property
-    def slot_seeds(self) -> list[int]:
+    def slot_seeds(self) -> tuple[int, ...]:
         """The seed of every slot, settings × seeds."""
-        return settings.stage_slots(self._job, "improve", self._options.seeds).seeds
+        return stage_slots(self._job, "improve", self._options.seeds).seeds
 
     def batched(self, places: int) -> BatchedAgent:
         """All slots' policies in that many places each, ready to begin."""

@@ -15,7 +15,7 @@ from offjax.datasets.dataset import Dataset
 from offjax.datasets.load import load_dataset
 from offjax.errors import UserError
 from offjax.evaluation import rollout
-from offjax.runner import settings
+from offjax.runner import recorded
 from offjax.runner.evaluator import Evaluator
 from offjax.runner.options import Options
 from offjax.runner.records import RunFolder
@@ -239,7 +239,7 @@ def load_run(path: str | Path, dataset: Dataset | None = None) -> Run:
         )
     method, preset = config["method"], config["preset"]
     recipe = methods.build(method, dataset.spec, preset, dataset.card.id)
-    job = settings.recorded(recipe, config)
+    job = recorded.job_of(recipe, config)
     training = Training.of(job, method, preset, dataset, options_of(folder))
     training.load_states(folder.record["stages"])
     return Run(folder, training, Evaluator(training))

@@ -1,0 +1,215 @@
+"""AWAC (Nair et al., 2020, arXiv:2006.09359), trained offline.
+
+    Q   minimize mean_k E (r + γ (1 − terminal) min_j Q̄_j(s', a') − Q_k(s, a))²,
+        a' ~ π(s')
+    π   minimize −E min(exp(A/λ), 100) log π(a|s),
+        A = min_k Q_k(s, a) − min_k Q_k(s, ã),  ã ~ π(s)
+
+in this order, the policy with the critics that have just moved (CORL's reading). The
+policy is a Gaussian over actions with a free mean and one deviation for all states.
+"""
+
+from __future__ import annotations
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from offjax.datasets.views import TransitionData, TransitionView
+from offjax.distributions import LOG_2PI, Distribution, gaussian
+from offjax.methods.common import (
+    Network,
+    TrainState,
+    bootstrap,
+    critics,
+    domain,
+    memoryless,
+    pick,
+    reads_critic,
+    soft_update,
+    start,
+    step_rewards,
+    twin_values,
+    zeros,
+)
+from offjax.networks.gaussian import GlobalStdGaussian
+from offjax.networks.trained import Trained, descend, trained
+from offjax.types import (
+    EnvSpec,
+    Key,
+    Method,
+    Model,
+    Pytree,
+    Recipe,
+    Stage,
+    Transitions,
+    Upstream,
+    config,
+)
+
+
+@config
+class Config:
+    """Hyperparameters; the defaults are CORL's for locomotion.
+
+    Attributes:
+      awac_lambda: λ, which divides the advantage.
+      weight_max: upper bound of the weights.
+    """
+
+    critic_lr: float = 3e-4
+    actor_lr: float = 3e-4
+    discount: float = 0.99
+    tau: float = 0.005
+    awac_lambda: float = 0.3333
+    weight_max: float = 100.0
+    hidden_dims: tuple[int, ...] = (256, 256, 256)
+    batch_size: int = 256
+
+
+class State(TrainState):
+    """Policy and critics."""
+
+    actor: Trained
+    critic: Trained
+    target_critic: Pytree
+
+
+def _actor(config: Config, action_dim: int) -> Network:
+    return GlobalStdGaussian(
+        config.hidden_dims, action_dim, tanh_mean=False, log_std_min=-20.0
+    )
+
+
+def _sample(
+    params: Pytree, observations: chex.Array, noise: chex.Array, config: Config
+) -> chex.Array:
+    """Actions [B, A] in [-1, 1] for standard noise [B, A]."""
+    mean, log_std = _actor(config, noise.shape[-1]).apply(params, observations)
+    return jnp.clip(mean + jnp.exp(log_std) * noise, -1.0, 1.0)
+
+
+def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
+    """Fresh state."""
+    del upstream
+    observation, action = zeros(data)
+    actor_key, critic_key = jax.random.split(key)
+    actor = _actor(config, action.shape[-1]).init(actor_key, observation)
+    critic = critics(config.hidden_dims).init(critic_key, observation, action)
+    return State(
+        **start(key, data),
+        actor=trained(actor, optax.adam(config.actor_lr)),
+        critic=trained(critic, optax.adam(config.critic_lr)),
+        target_critic=jax.tree.map(jnp.copy, critic),
+    )
+
+
+def critic_loss(
+    params: Pytree, state: State, batch: Transitions, key: Key, config: Config
+) -> tuple[chex.Array, None]:
+    """Mean error of both critics; `key` draws the noise [B, A] of a'; no info."""
+    observations = state.normalizer(batch.observations)
+    next_observations = state.normalizer(batch.next_observations)
+    noise = jax.random.normal(key, batch.actions.shape)
+    next_actions = _sample(state.actor.params, next_observations, noise, config)
+    next_q = critics(config.hidden_dims).apply(
+        state.target_critic, next_observations, next_actions
+    )
+    targets = bootstrap(batch, next_q.min(0), config.discount)
+    actions = state.action_box.to_unit(batch.actions)
+    q = critics(config.hidden_dims).apply(params, observations, actions)
+    return jnp.mean((q - targets) ** 2), None
+
+
+def actor_loss(
+    params: Pytree, state: State, batch: Transitions, key: Key, config: Config
+) -> tuple[chex.Array, chex.Array]:
+    """Weighted negative log-likelihood; info is the mean advantage.
+
+    `key` draws the noise [B, A] of ã.
+    """
+    observations = state.normalizer(batch.observations)
+    actions = state.action_box.to_unit(batch.actions)
+    noise = jax.random.normal(key, batch.actions.shape)
+    sampled = _sample(state.actor.params, observations, noise, config)
+    recorded_q, sampled_q = (
+        critics(config.hidden_dims).apply(state.critic.params, observations, a).min(0)
+        for a in (actions, sampled)
+    )
+    advantages = recorded_q - sampled_q
+    weights = jnp.minimum(jnp.exp(advantages / config.awac_lambda), config.weight_max)
+    mean, log_std = _actor(config, actions.shape[-1]).apply(params, observations)
+    z = (actions - mean) / jnp.exp(log_std)
+    log_prob = -0.5 * jnp.sum(z**2 + 2 * log_std + LOG_2PI, axis=-1)
+    return -jnp.mean(weights * log_prob), jnp.mean(advantages)
+
+
+def update(
+    state: State, batch: Transitions, config: Config, upstream: Upstream
+) -> tuple[State, dict[str, chex.Array]]:
+    """One step of the critics, then of the policy, then of the targets."""
+    del upstream
+    next_key, key = jax.random.split(jax.random.fold_in(state.key, state.step))
+    adam, actor_adam = optax.adam(config.critic_lr), optax.adam(config.actor_lr)
+    critic, loss_q, _ = descend(
+        critic_loss, state.critic, adam, state, batch, next_key, config
+    )
+    state = state.replace(critic=critic)
+    actor, loss_pi, advantage = descend(
+        actor_loss, state.actor, actor_adam, state, batch, key, config
+    )
+    state = state.replace(
+        actor=actor,
+        target_critic=soft_update(critic.params, state.target_critic, config.tau),
+        step=state.step + 1,
+    )
+    metrics = {
+        "awac/critic_loss": loss_q,
+        "awac/actor_loss": loss_pi,
+        "awac/advantage": advantage,
+    }
+    return state, metrics
+
+
+def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
+    """The learned policy at one raw observation [O]; the environment clips it."""
+    del key
+    state, box = model.state, model.state.action_box
+    mean, log_std = _actor(model.config, box.low.shape[-1]).apply(
+        state.actor.params, state.normalizer(observation)
+    )
+    return gaussian(mean, jnp.exp(log_std), box.shift, box.scale)
+
+
+def q_value(model: Model, observation: chex.Array, action: chex.Array) -> chex.Array:
+    """Minimum of the two online critics [] at one raw observation and action."""
+    return twin_values(model, observation, action).min(0)
+
+
+METHOD = Method("awac", 1, init, update, act, q_value)
+
+
+def stage(spec: EnvSpec | None, preset: str) -> Stage:
+    """Stage `awac` with CORL's settings."""
+    kind = domain(spec)
+    settings: dict = {} if preset != "demo" else {"hidden_dims": (128, 128)}
+    if kind not in ("locomotion", "budget", ""):
+        settings["awac_lambda"] = 0.1
+    view = TransitionView(
+        normalize=kind != "budget",
+        reward_scale=step_rewards(spec),
+        reward_shift=-1.0 if kind == "antmaze" else 0.0,
+    )
+    steps = pick(preset, paper=1_000_000, small=20_000, demo=3_000)
+    return Stage("awac", METHOD, Config(**settings), view, steps)
+
+
+def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
+    """AWAC offline, acting with the policy's mean."""
+    return Recipe(
+        "awac",
+        (stage(spec, preset),),
+        memoryless("awac"),
+        critic=reads_critic("awac"),
+    )

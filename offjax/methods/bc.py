@@ -1,0 +1,289 @@
+"""Behavior cloning: maximum likelihood of the recorded actions.
+
+    gaussian       minimize  −E log N(u; μ(s), σ(s)²)
+    mixture        minimize  −E log Σ_i λ_i(s) N(u; μ_i(s), σ_i(s)²)
+    deterministic  minimize   E ‖u − tanh μ(s)‖²
+
+with u the action mapped to [-1, 1], or with `squashed` its inverse tanh, so that the
+policy is tanh of a Gaussian or mixture (Li et al., Closed-Form Policy Improvement
+Operators, 2023). `percent_bc` clones the best episodes only (Chen et al., Decision
+Transformer, 2021, section 5).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from offjax.datasets import convert
+from offjax.datasets.dataset import Dataset
+from offjax.datasets.views import TransitionData, TransitionView
+from offjax.distributions import Distribution, point
+from offjax.errors import UserError
+from offjax.methods.common import (
+    Network,
+    TrainState,
+    domain,
+    hidden_dims,
+    memoryless,
+    pick,
+    start,
+    zeros,
+)
+from offjax.networks.mixture import GaussianMixture
+from offjax.networks.mlp import MLP
+from offjax.networks.trained import Trained, descend, trained
+from offjax.types import (
+    Actor,
+    EnvSpec,
+    Key,
+    Method,
+    Model,
+    Params,
+    Pytree,
+    Recipe,
+    Stage,
+    Transitions,
+    Upstream,
+    config,
+    static,
+)
+
+HEADS = {"gaussian": "gaussian", "mixture": "mixture", "deterministic": "point"}
+"""Head → kind of its distribution."""
+
+
+@config
+class Config:
+    """Hyperparameters.
+
+    Attributes:
+      head: "gaussian", "mixture" or "deterministic".
+      num_components: components of a mixture.
+      squashed: whether actions are tanh of the Gaussian or mixture.
+      log_std_min: lower clip of the log deviation.
+      log_std_max: upper clip.
+    """
+
+    actor_lr: float = 1e-3
+    hidden_dims: tuple[int, ...] = (256, 256)
+    batch_size: int = 256
+    head: str = "gaussian"
+    num_components: int = 4
+    squashed: bool = False
+    log_std_min: float = -5.0
+    log_std_max: float = 2.0
+
+    def validate(self) -> None:
+        """Refuses an unknown head, and a mixture without components."""
+        if self.head not in HEADS:
+            raise UserError(f"head is {self.head!r}, but it must be one of {[*HEADS]}.")
+        if self.num_components < 1:
+            raise UserError(
+                f"num_components is {self.num_components}: a mixture needs at least 1."
+            )
+
+
+class State(TrainState):
+    """The policy."""
+
+    actor: Trained
+
+
+def _network(config: Config, action_dim: int) -> Network:
+    if config.head == "mixture":
+        return GaussianMixture(config.hidden_dims, config.num_components, action_dim)
+    width = action_dim if config.head == "deterministic" else 2 * action_dim
+    return MLP(config.hidden_dims, width, output_scale=0.01)
+
+
+def _policy(
+    params: Pytree, observations: chex.Array, config: Config, action_dim: int
+) -> tuple[chex.Array, chex.Array, chex.Array]:
+    """Log weights [..., N], means and deviations [..., N, A] of the head.
+
+    N is 1 but for mixtures.
+    """
+    out = _network(config, action_dim).apply(params, observations)
+    if config.head == "mixture":
+        logits, means, log_stds = out
+    else:
+        logits = jnp.zeros((*observations.shape[:-1], 1))
+        if config.head == "deterministic":
+            means = jnp.tanh(out)[..., None, :]
+            return logits, means, jnp.zeros_like(means)
+        means, log_stds = jnp.split(out[..., None, :], 2, axis=-1)
+    log_stds = jnp.clip(log_stds, config.log_std_min, config.log_std_max)
+    return logits, means, jnp.exp(log_stds)
+
+
+def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
+    """Fresh state."""
+    del upstream
+    observation, action = zeros(data)
+    actor = _network(config, action.shape[-1]).init(key, observation)
+    return State(**start(key, data), actor=trained(actor, optax.adam(config.actor_lr)))
+
+
+def actor_loss(
+    params: Pytree, state: State, batch: Transitions, key: Key, config: Config
+) -> tuple[chex.Array, None]:
+    """Mean negative log-likelihood (constants dropped) or squared error; no info."""
+    del key
+    actions = state.action_box.to_unit(batch.actions)
+    observations = state.normalizer(batch.observations)
+    logits, means, stds = _policy(params, observations, config, actions.shape[-1])
+    if config.head == "deterministic":
+        return jnp.mean((actions - means[..., 0, :]) ** 2), None
+    if config.squashed:
+        actions = jnp.arctanh(jnp.clip(actions, -1 + 1e-6, 1 - 1e-6))
+        # Recorded latents end at 7.3; this keeps far means from running away.
+        means = jnp.clip(means, -9.0, 9.0)
+    z = (actions[..., None, :] - means) / stds
+    parts = -jnp.sum(0.5 * z**2 + jnp.log(stds), axis=-1)
+    log_density = jax.nn.logsumexp(jax.nn.log_softmax(logits) + parts, axis=-1)
+    return -jnp.mean(log_density), None
+
+
+def update(
+    state: State, batch: Transitions, config: Config, upstream: Upstream
+) -> tuple[State, dict[str, chex.Array]]:
+    """One Adam step."""
+    del upstream
+    adam = optax.adam(config.actor_lr)
+    actor, loss, _ = descend(
+        actor_loss, state.actor, adam, state, batch, state.key, config
+    )
+    return state.replace(actor=actor, step=state.step + 1), {"bc/loss": loss}
+
+
+def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
+    """The cloned policy at one raw observation [O]."""
+    del key
+    state, config = model.state, model.config
+    box = state.action_box
+    logits, means, stds = _policy(
+        state.actor.params, state.normalizer(observation), config, box.low.shape[-1]
+    )
+    squashed = config.squashed and config.head != "deterministic"
+    return Distribution(
+        logits, means, stds, box.shift, box.scale, squashed, HEADS[config.head]
+    )
+
+
+METHOD = Method("bc", 1, init, update, act)
+
+
+@config
+class PercentConfig(Config):
+    """`fraction` is the share of episodes, the best by return, that is cloned."""
+
+    fraction: float = static(default=0.1)
+
+
+@dataclasses.dataclass(frozen=True)
+class BestEpisodes(TransitionView):
+    """Transitions of the best `config.fraction` of the episodes."""
+
+    def arrays(
+        self, dataset: Dataset, config: PercentConfig, upstream: Upstream
+    ) -> TransitionData:
+        """They and their own statistics."""
+        best = convert.top_fraction(dataset, config.fraction)
+        return super().arrays(best, config, upstream)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling(Actor):
+    """Acts with a sample of a model's distribution."""
+
+    stage: str = ""
+
+    def act(
+        self,
+        params: Params,
+        carry: Pytree,
+        observation: chex.Array,
+        reward: chex.Array,
+        key: Key,
+    ) -> tuple[Distribution, Pytree]:
+        """The sample, as a point; the carry is empty."""
+        del reward
+        distribution = params.models[self.stage].act(observation, key)
+        action = distribution.sample(key)
+        return point(action, distribution.shift, distribution.scale), carry
+
+
+def stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
+    """Stage `bc`: a Gaussian, on all transitions."""
+    del spec
+    settings = {"hidden_dims": hidden_dims(preset)} | settings
+    steps = pick(preset, paper=500_000, small=20_000, demo=3_000)
+    return Stage("bc", METHOD, Config(**settings), TransitionView(), steps)
+
+
+def cfpi_view(spec: EnvSpec | None, next_actions: bool = False) -> TransitionView:
+    """What CFPI's stages read: on AntMaze raw observations, rewards −1 to the goal."""
+    antmaze = domain(spec) == "antmaze"
+    return TransitionView(
+        normalize=not antmaze,
+        reward_shift=-1.0 if antmaze else 0.0,
+        next_actions=next_actions,
+    )
+
+
+def behavior(spec: EnvSpec | None, preset: str, head: str = "mixture") -> Stage:
+    """Stage `bc` of CFPI: tanh of a Gaussian or mixture, or a deterministic policy."""
+    settings = Config(
+        actor_lr=pick(preset, paper=1e-4, small=1e-3, demo=1e-3),
+        hidden_dims=pick(
+            preset, paper=(256, 256, 256), small=(256, 256), demo=(128, 128)
+        ),
+        batch_size=512 if head == "gaussian" and preset == "paper" else 256,
+        head=head,
+        num_components=8 if domain(spec) == "antmaze" else 4,
+        squashed=True,
+    )
+    steps = pick(preset, paper=500_000, small=20_000, demo=3_000)
+    return Stage("bc", METHOD, settings, cfpi_view(spec), steps)
+
+
+def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
+    """Gaussian behavior cloning (`--config.head=deterministic` for the other)."""
+    return Recipe("bc", (stage(spec, preset),), memoryless("bc"))
+
+
+def percent_bc(spec: EnvSpec | None, preset: str) -> Recipe:
+    """Cloning of the best tenth of the episodes (10 %-BC)."""
+    whole = stage(spec, preset)
+    settings = PercentConfig(**dataclasses.asdict(whole.config))
+    best = dataclasses.replace(whole, config=settings, view=BestEpisodes())
+    return Recipe("percent_bc", (best,), memoryless("bc"))
+
+
+def bc_gaussian(spec: EnvSpec | None, preset: str) -> Recipe:
+    """The behavior model of cfpi_sg alone, acting with its mean."""
+    stages = (behavior(spec, preset, "gaussian"),)
+    return Recipe("bc_gaussian", stages, memoryless("bc"))
+
+
+def bc_mixture(spec: EnvSpec | None, preset: str) -> Recipe:
+    """The behavior model of cfpi alone, acting with its heaviest mean."""
+    return Recipe("bc_mixture", (behavior(spec, preset),), memoryless("bc"))
+
+
+def bc_mixture_sampled(spec: EnvSpec | None, preset: str) -> Recipe:
+    """The behavior model of cfpi alone, acting with a sample, as the release does."""
+    stages = (behavior(spec, preset),)
+    return Recipe("bc_mixture_sampled", stages, lambda recipe: Sampling("bc"))
+
+
+def bc_deterministic(spec: EnvSpec | None, preset: str) -> Recipe:
+    """The behavior model of idet alone."""
+    stages = (behavior(spec, preset, "deterministic"),)
+    return Recipe("bc_deterministic", stages, memoryless("bc"))
