@@ -165,9 +165,9 @@ def draw(latents: Latents, path: Path) -> None:
 
     mean, directions = components(latents.recorded)
     figure, axis = pyplot.subplots(figsize=(5.5, 4.5), layout="constrained")
-    for name, colour in (("recorded", "0.6"), ("planned", "tab:blue")):
+    for name, color in (("recorded", "0.6"), ("planned", "tab:blue")):
         x, y = ((getattr(latents, name) - mean) @ directions).T
-        axis.scatter(x, y, s=8, c=colour, label=name, linewidths=0)
+        axis.scatter(x, y, s=8, c=color, label=name, linewidths=0)
     axis.set(xlabel="first component", ylabel="second component")
     axis.legend(frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
