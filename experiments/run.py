@@ -5,6 +5,7 @@ python -m experiments.run --method=asp --dataset=offjax/budget/t50-smooth-v0
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -152,7 +153,7 @@ def main(argv: list[str]) -> None:
     if _print_list():
         return
     _check_hosts()
-    interrupts.listen()
+    interrupts.listen(signal.SIGTERM)  # Ctrl-C too, once there is something to save
     max_devices = prepare_host_devices(_DEVICES.value)
     if _DISTRIBUTED.value:
         hosts.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
@@ -187,6 +188,7 @@ def main(argv: list[str]) -> None:
     planned = [
         Training.of(job, method, _PRESET.value, dataset, options) for job in jobs
     ]
+    interrupts.listen()
     for training in planned:
         path = train(training).path
         if hosts.is_writer():

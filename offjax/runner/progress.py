@@ -25,7 +25,8 @@ class Progress:
     def say(self, text: str) -> None:
         """A line of its own."""
         if not self._quiet:
-            print(f"{self._label}  {text}", flush=True)
+            begin = "\r\x1b[2K" if self._terminal else ""  # in place of a report
+            print(f"{begin}{self._label}  {text}", flush=True)
 
     def chunk(
         self, stage: str, step: int, updates: int, slots: int, seconds: float,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -45,10 +46,16 @@ class Recorder:
         self.account = Account.begin(folder.record if resumed else {})
         self._environment = environment()
         self._write("running")
-        self._sinks = sinks.make(options.log, folder.path, training.config)
+        self._sinks: list[sinks.Sink] = []
         self.checkpoints = Checkpoints(folder.path / "checkpoints")
 
     def __enter__(self) -> Recorder:
+        try:
+            options, config = self._training.options, self._training.config
+            self._sinks = sinks.make(options.log, self.folder.path, config)
+        except Exception as error:
+            self.__exit__(type(error), error, None)
+            raise
         return self
 
     def __exit__(
@@ -65,7 +72,9 @@ class Recorder:
             elif isinstance(error, interrupts.Interrupted | KeyboardInterrupt):
                 self._write("interrupted")
             elif isinstance(error, Exception):
-                self._write("failed", error=repr(error)[:500])
+                text = str(error) if isinstance(error, UserError) else repr(error)
+                with contextlib.suppress(UserError):  # a full disk refuses this, too
+                    self._write("failed", error=text[:500])
         finally:
             self.progress.close()
             for sink in self._sinks:
@@ -113,7 +122,8 @@ class Recorder:
                 "made by another configuration; remove it, or begin a new run."
             )
         self.folder.cut_back(step)
-        self.progress.say(f"resumed {self.folder.path} at step {step:,}")
+        total = self._training.total_steps
+        self.progress.say(f"resumed {self.folder.path} at step {step:,} of {total:,}")
         return step
 
     def cut_back(self, step: int) -> None:
@@ -193,6 +203,9 @@ class Recorder:
 
     def stop(self, step: int) -> NoReturn:
         """Ends a run that was asked to stop, when its checkpoint is on disk."""
-        self.progress.say(f"interrupted at step {step:,}: saved; --resume goes on")
+        self.progress.say(
+            f"interrupted at step {step:,}: saved in {self.folder.path}; the same "
+            "command with --resume goes on from there"
+        )
         self.checkpoints.close()
         raise interrupts.Interrupted

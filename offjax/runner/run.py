@@ -177,9 +177,15 @@ def train(
 def finished(path: str | Path) -> RunFolder:
     """The folder of a finished run; `UserError` for anything else."""
     folder = RunFolder(Path(path))
-    if folder.record["status"] != "finished":
+    record = folder.record
+    if record["status"] == "failed":
         raise UserError(
-            f"{path} is {folder.record['status']}; run its command again with --resume."
+            f"{path} failed ({record.get('error', 'unknown error')}), so it has no "
+            "result to read; remove the cause and train again."
+        )
+    if record["status"] != "finished":
+        raise UserError(
+            f"{path} is {record['status']}; run its command again with --resume."
         )
     return folder
 
