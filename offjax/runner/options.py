@@ -21,7 +21,7 @@ class Options:
       eval_every: updates between evaluations of the last stage; 0 = at its end only.
       eval_episodes: full episodes per seed and evaluation.
       eval_chains: chains of five instructions per seed and evaluation, where policies
-        are told what to do; `eval_episodes` then counts single instructions.
+        follow instructions; `eval_episodes` then counts single instructions.
       eval_seed: number of the set of evaluation episodes; tuning uses another.
       eval_behind: whether the next chunk trains while the host steps an evaluation's
         environments: "on", "off", or "auto" where both can run at once. The results
