@@ -9,13 +9,21 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from offjax.datasets import convert
+from offjax.datasets.dataset import Dataset
+from offjax.datasets.language import LanguageDataset
 from offjax.errors import UserError
 from offjax.improvement import OPERATORS, improvement
 from offjax.methods import cql, gradient_norm, iql, sarsa
 from offjax.methods.common import reads_critic
-from offjax.types import EnvSpec, Params, QFunction, Recipe, Stage
+from offjax.types import EnvSpec, Model, Params, QFunction, Recipe, Stage
 
 Builder = Callable[[EnvSpec | None, str], Recipe]
 
@@ -46,6 +54,7 @@ def compose(name: str, policies: Mapping[str, Builder]) -> Builder:
 
     The stages are the policy's and the critic's; a stage that both have is one. Action
     Gradient's normalized steps need one more, which measures the critic's gradient.
+    The recipe's `validate` refuses what does not fit together.
 
     Raises:
       UserError: an unknown part.
@@ -80,9 +89,55 @@ def compose(name: str, policies: Mapping[str, Builder]) -> Builder:
             acting={**recipe.acting, **critic.acting},
             improve=improvement(operator),
             critic=critic.read(stage.name),
+            validate=partial(_validate, recipe.validate),
         )
 
     return build
+
+
+def _validate(
+    policys: Callable[[Recipe, Dataset], None] | None, recipe: Recipe, dataset: Dataset
+) -> None:
+    """Refuses an operator that this policy gives nothing to work with.
+
+    The recipe is traced from data to action, on two episodes and without computing
+    anything, so that what an operator says of a distribution is said before training.
+
+    Raises:
+      UserError: the policy's own reasons, a recording with instructions, or an
+        operator's refusal of the policy's distribution.
+    """
+    if policys is not None:
+        policys(recipe, dataset)
+    if isinstance(dataset, LanguageDataset):
+        raise UserError(
+            f"{recipe.name} has a critic, which learns from rewards, but those of "
+            f"{dataset.card.id!r} belong to no instruction: use the policy alone."
+        )
+    share = min(1.0, 2 / dataset.card.episodes)
+    few = convert.top_fraction(dataset, share)
+    models: dict[str, Model] = {}
+    key = jax.random.PRNGKey(0)
+    for stage in recipe.stages:
+        upstream = {name: models[name] for name in stage.reads}
+        known = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), upstream)
+        arrays = stage.view.arrays(few, stage.config, known)
+        state = jax.eval_shape(stage.method.init, key, arrays, stage.config, upstream)
+        config = jax.tree.map(jnp.float32, stage.config)
+        models[stage.name] = Model(stage.method, config, state)
+    assert recipe.improve is not None and recipe.critic is not None
+    actor, operator = recipe.actor(recipe), recipe.improve.operator
+    read = recipe.critic
+
+    def act(params: Params, observation: jax.Array) -> jax.Array:
+        carry = actor.begin(params, None, key)
+        carry = actor.plan(params, carry, observation, key)
+        distribution, _ = actor.act(params, carry, observation, jnp.float32(0), key)
+        q = partial(read(params), observation)
+        return operator(distribution, q, key, params.improve)
+
+    params = Params(models, recipe.acting, recipe.improve.config)
+    jax.eval_shape(act, params, few.observations[0])
 
 
 def check(kind: str, name: str, known: Iterable[str]) -> None:
