@@ -28,18 +28,19 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
-from offjax.algorithms import diffusion_planner
+from offjax.datasets.plans import Probe
+from offjax.datasets.text import encode
 from offjax.errors import UserError
-from offjax.methods import build
-from offjax.networks.language import encode
-from offjax.types import Stage, Statistics
+from offjax.methods import build, diffusion_planner
+from offjax.methods.goals import goal_method
+from offjax.types import Model, Stage, Statistics
 
 FLAGS = flags.FLAGS
 OBSERVATION, ACTION, LATENT = 40, 5, 32
 CHUNK = 125
 """Plans at once on CPUs, whose caches hold no more."""
 SENTENCE, TOKENS = "put the cube into the drawer", 16
-"""What is said, with room for the longest single instruction of the scenes."""
+"""The instruction, with room for the longest single instruction of the scenes."""
 SCORED, LOW_LEVEL = "lcd, as scored", "low-level policy"
 
 
@@ -73,31 +74,32 @@ def blank(init: Callable[[], Any]) -> Any:
     return jax.tree.map(lambda s: jnp.full(s.shape, 0.01, s.dtype), shapes)
 
 
-def planner(name: str, preset: str) -> tuple[Callable[..., Any], Any, int, int]:
-    """A function (latents [B, Z], key) → plans, its state, network passes, replan."""
-    recipe, changes = cases()[name]
-    configs = {s.name: s.config for s in build(recipe, None, preset).stages}
-    config = configs["planner"]
-    sampling = dataclasses.replace(configs["sampling"], **changes)
-    moves = LATENT if recipe != "diffuser" else ACTION * config.stride
+def planner(name: str, preset: str) -> tuple[Callable[..., Any], Model, int, int]:
+    """(model, latents [B, Z], key) → plans, its model, network passes, replan."""
+    method, changes = cases()[name]
+    recipe = build(method, None, preset)
+    config = recipe.config("planner")
+    sampling = dataclasses.replace(recipe.acting["sampling"], **changes)
+    moves = LATENT if method != "diffuser" else ACTION * config.stride
     text = encode([SENTENCE], max_tokens=TOKENS)
     width = moves + LATENT
     example = SimpleNamespace(
         mean=np.zeros(width, np.float32),
         std=np.ones(width, np.float32),
-        encoding=text,
-        probe=diffusion_planner.Probe(
+        text=text,
+        probe=Probe(
             np.zeros((1, OBSERVATION), np.float32), np.zeros((1, LATENT), np.float32)
         ),
     )
     key = jax.random.PRNGKey(0)
     state = blank(lambda: diffusion_planner.init(key, example, config, {}))
+    model = Model(diffusion_planner.METHOD, config, state)
     one = jax.tree.map(lambda x: jnp.asarray(x[0]), text)
 
-    def plan(state: Any, latents: jax.Array, key: jax.Array) -> jax.Array:
+    def plan(model: Model, latents: jax.Array, key: jax.Array) -> jax.Array:
         def of(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
             latent, key = pair
-            return diffusion_planner.plan(state, latent, one, key, config, sampling)
+            return diffusion_planner.plan(model, latent, one, key, sampling)
 
         pairs = latents, jax.random.split(key, len(latents))
         size = len(latents)
@@ -106,7 +108,7 @@ def planner(name: str, preset: str) -> tuple[Callable[..., Any], Any, int, int]:
         return jax.lax.map(of, pairs, batch_size=size)
 
     passes = len(diffusion_planner.sampler_steps(config, sampling).times)
-    return plan, state, passes, sampling.replan
+    return plan, model, passes, sampling.replan
 
 
 def seconds(call: Callable[[], Any], least: float) -> float:
@@ -122,60 +124,60 @@ def seconds(call: Callable[[], Any], least: float) -> float:
 
 def measure(name: str, batch: int, preset: str, least: float) -> Cost:
     """One planner at one batch size."""
-    plan, state, passes, replan = planner(name, preset)
+    plan, model, passes, replan = planner(name, preset)
     latents = jax.random.normal(jax.random.PRNGKey(1), (batch, LATENT))
     compiled = jax.jit(plan)
     key = jax.random.PRNGKey(2)
-    spent = seconds(lambda: compiled(state, latents, key), least)
-    size = sum(x.size for x in jax.tree.leaves(state.params))
+    spent = seconds(lambda: compiled(model, latents, key), least)
+    size = sum(x.size for x in jax.tree.leaves(model.state.planner.params))
     return Cost(name, batch, passes, replan, size, spent, spent / batch / replan)
 
 
 def low_level(batch: int, preset: str, least: float) -> Cost:
     """The policy that pursues subgoals: one action, and its share of a beginning."""
-    stages = {stage.name: stage for stage in build("lcd", None, preset).stages}
-    stage, replan = next(iter(stages.values())), stages["sampling"].config.replan
-    algorithm, config, state = stage.algorithm, stage.config, _blank_policy(stage)
+    recipe = build("lcd", None, preset)
+    stage, replan = recipe.stages[0], recipe.acting["sampling"].replan
+    model = _blank_policy(stage)
+    method = goal_method(model)
     observations = jnp.zeros((batch, OBSERVATION))
     latents = jnp.zeros((batch, LATENT))
     keys = jax.random.split(jax.random.PRNGKey(0), batch)
 
     @jax.jit
-    def begin(state: Any) -> Any:
+    def begin(model: Model) -> Any:
         def one(observation: jax.Array, latent: jax.Array, key: jax.Array) -> Any:
-            return algorithm.begin(state, observation, latent, key, config)
+            return method.begin(model, observation, latent, key)
 
         return jax.vmap(one)(observations, latents, keys)
 
     @jax.jit
-    def act(state: Any, carry: Any) -> Any:
+    def act(model: Model, carry: Any) -> Any:
         def one(carry: Any, seen: jax.Array, latent: jax.Array, key: jax.Array) -> Any:
-            found, carry = algorithm.distribution_for_goal(
-                state, carry, seen, latent, key, config
-            )
+            found, carry = method.act_towards(model, carry, seen, latent, key)
             return found.mode(), carry
 
         return jax.vmap(one)(carry, observations, latents, keys)
 
-    carry = begin(state)
-    spent = seconds(lambda: begin(state), least) / replan
-    spent += seconds(lambda: act(state, carry), least)
-    size = sum(x.size for x in jax.tree.leaves(state.params))
+    carry = begin(model)
+    spent = seconds(lambda: begin(model), least) / replan
+    spent += seconds(lambda: act(model, carry), least)
+    size = sum(x.size for x in jax.tree.leaves(model.state.actor.params))
     name = f"{LOW_LEVEL} {stage.name}"
     return Cost(name, batch, 1, 1, size, spent, spent / batch)
 
 
-def _blank_policy(stage: Stage) -> Any:
-    """A low-level policy's state; it is of the size of a trained one."""
+def _blank_policy(stage: Stage) -> Model:
+    """A low-level policy of constants, of the size of a trained one."""
     box = np.ones(ACTION, np.float32)
     zeros, ones = np.zeros(OBSERVATION, np.float32), np.ones(OBSERVATION, np.float32)
     example = SimpleNamespace(
         statistics=Statistics(zeros, ones, -box, box),
-        encoding=encode([SENTENCE]).sentence,
+        sentences=encode([SENTENCE]).sentence,
         observations=zeros[None],
     )
     key = jax.random.PRNGKey(0)
-    return blank(lambda: stage.algorithm.init(key, example, stage.config, {}))
+    state = blank(lambda: stage.method.init(key, example, stage.config, {}))
+    return Model(stage.method, stage.config, state)
 
 
 def costs(batch: int, preset: str, least: float) -> list[Cost]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _DATASET = flags.DEFINE_list("dataset", [], "Dataset id, or several.")
 _NUM_ROWS = flags.DEFINE_integer("num_rows", 1000, "Stretches to replay.")
-_NUM_STEPS = flags.DEFINE_integer("num_steps", 10, "Steps in open loop.")
+_NUM_STEPS = cli.define_count("num_steps", 10, "Steps in open loop.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the choice of stretches.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Root of the datasets.")
 

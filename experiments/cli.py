@@ -12,6 +12,8 @@ from ml_collections import config_flags
 
 from offjax.errors import UserError
 
+flags.disclaim_key_flags()  # what is defined here is shown by the command's --help
+
 
 def run(main: Callable[[list[str]], None]) -> None:
     """Runs `main` under absl; bad input is a paragraph on stderr and exit code 2."""
@@ -34,6 +36,33 @@ def run(main: Callable[[list[str]], None]) -> None:
             sys.exit(141)
 
     app.run(guarded, flags_parser=_parse)
+
+
+class _CountParser(flags.ArgumentParser):
+    """Whole numbers, also as 1e4."""
+
+    syntactic_help = "a whole number"
+
+    def parse(self, argument: str | int) -> int:
+        """The number; `ValueError` for anything else."""
+        try:
+            return int(argument)
+        except ValueError:
+            number = float(argument)
+            if not number.is_integer():
+                raise ValueError(f"{argument} is not a whole number") from None
+            return int(number)
+
+    def flag_type(self) -> str:
+        """As `--help` names it."""
+        return "int"
+
+
+def define_count(
+    name: str, default: int | None, description: str
+) -> flags.FlagHolder[Any]:
+    """A flag for a number of updates or the like: 10000 or 1e4."""
+    return flags.DEFINE(_CountParser(), name, default, description)
 
 
 def declare_config() -> flags.FlagHolder:
@@ -69,6 +98,22 @@ def overrides(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, 
     return found
 
 
+def with_steps(found: dict[str, tuple], num_steps: int | None) -> dict[str, tuple]:
+    """The `--config.` flags with `--num_steps`, if it was given.
+
+    Raises:
+      UserError: `--config.num_steps` was given as well.
+    """
+    if num_steps is None:
+        return found
+    if "num_steps" in found:
+        raise UserError(
+            f"--num_steps={num_steps} and --config.num_steps="
+            f"{','.join(map(str, found['num_steps']))} set the same; omit one of them."
+        )
+    return {"num_steps": (num_steps,)} | found
+
+
 def _parse(argv: list[str]) -> list[str]:
     """absl's parser; a bad flag is bad input like any other."""
     try:
@@ -76,6 +121,8 @@ def _parse(argv: list[str]) -> list[str]:
     except flags.Error as error:
         _fail(str(error))
         raise
+    except SystemExit:  # --help was answered: absl exits with 1
+        sys.exit(0)
 
 
 def parse_grid(entries: list[str]) -> dict[str, tuple]:

@@ -68,7 +68,8 @@ def main(argv: list[str]) -> None:
     from offjax.devices.layout import prepare_host_devices
     from offjax.runner.options import Options
     from offjax.runner.records import find_runs
-    from offjax.runner.train import Trainer, make_jobs
+    from offjax.runner.train import train
+    from offjax.runner.training import Training, make_jobs
 
     options = Options(
         num_seeds=_NUM_SEEDS.value,
@@ -88,7 +89,7 @@ def main(argv: list[str]) -> None:
             (job,) = make_jobs(method, "demo", dataset, {})
             before = find_runs(Path(options.runs_dir), method, name)
             mine = dataclasses.replace(here, resume=bool(before))
-            Trainer(job, method, "demo", dataset, mine).run()
+            train(Training.of(job, method, "demo", dataset, mine))
     print()
     print(leaderboard.table(_RUNS_DIR.value))
     print(f"page: {leaderboard.write_page(_RUNS_DIR.value)}")

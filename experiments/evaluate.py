@@ -5,12 +5,16 @@ python -m experiments.evaluate --run=runs/ebcq/… --grid=n=2,5,10,20,50,100
 python -m experiments.evaluate --run=runs/cfpi_ensemble/… --grid=active_size=1,2,5,10
 
 Nothing is trained: all values × seeds × episodes run in one batch (one for each value
-of a setting that shapes the program), and the rows join the run's scores.csv. A grid
-may set what acting alone reads: the operator's settings, and of a SARSA critic how many
-members count (active_size) and their pessimism (lower_bound_beta).
+of a setting that shapes the program). What the run recorded stays as it is: every
+evaluation is a record of its own in the run's evaluations/. The leaderboard shows those
+of other operators and settings as variants. A grid may set what acting alone reads: the
+operator's settings, and of a SARSA critic how many members count (active_size) and
+their pessimism (lower_bound_beta).
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from absl import flags
 
@@ -38,6 +42,7 @@ def main(argv: list[str]) -> None:
     del argv
     from offjax.devices.layout import prepare_host_devices
     from offjax.errors import UserError
+    from offjax.runner.records import EVALUATIONS
     from offjax.runner.reevaluate import reevaluate
 
     max_devices = prepare_host_devices(_DEVICES.value)
@@ -57,8 +62,10 @@ def main(argv: list[str]) -> None:
         print(
             f"{variant}  score {scores.mean():.2f} ± {scores.std():.2f} "
             f"[{scores.min():.2f}, {scores.max():.2f}]  return {returns.mean():.4g}  "
-            f"({len(scores)} seeds)"
+            f"({len(scores)} seeds)",
+            flush=True,
         )
+    print(f"recorded in {Path(_RUN.value) / EVALUATIONS}")
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def define_flags() -> None:
     flags.DEFINE_string("data_dir", None, "Root of the datasets.")
     flags.DEFINE_integer("host_devices", None, "CPU devices; one per core.")
     flags.DEFINE_integer("seed", 0, "Seed of the rows and of the fit.")
-    flags.DEFINE_integer("num_steps", 10_000, "Updates of the fit.")
+    cli.define_count("num_steps", 10_000, "Updates of the fit.")
     flags.DEFINE_integer("max_rows", 20_000, "Rows of the data to use.")
     flags.DEFINE_float("discount", 0.99, "Discount of the value.")
     flags.DEFINE_float("lr", 3e-4, "Step size of the fit.")

@@ -5,6 +5,7 @@ python -m experiments.run --method=asp --dataset=offjax/budget/t50-smooth-v0
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -26,8 +27,8 @@ _PRESET = flags.DEFINE_enum(
 )  # fmt: skip
 _NUM_SEEDS = flags.DEFINE_integer("num_seeds", 5, "Number of seeds.")
 _SEED = flags.DEFINE_integer("seed", 0, "First seed.")
-_NUM_STEPS = flags.DEFINE_integer("num_steps", None, "Updates of every stage.")
-_EVAL_EVERY = flags.DEFINE_integer(
+_NUM_STEPS = cli.define_count("num_steps", None, "Updates of every stage.")
+_EVAL_EVERY = cli.define_count(
     "eval_every", 0, "Updates between evaluations of the last stage; 0: at its end."
 )
 _EVAL_EPISODES = flags.DEFINE_integer("eval_episodes", 20, "Episodes per evaluation.")
@@ -42,8 +43,8 @@ _EVAL_BEHIND = flags.DEFINE_enum(
     "eval_behind", "auto", ["auto", "on", "off"],
     "Train on while environments on the host are stepped; the results are the same.",
 )  # fmt: skip
-_LOG_EVERY = flags.DEFINE_integer("log_every", 0, "Updates between metrics; 0: auto.")
-_CHECKPOINT_EVERY = flags.DEFINE_integer(
+_LOG_EVERY = cli.define_count("log_every", 0, "Updates between metrics; 0: auto.")
+_CHECKPOINT_EVERY = cli.define_count(
     "checkpoint_every", 0, "Updates between checkpoints; 0: ten per stage."
 )
 _RUNS_DIR = flags.DEFINE_string("runs_dir", "runs", "Where run folders go.")
@@ -80,10 +81,7 @@ _CONFIG = cli.declare_config()
 
 def overrides() -> dict[str, tuple]:
     """`--config.` flags and `--num_steps` as name → values."""
-    found = cli.overrides(_CONFIG.value)
-    if _NUM_STEPS.value is not None:
-        found = {"num_steps": (_NUM_STEPS.value,)} | found
-    return found
+    return cli.with_steps(cli.overrides(_CONFIG.value), _NUM_STEPS.value)
 
 
 def _required(value: str | None, flag: str) -> str:
@@ -104,6 +102,16 @@ def _method() -> str:
             "another operator, use experiments.evaluate --improve."
         )
     return _required(_METHOD.value, "method")
+
+
+def _check_hosts() -> None:
+    """Refuses flags of several hosts without --distributed."""
+    for flag in (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID):
+        if flag.value is not None and not _DISTRIBUTED.value:
+            raise UserError(
+                f"--{flag.name}={flag.value} goes with --distributed; add it, or omit "
+                f"--{flag.name}."
+            )
 
 
 def _print_list() -> bool:
@@ -139,11 +147,13 @@ def main(argv: list[str]) -> None:
     from offjax.methods import build
     from offjax.runner import interrupts
     from offjax.runner.options import Options
-    from offjax.runner.train import Trainer, make_jobs
+    from offjax.runner.train import train
+    from offjax.runner.training import Training, make_jobs
 
     if _print_list():
         return
-    interrupts.listen()
+    _check_hosts()
+    interrupts.listen(signal.SIGTERM)  # Ctrl-C too, once there is something to save
     max_devices = prepare_host_devices(_DEVICES.value)
     if _DISTRIBUTED.value:
         hosts.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
@@ -175,9 +185,12 @@ def main(argv: list[str]) -> None:
     if hosts.is_writer():
         print(dataset.card, environments.line(dataset.spec), sep="\n", flush=True)
     jobs = make_jobs(method, _PRESET.value, dataset, overrides())
-    trainers = [Trainer(job, method, _PRESET.value, dataset, options) for job in jobs]
-    for trainer in trainers:
-        path = trainer.run().path
+    planned = [
+        Training.of(job, method, _PRESET.value, dataset, options) for job in jobs
+    ]
+    interrupts.listen()
+    for training in planned:
+        path = train(training).path
         if hosts.is_writer():
             print(f"run: {path}")
 

@@ -32,8 +32,8 @@ _NAME = flags.DEFINE_string("name", "sweep", "Name of the sweep.")
 _PRESET = flags.DEFINE_enum("preset", "small", ["paper", "small", "demo"], "Preset.")
 _NUM_SEEDS = flags.DEFINE_integer("num_seeds", 5, "Number of seeds.")
 _SEED = flags.DEFINE_integer("seed", 0, "First seed.")
-_NUM_STEPS = flags.DEFINE_integer("num_steps", None, "Updates of every stage.")
-_EVAL_EVERY = flags.DEFINE_integer("eval_every", 0, "Updates between evaluations.")
+_NUM_STEPS = cli.define_count("num_steps", None, "Updates of every stage.")
+_EVAL_EVERY = cli.define_count("eval_every", 0, "Updates between evaluations.")
 _EVAL_EPISODES = flags.DEFINE_integer("eval_episodes", 20, "Episodes per evaluation.")
 _EVAL_SEED = flags.DEFINE_integer("eval_seed", 0, "Which set of evaluation episodes.")
 _RUNS_DIR = flags.DEFINE_string("runs_dir", "runs", "The run store.")
@@ -73,9 +73,7 @@ def entries() -> list[Entry]:
         flag.name: flag.value
         for flag in (_NUM_SEEDS, _SEED, _EVAL_EVERY, _EVAL_EPISODES, _EVAL_SEED)
     }
-    config = cli.overrides(_CONFIG.value)
-    if _NUM_STEPS.value is not None:
-        config = {"num_steps": (_NUM_STEPS.value,)} | config
+    config = cli.with_steps(cli.overrides(_CONFIG.value), _NUM_STEPS.value)
     methods, datasets = tuple(_METHODS.value), tuple(_DATASETS.value)
     return [plan.Entry(methods, datasets, _PRESET.value, config, options)]
 

@@ -26,7 +26,7 @@ NUM_STEPS = {"hopper": 600_000, "halfcheetah": 1_500_000, "walker2d": 1_000_000}
 
 _ROBOT = flags.DEFINE_enum("robot", None, sorted(NUM_STEPS), "Which robot.")
 _OUT = flags.DEFINE_string("out", None, "Folder of checkpoint, snapshots and scores.")
-_STEPS = flags.DEFINE_integer("num_steps", None, "Environment steps; else per robot.")
+_STEPS = cli.define_count("num_steps", None, "Environment steps; else per robot.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of everything.", 0)
 _RATIO = flags.DEFINE_float("update_ratio", 0.5, "Updates per environment step.", 0)
 _ENVS = flags.DEFINE_integer("num_envs", 32, "Episodes side by side.", 1)

@@ -33,7 +33,7 @@ _SEARCH = flags.DEFINE_enum(
 _NUM_TRIALS = flags.DEFINE_integer("num_trials", 0, "Combinations; 0: all.")
 _ETA = flags.DEFINE_integer("eta", 3, "With --search=halving: one in so many survives.")
 _SEARCH_SEED = flags.DEFINE_integer("search_seed", 0, "Seed of the draw.")
-_NUM_STEPS = flags.DEFINE_integer("num_steps", None, "Updates of every stage.")
+_NUM_STEPS = cli.define_count("num_steps", None, "Updates of every stage.")
 _NUM_SEEDS = flags.DEFINE_integer("num_seeds", 5, "Final seeds, from 0 on.")
 _TUNE_SEEDS = flags.DEFINE_integer("tune_seeds", 2, "Tuning seeds.")
 _TUNE_SEED = flags.DEFINE_integer("tune_seed", 1000, "First tuning seed.")
@@ -120,6 +120,7 @@ def main(argv: list[str]) -> None:
     from offjax.sweeps import tuning
 
     grid = cli.overrides(_CONFIG.value)
+    cli.with_steps(grid, _NUM_STEPS.value)  # refuses a length that is given twice
     for flag in (_METHODS, _DATASETS):
         if not flag.value:
             raise UserError(f"--{flag.name} is missing.")

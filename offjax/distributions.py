@@ -94,9 +94,7 @@ def unit_point(unit: chex.Array, shift: chex.Array, scale: chex.Array) -> Distri
     return unit_atoms(unit[None], shift, scale)
 
 
-def unit_atoms(
-    units: chex.Array, shift: chex.Array, scale: chex.Array
-) -> Distribution:
+def unit_atoms(units: chex.Array, shift: chex.Array, scale: chex.Array) -> Distribution:
     """Equal mass on several actions [N, A] of [-1, 1], scaled alike."""
     logits, stds = jnp.zeros(units.shape[0]), jnp.zeros_like(units)
     return Distribution(logits, units, stds, shift, scale, kind="point")

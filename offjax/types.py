@@ -7,13 +7,15 @@ the axis. See docs/architecture.md for how the pieces meet.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
 import chex
 import flax.struct
 import jax
 import numpy as np
+
+from offjax.errors import UserError
 
 Pytree = Any
 Key = jax.Array
@@ -248,6 +250,17 @@ class Actor:
     period: int = 1
     given_goals: bool = False
 
+    def embed(self, sentences: Sequence[str]) -> Pytree:
+        """Tasks of N instructions, leaves [N, ...]; on the host.
+
+        Raises:
+          UserError: the actor follows no instructions.
+        """
+        raise UserError(
+            "This method follows no instructions: train one that does, such as gcbc, "
+            "hulc or lcd."
+        )
+
     def begin(self, params: Params, task: Pytree, key: Key) -> Pytree:
         """Carry at the start of an episode, or when the task changes."""
         return ()
@@ -308,6 +321,8 @@ class Recipe:
       critic: `(params) → QFunction`, what `improve` reads.
       validate: `(recipe, dataset)` raises `UserError` for settings that fit neither
         each other nor the data, before anything is trained.
+      for_dataset: `(recipe, dataset id) → Recipe` with what is published for one
+        dataset alone.
     """
 
     name: str
@@ -317,6 +332,7 @@ class Recipe:
     improve: Improvement | None = None
     critic: Callable[[Params], QFunction] | None = None
     validate: Callable[[Recipe, Any], None] | None = None
+    for_dataset: Callable[[Recipe, str], Recipe] | None = None
 
     def stage(self, name: str) -> Stage:
         """The stage of that name."""
@@ -325,3 +341,13 @@ class Recipe:
     def config(self, name: str) -> Any:
         """The hyperparameters of the stage of that name."""
         return self.stage(name).config
+
+    def with_config(self, name: str, **values: Any) -> Recipe:
+        """The recipe with other hyperparameters of the stage of that name."""
+        stages = tuple(
+            dataclasses.replace(s, config=dataclasses.replace(s.config, **values))
+            if s.name == name
+            else s
+            for s in self.stages
+        )
+        return dataclasses.replace(self, stages=stages)

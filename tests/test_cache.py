@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from offjax import cache
-from offjax.networks import language
-from offjax.runner import compilation
+from offjax.datasets import text
+from offjax.devices import compilation
 
 
 def test_one_variable_for_all(tmp_path, monkeypatch):
@@ -20,9 +20,9 @@ def test_one_variable_for_all(tmp_path, monkeypatch):
     weights.mkdir()
     (weights / "config.json").write_text("{}")
     vectors = np.ones((2, 3)), np.ones(3)
-    monkeypatch.setattr(language, "_load", lambda *_: "model")
-    monkeypatch.setattr(language, "_embed", lambda *_: vectors)
-    language.encode(["open it"], "minilm", weights=weights)
+    monkeypatch.setattr(text, "_load", lambda *_: "model")
+    monkeypatch.setattr(text, "_embed", lambda *_: vectors)
+    text.encode(["open it"], "minilm", weights=weights)
     assert len(list((tmp_path / "text").glob("*.npz"))) == 1
 
 

@@ -8,8 +8,8 @@ Nothing is trained. All η × n × seeds × episodes of an optimiser are one pro
 runs the longest ascent and hides the steps beyond each n; the policy alone (n = 0)
 stands beside. The scores are those of tuning episodes (`--tune_seed`); `--choose` takes
 the best setting of them, the policy alone among them, and reports it and n = 0 on other
-episodes (`--eval_seed`), which join the run's scores.csv. The published tables show the
-best of several variants on the episodes on which it was found.
+episodes (`--eval_seed`), recorded in the run's evaluations/. The published tables show
+the best of several variants on the episodes on which it was found.
 
 Writes surface.csv, and surface.png with one map per optimiser, to `--out` (by default
 the run's folder).

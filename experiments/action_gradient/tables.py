@@ -83,7 +83,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("num_seeds", 5, "Seeds.")
     flags.DEFINE_integer("seed", 0, "First seed.")
     flags.DEFINE_integer("eval_episodes", 100, "Episodes per seed.")
-    flags.DEFINE_integer("num_steps", 0, "Updates of every stage; 0: the preset's.")
+    cli.define_count("num_steps", 0, "Updates of every stage; 0: the preset's.")
     flags.DEFINE_string(
         "return_targets", "", "Returns that Decision Transformer asks for, all at once."
     )

@@ -18,7 +18,7 @@ from absl import flags
 from experiments import cli
 
 _DATASET = flags.DEFINE_string("dataset", "offjax/budget/t50-smooth-v0", "Dataset.")
-_NUM_STEPS = flags.DEFINE_integer("num_steps", 1000, "Updates.")
+_NUM_STEPS = cli.define_count("num_steps", 1000, "Updates.")
 _NUM_SEEDS = flags.DEFINE_integer("num_seeds", 5, "Seeds.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Root of the datasets.")
 _OUT = flags.DEFINE_string("out", "docs/results/asp_gradients", "Table and figure.")

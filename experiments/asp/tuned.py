@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
+from experiments import cli
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.load import load_dataset
 from offjax.errors import UserError
@@ -69,7 +70,7 @@ class Setup(NamedTuple):
 def define_flags(out: str, num_steps: int, eval_episodes: int) -> None:
     """The flags of `setup` and `methods`, with a table's defaults."""
     flags.DEFINE_list("methods", [*METHODS], "Methods.")
-    flags.DEFINE_integer("num_steps", num_steps, "Updates of a run; 0: the preset's.")
+    cli.define_count("num_steps", num_steps, "Updates of a run; 0: the preset's.")
     flags.DEFINE_integer("num_seeds", 5, "Reported seeds, from 0 on.")
     flags.DEFINE_integer("tune_seeds", 2, "Tuning seeds, from 1000 on.")
     flags.DEFINE_integer("eval_episodes", eval_episodes, "Episodes per seed.")

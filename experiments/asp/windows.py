@@ -31,7 +31,7 @@ _DATASETS = flags.DEFINE_list(
     "Datasets.",
 )
 _WINDOWS = flags.DEFINE_list("windows", ["1", "5", "10", "25", "50"], "Values of k.")
-_NUM_STEPS = flags.DEFINE_integer("num_steps", 5_000, "Updates of every run.")
+_NUM_STEPS = cli.define_count("num_steps", 5_000, "Updates of every run.")
 _NUM_SEEDS = flags.DEFINE_integer("num_seeds", 5, "Seeds.")
 _EPISODES = flags.DEFINE_integer("eval_episodes", 50, "Episodes per seed.")
 _RUNS_DIR = flags.DEFINE_string("runs_dir", "runs/asp", "Where run folders go.")

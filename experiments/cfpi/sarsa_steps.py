@@ -111,7 +111,7 @@ def define_flags() -> None:
     """The command's flags; not at import, where commands' names would collide."""
     flags.DEFINE_string("dataset", None, "Dataset id.", required=True)
     flags.DEFINE_enum("preset", "paper", ["paper", "small", "demo"], "Networks.")
-    flags.DEFINE_integer("num_steps", 1_500_000, "Most updates to consider.")
+    cli.define_count("num_steps", 1_500_000, "Most updates to consider.")
     flags.DEFINE_integer("reference_steps", 2_000_000, "Updates of Q_all.")
     flags.DEFINE_integer("folds", 2, "Random splits.")
     flags.DEFINE_integer("points", 30, "Points on the curve.")

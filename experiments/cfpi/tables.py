@@ -174,7 +174,7 @@ def define_flags() -> None:
     flags.DEFINE_enum("preset", "paper", ["paper", "small"], "Hyperparameters.")
     flags.DEFINE_integer("num_seeds", 0, "Seeds; 0: the table's number.")
     flags.DEFINE_integer("seed", 0, "First seed.")
-    flags.DEFINE_integer("num_steps", 0, "Updates of every stage; 0: the preset's.")
+    cli.define_count("num_steps", 0, "Updates of every stage; 0: the preset's.")
     flags.DEFINE_integer("eval_episodes", 100, "Episodes per seed.")
     flags.DEFINE_string("runs_dir", "runs", "Where run folders go.")
     flags.DEFINE_string("data_dir", None, "Root of the datasets.")

@@ -73,28 +73,29 @@ def trials(
     }
 
 
-def carry_out(run: Run, given: Sequence[Trial], processes: int) -> Outcome:
+def carry_out(
+    run: Run,
+    given: Sequence[Trial],
+    processes: int,
+    simulators: type[simulator.Simulators] | None = None,
+) -> Outcome:
     """What every setting and seed of a run makes of trials, in CALVIN's simulator.
 
     Args:
       run: trained on CALVIN's states.
       given: trials.
       processes: that simulate; 0 for none but this one.
+      simulators: as of `offjax.envs.calvin.Calvin`.
 
     Raises:
       UserError: the simulator is not installed, or shows other observations than the
         run was trained on.
     """
-    from offjax.evaluation.batched import BatchedAgent
-    from offjax.runner import instructed, programs
-    from offjax.runner.stages import layout_of
-
-    trainer = run.trainer
-    spec, (slots, params) = trainer.dataset.spec, trainer.evaluator.acting_slots()
+    spec, seeds = run.training.dataset.spec, run.evaluator.slot_seeds
     assert spec is not None
-    wanted = -(-max(processes, 1) // slots.num_slots)  # a simulator for each core
-    places = min(wanted, places_of(slots.num_slots, given))
-    env = simulator.Calvin(slots.num_slots * places, processes)
+    wanted = -(-max(processes, 1) // len(seeds))  # a simulator for each core
+    places = min(wanted, places_of(len(seeds), given))
+    env = simulator.Calvin(len(seeds) * places, processes, simulators=simulators)
     try:
         if env.observation_dim != spec.observation_dim:
             raise UserError(
@@ -102,13 +103,7 @@ def carry_out(run: Run, given: Sequence[Trial], processes: int) -> Outcome:
                 f"but CALVIN's simulator shows {env.observation_dim}: train on a "
                 "folder of CALVIN's own frames."
             )
-        layout = layout_of(slots.num_slots, trainer.options)
-        agent = BatchedAgent(
-            trainer.evaluator.agent(), spec, places, layout, programs.Program
-        )
-        agent.load(params)
-        encode = instructed.encoder(trainer.job.recipe)
-        return evaluate(agent, env, given, slots.seeds, encode)
+        return evaluate(run.evaluator.batched(places), env, given, seeds)
     finally:
         env.close()
 
@@ -121,7 +116,7 @@ def rows(run: Run, named: Mapping[str, Sequence[Trial]], outcome: Outcome) -> li
       named: as of `trials`.
       outcome: of all trials of `named`, one after another.
     """
-    names = [(v, s) for v in run.variants for s in run.trainer.options.seeds]
+    names = [(v, s) for v in run.variants for s in run.training.options.seeds]
     found: list[Row] = []
     for (variant, seed), solved in zip(names, outcome.solved, strict=True):
         if "chains" in named:
@@ -161,10 +156,11 @@ def held_out(overrides: dict[str, tuple]) -> dict[str, tuple]:
 def train() -> None:
     """Trains the method that the flags name."""
     from offjax.devices.layout import prepare_host_devices
-    from offjax.recipes import build
+    from offjax.methods import build
     from offjax.runner import interrupts
     from offjax.runner.options import Options
-    from offjax.runner.train import Trainer, make_jobs
+    from offjax.runner.train import train as run_training
+    from offjax.runner.training import Training, make_jobs
 
     interrupts.listen()
     options = Options(
@@ -182,8 +178,8 @@ def train() -> None:
     print(dataset.card, flush=True)
     jobs = make_jobs(FLAGS.method, FLAGS.preset, dataset, overrides)
     for job in jobs:
-        path = Trainer(job, FLAGS.method, FLAGS.preset, dataset, options).run().path
-        print(f"run: {path}")
+        planned = Training.of(job, FLAGS.method, FLAGS.preset, dataset, options)
+        print(f"run: {run_training(planned).path}")
 
 
 def test() -> None:

@@ -11,7 +11,7 @@ Trials, the same for all methods, from starts drawn anew:
               that a run was evaluated on at its end, if they are as many
     held_out  single instructions in wordings that training did not see
     compound  two or three instructions in one sentence, with longer limits
-    shuffled  every instruction told in the words of another: a control
+    shuffled  every instruction in the words of another: a control
 
 Outcomes go to trials/ in each run's folder, and are not measured again. --references
 adds the scripted oracles and uniform actions, as runs of the methods `oracle` and
@@ -81,7 +81,8 @@ Cells = dict[str, dict[str, np.ndarray]]
 def paired(entries: Sequence[Entry], base: str) -> list[str]:
     """Labels of the runs that have the trials and the seeds of the run `base`.
 
-    Methods that pursue given states are tried elsewhere than those that are told.
+    Methods that pursue given states have other trials than those that follow
+    instructions.
     """
     of = {entry.label: entry for entry in entries}
     if base not in of:

@@ -18,8 +18,9 @@ figure shows both on the first two principal components of the real ones; printe
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,10 +28,14 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
+from offjax.datasets.plans import latents_of
+from offjax.datasets.text import Text
 from offjax.envs.scene import decode, get
 from offjax.errors import UserError
-from offjax.networks.language import Text
-from offjax.recipes.plan_data import ENCODERS, latents_of
+from offjax.methods.planning import PlanningActor
+
+if TYPE_CHECKING:
+    from offjax.runner.run import Run
 
 FLAGS = flags.FLAGS
 FEATURES = 800
@@ -44,30 +49,32 @@ class Latents(NamedTuple):
     planned: np.ndarray
 
 
-def collect(run: Any, seed: int, count: int) -> Latents:
+def collect(run: Run, seed: int, count: int) -> Latents:
     """Plans from `count` windows of a run's data with one seed's planner.
 
     Raises:
       UserError: the run has no planner, or not that seed.
     """
-    trainer = run.trainer
-    stage = next((s for s in trainer.job.recipe.stages if s.name == "planner"), None)
-    seeds = trainer.options.seeds
+    training = run.training
+    stage = next((s for s in training.job.recipe.stages if s.name == "planner"), None)
+    seeds = training.options.seeds
     if stage is None or seed not in seeds:
         raise UserError(
             f"{run.path} has no planner of seed {seed}: its seeds are {seeds}, and "
             "runs of lcd, lcd_code, lcd_thesis, lcd_hulc, lcd_mlp and diffuser have "
             "planners."
         )
-    _, params = trainer.evaluator.acting_slots()
+    _, params = run.evaluator.acting_slots()
     slot = seeds.index(seed)
     params = jax.tree.map(lambda x: jnp.asarray(x[slot]), params)
-    policy = trainer.evaluator.agent().policy
-    data = stage.prepare(trainer.dataset, stage.config, params.states)
+    actor = run.evaluator.agent().actor
+    assert isinstance(actor, PlanningActor)
+    upstream = {actor.encoder: params.models[actor.encoder]}
+    data = stage.view.arrays(training.dataset, stage.config, upstream)
     data = jax.tree.map(jnp.asarray, data)
-    settings = type(stage.config)(**(vars(stage.config) | {"batch_size": count}))
+    config = dataclasses.replace(stage.config, batch_size=count)
     key = jax.random.PRNGKey(seed)
-    plans, tokens, mask = stage.sampler(data, key, settings)
+    plans, tokens, mask = stage.view.sample(data, key, config)
     dim = data.states.shape[-1]
     moves = plans.shape[-1] - dim
 
@@ -78,7 +85,7 @@ def collect(run: Any, seed: int, count: int) -> Latents:
     def plan(present: jax.Array, tokens: jax.Array, mask: jax.Array, i: jax.Array):
         text = Text(tokens, mask, jnp.zeros(tokens.shape[-1]))
         step = jax.random.fold_in(key, i)
-        return following(policy.rows(params, present, text, step))
+        return following(actor.rows(params, present, text, step))
 
     present = plans[:, 0, moves:]
     planned = jax.vmap(plan)(present, tokens, mask, jnp.arange(count))
@@ -106,18 +113,18 @@ def readable(latents: np.ndarray, places: np.ndarray) -> tuple[float, float]:
     return tuple(float(np.sqrt((e**2).sum(1).mean())) for e in both)  # type: ignore
 
 
-def cubes(run: Any, seed: int, count: int = 10_000) -> dict[str, tuple[float, float]]:
+def cubes(run: Run, seed: int, count: int = 10_000) -> dict[str, tuple[float, float]]:
     """`readable` for every cube of the scene, on the plane of the table."""
-    trainer = run.trainer
-    dataset = trainer.dataset
+    dataset = run.training.dataset
     scene = get(dict(dataset.spec.kwargs)["scene"])
-    _, params = trainer.evaluator.acting_slots()
-    encoder = trainer.evaluator.agent().policy.encoder_stage
-    slot = trainer.options.seeds.index(seed)
-    state = jax.tree.map(lambda x: x[slot], params.states[encoder])
+    _, params = run.evaluator.acting_slots()
+    actor = run.evaluator.agent().actor
+    assert isinstance(actor, PlanningActor)
+    slot = run.training.options.seeds.index(seed)
+    encoder = jax.tree.map(lambda x: x[slot], params.models[actor.encoder])
     rows = np.random.default_rng(seed).permutation(len(dataset))[:count]
     observations = dataset.observations[rows]
-    latents = latents_of(ENCODERS[encoder], state, observations)
+    latents = latents_of(encoder, observations)
     places = decode(scene, observations).cubes[..., :2]
     return {
         f"cube {i}": readable(latents, places[:, i]) for i in range(places.shape[1])

@@ -4,7 +4,7 @@
         [--eval_seed=1000] [--data_dir=FOLDER]
 
 The published code of Language Control Diffusion trains its planner on what the
-low-level policy did when it was told what to do, as far as it succeeded; the policy
+low-level policy did under instructions, as far as it succeeded; the policy
 itself is trained on play. All seeds of a finished run carry out chains of five from
 starts that are not those of its evaluation, and every instruction that was done is a
 described span of a dataset, whose id tells the run and the settings by their hash:
@@ -18,6 +18,7 @@ $MINARI_DATASETS_PATH or ~/.minari/datasets. As --dataset they are data like any
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -40,15 +41,15 @@ def chains(run: Run, count: int, eval_seed: int) -> list[Trial]:
       UserError: the run is not of a scene, pursues given states, or is evaluated on
         this very set.
     """
-    from offjax.evaluation import scene
+    from offjax.evaluation import environments, scene
 
-    trainer = run.trainer
-    spec, options = trainer.dataset.spec, trainer.options
-    if spec is None or spec.domain != "scene":
-        raise UserError(f"{run.path} is not of a scene, where it could be told things.")
-    if trainer.evaluator.agent().policy.given_goals:
+    training = run.training
+    spec, options = training.dataset.spec, training.options
+    if spec is None or not environments.instructed(spec):
+        raise UserError(f"{run.path} is not of a scene, where there are instructions.")
+    if run.evaluator.agent().actor.given_goals:
         raise UserError(
-            f"{run.path} pursues given states; rollouts are of a policy that is told "
+            f"{run.path} pursues given states; rollouts are of a policy that follows "
             "instructions, such as gcbc, mcil or hulc."
         )
     if eval_seed == options.eval_seed:
@@ -56,11 +57,18 @@ def chains(run: Run, count: int, eval_seed: int) -> list[Trial]:
             f"eval_seed={eval_seed} is the set that {run.path} is evaluated on; choose "
             "another."
         )
-    name = dict(spec.kwargs)["scene"]
+    name = scene.name_of(spec)
     evaluated = scene.trials(name, eval_seed=options.eval_seed)
-    starts = {trial.start for some in evaluated for trial in some}
     drawn = scene.trials(name, 0, count, eval_seed)
-    return [trial for trial in drawn.chains if trial.start not in starts]
+    return without_starts(drawn.chains, evaluated)
+
+
+def without_starts(
+    drawn: Sequence[Trial], evaluated: Iterable[list[Trial]]
+) -> list[Trial]:
+    """The drawn trials that begin where none of those evaluated does."""
+    starts = {trial.start for some in evaluated for trial in some}
+    return [trial for trial in drawn if trial.start not in starts]
 
 
 def specification(run: Run, count: int, eval_seed: int) -> dict[str, Any]:
@@ -78,25 +86,16 @@ def collect(run: Run, given: list[Trial], made_from: dict[str, Any]) -> Language
     """Carries out chains with all seeds of a run, and keeps what succeeded."""
     from offjax.datasets import catalog
     from offjax.envs.scene_batch import SceneBatch
-    from offjax.evaluation import instructions, recorded
-    from offjax.evaluation.batched import BatchedAgent
-    from offjax.runner import instructed, programs
-    from offjax.runner.stages import layout_of
+    from offjax.evaluation import instructions, recorded, scene
 
-    trainer = run.trainer
-    spec, (slots, params) = trainer.dataset.spec, trainer.evaluator.acting_slots()
+    spec, seeds = run.training.dataset.spec, run.evaluator.slot_seeds
     assert spec is not None
-    name = dict(spec.kwargs)["scene"]
-    places = instructions.places_of(slots.num_slots, given)
-    layout = layout_of(slots.num_slots, trainer.options)
-    acting = trainer.evaluator.agent()
-    agent = BatchedAgent(acting, spec, places, layout, programs.Program)
-    agent.load(params)
-    encode = instructed.encoder(trainer.job.recipe)
-    env = recorded.Recorder(SceneBatch(name, slots.num_slots * places), places)
-    seed = made_from["eval_seed"]
+    name = scene.name_of(spec)
+    places = instructions.places_of(len(seeds), given)
+    agent = run.evaluator.batched(places)
+    env = recorded.Recorder(SceneBatch(name, len(seeds) * places), places)
     try:
-        instructions.evaluate(agent, env, given, slots.seeds, encode, seed)
+        instructions.evaluate(agent, env, given, seeds, made_from["eval_seed"])
     finally:
         env.close()
     identity = catalog.identity(made_from)
@@ -104,7 +103,7 @@ def collect(run: Run, given: list[Trial], made_from: dict[str, Any]) -> Language
         env.spans,
         given,
         spec,
-        id=f"rollouts/{trainer.method}-{name}-{identity[:12]}-v0",
+        id=f"rollouts/{run.training.method}-{name}-{identity[:12]}-v0",
         source=f"successful rollouts of {run.path}",
         identity=identity,
     )

@@ -14,7 +14,6 @@ from offjax.errors import UserError
 from offjax.evaluation import scene
 from offjax.evaluation.instructions import Outcome, shuffled
 from offjax.leaderboard import store
-from offjax.runner import instructed
 from offjax.runner.records import SCHEMA, RunFolder, digest, write_json
 from offjax.runner.run import load_run
 
@@ -143,8 +142,8 @@ class Bench:
             oracle = entry.method == "oracle"
             found = scene.reference(self.scene, given, oracle=oracle)
         else:
-            evaluator = load_run(entry.folder.path, self.dataset).trainer.evaluator
-            found = evaluator.instructed(given, eval_seed=0)
+            run = load_run(entry.folder.path, self.dataset)
+            found = run.evaluator.follow(given, eval_seed=0)
         return [found.singles, found.chains]
 
 
@@ -210,14 +209,11 @@ def add_references(bench: Bench, runs_dir: str) -> None:
             "eval_chains": len(given.chains),
         }
         folder = RunFolder.create(Path(runs_dir), method, dataset, digest(config))
-        mean, std, score, count = instructed.score_row(found, 0)
-        folder.append("scores.csv", [
-            (method, "default", dataset, 0, 0, count, f"{mean:.8g}", f"{std:.8g}",
-             f"{score:.6g}")
-        ])  # fmt: skip
-        folder.append(
-            "episodes.csv", instructed.episode_rows(found, 0, "default", 0, 0)
-        )
+        (mine,) = found.results()
+        score = (method, "default", dataset, 0, 0, *mine.score_columns())
+        folder.append("scores.csv", [score])
+        episodes = [("default", 0, 0, *columns) for columns in mine.episode_columns()]
+        folder.append("episodes.csv", episodes)
         write_json(folder.path / "config.json", config)
         write_json(folder.path / "run.json", {"schema": SCHEMA, "status": "finished"})
         print(f"{method}: {100 * found.success[0]:.1f} % of the single instructions")

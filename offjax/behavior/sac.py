@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from offjax.algorithms.common import Trained, descend, trained
 from offjax.networks.gaussian import tanh_sample
+from offjax.networks.trained import Trained, descend, trained
 from offjax.types import Key, Pytree, config
 
 LOG_STD_RANGE = (-5.0, 2.0)

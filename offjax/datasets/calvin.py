@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from offjax import cache
 from offjax.datasets import pickles
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import Annotations, LanguageDataset, annotate
+from offjax.envs.calvin_table import HORIZON, STATE, Frames
 from offjax.errors import UserError
 from offjax.types import EnvSpec
 
@@ -32,14 +33,7 @@ ANNOTATIONS = "lang_annotations"
 RECORDED, TESTED = "auto_lang_ann.npy", "embeddings.npy"
 """Described spans, and the sentences in which the benchmark says its tasks."""
 SPLITS = ("training", "validation")
-STATE = ("robot_obs", "scene_obs")
-"""Keys of a frame that together are the state."""
-HORIZON = 360
-"""Steps in which CALVIN's benchmark wants an instruction done."""
 _CHUNK = 256  # frames that are encoded at a time
-
-Frames = Mapping[str, np.ndarray]
-"""Key → [B, ...]: several frames."""
 
 
 def frame(folder: Path, index: int) -> Path:

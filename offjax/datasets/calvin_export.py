@@ -9,9 +9,9 @@ import numpy as np
 from offjax.datasets.calvin import ANNOTATIONS, BOUNDS, RECORDED, TESTED, frame
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import Annotations, require
+from offjax.datasets.text import encode
 from offjax.envs.scene import CENTRE, PROPRIOCEPTION
 from offjax.errors import UserError
-from offjax.networks.language import encode
 
 
 def write(

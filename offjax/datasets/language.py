@@ -1,8 +1,7 @@
 """Recorded play with language: spans of rows, each described by a sentence.
 
-On the host, a `LanguageDataset` is a `Dataset` with `Annotations`. For training,
-`from_dataset` makes a `Play` of it: flat arrays that stay on the device, from which
-`play_windows` draws windows anywhere and `annotated_windows` described ones.
+A `LanguageDataset` is a `Dataset` with `Annotations`. `offjax.datasets.play` and
+`offjax.datasets.plans` are what methods read of one.
 """
 
 from __future__ import annotations
@@ -11,19 +10,12 @@ import dataclasses
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
 
-import chex
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
-from offjax.types import Key, Pytree, Statistics
 
-FLOOR = 0.01
-"""Least standard deviation that an observation is divided by."""
 FILE = "annotations.npz"
 """Where they stand beside a Minari dataset's HDF5."""
 _SNAPSHOT = "snapshots/"
@@ -157,147 +149,6 @@ def require(dataset: Dataset) -> Annotations:
             "method learns from. Use one that has, such as offjax/scene/play-v0."
         )
     return annotations
-
-
-class Play(NamedTuple):
-    """A recording as arrays for training."""
-
-    observations: chex.Array  # [N, O] f32 raw
-    actions: chex.Array  # [N, A] f32 environment's
-    episode_starts: chex.Array  # [N] i32 first row of the episode of each row
-    episode_ends: chex.Array  # [N] i32 one past its last row
-    starts: chex.Array  # [M] i32 first row of each annotated span
-    ends: chex.Array  # [M] i32 one past its last row
-    instructions: chex.Array  # [M] i32
-    texts: chex.Array  # [M] i32 row of `encoding`
-    span_ends: chex.Array  # [M] i32 cumulative lengths of the spans
-    encoding: Pytree  # leaves [S, ...]: what an encoder made of the sentences
-    statistics: Statistics
-
-
-class Windows(NamedTuple):
-    """Rows of drawn windows, with which to index a `Play`."""
-
-    rows: chex.Array  # [B, L] i32
-    mask: chex.Array  # [B, L] bool, false where the last row is repeated
-    annotations: chex.Array  # [B] i32, which span; 0 in windows without language
-
-
-def from_dataset(dataset: Dataset, encoding: Pytree = ()) -> Play:
-    """A recording prepared for the device.
-
-    Args:
-      dataset: with annotations.
-      encoding: arrays [S, ...] for the S sentences of its annotations, such as
-        token embeddings; `Play.texts` indexes them.
-
-    Raises:
-      UserError: the dataset has no annotations, or the encoding another length.
-    """
-    annotations = require(dataset)
-    sentences = len(annotations.sentences)
-    for leaf in jax.tree.leaves(encoding):
-        if len(leaf) != sentences:
-            raise UserError(
-                f"The encoding of the sentences of {dataset.card.id!r} has {len(leaf)} "
-                f"rows, but there are {sentences} sentences: encode "
-                "`annotations.sentences` in their order."
-            )
-    lengths = dataset.episode_lengths
-    spans = annotations.ends - annotations.starts
-    return Play(
-        observations=dataset.observations,
-        actions=dataset.actions,
-        episode_starts=np.repeat(dataset.episode_starts, lengths).astype(np.int32),
-        episode_ends=np.repeat(dataset.episode_ends, lengths).astype(np.int32),
-        starts=annotations.starts.astype(np.int32),
-        ends=annotations.ends.astype(np.int32),
-        instructions=annotations.instructions.astype(np.int32),
-        texts=annotations.texts.astype(np.int32),
-        span_ends=np.cumsum(spans).astype(np.int32),
-        encoding=jax.tree.map(np.asarray, encoding),
-        statistics=statistics(dataset),
-    )
-
-
-def statistics(dataset: Dataset) -> Statistics:
-    """Mean and deviation of the observations, the deviation at least `FLOOR`.
-
-    Without a floor, an entry that hardly moves (a locked drawer) would be blown up.
-    The actions' box is that of the spec, else [-1, 1].
-    """
-    observations = dataset.observations
-    one = np.ones(dataset.actions.shape[1], np.float32)
-    spec = dataset.spec
-    return Statistics(
-        observation_mean=observations.mean(axis=0, dtype=np.float64).astype("f4"),
-        observation_std=np.maximum(
-            observations.std(axis=0, dtype=np.float64), FLOOR
-        ).astype("f4"),
-        action_low=-one if spec is None else np.asarray(spec.action_low, "f4"),
-        action_high=one if spec is None else np.asarray(spec.action_high, "f4"),
-    )
-
-
-def play_windows(data: Play, key: Key, batch_size: int, length: int) -> Windows:
-    """Windows of `length` rows that start anywhere and stay in their episode.
-
-    Windows that would run off the end of an episode are moved back into it; in an
-    episode shorter than `length` the last row is repeated, with `mask` false. Their
-    annotation is 0 and means nothing.
-    """
-    row = jax.random.randint(key, (batch_size,), 0, data.observations.shape[0])
-    begin, end = data.episode_starts[row], data.episode_ends[row]
-    first = jnp.clip(row, begin, jnp.maximum(end - length, begin))
-    rows = first[:, None] + jnp.arange(length)
-    return Windows(
-        jnp.minimum(rows, end[:, None] - 1),
-        rows < end[:, None],
-        jnp.zeros(batch_size, jnp.int32),
-    )
-
-
-def annotated_windows(
-    data: Play,
-    key: Key,
-    batch_size: int,
-    length: int,
-    stride: int = 1,
-    first: Literal["step", "span", "start"] = "step",
-) -> Windows:
-    """Windows of annotated spans: rows first, first + stride, …, `length` of them.
-
-    Rows beyond the span repeat its last row, with `mask` false.
-
-    Args:
-      data: what `from_dataset` prepared.
-      key: random key.
-      batch_size: B.
-      length: L, rows of a window.
-      stride: between the rows of a window.
-      first: "step", any row of any span with equal probability (long spans count
-        more); "span", a span with equal probability and any row of it; "start", a
-        span with equal probability from its beginning.
-    """
-    span_key, row_key = jax.random.split(key)
-    count = data.starts.shape[0]
-    if first == "step":
-        step = jax.random.randint(span_key, (batch_size,), 0, data.span_ends[-1])
-        span = jnp.searchsorted(data.span_ends, step, side="right")
-        row = data.ends[span] - (data.span_ends[span] - step)
-    elif first == "span":
-        span = jax.random.randint(span_key, (batch_size,), 0, count)
-        row = jax.random.randint(
-            row_key, (batch_size,), data.starts[span], data.ends[span]
-        )
-    elif first == "start":
-        span = jax.random.randint(span_key, (batch_size,), 0, count)
-        row = data.starts[span]
-    else:
-        raise UserError(f"first={first!r}; choose 'step', 'span' or 'start'.")
-    rows = row[:, None] + stride * jnp.arange(length)
-    end = data.ends[span][:, None]
-    return Windows(jnp.minimum(rows, end - 1), rows < end, span.astype(jnp.int32))
 
 
 def _wrong_span(

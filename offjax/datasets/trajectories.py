@@ -7,17 +7,19 @@ padding there can be seen by no step that counts.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import dataclasses
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from offjax.datasets.convert import returns_to_go
+from offjax.datasets import convert
 from offjax.datasets.dataset import Dataset
+from offjax.datasets.views import action_box
 from offjax.errors import UserError
-from offjax.types import Key, Statistics
+from offjax.types import Key, Statistics, Upstream, View
 
 WEIGHTINGS = ("length", "uniform")
 
@@ -44,6 +46,47 @@ class Trajectories(NamedTuple):
     lengths: chex.Array  # [E]
     return_scale: chex.Array  # [] what returns are divided by
     statistics: Statistics
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentView(View):
+    """Windows of `config.context_length` steps, `config.batch_size` in a batch.
+
+    What `from_dataset` and `sample` need beside that are fields of the config, too.
+
+    Attributes:
+      discounted: whether returns-to-go are discounted by `config.discount`.
+    """
+
+    discounted: bool = False
+
+    def arrays(self, dataset: Dataset, config: Any, upstream: Upstream) -> Trajectories:
+        """Episodes with returns-to-go; the deviations' epsilon is 1e-6, as published.
+
+        Raises:
+          UserError: an episode longer than the table of time embeddings.
+        """
+        del upstream
+        statistics = convert.statistics(
+            dataset, action_box=action_box(dataset.spec), epsilon=1e-6
+        )
+        return from_dataset(
+            dataset,
+            statistics,
+            config.max_timesteps,
+            config.return_scale,
+            config.reward_scale,
+            config.reward_shift,
+            config.episode_length,
+            config.discount if self.discounted else 1.0,
+            config.rare_timesteps,
+        )
+
+    def sample(self, arrays: Trajectories, key: Key, config: Any) -> Segments:
+        """See `sample`."""
+        return sample(
+            arrays, key, config.batch_size, config.context_length, config.weighting
+        )
 
 
 def from_dataset(
@@ -93,7 +136,7 @@ def from_dataset(
             f"set max_timesteps to {lengths.max()} or more."
         )
     rewards = reward_scale * dataset.rewards[:rows].astype(np.float64) + reward_shift
-    returns = returns_to_go(rewards, starts, ends, discount)
+    returns = convert.returns_to_go(rewards, starts, ends, discount)
     largest = float(np.abs(returns).max()) or 1.0
     timesteps = np.arange(rows) - np.repeat(starts, lengths)
     shorter = np.sort(lengths)[: max(1, round((1 - rare_timesteps) * len(lengths)))]

@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from offjax.datasets.calvin import HORIZON, STATE, Frames
+from offjax.envs.calvin_table import HORIZON, STATE, Frames, State, initial_vectors
 from offjax.envs.processes import Workers
 from offjax.errors import UserError
-from offjax.evaluation.chains import State, initial_vectors
 
 SCENE = "calvin_scene_D"
 """The environment that CALVIN's benchmark tests in."""
@@ -60,6 +59,7 @@ class Calvin:
         dataset: str = "",
         keys: Sequence[str] = STATE,
         encode: Callable[[Frames], np.ndarray] | None = None,
+        simulators: type[Simulators] | None = None,
     ) -> None:
         """Starts the simulators.
 
@@ -71,22 +71,24 @@ class Calvin:
             cameras.
           keys: of a frame, that are observed (as for `datasets.calvin.read`).
           encode: makes the observations of frames, as there.
+          simulators: by default `Simulators`; a subclass may stand in for them.
 
         Raises:
           UserError: the simulator is not installed.
         """
-        problem = is_available()
+        kind = simulators or Simulators
+        problem = kind.missing()
         if problem is not None:
             raise UserError(f"CALVIN cannot be simulated: {problem}.")
         self.num_envs, self._keys, self._encode = num_envs, tuple(keys), encode
         joined = ",".join(keys)
         self._workers, self._local = None, None
         if processes:
-            name = "offjax.envs.calvin:Simulators"
+            name = f"{kind.__module__}:{kind.__qualname__}"
             count = min(processes, num_envs)
             self._workers = Workers(name, [dataset, joined], num_envs, count)
         else:
-            self._local = Simulators(dataset, joined, num_envs)
+            self._local = kind(dataset, joined, num_envs)
         self._done = np.zeros(num_envs, bool)
         first = self._observe(self._call("state", np.array([0]), [None]))
         self.observation_dim = first.shape[1]
@@ -149,9 +151,22 @@ class Simulators:
     def __init__(self, dataset: str, keys: str, places: int) -> None:
         """Arguments as of `Calvin`; the keys are joined by commas."""
         self._keys = keys.split(",")
-        self._envs = [_build(dataset) for _ in range(places)]
-        self._tasks = _tasks()
-        self._told: list[tuple[str, Any]] = [("", None)] * places
+        self._envs = [self.build(dataset) for _ in range(places)]
+        self._tasks = self.tasks()
+        self._given: list[tuple[str, Any]] = [("", None)] * places
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """Why there can be none, and what to do; None if there can."""
+        return is_available()
+
+    def build(self, dataset: str) -> Any:
+        """One simulator."""
+        return _build(dataset)
+
+    def tasks(self) -> Any:
+        """The test of the tasks."""
+        return _tasks()
 
     def state(self, place: int, value: None = None) -> dict[str, Any]:
         """What is observed in a place at present."""
@@ -165,12 +180,12 @@ class Simulators:
 
     def instruct(self, place: int, task: str) -> None:
         """Remembers the task and the state in which it was given."""
-        self._told[place] = (task, self._envs[place].get_info())
+        self._given[place] = (task, self._envs[place].get_info())
 
     def step(self, place: int, action: np.ndarray) -> dict[str, Any]:
         """One step; what is observed, and whether the task is done."""
         observed, _, _, info = self._envs[place].step(action)
-        task, start = self._told[place]
+        task, start = self._given[place]
         done = bool(task) and bool(
             self._tasks.get_task_info_for_set(start, info, {task})
         )

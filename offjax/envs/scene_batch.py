@@ -45,8 +45,8 @@ class SceneBatch:
         self.observation_dim = self.scene.observation_dim
         self._known = language.all_instructions(name)
         self._now = np.zeros((num_envs, self.observation_dim), np.float32)
-        self._given = np.zeros_like(self._now)
-        self._told = np.zeros(num_envs, object)
+        self._start = np.zeros_like(self._now)  # when the instruction was given
+        self._names = np.zeros(num_envs, object)
         count = min(cores() if processes is None else processes, num_envs)
         self.simulator = None if count else Simulator(name, num_envs)
         self._workers = (
@@ -65,17 +65,17 @@ class SceneBatch:
 
     def instruct(self, indices: np.ndarray, names: Sequence[str]) -> None:
         """Gives instructions [n] to places in their present states."""
-        self._given[indices] = self._now[indices]
-        self._told[indices] = list(names)
+        self._start[indices] = self._now[indices]
+        self._names[indices] = list(names)
 
     def succeeded(self, indices: np.ndarray) -> np.ndarray:
-        """Whether places [n] have done what they were last told, [n] bool."""
-        start, now = self._state(self._given), self._state(self._now)
+        """Whether places [n] have done what they were last given, [n] bool."""
+        start, now = self._state(self._start), self._state(self._now)
         done = np.zeros(len(indices), bool)
-        told = self._told[indices]
-        for name in set(told):
-            which = np.asarray(indices)[told == name]
-            done[told == name] = language.succeeded(
+        given = self._names[indices]
+        for name in set(given):
+            which = np.asarray(indices)[given == name]
+            done[given == name] = language.succeeded(
                 self.scene,
                 self._known[name],
                 SceneState(*(x[which] for x in start)),
@@ -83,9 +83,9 @@ class SceneBatch:
             )
         return done
 
-    def told(self, place: int) -> language.Instruction:
-        """What a place was last told."""
-        return self._known[self._told[place]]
+    def instruction(self, place: int) -> language.Instruction:
+        """The last one that a place was given."""
+        return self._known[self._names[place]]
 
     def limit(self, name: str) -> int:
         """Steps in which an instruction is to be done."""

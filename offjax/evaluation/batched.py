@@ -12,7 +12,7 @@ many others there are. On accelerators all places are one batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -82,6 +82,10 @@ class BatchedAgent:
     def programs(self) -> tuple[Program, ...]:
         """The programs that have been or may be compiled: begin, plan, act."""
         return self._begin, self._plan, self._act
+
+    def embed(self, sentences: Sequence[str]) -> Pytree:
+        """What the tasks of K instructions are made of, leaves [K, ...]."""
+        return self._agent.actor.embed(sentences)
 
     def load(self, params: Params) -> None:
         """Acts with these parameters from now on: NumPy, leading axis [S].

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +10,7 @@ import numpy as np
 from offjax.errors import UserError
 from offjax.evaluation import chains, instructions
 from offjax.evaluation.chains import Chain
-from offjax.evaluation.instructions import Actor, InstructedEnv, Outcome, Trial
-from offjax.types import Pytree
+from offjax.evaluation.instructions import Follower, InstructedEnv, Outcome, Trial
 
 
 class Scores(NamedTuple):
@@ -46,18 +45,17 @@ def trials(given: Sequence[Chain], sentences: Mapping[str, str]) -> list[Trial]:
 
 
 def evaluate(
-    agent: Actor,
+    agent: Follower,
     env: InstructedEnv,
     given: Sequence[Trial],
     seeds: Sequence[int],
-    encode: Callable[[Sequence[str]], Pytree],
     eval_seed: int = 0,
 ) -> Scores:
     """Carries out chains; arguments as of `instructions.evaluate`.
 
     Each place is a simulator of its own, so that there should be as many as cores.
     """
-    outcome = instructions.evaluate(agent, env, given, seeds, encode, eval_seed)
+    outcome = instructions.evaluate(agent, env, given, seeds, eval_seed)
     return Scores(
         chains.success_rates(outcome.solved),
         chains.average_length(outcome.solved),

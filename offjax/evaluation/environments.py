@@ -28,6 +28,11 @@ def on_device(spec: EnvSpec) -> bool:
     return spec.id in envs.JAX_ENVS
 
 
+def instructed(spec: EnvSpec) -> bool:
+    """Whether policies are evaluated on instructions in place of full episodes."""
+    return spec.domain == "scene"
+
+
 def missing(spec: EnvSpec | None) -> str | None:
     """Why policies cannot be evaluated here, with the remedy; None if they can."""
     if spec is None:
@@ -44,7 +49,7 @@ def missing(spec: EnvSpec | None) -> str | None:
             "CALVIN's tasks are carried out in its own simulator, after training: "
             "`python -m experiments.lcd.calvin --folder=… --run=…`"
         )
-    if spec.domain == "scene":
+    if instructed(spec):
         return scene.is_available()
     return batched.is_available(spec)
 

@@ -10,7 +10,7 @@ Trial i of a seed depends on that seed and i alone.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -20,11 +20,14 @@ from offjax.evaluation.host import episode_keys, num_places
 from offjax.types import Pytree
 
 
-class Actor(Protocol):
+class Follower(Protocol):
     """What is read of a `BatchedAgent`."""
 
     num_slots: int
     places: int
+
+    def embed(self, sentences: Sequence[str]) -> Mapping[str, np.ndarray]:
+        """Sentences [K] → what tasks are made of, arrays [K, ...] by name."""
 
     def init(self, mask: np.ndarray, keys: np.ndarray, tasks: Pytree = None) -> None:
         """Begins anew where `mask` [S, P] is true."""
@@ -67,7 +70,7 @@ class Trial:
     Attributes:
       start: as the environment's `begin` takes it.
       names: instructions, in order.
-      sentences: what the policy is told for each.
+      sentences: how each is said to the policy.
       goals: what else the policy is given for each (`BatchedAgent.init`'s task), such
         as true subgoals; empty for nothing.
     """
@@ -86,11 +89,10 @@ class Outcome(NamedTuple):
 
 
 def evaluate(
-    agent: Actor,
+    agent: Follower,
     env: InstructedEnv,
     trials: Sequence[Trial],
     seeds: Sequence[int],
-    encode: Callable[[Sequence[str]], Pytree],
     eval_seed: int = 0,
 ) -> Outcome:
     """Carries out every trial once in every slot.
@@ -100,11 +102,9 @@ def evaluate(
       env: S·P places, slot after slot.
       trials: [N].
       seeds: [S] seed of each slot.
-      encode: sentences [K] → what the policy's task is made of, a mapping to arrays
-        [K, ...] (`offjax.networks.language.encode(…)._asdict()`).
       eval_seed: number of the policy's random stream.
     """
-    return _Evaluation(agent, env, trials, seeds, encode, eval_seed).run()
+    return _Evaluation(agent, env, trials, seeds, eval_seed).run()
 
 
 class _Evaluation:
@@ -112,11 +112,10 @@ class _Evaluation:
 
     def __init__(
         self,
-        agent: Actor,
+        agent: Follower,
         env: InstructedEnv,
         trials: Sequence[Trial],
         seeds: Sequence[int],
-        encode: Callable[[Sequence[str]], Pytree],
         eval_seed: int,
     ) -> None:
         self.agent, self.env, self.trials = agent, env, trials
@@ -124,7 +123,7 @@ class _Evaluation:
         self.longest = int(self.lengths.max())
         said = sorted({s for trial in trials for s in trial.sentences})
         self.row = {sentence: i for i, sentence in enumerate(said)}
-        self.encoding = dict(encode(said))
+        self.encoding = dict(agent.embed(said))
         self.keys = episode_keys(seeds, len(trials) * self.longest, eval_seed)
         shape = (agent.num_slots, agent.places)
         self.solved = np.zeros((agent.num_slots, len(trials)), np.int64)
@@ -181,17 +180,17 @@ class _Evaluation:
 
     def _tasks(self) -> dict[str, np.ndarray]:
         """What each place's policy is given, leaves [S, P, ...]."""
-        told = np.zeros(self.active.shape, np.int64)
+        said = np.zeros(self.active.shape, np.int64)
         goals: list[Mapping[str, np.ndarray]] = []
-        for at in np.ndindex(*told.shape):
+        for at in np.ndindex(*said.shape):
             trial = self.trials[int(self.trial[at])]
             stage = min(int(self.stage[at]), len(trial.names) - 1)
-            told[at] = self.row[trial.sentences[stage]]
+            said[at] = self.row[trial.sentences[stage]]
             goals += trial.goals[stage : stage + 1]
-        tasks = {key: np.asarray(value)[told] for key, value in self.encoding.items()}
+        tasks = {key: np.asarray(value)[said] for key, value in self.encoding.items()}
         for key in goals[0] if goals else ():
             stacked = np.stack([goal[key] for goal in goals])
-            tasks[key] = stacked.reshape(*told.shape, *stacked.shape[1:])
+            tasks[key] = stacked.reshape(*said.shape, *stacked.shape[1:])
         return tasks
 
     def _step(self) -> np.ndarray:
@@ -211,7 +210,7 @@ class _Evaluation:
 def shuffled(trials: Sequence[Trial], seed: int = 0) -> list[Trial]:
     """The trials with sentences of other instructions: a control.
 
-    Each instruction is told in the words of one other, always the same; a policy that
+    Each instruction is said in the words of one other, always the same; a policy that
     reads will do something else, one that does not will do as well as before.
     """
     said: dict[str, list[str]] = {}

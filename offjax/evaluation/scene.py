@@ -18,15 +18,13 @@ from offjax.errors import UserError
 from offjax.evaluation import chains, instructions
 from offjax.evaluation.batched import BatchedAgent
 from offjax.evaluation.instructions import Outcome, Trial
-from offjax.evaluation.rollout import Agent
-from offjax.types import EnvSpec, Params, Pytree
+from offjax.evaluation.results import SlotResult
+from offjax.types import EnvSpec, Pytree
 
 SINGLES, CHAINS = 110, 100
 """Trials of each kind in an evaluation."""
 _SEEDS = 1_000_000
 """Starts are drawn from seeds below this; those of play are 31-bit hashes."""
-
-Encode = Callable[[Sequence[str]], Pytree]
 
 
 class Trials(NamedTuple):
@@ -47,14 +45,27 @@ class Scores(NamedTuple):
     singles: Outcome
     chains: Outcome
 
-    def row(self, slot: int) -> tuple[float, float, float]:
-        """A slot's return, its deviation, and its score.
+    def results(self) -> list[SlotResult]:
+        """Of every slot: the single instructions, then the chains.
 
-        The return is the average length of the chains, the score the percentage of
-        single instructions that succeeded.
+        The return is the average length of the chains, or, without chains, the share
+        of single instructions that succeeded, whose percentage is the score.
         """
-        solved = self.chains.solved[slot]
-        return solved.mean(), solved.std(), 100.0 * self.success[slot]
+        singles, chained = self.singles, self.chains
+        rated = chained.solved if chained.solved.size else singles.solved
+        solved = np.concatenate([singles.solved, chained.solved], axis=1)
+        steps = np.concatenate([singles.steps, chained.steps], axis=1)
+        return [
+            SlotResult(
+                rated[slot].mean(),
+                rated[slot].std(),
+                float(100.0 * self.success[slot]),
+                singles.solved.shape[1],
+                list(zip(solved[slot].tolist(), steps[slot].tolist(), strict=True)),
+                self.metrics(slot),
+            )
+            for slot in range(len(solved))
+        ]
 
     def metrics(self, slot: int) -> dict[str, float]:
         """A slot's scores by name."""
@@ -160,55 +171,74 @@ def replayed(dataset: Dataset, count: int, eval_seed: int = 0) -> list[Trial]:
     return found
 
 
-def evaluate_language(
-    agent: Agent,
-    params: Params,
+def trials_on(
+    dataset: Dataset, given_goals: bool, singles: int, num_chains: int, eval_seed: int
+) -> Trials:
+    """The trials of a policy on a scene's play.
+
+    A policy that pursues given states gets those that the recording went through when
+    it carried out an instruction; there are no chains of them.
+
+    Args:
+      dataset: play of a scene.
+      given_goals: as of the policy's `Actor`.
+      singles: number of single instructions.
+      num_chains: number of chains of five.
+      eval_seed: number of the set.
+
+    Raises:
+      UserError: chains for a policy that pursues given states, or a recording that
+        cannot be replayed.
+    """
+    if not given_goals:
+        assert dataset.spec is not None
+        return trials(name_of(dataset.spec), singles, num_chains, eval_seed)
+    if num_chains:
+        raise UserError(
+            f"eval_chains={num_chains}: this policy pursues states of the recording, "
+            "which carries out one instruction at a time; leave eval_chains at 0."
+        )
+    return Trials(replayed(dataset, singles, eval_seed), [])
+
+
+def name_of(spec: EnvSpec) -> str:
+    """The scene of a dataset's environment."""
+    return dict(spec.kwargs)["scene"]
+
+
+def evaluate(
+    agents: Callable[[int], BatchedAgent],
+    name: str,
+    given: Trials,
     seeds: Sequence[int],
-    layout: Any,
-    program: Callable[..., Any],
-    spec: EnvSpec,
-    encode: Encode,
-    given: Trials | None = None,
     eval_seed: int = 0,
     processes: int | None = None,
 ) -> Scores:
-    """Evaluates a policy that is told what to do.
+    """What every slot's policy makes of instructions.
 
     Args:
-      agent: policy with its operator.
-      params: leading axis the slot.
+      agents: number of places of each slot → a loaded agent.
+      name: scene.
+      given: what to evaluate on.
       seeds: seed of each slot.
-      layout: `offjax.devices.layout.Layout` of the slots.
-      program: `offjax.runner.programs.Program`.
-      spec: that of the scene's datasets.
-      encode: sentences → the policy's task, a mapping to arrays [K, ...].
-      given: what to evaluate on; by default `trials` of the scene.
-      eval_seed: number of the set of trials, and of the policy's random stream.
+      eval_seed: number of the policy's random stream.
       processes: that simulate; by default one per available core.
 
     Raises:
       UserError: OGBench is not installed.
     """
-    name = dict(spec.kwargs)["scene"]
-    given = given or trials(name, eval_seed=eval_seed)
-
-    def actor(places: int) -> BatchedAgent:
-        acting = BatchedAgent(agent, spec, places, layout, program)
-        acting.load(params)
-        return acting
-
     env = SceneBatch(name, len(seeds) * _most_places(len(seeds), given), processes)
-    return scores(name, given, *_outcomes(env, given, actor, seeds, encode, eval_seed))
+    return scores(name, given, *_outcomes(env, given, agents, seeds, eval_seed))
 
 
 def reference(name: str, given: Trials, oracle: bool, seed: int = 0) -> Scores:
     """Scores of the scripted oracles, or of uniform actions: ceiling and floor."""
     env = SceneBatch(name, _most_places(1, given), processes=0 if oracle else None)
 
-    def actor(places: int) -> instructions.Actor:
-        return OracleActor(env, places, seed) if oracle else RandomActor(places, seed)
+    def agents(places: int) -> instructions.Follower:
+        return OracleAgent(env, places, seed) if oracle else RandomAgent(places, seed)
 
-    return scores(name, given, *_outcomes(env, given, actor, [seed], lambda said: {}))
+    return scores(name, given, *_outcomes(env, given, agents, [seed]))
 
 
 def _most_places(num_slots: int, given: Trials) -> int:
@@ -218,9 +248,8 @@ def _most_places(num_slots: int, given: Trials) -> int:
 def _outcomes(
     env: SceneBatch,
     given: Trials,
-    actor: Callable[[int], instructions.Actor],
+    agents: Callable[[int], instructions.Follower],
     seeds: Sequence[int],
-    encode: Encode,
     eval_seed: int = 0,
 ) -> list[Outcome]:
     """Outcomes of singles and chains; closes the environment."""
@@ -231,10 +260,8 @@ def _outcomes(
             if not some:
                 found.append(Outcome(none, none))
                 continue
-            acting = actor(instructions.places_of(len(seeds), some))
-            found.append(
-                instructions.evaluate(acting, env, some, seeds, encode, eval_seed)
-            )
+            agent = agents(instructions.places_of(len(seeds), some))
+            found.append(instructions.evaluate(agent, env, some, seeds, eval_seed))
     finally:
         env.close()
     return found
@@ -257,7 +284,7 @@ def scores(name: str, given: Trials, singles: Outcome, chained: Outcome) -> Scor
     )
 
 
-class RandomActor:
+class RandomAgent:
     """Uniform actions in one slot: the benchmark's floor."""
 
     num_slots = 1
@@ -265,6 +292,11 @@ class RandomActor:
     def __init__(self, places: int, seed: int = 0) -> None:
         self.places = places
         self._rng = np.random.default_rng(seed)
+
+    def embed(self, sentences: Sequence[str]) -> dict[str, np.ndarray]:
+        """No task: sentences are not read."""
+        del sentences
+        return {}
 
     def init(self, mask: np.ndarray, keys: np.ndarray, tasks: Pytree = None) -> None:
         """Nothing is remembered."""
@@ -277,7 +309,7 @@ class RandomActor:
         return self._rng.uniform(-1, 1, (*active.shape, ACTION_DIM)).astype(np.float32)
 
 
-class OracleActor:
+class OracleAgent:
     """OGBench's scripted oracles in one slot: the benchmark's ceiling.
 
     They read the simulator's own state, so that it must be simulated in this process
@@ -291,10 +323,15 @@ class OracleActor:
         self.places, self._env = places, env
         self._oracles = [Oracle(env.simulator, i, seed + i) for i in range(places)]
 
+    def embed(self, sentences: Sequence[str]) -> dict[str, np.ndarray]:
+        """No task: sentences are not read."""
+        del sentences
+        return {}
+
     def init(self, mask: np.ndarray, keys: np.ndarray, tasks: Pytree = None) -> None:
-        """Takes up what the places have been told."""
+        """Takes up the instructions that the places were given."""
         for place in np.flatnonzero(mask).tolist():
-            self._oracles[place].begin(self._env.told(place))
+            self._oracles[place].begin(self._env.instruction(place))
 
     def act(
         self, observations: np.ndarray, rewards: np.ndarray, active: np.ndarray

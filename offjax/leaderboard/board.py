@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import numpy as np
 
@@ -222,6 +223,8 @@ def build(
     ]
     if sweep:
         runs = of_sweep(runs, sweep)
+    left = {clean(run.path) for run in store.runs} - {clean(run.path) for run in runs}
+    told = [note for note in store.notes if not _is_about(note, left)]
     chosen, notes = _choose(runs)
     cells = {key: make_cell(curves, checkpoint) for key, curves in chosen.items()}
     notes += [n for key, cell in cells.items() for n in _cautions(*key, cell)]
@@ -233,7 +236,13 @@ def build(
         make_group(name, groups[name], cells, replicates, seed)
         for name in sorted(groups)
     ]
-    return Board(made, store.notes + notes, checkpoint, seed, replicates, runs)
+    return Board(made, told + notes, checkpoint, seed, replicates, runs)
+
+
+def _is_about(note: Note, folders: set[str]) -> bool:
+    """Whether a note is about one of these run folders, or something inside it."""
+    where = Path(note.where)
+    return not folders.isdisjoint({note.where, *map(str, where.parents)})
 
 
 Key = tuple[str, Column]

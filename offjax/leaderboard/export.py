@@ -1,7 +1,8 @@
 """Compact copies of runs that can be committed or sent, and their check.
 
-An export has the shape of a runs folder; each run keeps config.json, run.json and
-scores.csv as they are, its episodes compressed, and gets checksums.json.
+An export has the shape of a runs folder; each run keeps config.json, run.json,
+scores.csv and its later evaluations as they are, episodes compressed, and gets
+checksums.json.
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from offjax.errors import UserError
-from offjax.leaderboard.store import Note, Run, Store, checksums, clean
+from offjax.leaderboard.store import (
+    EVALUATIONS,
+    Note,
+    Run,
+    Store,
+    checksums,
+    clean,
+    evaluations,
+)
 
 COPIED = ("config.json", "run.json", "scores.csv")
 EPISODES = ("episodes.csv", "episodes.csv.gz")
@@ -58,18 +67,26 @@ def _file_name(part: str) -> str:
 
 
 def _write_run(run: Run, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in COPIED:
-        (folder / name).write_bytes((run.path / name).read_bytes())
-    names = list(COPIED)
-    episodes = _episodes_text(run.path)
-    if episodes is not None:
-        # Without a time stamp the same run is always the same bytes.
-        packed = gzip.compress(episodes.encode(), mtime=0)
-        (folder / EPISODES[1]).write_bytes(packed)
-        names.append(EPISODES[1])
+    names = _copy(run.path, folder, COPIED)
+    for each in evaluations(run.path):
+        inner = Path(EVALUATIONS, _file_name(each.name))
+        copied = _copy(each, folder / inner, ("evaluation.json", "scores.csv"))
+        names += [str(inner / name) for name in copied]
     text = json.dumps(checksums(folder, names), indent=1)
     (folder / "checksums.json").write_text(text + "\n")
+
+
+def _copy(source: Path, folder: Path, names: Sequence[str]) -> list[str]:
+    """Copies files and packs the episodes; the names of what was written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes((source / name).read_bytes())
+    episodes = _episodes_text(source)
+    if episodes is None:
+        return list(names)
+    # Without a time stamp the same run is always the same bytes.
+    (folder / EPISODES[1]).write_bytes(gzip.compress(episodes.encode(), mtime=0))
+    return [*names, EPISODES[1]]
 
 
 def _episodes_text(folder: Path) -> str | None:
@@ -90,21 +107,24 @@ def check(store: Store) -> list[Note]:
     """
     problems = [note for note in store.notes if note.kind in BROKEN]
     for run in store.runs:
-        problems += _check_episodes(run)
+        for evaluation in sorted({"", *(curve.evaluation for curve in run.curves)}):
+            problems += _check_episodes(run, evaluation)
     return problems
 
 
-def _check_episodes(run: Run) -> list[Note]:
-    where = clean(run.path)
+def _check_episodes(run: Run, evaluation: str) -> list[Note]:
+    """Problems of the run's own episodes, or of those of a later evaluation."""
+    folder = run.path / EVALUATIONS / evaluation if evaluation else run.path
+    where = clean(folder)
     try:
-        text = _episodes_text(run.path)
+        text = _episodes_text(folder)
         if text is None:
             return [Note("missing", where, "there is no episodes.csv.")]
         recorded = _means(text)
     except (OSError, EOFError, KeyError, ValueError, TypeError, csv.Error) as error:
         return [Note("malformed", where, f"episodes.csv: {clean(error)}.")]
     wrong = []
-    for curve in run.curves:
+    for curve in (c for c in run.curves if c.evaluation == evaluation):
         for step, mean in zip(
             curve.steps.tolist(), curve.returns.tolist(), strict=True
         ):

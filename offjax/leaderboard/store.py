@@ -2,7 +2,9 @@
 
 A run folder holds config.json, run.json, scores.csv and perhaps episodes.csv; an
 exported one (`offjax.leaderboard.export`) also checksums.json, which is verified.
-Reading never imports JAX.
+Later evaluations of the run, in evaluations/, add variants of other operators and
+settings; the run's own variants are always those that the run recorded. Reading never
+imports JAX.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import math
 import operator
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ import numpy as np
 from offjax.errors import UserError
 
 SCHEMA = 1
+EVALUATIONS = "evaluations"
+"""Folder of a run with its later evaluations, each in a folder of its own."""
 BESIDE = ("stages", "sweeps", "tuning")
 """Folders of a run store that hold no runs to be ranked."""
 MARKERS = ("run.json", "config.json", "scores.csv")
@@ -61,6 +65,7 @@ class Curve:
     returns: np.ndarray
     scores: np.ndarray  # NaN where no reference is known
     episodes: int  # episodes of the last evaluation
+    evaluation: str = ""  # name of the later evaluation that it is from, if any
 
     @property
     def diverged(self) -> bool:
@@ -235,6 +240,7 @@ def _read_run(folder: Path, notes: list[Note]) -> Run | None:
         notes.append(Note("malformed", where, f"left out: scores.csv: {reason}."))
         return None
     notes += _status_notes(run)
+    run.curves += _evaluated_later(run, notes)
     return run
 
 
@@ -253,7 +259,9 @@ def _damaged(folder: Path) -> str:
     if not (folder / "checksums.json").exists():
         return ""
     claimed = _read_json(folder / "checksums.json")
-    names = [name for name in claimed if Path(name).name == name]
+    names = [
+        n for n in claimed if not Path(n).is_absolute() and ".." not in Path(n).parts
+    ]
     present = checksums(folder, [n for n in names if (folder / n).is_file()])
     return next((n for n in claimed if claimed[n] != present.get(n)), "")
 
@@ -288,6 +296,39 @@ def _read_scores(path: Path, run: Run, notes: list[Note]) -> list[Curve]:
         note = f"scores.csv: {foreign} rows name another method or dataset, skipped."
         notes.append(Note("malformed", where, note))
     return [_curve(run, *key, values) for key, values in sorted(rows.items())]
+
+
+def evaluations(folder: Path) -> list[Path]:
+    """Folders of the later evaluations of a run, by name."""
+    return sorted(p.parent for p in folder.glob(f"{EVALUATIONS}/*/scores.csv"))
+
+
+def _evaluated_later(run: Run, notes: list[Note]) -> list[Curve]:
+    """Curves of variants that the run itself did not score.
+
+    Where a variant was evaluated several times: on the run's own set of episodes if
+    that is among them, and with the most episodes.
+    """
+    own = {curve.variant for curve in run.curves}
+    found: dict[tuple[str, int], list[tuple[bool, int, str, Curve]]] = {}
+    for folder in evaluations(run.path):
+        try:
+            facts = _read_json(folder / "evaluation.json")
+            curves = _read_scores(folder / "scores.csv", run, notes)
+        except (OSError, ValueError, csv.Error) as error:
+            reason = getattr(error, "strerror", None) or error
+            notes.append(Note("malformed", clean(folder), f"left out: {reason}."))
+            continue
+        same = facts.get("eval_seed") == run.config.get("eval_seed", 0)
+        for curve in curves:
+            if curve.variant not in own:
+                curve = replace(curve, evaluation=folder.name)
+                claim = (same, curve.episodes, folder.name, curve)
+                found.setdefault((curve.variant, curve.seed), []).append(claim)
+    for variant in sorted({v for (v, _), claims in found.items() if len(claims) > 1}):
+        text = f"{variant} was evaluated several times; the most episodes are shown."
+        notes.append(Note("duplicate", clean(run.path), text))
+    return [max(claims, key=lambda c: c[:3])[3] for _, claims in sorted(found.items())]
 
 
 Row = tuple[int, float, float, float]  # step, episodes, return, score

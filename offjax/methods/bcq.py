@@ -11,6 +11,8 @@ takes the best by Q_1.
 
 from __future__ import annotations
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -219,7 +221,7 @@ METHOD = Method("bcq", 1, init, update, act, q_value)
 
 def stage(spec: EnvSpec | None, preset: str) -> Stage:
     """Stage `bcq`; raw observations."""
-    narrow = {"vae_hidden_dims": (128, 128), "hidden_dims": (128, 128)}
+    narrow: dict[str, Any] = {"vae_hidden_dims": (128, 128), "hidden_dims": (128, 128)}
     settings = Config() if preset == "paper" else Config(**narrow)
     view = TransitionView(normalize=False, reward_scale=step_rewards(spec))
     steps = pick(preset, paper=1_000_000, small=20_000, demo=3_000)

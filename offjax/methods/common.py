@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -197,6 +198,15 @@ def pick(preset: str, **by_preset: Any) -> Any:
 def domain(spec: EnvSpec | None) -> str:
     """The dataset's domain, "" where it is unknown."""
     return spec.domain if spec is not None else ""
+
+
+def d4rl_name(dataset: str) -> str:
+    """D4RL's name of a dataset, or of the one it is modeled on, without the version.
+
+    "hopper-medium" for hopper-medium-v2 and for offjax/hopper/medium-v0.
+    """
+    name = dataset.removeprefix("offjax/").replace("/", "-")
+    return re.sub(r"-v\d+$", "", name)
 
 
 def hidden_dims(preset: str) -> tuple[int, ...]:

@@ -15,6 +15,16 @@ RENAMED: dict[str, dict[str, str]] = {
     "multistep_cfpi": {"lr": "critic_lr", "polyak": "tau"},
     "rev_kl": {"lr": "actor_lr"},
     "sarsa": {"lr": "critic_lr", "polyak": "tau"},
+    "reinformer": {
+        "temperature": "initial_alpha",
+        "temperature_lr": "alpha_lr",
+        "extra_temperature": "awac_lambda",
+    },
+    "reinformer_original": {
+        "temperature": "initial_alpha",
+        "temperature_lr": "alpha_lr",
+    },
+    "tdmpc2": {"polyak": "tau"},
     "td3_bc": {"lr": "critic_lr", "polyak": "tau"},
 }
 """Method → former name → name; the former ones are errors that name the new ones."""

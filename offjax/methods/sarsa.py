@@ -158,7 +158,7 @@ def network(config: Config) -> Network:
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
     del upstream
-    inputs = zeros(data)
+    inputs: tuple[chex.Array, ...] = zeros(data)
     if config.network == "iqn":
         inputs = (*inputs, jnp.zeros(1))
     params = network(config).init(key, *inputs)

@@ -31,7 +31,7 @@ from offjax.networks.transformer import Dropout, Linear
 
 
 class GoalEncoder(nn.Module):
-    """Normalised goal latents."""
+    """Normalized goal latents."""
 
     hidden_dims: Sequence[int]
     latent_dim: int
@@ -153,7 +153,7 @@ class LatentPlanModel(nn.Module):
     """All networks of HULC or MCIL.
 
     Attributes:
-      config: sizes, with the fields of `offjax.algorithms.hulc.Config`.
+      config: sizes, with the fields of `offjax.methods.hulc.Config`.
       plan: kind of the plan's distribution.
       action_dim: entries of an action, a binary gripper (the last) included.
     """
@@ -199,7 +199,7 @@ class LatentPlanModel(nn.Module):
             self.logit_scale = self.param("logit_scale", start, ())
 
     def encode(self, observations: Any) -> chex.Array:
-        """Normalised observations or images → features [..., F]."""
+        """Normalized observations or images → features [..., F]."""
         return self.encoder(observations)
 
     def encode_state(self, features: chex.Array) -> chex.Array:
@@ -210,7 +210,7 @@ class LatentPlanModel(nn.Module):
         """Embedded instructions [..., E] → latents [..., Z]."""
         return self.language_goal(sentences)
 
-    def recognise(
+    def recognize(
         self, features: chex.Array, mask: chex.Array, train: bool
     ) -> tuple[chex.Array, chex.Array]:
         """Features [..., T, F] → window's features s, posterior's parameters."""
@@ -248,8 +248,8 @@ class LatentPlanModel(nn.Module):
         )
         return window, text, self.logit_scale
 
-    def touch(self, observations: Any, sentence: chex.Array) -> chex.Array:
-        """Calls everything once, so that `init` makes all parameters.
+    def __call__(self, observations: Any, sentence: chex.Array) -> chex.Array:
+        """Calls every part once, so that `init` makes all parameters.
 
         Args:
           observations: of one window, leaves [T, ...].
@@ -258,7 +258,7 @@ class LatentPlanModel(nn.Module):
         features = self.encode(observations)
         latent = self.encode_state(features[-1]) + self.encode_text(sentence)
         mask = jnp.ones(features.shape[:-1])
-        window, posterior = self.recognise(features, mask, False)
+        window, posterior = self.recognize(features, mask, False)
         posterior = posterior + self.propose(features[0], latent)
         plan = posterior[..., : self.plan.size]
         if self.config.contrast:

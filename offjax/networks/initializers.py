@@ -19,3 +19,8 @@ def symmetric_uniform(bound: float) -> nn.initializers.Initializer:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init
+
+
+def torch_uniform() -> nn.initializers.Initializer:
+    """PyTorch's weights of a linear layer: uniform on ±1/√fan_in."""
+    return nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")

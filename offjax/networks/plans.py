@@ -7,6 +7,7 @@ is drawn apart from `sample`, so that a loss is a function of its arguments alon
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import chex
 import jax
@@ -110,3 +111,10 @@ def balanced_kl(
     to_prior = plan.kl(stop(posterior), prior)
     to_posterior = plan.kl(posterior, stop(prior))
     return mixing * to_prior + (1 - mixing) * to_posterior
+
+
+def plan_of(config: Any) -> Plan:
+    """The kind of plan that a config asks for (fields of `offjax.methods.hulc`)."""
+    if config.plan == "categorical":
+        return CategoricalPlan(config.plan_variables, config.plan_classes)
+    return GaussianPlan(config.plan_variables)

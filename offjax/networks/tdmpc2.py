@@ -1,9 +1,9 @@
-"""TD-MPC2's networks: LayerNorm and Mish, simplicial latents, values in bins."""
+"""TD-MPC2's world model: LayerNorm and Mish, simplicial latents, values in bins."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import flax.linen as nn
@@ -11,7 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from offjax.distributions import LOG_2PI
+from offjax.types import Key, Pytree
+
 LAYER_NORM_EPSILON = 1e-5
+GROUP = 8  # entries of a simplex of the latent
+LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
 
 
 class Size(NamedTuple):
@@ -145,3 +150,86 @@ class Bins(NamedTuple):
     def cross_entropy(self, logits: chex.Array, x: chex.Array) -> chex.Array:
         """Of logits [..., num] towards values [...]."""
         return -jnp.sum(self.two_hot(x) * jax.nn.log_softmax(logits), axis=-1)
+
+
+def join(latents: chex.Array, actions: chex.Array) -> chex.Array:
+    """Inputs of dynamics, reward and critics."""
+    return jnp.concatenate([latents, actions], axis=-1)
+
+
+class WorldModel(NamedTuple):
+    """The parts of a model, as functions of a dict of their parameters by name.
+
+    Parts: encoder, dynamics, reward, q, termination; and the policy prior, whose
+    parameters are apart. Observations are normalized, actions in [-1, 1].
+
+    Attributes:
+      size: one of `SIZES`.
+      bins: how rewards and values are represented.
+      dropout: share of the first layer's units that training omits from a critic.
+    """
+
+    size: Size
+    bins: Bins
+    dropout: float
+
+    def network(self, part: str, action_dim: int = 1) -> Any:
+        """The flax module of one part; `action_dim` is read for the policy's."""
+        size, num = self.size, self.bins.num
+        widths = (size.mlp_dim, size.mlp_dim)
+        if part == "encoder":
+            return NormedMLP((size.encoder_dim,), size.latent_dim, GROUP)
+        if part == "dynamics":
+            return NormedMLP(widths, size.latent_dim, GROUP)
+        if part == "q":
+            return NormedEnsemble(widths, num, size.num_q, self.dropout)
+        if part == "reward":
+            return NormedMLP(widths, num, zero_output=True)
+        return NormedMLP(widths, 2 * action_dim if part == "policy" else 1)
+
+    def apply(self, part: str, params: Pytree, x: chex.Array) -> chex.Array:
+        """One part of the model on its inputs."""
+        return self.network(part).apply(params[part], x)
+
+    def rollout(
+        self, params: Pytree, first: chex.Array, actions: chex.Array
+    ) -> chex.Array:
+        """Latents z_0 … z_H [H + 1, B, Z] from z_0 [B, Z] and actions [H, B, A]."""
+
+        def step(latents: chex.Array, now: chex.Array) -> tuple[chex.Array, chex.Array]:
+            latents = self.apply("dynamics", params, join(latents, now))
+            return latents, latents
+
+        _, following = jax.lax.scan(step, first, actions)
+        return jnp.concatenate([first[None], following])
+
+    def q_logits(
+        self,
+        q_params: Pytree,
+        latents: chex.Array,
+        actions: chex.Array,
+        key: Key | None = None,
+    ) -> chex.Array:
+        """All critics' logits [num_q, ..., bins]; with a key, dropout acts."""
+        dropout = key is not None and self.dropout > 0
+        rngs = {"dropout": key} if dropout else {}
+        return self.network("q").apply(
+            q_params, join(latents, actions), dropout, rngs=rngs
+        )
+
+    def policy_moments(
+        self, policy: Pytree, latents: chex.Array, action_dim: int
+    ) -> tuple[chex.Array, chex.Array]:
+        """Mean and log deviation before tanh, [..., A] each."""
+        outputs = self.network("policy", action_dim).apply(policy, latents)
+        mean, raw = jnp.split(outputs, 2, axis=-1)
+        span = 0.5 * (LOG_STD_MAX - LOG_STD_MIN)
+        return mean, LOG_STD_MIN + span * (jnp.tanh(raw) + 1)
+
+    def policy_sample(
+        self, policy: Pytree, latents: chex.Array, noise: chex.Array
+    ) -> tuple[chex.Array, chex.Array]:
+        """Actions [..., A] in [-1, 1] for standard normal noise; −log N [...] of u."""
+        mean, log_std = self.policy_moments(policy, latents, noise.shape[-1])
+        entropy = jnp.sum(0.5 * noise**2 + log_std + 0.5 * LOG_2PI, axis=-1)
+        return jnp.tanh(mean + jnp.exp(log_std) * noise), entropy

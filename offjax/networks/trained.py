@@ -38,6 +38,12 @@ def descend(
     (loss, info), grads = jax.value_and_grad(loss_fn, has_aux=True)(
         network.params, *args
     )
+    return apply_gradients(network, grads, optimizer), loss, info
+
+
+def apply_gradients(
+    network: Trained, grads: Pytree, optimizer: optax.GradientTransformation
+) -> Trained:
+    """The network after one optimizer step along gradients of its parameters."""
     updates, opt_state = optimizer.update(grads, network.opt_state, network.params)
-    params = optax.apply_updates(network.params, updates)
-    return Trained(params, opt_state), loss, info
+    return Trained(optax.apply_updates(network.params, updates), opt_state)

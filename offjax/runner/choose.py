@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,9 +15,11 @@ from offjax.datasets.dataset import Dataset
 from offjax.datasets.load import load_dataset
 from offjax.datasets.views import action_box
 from offjax.evaluation import fqe
+from offjax.runner.evaluator import Evaluator
+from offjax.runner.records import EVALUATIONS
 from offjax.runner.reevaluate import plan
 from offjax.runner.run import finished, options_of
-from offjax.runner.train import Trainer
+from offjax.runner.training import Training
 from offjax.types import Transitions
 
 
@@ -62,13 +64,15 @@ def estimate(
     folder = finished(path)
     dataset = load_dataset(folder.config["dataset"], data_dir)
     options = options_of(folder)
-    known = dict(_scores(folder.path / "scores.csv"))
+    known = _scores(folder.path)
     choices = []
     for job in plan(folder, dataset, options, improve, critic_run, grid):
         method, preset = folder.config["method"], folder.config["preset"]
-        trainer = Trainer(job, method, preset, dataset, options)
-        trainer.load_states()
-        values = _values(trainer, dataset, config, num_steps, max_rows, seed)
+        training = Training.of(job, method, preset, dataset, options)
+        training.load_states(folder.record["stages"])
+        values = _values(
+            Evaluator(training), dataset, config, num_steps, max_rows, seed
+        )
         values = values.reshape(len(job.settings), -1)
         for variant, mine in zip(job.variants, values, strict=True):
             scores = [known.get((variant, str(s)), np.nan) for s in options.seeds]
@@ -77,7 +81,7 @@ def estimate(
 
 
 def _values(
-    trainer: Trainer,
+    evaluator: Evaluator,
     dataset: Dataset,
     config: fqe.Config,
     num_steps: int,
@@ -91,8 +95,8 @@ def _values(
     index = _some(rng, len(rows.rewards), max_rows)
     rows = Transitions(*(np.asarray(x)[index] for x in rows))
     starts = starts[_some(rng, len(starts), 1_000)]
-    _, params = trainer.evaluator.acting_slots()
-    agent, key = trainer.evaluator.agent(), jax.random.PRNGKey(seed)
+    _, params = evaluator.acting_slots()
+    agent, key = evaluator.agent(), jax.random.PRNGKey(seed)
     acted = [
         np.asarray(fqe.policy_actions(agent, params, observations, key))
         for observations in (rows.next_observations, starts)
@@ -119,8 +123,12 @@ def _some(rng: np.random.Generator, count: int, most: int) -> np.ndarray:
     return np.sort(rng.choice(count, most, replace=False))
 
 
-def _scores(path: Path) -> Iterator[tuple[tuple[str, str], float]]:
-    """((variant, seed), score) of each line of scores.csv, the last step's last."""
-    with path.open() as lines:
-        for row in sorted(csv.DictReader(lines), key=lambda r: int(r["step"])):
-            yield (row["variant"], row["seed"]), float(row["score"])
+def _scores(path: Path) -> dict[tuple[str, str], float]:
+    """(variant, seed) → last score of a run, or else of its later evaluations."""
+    found: dict[tuple[str, str], float] = {}
+    own = path / "scores.csv"
+    for file in (*sorted(path.glob(f"{EVALUATIONS}/*/scores.csv")), own):
+        with file.open() as lines:
+            for row in sorted(csv.DictReader(lines), key=lambda r: int(r["step"])):
+                found[row["variant"], row["seed"]] = float(row["score"])
+    return found

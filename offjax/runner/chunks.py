@@ -12,6 +12,7 @@ import numpy as np
 
 from offjax.devices.layout import Layout
 from offjax.devices.program import Program
+from offjax.runner.programs import CARRIED
 from offjax.types import Pytree
 
 
@@ -22,17 +23,19 @@ class Chunk:
     Attributes:
       updates: number of updates of each slot.
       end: the stage's step after them.
-      states: on the devices, as they will be.
-      alive: [slots] on the devices, likewise.
+      window: updates since the last end of a window, these included.
+      closing: whether it ends a window, over which metrics are averaged.
+      carried: `programs.CARRIED` on the devices, as they will be.
       was_alive: NumPy [slots] before.
-      metrics: their means, on the devices.
+      metrics: their means over the window so far, on the devices.
       compiled: whether the program was compiled for it.
     """
 
     updates: int
     end: int
-    states: Pytree
-    alive: Pytree
+    window: int
+    closing: bool
+    carried: dict[str, Pytree]
     was_alive: np.ndarray
     metrics: Pytree
     compiled: bool
@@ -50,28 +53,47 @@ def dispatch(
     shared: dict[str, Pytree],
     step: int,
     end: int,
+    window: int,
+    closing: bool,
 ) -> Chunk:
     """Begins the updates `step` … `end` − 1, and does not wait for them.
 
-    What will be the states takes their place in `slots`. The chunk before must be
-    done, and what is still wanted of its states gathered: their memory may be reused.
+    What will be carried takes its place in `slots`. The chunk before must be done, and
+    what is still wanted of its states gathered: their memory may be reused.
     """
     was_alive = layout.gather(slots["alive"])
-    updates = layout.replicate({"num_updates": np.int32(end - step)})
+    arguments: dict[str, Any] = {
+        **shared,
+        **layout.replicate(
+            {
+                "num_updates": np.int32(end - step),
+                "window_updates": np.int32(window),
+                "closing": np.bool_(closing),
+            }
+        ),
+    }
     compiled = program.compile_seconds
-    arguments: dict[str, Any] = {**shared, **updates}
     begin = time.perf_counter()
-    states, alive, metrics = program(slots, arguments)
+    *values, metrics = program(slots, arguments)
     compiled = program.compile_seconds - compiled
-    slots["state"], slots["alive"] = states, alive
+    carried = dict(zip(CARRIED, values, strict=True))
+    slots.update(carried)
 
     def watch() -> float:
-        jax.block_until_ready(states)
+        jax.block_until_ready(carried["state"])
         return time.perf_counter() - begin - compiled
 
     watcher = ThreadPoolExecutor(1)
     seconds = watcher.submit(watch)
     watcher.shutdown(wait=False)
     return Chunk(
-        end - step, end, states, alive, was_alive, metrics, compiled > 0, seconds
+        end - step,
+        end,
+        window,
+        closing,
+        carried,
+        was_alive,
+        metrics,
+        compiled > 0,
+        seconds,
     )

@@ -12,23 +12,23 @@ import functools
 import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 
 from offjax import envs
-from offjax.datasets.dataset import Dataset
 from offjax.devices import hosts
 from offjax.devices.layout import Layout, choose_layout
 from offjax.devices.program import Program
-from offjax.evaluation import environments, host, scene
+from offjax.evaluation import environments, host, results, scene
 from offjax.evaluation.batched import BatchedAgent
+from offjax.evaluation.results import SlotResult
 from offjax.evaluation.rollout import Agent
-from offjax.runner import instructed, programs, settings
-from offjax.runner.options import Options
-from offjax.runner.settings import Job, Slots
-from offjax.runner.stages import StageRun, layout_of, models_of
+from offjax.runner import programs
+from offjax.runner.slots import Slots, stage_slots
+from offjax.runner.stages import layout_of, models_of
+from offjax.runner.training import Training
 from offjax.types import EnvSpec, Params, Pytree
 
 if TYPE_CHECKING:
@@ -39,19 +39,29 @@ HOST_FLOPS = 2e6
 MuJoCo step costs there."""
 
 
+class Rows(NamedTuple):
+    """What is recorded of an evaluation."""
+
+    scores: list[tuple[Any, ...]]  # of scores.csv
+    episodes: list[tuple[Any, ...]]  # of episodes.csv
+    metrics: list[tuple[Any, ...]]  # of metrics.csv
+    values: np.ndarray  # scores, [settings, seeds]
+
+
 class Evaluator:
     """Runs full episodes with the states that the stages have at the moment."""
 
-    def __init__(
-        self, job: Job, dataset: Dataset, options: Options, stages: list[StageRun]
-    ) -> None:
-        self._job, self._dataset, self._stages = job, dataset, stages
-        self._options = options
+    def __init__(self, training: Training) -> None:
+        self._training = training
+        self._job, self._dataset = training.job, training.dataset
+        self._stages, self._options = training.stages, training.options
         self._programs: dict[int, Program] = {}
         self._places: dict[int, tuple[BatchedAgent, BatchedEnv]] = {}
         self.seconds = 0.0
         self.clipped: np.ndarray | None = None
-        self._instructed: list[dict[str, float]] = []  # by slot, of the last evaluation
+        spec = training.dataset.spec
+        follows = spec is not None and environments.instructed(spec)
+        self._measure = self._instructions if follows else self._episodes
 
     @functools.cached_property
     def missing(self) -> str | None:
@@ -106,7 +116,7 @@ class Evaluator:
     def acting_slots(self) -> tuple[Slots, Params]:
         """The slots of all settings × seeds, and what acting reads, NumPy."""
         job, recipe, seeds = self._job, self._job.recipe, self._options.seeds
-        slots = settings.stage_slots(job, "improve", seeds)
+        slots = stage_slots(job, "improve", seeds)
         names = [s.name for s in recipe.stages]
         models = models_of(job, self._stages, slots, names, len(seeds))
         each = [setting for setting in job.settings for _ in seeds]
@@ -128,7 +138,7 @@ class Evaluator:
         spec = self._dataset.spec
         assert spec is not None
         slots, params = self.acting_slots()
-        shape = (len(self._job.settings), len(self._options.seeds))
+        shape = self._shape
         compiled, begin = self.compile_seconds, time.perf_counter()
         if environments.on_device(spec):
             returns, lengths = self._on_device(slots, params, spec, episodes, eval_seed)
@@ -152,7 +162,7 @@ class Evaluator:
         spec = self._dataset.spec
         if self._programs or spec is None or not self.possible or hosts.count() > 1:
             return
-        if spec.domain == instructed.DOMAIN or not environments.on_device(spec):
+        if not environments.on_device(spec):
             return
         last = self._stages[-1]
         before, last.states = last.states, states
@@ -206,7 +216,7 @@ class Evaluator:
         """Where a policy acts for environments on the host: see the module."""
         options, spec = self._options, self._dataset.spec
         assert spec is not None
-        slots = settings.stage_slots(self._job, "improve", options.seeds)
+        slots = stage_slots(self._job, "improve", options.seeds)
         chosen = layout_of(slots.num_slots, options)
         if chosen.devices[0].platform == "cpu":
             return chosen
@@ -251,77 +261,65 @@ class Evaluator:
             found += paths
         return found
 
-    def rows(
-        self, method: str, step: int
-    ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], np.ndarray]:
-        """Rows of scores.csv and episodes.csv, and the scores [settings, seeds]."""
-        options, spec = self._options, self._dataset.spec
-        assert spec is not None
-        if spec.domain == instructed.DOMAIN:
-            return self._rows_instructed(method, step)
-        returns, lengths = self.rollout(options.eval_episodes, options.eval_seed)
-        scores = spec.score(returns.mean(-1))
-        rows: list[tuple[Any, ...]] = []
-        episodes: list[tuple[Any, ...]] = []
-        for i, variant in enumerate(self._job.variants):
-            for j, seed in enumerate(options.seeds):
-                mine = returns[i, j]
-                rows.append((
-                    method, variant, self._dataset.card.id, seed, step, len(mine),
-                    f"{mine.mean():.8g}", f"{mine.std():.8g}", f"{scores[i, j]:.6g}",
-                ))  # fmt: skip
-                episodes += [
-                    (variant, seed, step, e, f"{r:.8g}", int(n))
-                    for e, (r, n) in enumerate(zip(mine, lengths[i, j], strict=True))
-                ]
-        return rows, episodes, scores
+    def rows(self, method: str, step: int) -> Rows:
+        """Evaluates every slot as the options say; what is recorded of it."""
+        found = self._measure()
+        names = [(v, s) for v in self._job.variants for s in self._options.seeds]
+        rows = Rows([], [], [], np.zeros(len(names)))
+        for slot, ((variant, seed), mine) in enumerate(zip(names, found, strict=True)):
+            where = (method, variant, self._dataset.card.id, seed, step)
+            rows.scores.append((*where, *mine.score_columns()))
+            rows.episodes.extend(
+                (variant, seed, step, *columns) for columns in mine.episode_columns()
+            )
+            rows.metrics.extend(
+                (step, seed, variant, name, f"{value:.8g}")
+                for name, value in mine.metrics.items()
+                if value == value  # chains or cubes that there were none of
+            )
+            rows.values[slot] = mine.score
+        return rows._replace(values=rows.values.reshape(self._shape))
 
-    def instructed(self, given: scene.Trials, eval_seed: int) -> scene.Scores:
-        """What all settings × seeds make of instructions."""
-        spec, begin = self._dataset.spec, time.perf_counter()
+    def _episodes(self) -> list[SlotResult]:
+        """Full episodes."""
+        spec, options = self._dataset.spec, self._options
+        assert spec is not None
+        found = self.rollout(options.eval_episodes, options.eval_seed)
+        returns, lengths = (x.reshape(-1, options.eval_episodes) for x in found)
+        clipped = None if self.clipped is None else self.clipped.ravel()
+        return results.of_episodes(spec, returns, lengths, clipped)
+
+    def _instructions(self) -> list[SlotResult]:
+        """Single instructions and chains of them."""
+        options, given_goals = self._options, self.agent().actor.given_goals
+        sizes = options.eval_episodes, options.eval_chains
+        given = scene.trials_on(self._dataset, given_goals, *sizes, options.eval_seed)
+        return self.follow(given, options.eval_seed).results()
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return len(self._job.settings), len(self._options.seeds)
+
+    @property
+    def slot_seeds(self) -> tuple[int, ...]:
+        """The seed of every slot, settings × seeds."""
+        return stage_slots(self._job, "improve", self._options.seeds).seeds
+
+    def batched(self, places: int) -> BatchedAgent:
+        """All slots' policies in that many places each, ready to begin."""
+        spec = self._dataset.spec
         assert spec is not None
         slots, params = self.acting_slots()
-        layout, recipe = layout_of(slots.num_slots, self._options), self._job.recipe
-        found = instructed.evaluate(
-            recipe, self.agent(), params, slots.seeds, layout, spec, given, eval_seed
-        )
+        layout = layout_of(slots.num_slots, self._options)
+        agent = BatchedAgent(self.agent(), spec, places, layout)
+        agent.load(params)
+        return agent
+
+    def follow(self, given: scene.Trials, eval_seed: int) -> scene.Scores:
+        """What all slots make of instructions."""
+        spec, begin = self._dataset.spec, time.perf_counter()
+        assert spec is not None
+        name, seeds = scene.name_of(spec), self.slot_seeds
+        found = scene.evaluate(self.batched, name, given, seeds, eval_seed)
         self.seconds += time.perf_counter() - begin
         return found
-
-    def _rows_instructed(
-        self, method: str, step: int
-    ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], np.ndarray]:
-        """The rows of policies that are told what to do.
-
-        The return is the chains' average length, the score the percentage of single
-        instructions that succeed, each trial an episode.
-        """
-        options = self._options
-        given = instructed.trials(self.agent(), self._dataset, options)
-        found = self.instructed(given, options.eval_seed)
-        shape = (len(self._job.settings), len(options.seeds))
-        names = [(v, s) for v in self._job.variants for s in options.seeds]
-        rows, episodes, scores = [], [], np.zeros(len(names))
-        for slot, (variant, seed) in enumerate(names):
-            mean, std, scores[slot], count = instructed.score_row(found, slot)
-            rows.append((
-                method, variant, self._dataset.card.id, seed, step, count,
-                f"{mean:.8g}", f"{std:.8g}", f"{scores[slot]:.6g}",
-            ))  # fmt: skip
-            episodes += instructed.episode_rows(found, slot, variant, seed, step)
-        self._instructed = [found.metrics(slot) for slot in range(len(names))]
-        return rows, episodes, scores.reshape(shape)
-
-    def metric_rows(self, step: int) -> list[tuple[Any, ...]]:
-        """Rows of metrics.csv: what else the last evaluation measured."""
-        names = [(v, s) for v in self._job.variants for s in self._options.seeds]
-        found = self._instructed
-        if self.clipped is not None:
-            clipped = self.clipped.reshape(-1)
-            found = [{"evaluation/clipped_actions": float(c)} for c in clipped]
-        return [
-            (step, seed, variant, name, f"{value:.8g}")
-            for (variant, seed), values in zip(names, found, strict=False)
-            for name, value in values.items()
-            if value == value  # chains or cubes that there were none of
-        ]

@@ -1,4 +1,7 @@
-"""SIGTERM (preemption): save and exit at the next chunk; a second one, at once."""
+"""SIGTERM (preemption) and SIGINT (Ctrl-C): save and exit at the next chunk.
+
+A second one exits at once. The exit code is the shell's: 128 and the signal's number.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,26 @@ import numpy as np
 
 from offjax.devices import hosts
 
-EXIT_CODE = 143
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+EXIT_CODES = tuple(128 + number for number in SIGNALS)
 _REQUESTED = threading.Event()
+_exit_code = EXIT_CODES[0]
 
 
 class Interrupted(SystemExit):
     """A run that saved its state because it was asked to stop."""
 
     def __init__(self) -> None:
-        super().__init__(EXIT_CODE)
+        super().__init__(_exit_code)
 
 
-def listen() -> None:
-    """Handles SIGTERM from here on; for commands, not for live Python processes."""
-    signal.signal(signal.SIGTERM, _handle)
+def listen(*signals: signal.Signals) -> None:
+    """Handles the signals (all of `SIGNALS` if none are named) from here on.
+
+    For commands, not for live Python processes.
+    """
+    for number in signals or SIGNALS:
+        signal.signal(number, _handle)
 
 
 def requested() -> bool:
@@ -33,9 +42,12 @@ def requested() -> bool:
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    del number, frame
+    global _exit_code
+    del frame
+    _exit_code = 128 + number
     if _REQUESTED.is_set():
-        os._exit(EXIT_CODE)
+        os._exit(_exit_code)
     _REQUESTED.set()
-    message = "SIGTERM: saving, then exiting; send it again to exit at once\n"
+    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    message = f"{name}: saving, then exiting; again to exit at once\n"
     os.write(2, message.encode())

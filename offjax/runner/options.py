@@ -7,6 +7,8 @@ import dataclasses
 from offjax.errors import UserError
 
 EVAL_BEHIND = ("auto", "on", "off")
+MAX_SEED = 2**32 - 1
+"""Seeds are unsigned 32-bit integers on the devices."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +76,15 @@ class Options:
         ):
             if getattr(self, name) < 0:
                 raise UserError(f"{name}={getattr(self, name)} must not be negative.")
+        for name, last in (
+            ("seed", self.seed + self.num_seeds - 1),
+            ("eval_seed", self.eval_seed),
+        ):
+            if last > MAX_SEED:
+                raise UserError(
+                    f"{name}={getattr(self, name)} is out of range: seeds go up to "
+                    f"{MAX_SEED}."
+                )
         if self.eval_behind not in EVAL_BEHIND:
             raise UserError(
                 f"eval_behind={self.eval_behind!r} is not one of "

@@ -5,20 +5,21 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 
 from offjax.errors import UserError
 from offjax.runner.chunks import Chunk
 
-Begin = Callable[[int, int], Chunk]
+Begin = Callable[..., Chunk]
 
 
 def profiled(begin: Begin, num_steps: int, folder: str) -> Begin:
     """`begin`, with a trace of the second chunk: the first one compiles.
 
     Args:
-      begin: `(step, end)` → the chunk that updates from `step` to `end`.
+      begin: `(step, end, …)` → the chunk that updates from `step` to `end`.
       num_steps: of the stage; where the first chunk is all there is, it is traced.
       folder: where the trace goes; empty: no trace, and `begin` as it is.
 
@@ -35,12 +36,12 @@ def profiled(begin: Begin, num_steps: int, folder: str) -> Begin:
         ) from error
     chunks = itertools.count(1)
 
-    def traced(step: int, end: int) -> Chunk:
+    def traced(step: int, end: int, *more: Any) -> Chunk:
         number = next(chunks)
         if number != 2 and not (number == 1 and end == num_steps):
-            return begin(step, end)
+            return begin(step, end, *more)
         with jax.profiler.trace(folder, create_perfetto_trace=True):
-            chunk = begin(step, end)
+            chunk = begin(step, end, *more)
             chunk.wait()
         traces = sorted(Path(folder).rglob("perfetto_trace.json.gz"))
         print(f"profile of {chunk.updates:,} updates: {traces[-1]} (ui.perfetto.dev)")

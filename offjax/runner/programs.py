@@ -45,43 +45,61 @@ def init_program(stage: Stage, layout: Layout) -> Program:
     return Program(init, layout)
 
 
-def chunk_program(stage: Stage, layout: Layout) -> Program:
-    """`slots` {state, alive, config, upstream, data?}, `shared` {data, num_updates}.
+CARRIED = ("state", "kept", "alive", "sums")
+"""What a chunk takes and gives back of each slot."""
 
-    Returns (states, alive, mean metrics). A slot whose metrics or state are not
-    finite at the chunk's end gets its state from before the chunk back, and is
-    frozen: `alive` turns False. Under "map" the new states take the memory of those
-    that are given, which are gone afterwards.
+
+def chunk_program(stage: Stage, layout: Layout) -> Program:
+    """`slots` {*CARRIED, config, upstream, data?}, `shared` {data, Window's fields}.
+
+    Returns the new values of `CARRIED` and the metrics' means. A window of updates,
+    over which metrics are averaged, is done in one chunk or several. At its end a slot
+    whose metrics or state are not finite gets its state from the window's begin,
+    `kept`, back, and is frozen: `alive` turns False. Under "map" the new values take
+    the memory of those that are given, which are gone afterwards.
     """
 
     def chunk(slot: Pytree, shared: Pytree) -> Pytree:
         data = slot["data"] if stage.view.per_seed else shared["data"]
-        config, upstream = slot["config"], slot["upstream"]
-
-        def step(state: Pytree) -> Pytree:
-            key = jax.random.fold_in(state.key, SAMPLER_STREAM)
-            key = jax.random.fold_in(key, state.step)
-            batch = stage.view.sample(data, key, config)
-            return stage.method.update(state, batch, config, upstream)
 
         def body(_: Any, carry: Pytree) -> Pytree:
             state, sums = carry
-            state, metrics = step(state)
+            state, metrics = _step(stage, state, data, slot)
             return state, jax.tree.map(jnp.add, sums, metrics)
 
         # A scan whose length is an argument: no masked tail, one compilation.
-        updates = shared["num_updates"]
+        updates, closing = shared["num_updates"], shared["closing"]
         if layout.kind == "map":
             updates = jnp.where(slot["alive"], updates, 0)
-        _, metrics = jax.eval_shape(step, slot["state"])
-        zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
-        state, sums = jax.lax.fori_loop(0, updates, body, (slot["state"], zeros))
-        means = jax.tree.map(lambda s: s / jnp.maximum(updates, 1), sums)
-        alive = slot["alive"] & _finite(means) & _finite(state)
-        state = jax.tree.map(lambda n, o: jnp.where(alive, n, o), state, slot["state"])
-        return state, alive, means
+        carry = slot["state"], slot["sums"]
+        state, sums = jax.lax.fori_loop(0, updates, body, carry)
+        total = jnp.maximum(shared["window_updates"], 1)
+        means = jax.tree.map(lambda s: s / total, sums)
+        alive = slot["alive"] & (~closing | (_finite(means) & _finite(state)))
+        state = _where(alive | ~closing, state, slot["kept"])
+        kept = _where(closing, state, slot["kept"])
+        sums = jax.tree.map(lambda s: jnp.where(closing, 0, s), sums)
+        return state, kept, alive, sums, means
 
-    return Program(chunk, layout, replaced=("state", "alive"))
+    return Program(chunk, layout, replaced=CARRIED)
+
+
+def _step(stage: Stage, state: Pytree, data: Pytree, slot: Pytree) -> Pytree:
+    """One update on a batch of its own: (state, metrics)."""
+    key = jax.random.fold_in(state.key, SAMPLER_STREAM)
+    key = jax.random.fold_in(key, state.step)
+    batch = stage.view.sample(data, key, slot["config"])
+    return stage.method.update(state, batch, slot["config"], slot["upstream"])
+
+
+def blank_metrics(stage: Stage, state: Pytree, data: Pytree, slot: Pytree) -> Pytree:
+    """Zeros like the metrics of an update, NumPy; of one slot."""
+    _, metrics = jax.eval_shape(lambda *args: _step(stage, *args), state, data, slot)
+    return jax.tree.map(lambda m: np.zeros(m.shape, m.dtype), metrics)
+
+
+def _where(condition: jax.Array, new: Pytree, old: Pytree) -> Pytree:
+    return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
 
 
 def _finite(tree: Pytree) -> jax.Array:

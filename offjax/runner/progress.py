@@ -8,6 +8,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+SILENCE = 10.0
+"""Seconds after which a run off a terminal says that it goes on."""
+
 
 class Progress:
     """One line a report: rewritten in place on a terminal, appended elsewhere."""
@@ -17,20 +20,29 @@ class Progress:
         self._terminal = sys.stdout.isatty()
         self._seconds, self._steps, self._slots = 0.0, 0, 1
         self._score = ""
+        self._said = time.monotonic()
 
     def say(self, text: str) -> None:
         """A line of its own."""
         if not self._quiet:
-            print(f"{self._label}  {text}", flush=True)
+            begin = "\r\x1b[2K" if self._terminal else ""  # in place of a report
+            print(f"{begin}{self._label}  {text}", flush=True)
 
     def chunk(
         self, stage: str, step: int, updates: int, slots: int, seconds: float,
-        metrics: Mapping[str, np.ndarray],
+        metrics: Mapping[str, np.ndarray], due: bool = True,
     ) -> None:  # fmt: skip
-        """Reports a chunk that ended at total step `step`."""
+        """Reports a chunk that ended at total step `step`.
+
+        Off a terminal a chunk that is not `due` is told of only where nothing has been
+        said for `SILENCE` seconds.
+        """
         self._seconds += seconds
         self._steps += updates
         self._slots = slots
+        now = time.monotonic()
+        if not due and not self._terminal and now - self._said < SILENCE:
+            return
         rate = self._steps / max(self._seconds, 1e-9)
         left = (self._total - step) / rate
         name, values = next(
@@ -48,6 +60,7 @@ class Progress:
         self._line(f"evaluated at {step:,}:{self._score}")
 
     def _line(self, text: str) -> None:
+        self._said = time.monotonic()
         if self._quiet:
             return
         if self._terminal:

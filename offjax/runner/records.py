@@ -2,7 +2,8 @@
 
 config.json, run.json, metrics.csv, scores.csv, episodes.csv and checkpoints/. Rows are
 flushed before the checkpoint of their step is written, so that a run that was killed
-is cut back to its checkpoint and goes on as if nothing had happened.
+is cut back to its checkpoint and goes on as if nothing had happened. Evaluations of the
+finished run have folders of their own in evaluations/.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from offjax.devices import hosts
 from offjax.errors import UserError
 
 SCHEMA = 1
+EVALUATIONS = "evaluations"
 RESERVE = 20_000_000  # bytes of disk that a checkpoint leaves free
 HEADERS = {
     "metrics.csv": ["step", "seed", "variant", "name", "value"],

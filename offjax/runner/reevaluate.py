@@ -1,8 +1,12 @@
-"""Evaluation of finished runs with other operators and settings; no training."""
+"""Evaluation of finished runs with other operators and settings; no training.
+
+What a run recorded stays as it is. Every evaluation is a record of its own, in
+`evaluations/<name>/` of the run's folder: scores.csv, episodes.csv and evaluation.json
+(episodes, eval_seed, operator, critic, grid). The same evaluation has the same name.
+"""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,12 +20,21 @@ from offjax.datasets.load import load_dataset
 from offjax.errors import UserError
 from offjax.improvement import OPERATORS, improvement
 from offjax.methods.compose import check
-from offjax.runner import settings
+from offjax.runner import recorded, settings
+from offjax.runner.evaluator import Evaluator
 from offjax.runner.options import Options
-from offjax.runner.records import HEADERS, RunFolder
+from offjax.runner.records import (
+    EVALUATIONS,
+    SCHEMA,
+    RunFolder,
+    digest,
+    environment,
+    write_json,
+    writing,
+)
 from offjax.runner.run import Run, finished, load_run, options_of, overrides_of
 from offjax.runner.settings import Job
-from offjax.runner.train import Trainer
+from offjax.runner.training import Training
 from offjax.types import Recipe
 
 
@@ -37,7 +50,9 @@ def reevaluate(
     max_devices: int = 0,
     videos: int = 0,
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Yields (variant, scores [seeds], returns [seeds]) and extends the run's records.
+    """Yields (variant, scores [seeds], returns [seeds]); see the module for records.
+
+    Videos come last, so that all is recorded before the first is made.
 
     Args:
       path: folder of a finished run.
@@ -56,25 +71,70 @@ def reevaluate(
     """
     folder = finished(path)
     config = folder.config
-    dataset = load_dataset(config["dataset"], data_dir)
     base = options_of(folder, max_devices)
     options = dataclasses.replace(base, eval_episodes=episodes, eval_seed=eval_seed)
-    jobs = plan(folder, dataset, base, improve, critic_run, grid)
-    for job in jobs:
-        trainer = Trainer(job, config["method"], config["preset"], dataset, options)
-        trainer.load_states()
-        if not trainer.evaluator.possible:
-            reason = trainer.evaluator.missing
+    options.validate()
+    if improve is not None:
+        check("operator", improve, OPERATORS)
+    dataset = load_dataset(config["dataset"], data_dir)
+    asked = {
+        "episodes": episodes,
+        "eval_chains": options.eval_chains,
+        "eval_seed": eval_seed,
+        "improve": improve,
+        "critic_run": critic_run and Path(critic_run).name,
+        "grid": {name: list(values) for name, values in (grid or {}).items()},
+    }
+    keys = folder.record["stages"]
+    if critic_run is not None:
+        keys |= RunFolder(Path(critic_run)).record["stages"]
+    evaluators = []
+    for job in plan(folder, dataset, base, improve, critic_run, grid):
+        training = Training.of(
+            job, config["method"], config["preset"], dataset, options
+        )
+        evaluator = Evaluator(training)
+        if not evaluator.possible:
+            reason = evaluator.missing
             raise UserError(f"{path} cannot be evaluated: {reason}")
-        step = trainer.stages[-1].last_step
-        rows, each, scores = trainer.evaluator.rows(config["method"], step)
-        _replace(folder, "episodes.csv", each)
-        _replace(folder, "scores.csv", rows)
-        if videos:
-            trainer.evaluator.film(videos, folder.path / "videos", eval_seed)
+        training.load_states(keys)
+        step = training.total_steps
+        rows, each, _, scores = evaluator.rows(config["method"], step)
+        record(folder, rows, each, asked | {"variants": job.variants, "step": step})
         returns = np.array([float(row[6]) for row in rows]).reshape(scores.shape)
         for i, variant in enumerate(job.variants):
             yield variant, scores[i], returns[i]
+        if videos:
+            evaluators.append(evaluator)
+    for evaluator in evaluators:
+        evaluator.film(videos, folder.path / "videos", eval_seed)
+
+
+def record(
+    folder: RunFolder,
+    scores: Sequence[Sequence[Any]],
+    episodes: Sequence[Sequence[Any]],
+    facts: Mapping[str, Any],
+) -> Path:
+    """Writes one evaluation of a finished run; its folder.
+
+    Args:
+      folder: the run's.
+      scores: rows of scores.csv.
+      episodes: rows of episodes.csv.
+      facts: what was asked for, for evaluation.json; the same facts replace their
+        earlier record.
+    """
+    name = f"{facts['episodes']}-episodes-set{facts['eval_seed']}-{digest(facts)[:8]}"
+    mine = RunFolder(folder.path / EVALUATIONS / name)
+    with writing(folder.path):
+        mine.path.mkdir(parents=True, exist_ok=True)
+    mine.rewrite("episodes.csv", episodes)
+    write_json(
+        mine.path / "evaluation.json", {"schema": SCHEMA, **facts, **environment()}
+    )
+    mine.rewrite("scores.csv", scores)  # last: it is what readers look for
+    return mine.path
 
 
 def plan(
@@ -91,7 +151,7 @@ def plan(
     """
     config = folder.config
     method, preset = config["method"], config["preset"]
-    recipe = methods.build(method, dataset.spec, preset)
+    recipe = methods.build(method, dataset.spec, preset, dataset.card.id)
     label = [] if config["preset"] == "paper" else [f"preset={config['preset']}"]
     overrides = overrides_of(config)
     if improve is not None:
@@ -109,7 +169,11 @@ def plan(
             "that has one with --critic_run."
         )
     with_grid = _with_grid(recipe, overrides, grid or {})
-    return settings.expand(recipe, with_grid, ",".join(label))
+    jobs = settings.expand(recipe, with_grid, ",".join(label))
+    return [
+        dataclasses.replace(job, recipe=recorded.as_trained(job.recipe, config))
+        for job in jobs
+    ]
 
 
 def _with_grid(
@@ -146,10 +210,10 @@ def _with_grid(
 
 def _borrow(recipe: Recipe, run: Run, options: Options) -> Recipe:
     """The recipe with the stages and the critic of another run behind its own."""
-    other = run.trainer.job.recipe
-    if run.trainer.options.seeds != options.seeds or len(run.variants) > 1:
+    other = run.training.job.recipe
+    if run.training.options.seeds != options.seeds or len(run.variants) > 1:
         raise UserError(
-            f"{run.path} has the seeds {run.trainer.options.seeds} and the variants "
+            f"{run.path} has the seeds {run.training.options.seeds} and the variants "
             f"{run.variants}; a critic is read seed by seed, so it needs the seeds "
             f"{options.seeds} and a single variant."
         )
@@ -163,14 +227,3 @@ def _borrow(recipe: Recipe, run: Run, options: Options) -> Recipe:
         )
     stages = (*recipe.stages, *other.stages)
     return dataclasses.replace(recipe, stages=stages, critic=other.critic)
-
-
-def _replace(folder: RunFolder, file: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Appends rows in place of those of the same variant, seed and step."""
-    header = HEADERS[file]
-    key = [header.index(name) for name in ("variant", "seed", "step")]
-    new = {tuple(str(row[i]) for i in key) for row in rows}
-    with (folder.path / file).open() as lines:
-        old = list(csv.reader(lines))[1:]
-    kept = [row for row in old if tuple(row[i] for i in key) not in new]
-    folder.rewrite(file, [*kept, *rows])

@@ -21,8 +21,8 @@ def open_folder(
     where all of them are finished, the newest finished one is returned.
 
     Raises:
-      UserError: an unfinished run of another configuration is there, or the folder
-        cannot be written.
+      UserError: an interrupted run of another configuration is there with progress to
+        go on from, or the folder cannot be written.
     """
     path, resumed = hosts.agree(lambda: _open(config, config_hash, options))
     return RunFolder(Path(path)), resumed
@@ -55,15 +55,22 @@ def _to_resume(
     unfinished = [r for r in same if r.record["status"] != "finished"]
     if unfinished or same:
         return (unfinished or same)[0]
-    others = [r for r in known if r.record["status"] != "finished"]
+    others = [r for r in known if _has_progress(r)]
     if not others or not alone:  # a sweep's other settings are under way beside it
         return None
     changed = "; ".join(_differences(others[0].config, config))
     raise UserError(
         f"--resume: the unfinished run {others[0].path} has another configuration "
-        f"({changed}). Give its flags again to continue it, or leave --resume away to "
-        "begin a new run."
+        f"({changed}). Give its flags again to continue it, or omit --resume to begin "
+        "a new run."
     )
+
+
+def _has_progress(run: RunFolder) -> bool:
+    """Whether a run was interrupted, or killed, after a checkpoint."""
+    if run.record["status"] in ("finished", "failed"):
+        return False
+    return any(p.name.isdecimal() for p in run.path.glob("checkpoints/*"))
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:

@@ -10,13 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from offjax import methods
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.load import load_dataset
 from offjax.errors import UserError
 from offjax.evaluation import rollout
+from offjax.runner import recorded
+from offjax.runner.evaluator import Evaluator
 from offjax.runner.options import Options
 from offjax.runner.records import RunFolder
-from offjax.runner.train import Trainer, make_jobs
+from offjax.runner.train import train as carry_out
+from offjax.runner.training import Training, make_jobs
 from offjax.types import Params, Pytree
 
 
@@ -52,10 +56,17 @@ class Scores(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A trained run."""
+    """A trained run.
+
+    Attributes:
+      folder: where its records lie.
+      training: what was trained, with its states.
+      evaluator: acts with them.
+    """
 
     folder: RunFolder
-    trainer: Trainer
+    training: Training
+    evaluator: Evaluator
 
     @property
     def path(self) -> Path:
@@ -65,23 +76,28 @@ class Run:
     @property
     def variants(self) -> list[str]:
         """Variant of each setting."""
-        return self.trainer.job.variants
+        return self.training.job.variants
+
+    @property
+    def states(self) -> dict[str, Pytree]:
+        """Stage → its states, NumPy with leading axis [settings × seeds]."""
+        return {run.stage.name: run.states for run in self.training.stages}
 
     def agent(self, seed: int = 0, variant: str | None = None) -> SteppedAgent:
         """One seed's policy, to be stepped from Python."""
-        seeds = self.trainer.options.seeds
+        seeds = self.training.options.seeds
         if seed not in seeds:
             raise UserError(f"seed {seed} is not in {self.path}; it has {seeds}.")
         if variant is not None and variant not in self.variants:
             raise UserError(f"no variant {variant!r}; there are {self.variants}.")
         setting = 0 if variant is None else self.variants.index(variant)
         slot = setting * len(seeds) + seeds.index(seed)
-        _, params = self.trainer.evaluator.acting_slots()
+        _, params = self.evaluator.acting_slots()
         params = jax.tree.map(lambda x: jnp.asarray(x[slot]), params)
-        spec = self.trainer.dataset.spec
+        spec = self.training.dataset.spec
         low = None if spec is None else np.asarray(spec.action_low, np.float32)
         high = None if spec is None else np.asarray(spec.action_high, np.float32)
-        return SteppedAgent(self.trainer.evaluator.agent(), params, low, high, seed)
+        return SteppedAgent(self.evaluator.agent(), params, low, high, seed)
 
 
 class SteppedAgent:
@@ -151,19 +167,25 @@ def train(
             f"{len(jobs)} combinations of hyperparameters that shape the program were "
             "asked for; call train once for each."
         )
-    trainer = Trainer(
+    training = Training.of(
         jobs[0], request.method, request.preset, dataset,
         Options(num_seeds=num_seeds, **options),
     )  # fmt: skip
-    return Run(trainer.run(), trainer)
+    return Run(carry_out(training), training, Evaluator(training))
 
 
 def finished(path: str | Path) -> RunFolder:
     """The folder of a finished run; `UserError` for anything else."""
     folder = RunFolder(Path(path))
-    if folder.record["status"] != "finished":
+    record = folder.record
+    if record["status"] == "failed":
         raise UserError(
-            f"{path} is {folder.record['status']}; run its command again with --resume."
+            f"{path} failed ({record.get('error', 'unknown error')}), so it has no "
+            "result to read; remove the cause and train again."
+        )
+    if record["status"] != "finished":
+        raise UserError(
+            f"{path} is {record['status']}; run its command again with --resume."
         )
     return folder
 
@@ -222,11 +244,11 @@ def load_run(path: str | Path, dataset: Dataset | None = None) -> Run:
             f"{config['dataset_identity'][:12]}, here {dataset.card.identity[:12]})."
         )
     method, preset = config["method"], config["preset"]
-    jobs = make_jobs(method, preset, dataset, overrides_of(config))
-    trainer = Trainer(jobs[0], method, preset, dataset, options_of(folder))
-    trainer.folder = folder
-    trainer.load_states()
-    return Run(folder, trainer)
+    recipe = methods.build(method, dataset.spec, preset, dataset.card.id)
+    job = recorded.job_of(recipe, config)
+    training = Training.of(job, method, preset, dataset, options_of(folder))
+    training.load_states(folder.record["stages"])
+    return Run(folder, training, Evaluator(training))
 
 
 def evaluate(run: Run, episodes: int = 100, eval_seed: int = 0) -> Scores:
@@ -235,11 +257,11 @@ def evaluate(run: Run, episodes: int = 100, eval_seed: int = 0) -> Scores:
     Returns:
       Arrays [seeds, episodes]; [settings, seeds, episodes] where a run has several.
     """
-    spec = run.trainer.dataset.spec
-    if spec is None or not run.trainer.evaluator.possible:
-        reason = run.trainer.evaluator.missing
+    spec = run.training.dataset.spec
+    if spec is None or not run.evaluator.possible:
+        reason = run.evaluator.missing
         raise UserError(f"{run.path} cannot be evaluated: {reason}")
-    returns, lengths = run.trainer.evaluator.rollout(episodes, eval_seed)
+    returns, lengths = run.evaluator.rollout(episodes, eval_seed)
     if len(run.variants) == 1:
         returns, lengths = returns[0], lengths[0]
     return Scores(returns, lengths, spec.score(returns))

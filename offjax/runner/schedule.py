@@ -37,7 +37,7 @@ class Schedule:
         )
 
     def next_stop(self, step: int) -> int:
-        """The next step after `step` at which something is due."""
+        """The next step after `step` at which something is due: a window's end."""
         intervals = [self.log_every, self.save_every]
         if self.evaluated and self.eval_every:
             intervals.append(self.eval_every)
@@ -53,3 +53,25 @@ class Schedule:
 
     def _due(self, step: int, every: int) -> bool:
         return step == self.num_steps or (every > 0 and step % every == 0)
+
+
+class Pace:
+    """How many updates fit a chunk of a few seconds, by those that were timed.
+
+    A chunk is a chance to stop and to say how far the stage is. What a stage learns
+    and writes does not depend on where its chunks end.
+    """
+
+    def __init__(self, seconds: float = 5.0, first: int = 32) -> None:
+        """The first chunk has `first` updates, later ones take about `seconds`."""
+        self._seconds, self._most = seconds, first
+
+    def note(self, updates: int, seconds: float) -> None:
+        """Takes a chunk that was timed."""
+        rate = updates / max(seconds, 1e-6)
+        # Short chunks are timed badly: no more than tenfold at once.
+        self._most = max(1, min(int(rate * self._seconds), 10 * updates))
+
+    def stop(self, step: int, due: int) -> int:
+        """Where the chunk from `step` ends: at `due`, or before."""
+        return min(due, step + self._most)

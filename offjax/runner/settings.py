@@ -1,4 +1,4 @@
-"""Overrides of hyperparameters → runs, and the slots of each of their stages.
+"""Overrides of hyperparameters → runs.
 
 An override is a name with one or more values. Values of a traced scalar share one
 program with the seeds, and so do several numbers of candidates of an operator, which
@@ -11,19 +11,19 @@ import contextlib
 import dataclasses
 import difflib
 import itertools
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from offjax.errors import UserError
 from offjax.improvement import MASKS, validate
+from offjax.methods.renamed import RENAMED
+from offjax.runner.values import text, typed
 from offjax.types import Recipe, traced_fields
 
 Overrides = Mapping[str, Sequence[Any]]
 Target = tuple[str, str]
 """(stage name or "improve", field)."""
 Pairs = tuple[tuple[Target, Any], ...]
-MAX_INT = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,73 +82,27 @@ def default_value(recipe: Recipe, target: Target) -> Any:
     return getattr(owners(recipe)[owner], field)
 
 
-def _coerce(name: str, value: Any, default: Any) -> Any:
-    """`value` as the type of `default`, or a clear error."""
-    kind = type(default)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is tuple and isinstance(value, (int, float)):
-        value = (value,)
-    if kind is tuple and isinstance(value, (list, tuple)):
-        entry = type(default[0]) if default else None
-        if entry is None or all(type(v) is entry for v in value):
-            return tuple(value)
-    if kind is bool and value in ("true", "True", "false", "False"):
-        return value in ("true", "True")
-    if default is None or (type(value) is kind and kind is not tuple):
-        return value
+def _require_known(recipe: Recipe, names: Iterable[str], name: str) -> None:
+    """Refuses names that the recipe does not have, and former names of its fields."""
+    owner, _, field = name.rpartition(".")
+    for stage in recipe.stages:
+        new = RENAMED.get(stage.method.name, {}).get(field, "")
+        moved = "." in new  # to an entry of acting: the field alone still names it
+        if new and (owner == stage.name or (not owner and not moved)):
+            new = new if moved else f"{stage.name}.{new}"
+            raise UserError(
+                f"--config.{name}: {field} of the stage {stage.name} is called "
+                f"{new.rpartition('.')[2]} now: give --config.{new}."
+            )
+    if name in names:
+        return
+    close = difflib.get_close_matches(name, list(names), 3, 0.5)
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    known = ", ".join(sorted(n for n in names if "." not in n))
     raise UserError(
-        f"--config.{name}={value!r} is of type {type(value).__name__}, but {name} is "
-        f"of type {kind.__name__} (its default is {default!r})."
+        f"{recipe.name} has no hyperparameter {name!r}.{hint} Known: {known} (each "
+        f"also as STAGE.NAME, with the stages {', '.join(owners(recipe))})."
     )
-
-
-def _resolve(recipe: Recipe, name: str, values: Sequence[Any]) -> list[Any]:
-    names = known_names(recipe)
-    if name not in names:
-        close = difflib.get_close_matches(name, names, 3, 0.5)
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
-        known = ", ".join(sorted(n for n in names if "." not in n))
-        raise UserError(
-            f"{recipe.name} has no hyperparameter {name!r}.{hint} Known: {known} (each "
-            "also as STAGE.NAME, with the stages "
-            f"{', '.join(s.name for s in recipe.stages)})."
-        )
-    if not values:
-        raise UserError(f"--config.{name} was given without a value.")
-    default = default_value(recipe, names[name][0])
-    if isinstance(default, tuple) and not isinstance(values[0], (tuple, list)):
-        # One tuple, typed without its parentheses: 256,256 or open_window,close_window.
-        parts = (v.split(",") if isinstance(v, str) else (v,) for v in values)
-        values = [tuple(entry for part in parts for entry in part if entry != "")]
-    if isinstance(default, str):
-        values = [v for value in values for v in str(value).split(",")]
-    coerced = [_coerce(name, value, default) for value in values]
-    for value in coerced:
-        _require_sound(name, value, default, names[name][0][0])
-    return list(dict.fromkeys(coerced))
-
-
-def _require_sound(name: str, value: Any, default: Any, owner: str) -> None:
-    """Refuses what no setting can be; algorithms and operators know more."""
-    numbers = value if isinstance(value, tuple) else (value,)
-    sizes = name.rsplit(".", 1)[-1]
-    least = 1 if sizes == "batch_size" or sizes.endswith("_dims") else 0
-    for number in numbers:
-        if isinstance(number, float) and math.isnan(number):
-            raise UserError(f"--config.{name}={value!r} is not a number.")
-        if type(number) is not int or owner == "improve":
-            continue
-        signed = isinstance(default, int) and default < 0
-        if number < least and not signed:
-            raise UserError(
-                f"--config.{name}={value!r} is out of range: at least {least} is "
-                "needed."
-            )
-        if number > MAX_INT:
-            raise UserError(
-                f"--config.{name}={value!r} is out of range: at most {MAX_INT}."
-            )
 
 
 @contextlib.contextmanager
@@ -164,19 +118,13 @@ def blamed(job: Job, stage: str) -> Iterator[None]:
         if not job.overrides:
             raise
         given = ", ".join(
-            f"{name}={','.join(map(_text, values))}"
+            f"{name}={','.join(map(text, values))}"
             for name, values in job.overrides.items()
         )
         raise UserError(
             f"stage {stage} cannot be made with the settings {given}: "
             f"{type(e).__name__}: {str(e)[:300]}. Change them, or leave some away."
         ) from e
-
-
-def _text(value: Any) -> str:
-    return (
-        format(value, "g") if isinstance(value, float) else str(value).replace(" ", "")
-    )
 
 
 def _replace(recipe: Recipe, values: Sequence[tuple[Target, Any]]) -> Recipe:
@@ -209,14 +157,17 @@ def expand(recipe: Recipe, overrides: Overrides, prefix: str = "") -> list[Job]:
 
     Args:
       recipe: with the values of its preset.
-      overrides: name → values; a name without a stage sets every field of that name.
+      overrides: name → values; a name without a stage sets every field of that name
+        that no STAGE.NAME among them sets, in whatever order they are given.
       prefix: what variants begin with (`preset=small`), or "".
 
     Raises:
       UserError: an unknown name or a value of the wrong type.
     """
     names = known_names(recipe)
-    axes = [_axis(recipe, names, name, overrides[name]) for name in overrides]
+    specific = {names[name][0] for name in overrides if "." in name and name in names}
+    axes = [_axis(recipe, names, overrides, name, specific) for name in overrides]
+    axes = [axis for axis in axes if axis]
     jobs: dict[tuple, Job] = {}
     for points in itertools.product(*axes):
         fixed = [pair for point in points for pair in point.fixed]
@@ -254,10 +205,19 @@ class _Point:
 def _axis(
     recipe: Recipe,
     names: Mapping[str, Sequence[Target]],
+    overrides: Overrides,
     name: str,
-    given: Sequence[Any],
+    specific: set[Target],
 ) -> list[_Point]:
-    values, targets = _resolve(recipe, name, given), names.get(name, ())
+    """The values of one override; none where STAGE.NAME sets all that it would set."""
+    _require_known(recipe, names, name)
+    targets = names[name]
+    default = default_value(recipe, targets[0])
+    values = typed(name, overrides[name], default, targets[0][0])
+    if "." not in name:
+        targets = [target for target in targets if target not in specific]
+        if not targets:
+            return []
     mask = _mask(recipe, targets, values)
     of_slots = _is_traced(recipe, targets) and len(values) > 1
     points = []
@@ -270,9 +230,11 @@ def _axis(
         elif of_slots:
             fixed, traced = (), fixed
         together = tuple(values) if traced else (value,)
+        # A specific value is named beside a general one even where it is the default.
+        shown = "." in name and targets[0][1] in overrides
         label = ""
-        if any(default_value(recipe, target) != value for target in targets):
-            label = f"{name.removeprefix('improve.')}={_text(value)}"
+        if shown or any(default_value(recipe, t) != value for t in targets):
+            label = f"{name.removeprefix('improve.')}={text(value)}"
         points.append(_Point(name, fixed, traced, together, label))
     return points
 
@@ -303,64 +265,3 @@ def acting_only(recipe: Recipe, owner: str) -> bool:
 def _is_traced(recipe: Recipe, targets: Sequence[Target]) -> bool:
     configs = owners(recipe)
     return all(field in traced_fields(type(configs[owner])) for owner, field in targets)
-
-
-@dataclasses.dataclass(frozen=True)
-class Slots:
-    """The slots of a stage: every seed with every setting that matters to it.
-
-    Attributes:
-      seeds: seed of each slot.
-      values: the changed fields of the stage's own config, per slot.
-      of_setting: for each setting of the job, the index of its first slot; seed i
-        of the setting is at that index + i.
-    """
-
-    seeds: tuple[int, ...]
-    values: tuple[dict[str, Any], ...]
-    of_setting: tuple[int, ...]
-
-    @property
-    def num_slots(self) -> int:
-        """Number of slots."""
-        return len(self.seeds)
-
-
-def stage_slots(job: Job, owner: str, seeds: Sequence[int]) -> Slots:
-    """Slots of one stage, or of acting with owner "improve" (every setting)."""
-    relevant = _with_upstream(job.recipe, owner)
-    firsts: dict[tuple, int] = {}
-    of_setting: list[int] = []
-    slot_seeds: list[int] = []
-    values: list[dict[str, Any]] = []
-    for setting in job.settings:
-        mine = setting.values
-        if owner != "improve":
-            mine = tuple(
-                (target, value) for target, value in mine if target[0] in relevant
-            )
-        if mine not in firsts:
-            firsts[mine] = len(slot_seeds)
-            slot_seeds += list(seeds)
-            values += [{n: value for (o, n), value in mine if o == owner}] * len(seeds)
-        of_setting.append(firsts[mine])
-    return Slots(tuple(slot_seeds), tuple(values), tuple(of_setting))
-
-
-def _with_upstream(recipe: Recipe, owner: str) -> set[str]:
-    stages = {s.name: s for s in recipe.stages}
-    found, todo = set(), [owner]
-    while todo:
-        name = todo.pop()
-        found.add(name)
-        todo += stages[name].reads if name in stages else []
-    return found
-
-
-def slot_map(job: Job, source: Slots, target: Slots, num_seeds: int) -> list[int]:
-    """For each slot of `target`, the slot of `source` with its seed and setting."""
-    result = [0] * target.num_slots
-    for first, origin in zip(target.of_setting, source.of_setting, strict=True):
-        for i in range(num_seeds):
-            result[first + i] = origin + i
-    return result

@@ -12,10 +12,11 @@ import numpy as np
 from offjax.datasets.dataset import Dataset
 from offjax.devices.layout import Layout, choose_layout
 from offjax.errors import UserError
-from offjax.runner import programs, settings
+from offjax.runner import programs
 from offjax.runner.options import Options
 from offjax.runner.records import SCHEMA, digest
-from offjax.runner.settings import Job, Slots
+from offjax.runner.settings import Job
+from offjax.runner.slots import Slots, slot_map, stage_slots
 from offjax.types import Model, Pytree, Stage, traced_fields
 
 
@@ -40,6 +41,17 @@ class StageRun:
     def last_step(self) -> int:
         """Total steps at its end."""
         return self.first_step + self.stage.num_steps
+
+    def described(self, dataset: str) -> dict[str, Any]:
+        """What is stored beside its states, for a reader."""
+        return {
+            "name": self.stage.name,
+            "seeds": self.slots.seeds,
+            "dataset": dataset,
+            "num_steps": self.stage.num_steps,
+            "config": dataclasses.asdict(self.stage.config),
+            "diverged": self.diverged,
+        }
 
 
 def resolve_config(
@@ -138,7 +150,7 @@ def plan_stages(job: Job, dataset: Dataset, options: Options) -> list[StageRun]:
             raise UserError(
                 f"{stage.name}.num_steps={stage.num_steps}: at least 1 is needed."
             )
-        slots = settings.stage_slots(job, stage.name, options.seeds)
+        slots = stage_slots(job, stage.name, options.seeds)
         layout = layout_of(slots.num_slots, options)
         keys[stage.name] = _stage_key(stage, slots, dataset, layout, keys)
         first = runs[-1].last_step if runs else 0
@@ -157,7 +169,7 @@ def models_of(
     models = {}
     for run in runs:
         if run.stage.name in names:
-            index = settings.slot_map(job, run.slots, slots, num_seeds)
+            index = slot_map(job, run.slots, slots, num_seeds)
             config, state = jax.tree.map(
                 lambda x, i=index: np.asarray(x)[i], (run.configs, run.states)
             )

@@ -83,7 +83,10 @@ def job_file(job: Job, place: Place) -> Path:
 def start(
     path: Path, log: Path, env: Mapping[str, str] | None = None
 ) -> subprocess.Popen:
-    """Starts a worker on a job file; it dies with the process that started it."""
+    """Starts a worker on a job file; it dies with the process that started it.
+
+    Ctrl-C does not reach it: whoever started it asks it to stop, once.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     log.touch()  # the silence of an earlier attempt is not this one's
     with log.open("ab") as out:
@@ -93,6 +96,7 @@ def start(
             stderr=subprocess.STDOUT,
             env=None if env is None else dict(env),
             preexec_fn=_die_with_parent,
+            start_new_session=True,
         )
 
 
@@ -122,8 +126,9 @@ def judge(
     outcome = dataclasses.replace(outcome, seconds=outcome.seconds + seconds)
     if code == 0:
         return dataclasses.replace(outcome, status="finished", reason="")
-    if code == interrupts.EXIT_CODE:
-        return dataclasses.replace(outcome, status="interrupted", reason="SIGTERM")
+    if code in interrupts.EXIT_CODES:
+        reason = signal.Signals(code - 128).name
+        return dataclasses.replace(outcome, status="interrupted", reason=reason)
     reason = last_line(place.log(job)) if code > 0 else f"killed by signal {-code}"
     again = code != BAD_INPUT and outcome.attempts <= place.retries
     status = "waiting" if again else "failed"

@@ -19,7 +19,7 @@ from offjax.errors import UserError
 from offjax.runner.options import Options
 from offjax.runner.records import RunFolder, digest, find_runs
 from offjax.runner.stages import resolve_config
-from offjax.runner.train import make_jobs
+from offjax.runner.training import make_jobs
 
 PRESETS = ("paper", "small", "demo")
 OPTIONS = (

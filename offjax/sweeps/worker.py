@@ -28,7 +28,8 @@ def run(job: Job, place: Mapping[str, Any]) -> Path:
     from offjax.datasets.load import load_dataset
     from offjax.devices.layout import prepare_host_devices
     from offjax.runner.options import Options
-    from offjax.runner.train import Trainer, make_jobs
+    from offjax.runner.train import train
+    from offjax.runner.training import Training, make_jobs
 
     devices = prepare_host_devices(place.get("host_devices"))
     dataset = load_dataset(job.dataset, place.get("data_dir"))
@@ -40,13 +41,13 @@ def run(job: Job, place: Mapping[str, Any]) -> Path:
         resume=True,
     )
     (mine,) = make_jobs(job.method, job.preset, dataset, job.overrides)
-    trainer = Trainer(mine, job.method, job.preset, dataset, options)
-    if trainer.hash != job.hash:
+    training = Training.of(mine, job.method, job.preset, dataset, options)
+    if training.hash != job.hash:
         raise UserError(
             f"{job.label} is another configuration here than where the sweep was "
             "planned: the code or the dataset differs."
         )
-    return trainer.run().path
+    return train(training).path
 
 
 def main(path: str) -> int:

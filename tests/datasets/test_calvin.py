@@ -9,8 +9,8 @@ import pytest
 from offjax.datasets import calvin, calvin_export, pickles
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import Annotations, annotate
+from offjax.datasets.text import encode
 from offjax.errors import UserError
-from offjax.networks.language import encode
 
 
 @pytest.fixture(autouse=True)

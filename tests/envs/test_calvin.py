@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from offjax.envs import calvin
+from offjax.envs.calvin_table import initial_vectors
 from offjax.errors import UserError
 from offjax.evaluation import calvin as evaluation
 from offjax.evaluation import chains
-from offjax.evaluation.scene import RandomActor
+from offjax.evaluation.scene import RandomAgent
 
 
 class Table:
@@ -39,20 +40,29 @@ class Tasks:
         return wanted if end["x"] - start["x"] > 1.5 else set()
 
 
-@pytest.fixture
-def stand_in(monkeypatch):
-    monkeypatch.setattr(calvin, "is_available", lambda: None)
-    monkeypatch.setattr(calvin, "_build", lambda dataset: Table())
-    monkeypatch.setattr(calvin, "_tasks", Tasks)
+class StandIn(calvin.Simulators):
+    @classmethod
+    def missing(cls):
+        return None
+
+    def build(self, dataset):
+        return Table()
+
+    def tasks(self):
+        return Tasks()
 
 
-def test_places_are_simulators(stand_in):
-    env = calvin.Calvin(2)
+def table(num_envs, **settings):
+    return calvin.Calvin(num_envs, simulators=StandIn, **settings)
+
+
+def test_places_are_simulators():
+    env = table(2)
     assert env.observation_dim == 39
     states = chains.initial_states()
     begun = env.begin(np.array([1, 0]), [states[0], states[100]])
     for row, state in zip(begun, (states[0], states[100]), strict=True):
-        expected = np.concatenate(chains.initial_vectors(state))
+        expected = np.concatenate(initial_vectors(state))
         np.testing.assert_allclose(row, expected, rtol=1e-6)
     env.instruct(np.arange(2), ["open_drawer", "turn_on_led"])
     action = np.array([[1, 0, 0, 0, 0, 0, 0.3], [0.4, 0, 0, 0, 0, 0, -0.2]])
@@ -68,17 +78,17 @@ def test_places_are_simulators(stand_in):
     env.close()
 
 
-def test_latents_are_observed_instead(stand_in):
-    env = calvin.Calvin(
+def test_latents_are_observed_instead():
+    env = table(
         1, keys=("scene_obs",), encode=lambda frames: frames["scene_obs"][:, :3] + 1
     )
     assert env.observation_dim == 3
     with pytest.raises(UserError, match="does not observe 'rgb_static'"):
-        calvin.Calvin(1, keys=("rgb_static",))
+        table(1, keys=("rgb_static",))
 
 
-def test_chains_run_through_the_same_evaluation(stand_in):
-    class Forward(RandomActor):
+def test_chains_run_through_the_same_evaluation():
+    class Forward(RandomAgent):
         def act(self, observations, rewards, active):
             actions = np.zeros((*active.shape, 7), np.float32)
             actions[..., 0] = 0.5
@@ -88,7 +98,7 @@ def test_chains_run_through_the_same_evaluation(stand_in):
     given = [(state, ("open_drawer", "turn_on_led")), (state, ("turn_on_led",))]
     said = {"open_drawer": "open it", "turn_on_led": "light"}
     found = evaluation.evaluate(
-        Forward(1), calvin.Calvin(1), evaluation.trials(given, said), [0], lambda s: {}
+        Forward(1), table(1), evaluation.trials(given, said), [0]
     )
     assert found.outcome.solved.tolist() == [[2, 1]]
     assert found.outcome.steps.tolist() == [[8, 4]]  # four steps are over 1.5
@@ -122,7 +132,7 @@ def test_real_simulator():
     env = calvin.Calvin(1)
     place = np.array([0])
     state = {**chains.initial_states()[0], "drawer": "closed"}
-    robot, scene = chains.initial_vectors(state)
+    robot, scene = initial_vectors(state)
     begun = env.begin(place, [state])[0]
     np.testing.assert_allclose(begun[15:21], scene[:6], atol=1e-3)
     np.testing.assert_allclose(begun[21:24], scene[6:9], atol=5e-3)

@@ -48,7 +48,7 @@ def test_instructions_are_judged_from_where_they_were_given(batch):
     before = batch._now.copy()
     told = ["move_red_cube_left", "move_red_cube_right", "move_blue_cube_left"]
     batch.instruct(places, told)
-    assert batch.told(2).name == "move_blue_cube_left"
+    assert batch.instruction(2).name == "move_blue_cube_left"
     assert batch.limit("move_red_cube_left") == 150
     assert not batch.succeeded(places).any()
     batch._now[:, 20] += 0.6  # the red cube, 6 cm to the left

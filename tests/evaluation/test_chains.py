@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from offjax.envs import calvin_table
 from offjax.errors import UserError
 from offjax.evaluation import chains
 
@@ -116,17 +117,17 @@ def test_effects():
 
 
 def test_hash():
-    assert chains.fnv1(b"hello world") == 2805756500
+    assert calvin_table.fnv1(b"hello world") == 2805756500
     words = (
         "dict_values([1, 1, 'left', 'open', 'slider_left', 'table', 'slider_right', 0])"
     )
-    assert chains.fnv1(words.encode()) == 47886304
+    assert calvin_table.fnv1(words.encode()) == 47886304
 
 
 def test_initial_vectors():
     values = (1, 1, "left", "open", "slider_left", "table", "slider_right", 0)
-    state = dict(zip((*chains.KEYS, "grasped"), values, strict=True))
-    robot, scene = chains.initial_vectors(state)
+    state = dict(zip((*calvin_table.KEYS, "grasped"), values, strict=True))
+    robot, scene = calvin_table.initial_vectors(state)
     assert robot.shape == (15,) and robot[-1] == 1
     np.testing.assert_allclose(scene[:6], [0.28, 0.22, 0, 0.088, 1, 1])
     np.testing.assert_allclose(
@@ -135,8 +136,8 @@ def test_initial_vectors():
     np.testing.assert_allclose(scene[12:15], [0.05, -0.12, 0.46], atol=1e-4)
     np.testing.assert_allclose(scene[6:8], [-0.240852, 0.092404], 1e-5)
     values = (0, 0, "right", "closed", "table", "table", "slider_left", 0)
-    state = dict(zip((*chains.KEYS, "grasped"), values, strict=True))
-    _, scene = chains.initial_vectors(state)
+    state = dict(zip((*calvin_table.KEYS, "grasped"), values, strict=True))
+    _, scene = calvin_table.initial_vectors(state)
     np.testing.assert_allclose(
         scene[[11, 17, 23]], [1.477891, 1.255140, 1.207018], 1e-5
     )

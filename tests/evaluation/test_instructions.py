@@ -9,10 +9,10 @@ from offjax.evaluation import instructions
 from offjax.evaluation.batched import BatchedAgent
 from offjax.evaluation.instructions import Trial
 from offjax.evaluation.rollout import Agent
-from offjax.runner import programs
-from offjax.types import EnvSpec, Params, Policy
+from offjax.types import Actor, EnvSpec, Method, Model, Params
 
 SPEC = EnvSpec("test/Line-v0", 1, (-1.0,), (1.0,), horizon=6)
+SPEED = Method("speed", 1, None, None)
 STEPS = {"up": 1.0, "down": -1.0, "stay": 0.0}
 
 
@@ -53,23 +53,31 @@ class Line:
         pass
 
 
-class Obedient(Policy):
+class Obedient(Actor):
     """Goes where its sentence says, at the slot's speed."""
 
-    def init(self, params, task, key):
+    def embed(self, sentences):
+        ways = {"go up": 1.0, "go down": -1.0, "wait": 0.0}
+        return {"way": np.array([[ways[s]] for s in sentences], np.float32)}
+
+    def begin(self, params, task, key):
         return task["way"]
 
-    def propose(self, params, carry, observation, reward, key):
+    def act(self, params, carry, observation, reward, key):
         class Point:
             def mode(self):
-                return params.states["speed"] * carry
+                return params.models["speed"].state * carry
 
         return Point(), carry
 
 
-def encode(sentences):
-    ways = {"go up": 1.0, "go down": -1.0, "wait": 0.0}
-    return {"way": np.array([[ways[s]] for s in sentences], np.float32)}
+def loaded(actor, speeds, places):
+    """The actor in `places` places of a slot for each speed."""
+    layout = choose_layout(len(speeds), "auto")
+    agent = BatchedAgent(Agent(actor), SPEC, places, layout)
+    speed = np.array(speeds, np.float32)[:, None]
+    agent.load(Params({"speed": Model(SPEED, None, speed)}))
+    return agent
 
 
 def trial(*words, start=0.0):
@@ -78,13 +86,9 @@ def trial(*words, start=0.0):
 
 
 def evaluate(trials, speeds, places, env=None):
-    layout = choose_layout(len(speeds), "auto")
-    agent = BatchedAgent(
-        Agent(Obedient(), None, None), SPEC, places, layout, programs.Program
-    )
-    agent.load(Params({"speed": np.array(speeds, np.float32)[:, None]}, {}))
+    agent = loaded(Obedient(), speeds, places)
     env = env or Line(len(speeds) * places)
-    return instructions.evaluate(agent, env, trials, range(len(speeds)), encode)
+    return instructions.evaluate(agent, env, trials, range(len(speeds)))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -139,17 +143,13 @@ def test_goals_reach_the_policy():
     """What a trial gives beside its sentences is in the task, place by place."""
 
     class Pursuing(Obedient):
-        def init(self, params, task, key):
+        def begin(self, params, task, key):
             return task["goals"][-1]
 
     trials = [
         Trial(0.0, ("up",), ("wait",), ({"goals": np.array([[0.0], [w]], "f4")},))
         for w in (1.0, 0.5, 0.1)
     ]
-    layout = choose_layout(1, "auto")
-    agent = BatchedAgent(
-        Agent(Pursuing(), None, None), SPEC, 3, layout, programs.Program
-    )
-    agent.load(Params({"speed": np.ones((1, 1), np.float32)}, {}))
-    found = instructions.evaluate(agent, Line(3), trials, [0], encode)
+    agent = loaded(Pursuing(), [1.0], 3)
+    found = instructions.evaluate(agent, Line(3), trials, [0])
     assert found.solved.tolist() == [[1, 1, 0]]

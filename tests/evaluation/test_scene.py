@@ -75,8 +75,12 @@ def test_scores_by_hand():
     )
     assert found.success[0] == 0.75 and found.cube_success[0] == 0.5
     np.testing.assert_allclose(found.chain_rates[0], [1, 1, 0.5, 0.5, 0])
-    assert found.row(0) == (3.0, 1.0, 75.0)
-    metrics = found.metrics(0)
+    (result,) = found.results()
+    assert result[:4] == (3.0, 1.0, 75.0, 4)
+    assert result.score_columns() == (4, "3", "1", "75")
+    assert [value for value, _ in result.episodes] == [1, 0, 1, 1, 2, 4]
+    assert result.episode_columns()[5] == (5, "4", 0)
+    metrics = result.metrics
     assert metrics["evaluation/chain_3"] == 0.5
     assert metrics["evaluation/chain_average"] == 3
 

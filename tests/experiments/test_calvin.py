@@ -21,7 +21,8 @@ from offjax.evaluation import chains, environments
 from offjax.evaluation.instructions import Outcome
 from offjax.runner.options import Options
 from offjax.runner.run import load_run
-from offjax.runner.train import Trainer, make_jobs
+from offjax.runner.train import train
+from offjax.runner.training import Training, make_jobs
 
 TASKS = tuple(chains.tasks())
 TINY = {"num_steps": (2,), "batch_size": (4,), "hidden_dims": ((8,),)}
@@ -56,11 +57,16 @@ class Tasks:
         return set() if never or end["x"] - start["x"] < 3 else wanted
 
 
-@pytest.fixture
-def stand_in(monkeypatch):
-    monkeypatch.setattr(simulator, "is_available", lambda: None)
-    monkeypatch.setattr(simulator, "_build", lambda dataset: Table())
-    monkeypatch.setattr(simulator, "_tasks", Tasks)
+class StandIn(simulator.Simulators):
+    @classmethod
+    def missing(cls):
+        return None
+
+    def build(self, dataset):
+        return Table()
+
+    def tasks(self):
+        return Tasks()
 
 
 @pytest.fixture
@@ -95,13 +101,13 @@ def run(folder, tmp_path):
     dataset = data.read(folder)
     (job,) = make_jobs("gcbc", "demo", dataset, TINY | table)
     options = Options(num_seeds=2, runs_dir=str(tmp_path / "runs"), quiet=True)
-    path = Trainer(job, "gcbc", "demo", dataset, options).run().path
+    path = train(Training.of(job, "gcbc", "demo", dataset, options)).path
     return load_run(path, data.read(folder))
 
 
-def test_from_a_folder_to_chains(folder, run, stand_in):
+def test_from_a_folder_to_chains(folder, run):
     named = command.trials("chains", data.sentences(folder), num_chains=4)
-    outcome = command.carry_out(run, named["chains"], processes=0)
+    outcome = command.carry_out(run, named["chains"], 0, StandIn)
     expected = [
         len([*itertools.takewhile(lambda name: name != "close_drawer", trial.names)])
         for trial in named["chains"]
@@ -117,13 +123,15 @@ def test_from_a_folder_to_chains(folder, run, stand_in):
         assert len(list(csv.DictReader(lines))) == 2 * 6
 
 
-def test_another_observation_is_refused(run, stand_in, monkeypatch):
-    spec = dataclasses.replace(run.trainer.dataset.spec, observation_dim=40)
-    other = dataclasses.replace(run.trainer.dataset, spec=spec)
-    monkeypatch.setattr(run.trainer, "dataset", other)
+def test_another_observation_is_refused(run):
+    dataset = run.training.dataset
+    spec = dataclasses.replace(dataset.spec, observation_dim=40)
+    other = dataclasses.replace(dataset, spec=spec)
+    training = dataclasses.replace(run.training, dataset=other)
+    run = dataclasses.replace(run, training=training)
     given = command.trials("chains", dict(zip(TASKS, TASKS, strict=True)), 1)["chains"]
     with pytest.raises(UserError, match=r"40 numbers a frame, but .* shows 39"):
-        command.carry_out(run, given, processes=0)
+        command.carry_out(run, given, 0, StandIn)
 
 
 def test_single_tasks_are_counted_by_their_last_task(run):

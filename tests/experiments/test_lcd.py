@@ -11,7 +11,7 @@ from experiments.lcd import compare, latents, rollouts, tables, trials
 from offjax.errors import UserError
 from offjax.evaluation import scene
 from offjax.evaluation.instructions import Trial
-from offjax.recipes import RECIPES, build
+from offjax.methods import METHODS, build
 from offjax.runner import records
 from offjax.runner.settings import expand
 
@@ -19,7 +19,7 @@ from offjax.runner.settings import expand
 @pytest.mark.parametrize("name", list(tables.TABLES))
 def test_every_entry_can_be_run(name):
     for entry in tables.TABLES[name]:
-        assert entry.method in RECIPES
+        assert entry.method in METHODS
         call = tables.command(entry, "offjax/scene/play-v0", "small")
         assert call[:3] == [
             f"--method={entry.method}",
@@ -28,7 +28,8 @@ def test_every_entry_can_be_run(name):
         ]
         overrides = cli.parse_grid([a.removeprefix("--config.") for a in call[3:]])
         (job,) = expand(build(entry.method, None, "small"), overrides)
-        configs = {s.name: s.config for s in job.recipe.stages}
+        recipe = job.recipe
+        configs = {s.name: s.config for s in recipe.stages} | dict(recipe.acting)
         for setting, value in entry.settings:
             stage, field = setting.split(".")
             found = getattr(configs[stage], field)
@@ -209,15 +210,14 @@ def test_rollouts_are_of_runs_that_are_told_and_of_other_chains(tmp_path):
     pytest.importorskip("ogbench")
 
     def run(given_goals=False, domain="scene", eval_seed=0):
-        policy = SimpleNamespace(given_goals=given_goals)
-        trainer = SimpleNamespace(
-            dataset=SimpleNamespace(
-                spec=SimpleNamespace(domain=domain, kwargs=(("scene", "scene"),))
-            ),
+        actor = SimpleNamespace(given_goals=given_goals)
+        spec = SimpleNamespace(domain=domain, kwargs=(("scene", "scene"),))
+        training = SimpleNamespace(
+            dataset=SimpleNamespace(spec=spec),
             options=SimpleNamespace(eval_seed=eval_seed),
-            evaluator=SimpleNamespace(agent=lambda: SimpleNamespace(policy=policy)),
         )
-        return SimpleNamespace(path=tmp_path, trainer=trainer)
+        evaluator = SimpleNamespace(agent=lambda: SimpleNamespace(actor=actor))
+        return SimpleNamespace(path=tmp_path, training=training, evaluator=evaluator)
 
     found = rollouts.chains(run(), 3, 1)
     assert len(found) == 3 and all(len(trial.names) == 5 for trial in found)
@@ -229,20 +229,10 @@ def test_rollouts_are_of_runs_that_are_told_and_of_other_chains(tmp_path):
         rollouts.chains(run(eval_seed=1), 3, 1)
 
 
-def test_starts_of_the_evaluation_are_left_out(tmp_path, monkeypatch):
-    def drawn(name, singles=1, chains=1, eval_seed=0):
-        starts = (4, 5) if eval_seed else (5, 6)
-        return scene.Trials([], [Trial(s, ("a",), ("a",)) for s in starts])
+def test_starts_of_the_evaluation_are_omitted():
+    def starting(*starts):
+        return [Trial(start, ("a",), ("a",)) for start in starts]
 
-    monkeypatch.setattr(scene, "trials", drawn)
-    trainer = SimpleNamespace(
-        dataset=SimpleNamespace(
-            spec=SimpleNamespace(domain="scene", kwargs=(("scene", "scene"),))
-        ),
-        options=SimpleNamespace(eval_seed=0),
-        evaluator=SimpleNamespace(
-            agent=lambda: SimpleNamespace(policy=SimpleNamespace(given_goals=False))
-        ),
-    )
-    run = SimpleNamespace(path=tmp_path, trainer=trainer)
-    assert [trial.start for trial in rollouts.chains(run, 2, 1)] == [4]
+    evaluated = scene.Trials(starting(7), starting(5, 6))
+    found = rollouts.without_starts(starting(4, 5, 7, 8), evaluated)
+    assert [trial.start for trial in found] == [4, 8]

@@ -12,7 +12,7 @@ import pytest
 DATASET = "offjax/budget/t10-smooth-v0"
 TINY = (
     "--method=asp", f"--dataset={DATASET}", "--preset=demo", "--num_seeds=2",
-    "--num_steps=6", "--config.hidden_dims=8,8", "--config.batch_size=4",
+    "--num_steps=0.6e1", "--config.hidden_dims=8,8", "--config.batch_size=4",
     "--eval_episodes=2",
 )  # fmt: skip
 
@@ -102,8 +102,17 @@ def complains(result, *words):
         (("--config.k=0",), ["k=0"]),
         (("--num_seeds=0",), ["num_seeds=0"]),
         (("--num_steps=0",), ["num_steps=0"]),
+        (("--config.num_steps=10",), ["--num_steps=6", "--config.num_steps=10"]),
         (("--eval_episodes=0",), ["eval_episodes=0"]),
         (("--seed=-1",), ["seed=-1"]),
+        (("--seed=99999999999",), ["seed=99999999999", "4294967295"]),
+        (("--seed=4294967295",), ["seed=4294967295"]),
+        (("--eval_seed=4294967296",), ["eval_seed=4294967296"]),
+        (("--num_steps=2.5",), ["num_steps", "2.5"]),
+        (("--config.lr=-1",), ["lr=-1", "at least 0"]),
+        (("--method=TD3-BC",), ["'TD3-BC'", "Did you mean td3_bc"]),
+        (("--coordinator=localhost:1",), ["localhost:1", "--distributed"]),
+        (("--process_id=0",), ["--process_id=0", "--distributed"]),
         (("--log=paper",), ["paper", "tensorboard"]),
         (("lr=3",), ["'lr=3'", "--name=value"]),
         (("--num_seeds=many",), ["num_seeds", "many"]),
@@ -155,6 +164,11 @@ def test_resuming(command, finished):
     finally:
         with open(path, "w") as file:
             file.write(record)
+
+
+def test_help_is_no_failure(command):
+    code, output, _ = command("--help")
+    assert code == 0 and "--num_steps" in output
 
 
 def test_lists(command):

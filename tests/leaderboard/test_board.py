@@ -200,3 +200,12 @@ def test_patterns_restrict_and_unknown_ones_are_refused(tmp_path):
     assert build(tmp_path, datasets=["*umaze*"]).groups[0].datasets == [U]
     with pytest.raises(UserError, match=r"--methods=x\* .*bc, cfpi"):
         build(tmp_path, methods=["x*"])
+
+
+def test_notes_on_runs_that_a_filter_leaves_out_are_left_out(tmp_path):
+    write_run(tmp_path, "bc", U, info={"status": "failed"})
+    write_run(tmp_path, "asp", M, info={"status": "running"})
+    write_run(tmp_path, "asp", M + "x", config={"schema": 9})
+    built = board.build(store.read([tmp_path]), methods=["asp"])
+    assert sorted(n.kind for n in built.notes) == ["schema", "unfinished"]
+    assert all("/asp/" in n.where for n in built.notes)

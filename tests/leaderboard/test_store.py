@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.leaderboard import write_run
 from offjax.errors import UserError
-from offjax.leaderboard import store
+from offjax.leaderboard import export, store
 
 SCORES = np.array([[10.0, 20.0], [30.0, 40.0]])
 
@@ -183,3 +183,49 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path):
     assert run.method == "bc�[31m�"
     assert run.curves[0].variant == "a�b"
     assert store.clean("größe β") == "größe β"
+
+
+def add_evaluation(run, name, variant, score, episodes, eval_seed=0, end="\n"):
+    folder = run / "evaluations" / name
+    folder.mkdir(parents=True)
+    (folder / "evaluation.json").write_text(json.dumps({"eval_seed": eval_seed}))
+    head = (run / "scores.csv").read_text().splitlines()[0]
+    row = f"bc,{variant},offjax/maze2d/umaze-v0,0,2000,{episodes},{score},0,{score}"
+    (folder / "scores.csv").write_text(f"{head}\n{row}{end}")
+    head = (run / "episodes.csv").read_text().splitlines()[0]
+    (folder / "episodes.csv").write_text(f"{head}\n{variant},0,2000,0,{score},50\n")
+    return folder
+
+
+def test_later_evaluations_add_variants_and_change_none(tmp_path):
+    run = write_run(tmp_path, seeds=(0, 1), scores=SCORES)
+    add_evaluation(run, "a", "default", 99.0, 100)
+    add_evaluation(run, "b", "improve=best_of_n", 50.0, 20)
+    add_evaluation(run, "c", "improve=best_of_n", 60.0, 10)
+    add_evaluation(run, "d", "improve=best_of_n", 70.0, 500, eval_seed=3)
+    found = store.read([tmp_path])
+    shown = [(c.variant, c.seed, c.scores[-1]) for c in found.runs[0].curves]
+    assert shown == [
+        ("default", 0, 20.0), ("default", 1, 40.0), ("improve=best_of_n", 0, 50.0),
+    ]  # fmt: skip
+    (note,) = found.notes
+    assert note.kind == "duplicate" and "improve=best_of_n" in note.text
+
+
+def test_a_broken_evaluation_leaves_the_run_whole(tmp_path):
+    run = write_run(tmp_path, seeds=(0, 1), scores=SCORES)
+    (add_evaluation(run, "a", "n=1", 1.0, 1) / "evaluation.json").unlink()
+    found = store.read([tmp_path])
+    assert kinds(found) == ["malformed"] and len(found.runs[0].curves) == 2
+
+
+def test_exported_evaluations_are_read_and_checked(tmp_path):
+    run = write_run(tmp_path / "runs", seeds=(0, 1), scores=SCORES)
+    add_evaluation(run, "a", "n=1", 5.0, 1)
+    (folder,), _ = export.write(store.read([tmp_path / "runs"]).runs, tmp_path / "out")
+    found = store.read([folder])
+    assert [c.variant for c in found.runs[0].curves] == ["default", "default", "n=1"]
+    assert export.check(found) == []
+    inner = folder / "evaluations" / "a" / "scores.csv"
+    inner.write_text(inner.read_text().replace("5.0", "6.0"))
+    assert kinds(store.read([folder])) == ["checksum"]

@@ -67,13 +67,13 @@ class Command:
         process.send_signal(signal.SIGKILL)
         process.communicate()
 
-    def terminate(self, runs, fraction):
-        """Begins, and sends SIGTERM; exit code and what was printed."""
+    def terminate(self, runs, fraction, number=signal.SIGTERM):
+        """Begins, and sends a signal; exit code and what was printed."""
         process = self.start(runs)
         while self.progress(runs) < fraction * 1500:
             assert process.poll() is None
             time.sleep(0.002)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         printed, _ = process.communicate(timeout=120)
         return process.returncode, printed
 
@@ -132,7 +132,7 @@ def test_killed_and_resumed(command, whole):
 def test_terminated_then_corrupted_then_resumed(command, whole):
     code, printed = command.terminate("terminated", 0.3)
     assert code == 143, printed
-    assert "saved; --resume goes on" in printed
+    assert "saved in" in printed and "--resume goes on" in printed
     (path,) = (command.root / "terminated" / "asp" / DATASET).glob("2*")
     folder = RunFolder(path)
     assert folder.record["status"] == "interrupted"
@@ -142,6 +142,21 @@ def test_terminated_then_corrupted_then_resumed(command, whole):
     folder, printed = command.finish("terminated", "--resume")
     assert f"checkpoints/{steps[-1]} is corrupt" in printed
     assert f"at step {steps[0]:,}" in printed
+    for file in FILES:
+        mine = (folder.path / file).read_text()
+        assert mine == (whole[0].path / file).read_text(), file
+
+
+def test_interrupted_by_ctrl_c_then_resumed(command, whole):
+    code, printed = command.terminate("interrupted", 0.3, signal.SIGINT)
+    assert code == 130, printed
+    (path,) = (command.root / "interrupted" / "asp" / DATASET).glob("2*")
+    told = next(x for x in printed.splitlines() if "interrupted at step" in x)
+    assert str(path) in told and "--resume" in told
+    assert RunFolder(path).record["status"] == "interrupted"
+    step = told.split("at step ")[1].split(":")[0]
+    folder, printed = command.finish("interrupted", "--resume")
+    assert f"resumed {path} at step {step} of 1,500" in printed
     for file in FILES:
         mine = (folder.path / file).read_text()
         assert mine == (whole[0].path / file).read_text(), file
@@ -188,12 +203,14 @@ def test_killed_twice_and_resumed(command, whole, attempt):
 CONFIG = {"method": "bc", "dataset": "d-v0", "seeds": [0, 1], "stages": {"lr": 1}}
 
 
-def opened(tmp_path, status, config_hash="aa", config=CONFIG, resume=True):
+def opened(tmp_path, status, config_hash="aa", config=CONFIG, resume=True, saved=True):
     """The folder of a new run, after one of another status."""
     options = Options(runs_dir=str(tmp_path), resume=False, quiet=True)
     before, resumed = open_folder(CONFIG, "aa", options)
     assert not resumed
     write_json(before.path / "run.json", {"status": status, "config_hash": "aa"})
+    if saved:
+        (before.path / "checkpoints" / "50").mkdir(parents=True)
     options = Options(runs_dir=str(tmp_path), resume=resume, quiet=True)
     return before, *open_folder(config, config_hash, options)
 
@@ -229,4 +246,11 @@ def test_what_differs_is_named(tmp_path):
 
 def test_a_finished_run_of_another_configuration_is_no_hindrance(tmp_path):
     before, folder, resumed = opened(tmp_path, "finished", "bb", CONFIG | {"seeds": []})
+    assert not resumed and folder != before
+
+
+@pytest.mark.parametrize(("status", "saved"), [("failed", True), ("running", False)])
+def test_a_run_that_failed_or_saved_nothing_is_no_hindrance(tmp_path, status, saved):
+    other = CONFIG | {"seeds": []}
+    before, folder, resumed = opened(tmp_path, status, "bb", other, saved=saved)
     assert not resumed and folder != before

@@ -53,6 +53,44 @@ def test_num_steps_of_all_stages_and_of_one():
     assert [s.num_steps for s in job.recipe.stages] == [7, 9]
 
 
+def lrs(overrides):
+    """(stage → lr of each setting, with the recipe's where it is fixed), variants."""
+    (job,) = settings.expand(two_stages(), overrides)
+    found = {
+        s.name: [each.of(s.name).get("lr", s.config.lr) for each in job.settings]
+        for s in job.recipe.stages
+    }
+    return found, job.variants
+
+
+@pytest.mark.parametrize("general", [(3e-5,), (3e-5, 4e-5)])
+@pytest.mark.parametrize("specific", [(1e-5,), (1e-5, 2e-5)])
+def test_a_stages_own_setting_wins_whatever_the_order(general, specific):
+    given = {"lr": general, "second.lr": specific}
+    found, variants = lrs(given)
+    reverse, _ = lrs(dict(reversed(given.items())))
+    pairs = {(a, b) for a in general for b in specific}
+    for each in (found, reverse):
+        assert set(zip(each["bc"], each["second"], strict=True)) == pairs
+    assert variants == [f"lr={a:g},second.lr={b:g}" for a in general for b in specific]
+
+
+def test_a_general_setting_that_sets_nothing_more_leaves_no_trace():
+    given = {"lr": (3e-4, 4e-4), "bc.lr": (1e-4,)}
+    for overrides in (given, dict(reversed(given.items()))):
+        (job,) = settings.expand(build("bc", None, "demo"), overrides)
+        assert job.recipe.stages[0].config.lr == 1e-4
+        assert job.variants == ["bc.lr=0.0001"]
+        assert job.overrides == {"bc.lr": (1e-4,)}
+
+
+def test_a_stages_own_default_is_named_beside_a_general_setting():
+    default = two_stages().stages[1].config.lr
+    found, variants = lrs({"lr": (3e-5,), "second.lr": (default,)})
+    assert found == {"bc": [3e-5], "second": [default]}
+    assert variants == [f"lr=3e-05,second.lr={default:g}"]
+
+
 def test_a_stage_is_trained_once_for_settings_that_do_not_concern_it():
     (job,) = settings.expand(two_stages(), {"second.lr": (1e-4, 1e-3)})
     first = settings.stage_slots(job, "bc", [0, 1])
@@ -178,12 +216,24 @@ def test_operator_settings_without_a_meaning_are_refused(method, name, value):
         ("hidden_dims", (64, 0), "at least 1"),
         ("batch_size", 2**40, "at most"),
         ("lr", float("nan"), "not a number"),
+        ("lr", -1, "at least 0"),
+        ("actor_lr", float("inf"), "finite"),
+        ("iql.lr", -1e-3, "at least 0"),
+        ("polyak", 1.5, r"\[0, 1\]"),
+        ("discount", -0.1, r"\[0, 1\]"),
+        ("expectile", 7.0, r"\[0, 1\]"),
     ],
 )
 def test_numbers_out_of_range_are_refused(name, value, match):
-    recipe = build("bc", None, "demo")
+    recipe = build("iql", None, "demo")
     with pytest.raises(UserError, match=f"config.{name}=.*{match}"):
         settings.expand(recipe, {name: (value,)})
+
+
+def test_whole_numbers_may_be_written_with_an_exponent():
+    (job,) = settings.expand(build("bc", None, "demo"), {"num_steps": (1e4,)})
+    assert job.recipe.stages[0].num_steps == 10_000
+    assert isinstance(job.recipe.stages[0].num_steps, int)
 
 
 def test_settings_that_make_no_program_are_blamed():

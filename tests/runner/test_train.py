@@ -13,6 +13,7 @@ from offjax import recipes
 from offjax.algorithms import bc
 from offjax.errors import UserError
 from offjax.runner import run as api
+from offjax.runner import sinks
 from offjax.runner.options import Options
 from offjax.runner.train import Trainer, make_jobs
 
@@ -277,6 +278,44 @@ def test_resuming_another_configuration_is_refused(budget_dataset, tmp_path):
     (trainer.folder.path / "run.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match=r"num_seeds|seeds|another configuration"):
         train(budget_dataset, tmp_path, resume=True, num_seeds=3)
+
+
+class Failing:
+    """A sink that fails at the first row."""
+
+    package, error = "json", RuntimeError("the sink is broken")
+
+    def __init__(self, folder, config):
+        pass
+
+    def write(self, rows):
+        raise self.error
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (UserError("the sink refuses"), "failed"),
+        (RuntimeError("the sink is broken"), "failed"),
+        (KeyboardInterrupt(), "interrupted"),
+    ],
+)
+def test_a_run_that_ends_early_says_so_and_leaves_others_alone(
+    budget_dataset, tmp_path, monkeypatch, error, status
+):
+    monkeypatch.setitem(sinks.SINKS, "failing", Failing)
+    monkeypatch.setattr(Failing, "error", error)
+    with pytest.raises(type(error)):
+        train(budget_dataset, tmp_path, log=("failing",), checkpoint_every=2)
+    (path,) = (tmp_path / "asp").rglob("run.json")
+    record = json.loads(path.read_text())
+    assert record["status"] == status
+    with pytest.raises(UserError, match=str(error) or "--resume"):
+        api.finished(path.parent)
+    train(budget_dataset, tmp_path, resume=True, num_seeds=1)
 
 
 def test_a_corrupt_checkpoint_is_named_and_the_one_before_used(

@@ -133,8 +133,18 @@ def test_judge():
     place = Place("runs", "s", retries=1)
     tried = Outcome("running", attempts=1)
     assert engine.judge(tried, 0, job("a"), place, 1.0).status == "finished"
-    assert engine.judge(tried, 143, job("a"), place, 1.0).status == "interrupted"
+    for code in (143, 130):
+        judged = engine.judge(tried, code, job("a"), place, 1.0)
+        assert judged.status == "interrupted"
     assert engine.judge(tried, -9, job("a"), place, 1.0).status == "waiting"
     assert engine.judge(tried, 2, job("a"), place, 1.0).status == "failed"
     twice = Outcome("running", attempts=2)
     assert engine.judge(twice, -9, job("a"), place, 1.0).status == "failed"
+
+
+def test_ctrl_c_does_not_reach_the_workers(tmp_path):
+    process = engine.start(tmp_path / "missing.json", tmp_path / "log")
+    try:
+        assert os.getpgid(process.pid) != os.getpgid(0)
+    finally:
+        process.wait()

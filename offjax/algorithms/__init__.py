@@ -1,1 +1,0 @@
-"""One file per algorithm: Config, State, losses, update, acting."""

@@ -1,0 +1,309 @@
+"""What planners learn from: described play, seen through a trained encoder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from offjax.datasets.dataset import Dataset
+from offjax.datasets.language import Annotations, require
+from offjax.datasets.load import load_dataset
+from offjax.datasets.text import Text
+from offjax.errors import UserError
+from offjax.types import Key, Method, Model, Upstream, View
+
+PROBES = 4
+"""Observations whose latents identify an encoder."""
+JOINED = "+"
+"""Between the parts of a compound instruction's name."""
+CHUNK = 16_384
+"""Observations that are encoded at once."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Encoder(Method):
+    """A method whose latents can be planned in.
+
+    Attributes:
+      encode_goal: `(model, observations) → latents`, raw [..., O] to [..., Z].
+    """
+
+    encode_goal: Callable[..., chex.Array]
+
+
+class Probe(NamedTuple):
+    """A few observations and their latents: which latents these are."""
+
+    observations: chex.Array  # [P, O]
+    latents: chex.Array  # [P, Z]
+
+
+class PlanData(NamedTuple):
+    """Latents of a recording with its described spans."""
+
+    states: chex.Array  # [N, Z] latents
+    actions: chex.Array  # [N, A] the environment's, less the centre of its box
+    starts: chex.Array  # [M] i32 first row of each span
+    ends: chex.Array  # [M] i32 one past its last
+    texts: chex.Array  # [M] i32 row of `text`
+    choices: chex.Array  # [M] i32 cumulative number of windows of the spans
+    text: Text  # leaves [S, ...]
+    mean: chex.Array  # [D] of a plan's columns
+    std: chex.Array  # [D]
+    probe: Probe
+
+
+class PlanBatch(NamedTuple):
+    """Plans with the instructions that they serve."""
+
+    plans: chex.Array  # [B, H, M + Z], moves first
+    tokens: chex.Array  # [B, T, E]
+    mask: chex.Array  # [B, T] bool
+
+
+def encoder_of(upstream: Upstream) -> Model:
+    """The only upstream model, whose latents are planned in."""
+    (encoder,) = upstream.values()
+    return encoder
+
+
+def encode_goal(encoder: Model, observations: chex.Array) -> chex.Array:
+    """Latents [..., Z] of raw observations [..., O]."""
+    assert isinstance(encoder.method, Encoder)
+    return encoder.method.encode_goal(encoder, observations)
+
+
+def latents_of(encoder: Model, observations: np.ndarray) -> np.ndarray:
+    """Latents [N, Z] of observations [N, O] under one seed's trained encoder."""
+    encode = jax.jit(encode_goal)
+    size = min(CHUNK, len(observations))
+    parts = []
+    for begin in range(0, len(observations), CHUNK):
+        part = observations[begin : begin + CHUNK]
+        padded = np.zeros((size, *observations.shape[1:]), observations.dtype)
+        padded[: len(part)] = part
+        parts.append(np.asarray(encode(encoder, padded))[: len(part)])
+    return np.concatenate(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanView(View):
+    """Plans cut from described spans, in the latents of the upstream model.
+
+    Reads of the config what a plan is (`horizon`, `stride`), which windows it may be
+    cut from (`frame_offset`, `tail`, `full_stride`, `held_out`, `rollouts`), whether
+    plans are standardized, and the text encoder.
+
+    Attributes:
+      moves: what a plan does between its states: the next "latents", or "actions".
+    """
+
+    per_seed: ClassVar[bool] = True
+    moves: str = "latents"
+
+    def arrays(self, dataset: Dataset, config: Any, upstream: Upstream) -> PlanData:
+        """Encodes the recording with one seed's encoder, and cuts its spans.
+
+        Raises:
+          UserError: as `source`, `described` and `TextEncoder.embed`.
+        """
+        dataset = source(dataset, config)
+        annotations, starts, ends, keep = described(dataset, config)
+        states = latents_of(encoder_of(upstream), dataset.observations)
+        actions = _centred_actions(dataset)
+        if self.moves == "latents":
+            actions = actions[:, :0]
+        lengths = ends - starts
+        choices = lengths - config.stride if config.full_stride else lengths
+        mean, std = _columns(states, actions, config)
+        some = np.linspace(0, len(states) - 1, PROBES).astype(int)
+        return PlanData(
+            states=states.astype(np.float32),
+            actions=actions,
+            starts=starts.astype(np.int32),
+            ends=ends.astype(np.int32),
+            texts=annotations.texts[keep].astype(np.int32),
+            choices=np.cumsum(choices).astype(np.int32),
+            text=config.text.embed(annotations.sentences),
+            mean=mean.astype(np.float32),
+            std=np.maximum(std, 1e-2).astype(np.float32),
+            probe=Probe(dataset.observations[some], states[some]),
+        )
+
+    def sample(self, arrays: PlanData, key: Key, config: Any) -> PlanBatch:
+        """`batch_size` plans; all windows are equally likely."""
+        first, span = _windows(arrays, key, config)
+        cut = _subgoals if self.moves == "latents" else _actions
+        plans = cut(arrays, first, arrays.ends[span][:, None], config)
+        text = arrays.texts[span]
+        return PlanBatch(plans, arrays.text.tokens[text], arrays.text.mask[text])
+
+
+def _centred_actions(dataset: Dataset) -> np.ndarray:
+    """The environment's actions [N, A], less the centre of their box."""
+    centre = np.zeros(dataset.actions.shape[1], np.float32)
+    if dataset.spec is not None:
+        box = np.array([dataset.spec.action_low, dataset.spec.action_high], np.float32)
+        centre = box.mean(axis=0)
+    return dataset.actions - centre
+
+
+def _columns(
+    states: np.ndarray, actions: np.ndarray, config: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of a plan's columns, or what changes nothing.
+
+    Without actions ([N, 0]) the moves are latents.
+    """
+    mean, std = states.mean(0), states.std(0)
+    if not actions.shape[1]:
+        mean, std = np.tile(mean, 2), np.tile(std, 2)
+    else:
+        mean = np.concatenate([np.tile(actions.mean(0), config.stride), mean])
+        std = np.concatenate([np.tile(actions.std(0), config.stride), std])
+    if not config.standardize:
+        return np.zeros_like(mean), np.ones_like(std)
+    return mean, std
+
+
+def _windows(data: PlanData, key: Key, config: Any) -> tuple[chex.Array, chex.Array]:
+    """First rows [B] of windows, uniform over all of them, and their spans [B]."""
+    pick_key, offset_key = jax.random.split(key)
+    pick = jax.random.randint(pick_key, (config.batch_size,), 0, data.choices[-1])
+    span = jnp.searchsorted(data.choices, pick, side="right")
+    before = jnp.where(span > 0, data.choices[span - 1], 0)
+    first = data.starts[span] + pick - before
+    offset = config.frame_offset
+    if offset:
+        first += jax.random.randint(offset_key, first.shape, -offset, offset + 1)
+        first = jnp.clip(first, data.starts[span], data.ends[span] - 1)
+    return first, span
+
+
+def _subgoals(
+    data: PlanData, first: chex.Array, end: chex.Array, config: Any
+) -> chex.Array:
+    """Plans whose moves are the next latents; a span's last one is repeated.
+
+    Args:
+      data: the latents.
+      first: first rows, [B].
+      end: one past the last row of their spans, [B, 1].
+      config: of the planner.
+    """
+    rows = first[:, None] + config.stride * jnp.arange(config.horizon + 1)
+    latents = data.states[jnp.minimum(rows, end - 1)]
+    return jnp.concatenate([latents[:, 1:], latents[:, :-1]], axis=-1)
+
+
+def _actions(
+    data: PlanData, first: chex.Array, end: chex.Array, config: Any
+) -> chex.Array:
+    """Plans whose moves are the actions in between; arguments as of `_subgoals`.
+
+    Past the end of its span a plan rests: its last latent, and no action.
+    """
+    rows = first[:, None] + jnp.arange(config.horizon * config.stride)
+    actions = data.actions[jnp.minimum(rows, end - 1)]
+    actions = jnp.where((rows < end)[..., None], actions, 0)
+    actions = actions.reshape(config.batch_size, config.horizon, -1)
+    latents = data.states[jnp.minimum(rows[:, :: config.stride], end - 1)]
+    return jnp.concatenate([actions, latents], axis=-1)
+
+
+# -- which spans --------------------------------------------------------------
+
+
+def source(dataset: Dataset, config: Any) -> Dataset:
+    """What plans are cut from: `dataset`, or the rollouts that the config names.
+
+    Raises:
+      UserError: there are no such rollouts, or they are of another environment.
+    """
+    if not config.rollouts:
+        return dataset
+    found = load_dataset(config.rollouts, collect=False)
+    shapes = [(d.observations.shape[1], d.actions.shape[1]) for d in (dataset, found)]
+    if shapes[0] != shapes[1]:
+        raise UserError(
+            f"rollouts={config.rollouts} has {shapes[1][0]} observed numbers and "
+            f"{shapes[1][1]} of actions, but {dataset.card.id!r} has {shapes[0][0]} "
+            f"and {shapes[0][1]}: name rollouts of a policy that was trained on it."
+        )
+    return found
+
+
+def described(
+    dataset: Dataset, config: Any
+) -> tuple[Annotations, np.ndarray, np.ndarray, np.ndarray]:
+    """The annotations that are not held out, and `spans` of them.
+
+    Raises:
+      UserError: there are none, or none that a plan can be cut from.
+    """
+    annotations = without(require(dataset), config.held_out)
+    return annotations, *spans(annotations, config, dataset.card.id)
+
+
+def without(annotations: Annotations, held_out: tuple[str, ...]) -> Annotations:
+    """The spans of all other instructions.
+
+    A compound instruction, "open_drawer+close_window", goes with any of its parts: its
+    spans show what was to be kept back.
+
+    Raises:
+      UserError: an instruction that there is not, or nothing is left.
+    """
+    parts = [set(name.split(JOINED)) for name in annotations.names]
+    unknown = set(held_out) - set(annotations.names).union(*parts)
+    if unknown:
+        raise UserError(
+            f"held_out names {', '.join(sorted(unknown))}, but the instructions of the "
+            f"data are {', '.join(annotations.names)}."
+        )
+    held = [set(name.split(JOINED)) for name in held_out]
+    numbers = [i for i, has in enumerate(parts) if any(h <= has for h in held)]
+    keep = ~np.isin(annotations.instructions, numbers)
+    if not keep.any():
+        raise UserError(f"held_out={','.join(held_out)} leaves no span to learn from.")
+    return annotations.select(keep)
+
+
+def spans(
+    annotations: Annotations, config: Any, name: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Starts and ends of the spans that are used, and which ones they are.
+
+    Raises:
+      UserError: none is longer than one stride, or as long as a plan.
+    """
+    starts, ends = annotations.starts, annotations.ends
+    longest = int((ends - starts).max())
+    if config.tail:
+        starts = np.maximum(starts, ends - config.tail)
+    keep = ends - starts > config.stride
+    tail = f" and tail={config.tail}" if config.tail else ""
+    if not keep.any():
+        raise UserError(
+            f"No described span of dataset {name!r} can fill a plan: its longest has "
+            f"{longest} rows, but stride={config.stride}{tail} needs more than "
+            f"{config.stride} of each. Choose a smaller stride, or other data."
+        )
+    needed = (config.horizon - 1) * config.stride
+    if not (ends - starts > needed).any():
+        raise UserError(
+            f"horizon={config.horizon} with stride={config.stride} is a plan horizon "
+            f"or stride that no trajectory can fill: the rows of a plan lie {needed} "
+            f"steps apart from first to last, and the longest described span of "
+            f"dataset {name!r} has {longest} rows{tail}. Choose a smaller horizon or "
+            "stride."
+        )
+    if not config.full_stride:
+        keep = np.ones_like(keep)
+    return starts[keep], ends[keep], np.flatnonzero(keep)

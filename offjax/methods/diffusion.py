@@ -1,0 +1,181 @@
+"""Denoising diffusion: noise schedule, targets and samplers, as pure functions.
+
+Ho et al., 2020 (https://arxiv.org/abs/2006.11239), Nichol and Dhariwal, 2021 (the
+cosine schedule, https://arxiv.org/abs/2102.09672), Song et al., 2021 (DDIM,
+https://arxiv.org/abs/2010.02502). With ᾱ_t = Π (1 − β),
+
+    x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε
+
+and a network that predicts x_0 ("clean") or ε ("noise"). Every sampler here is a table
+of coefficients: with x̂_0 the prediction, a step from time t to t' < t is
+
+    x_{t'} = a x̂_0 + b x_t + σ ε'
+
+DDPM, all steps:     σ² = β_t (1 − ᾱ_{t'}) / (1 − ᾱ_t)
+DDIM, any steps, η:  σ² = η² (1 − ᾱ_{t'}) / (1 − ᾱ_t) · (1 − ᾱ_t / ᾱ_{t'}),
+                     b = √(1 − ᾱ_{t'} − σ²) / √(1 − ᾱ_t),  a = √ᾱ_{t'} − b √ᾱ_t
+
+and ᾱ = 1 at the last t'. DDIM with all steps and η = 1 is DDPM; η = 0 adds no noise.
+Nothing is clipped. Tables are made on the host in double precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from offjax.errors import UserError
+from offjax.types import Key
+
+PREDICTIONS = ("clean", "noise")
+Predict = Callable[[chex.Array, chex.Array], chex.Array]
+"""(x_t [...], t []) → the network's prediction, of x_t's shape."""
+Pin = Callable[[chex.Array], chex.Array]
+"""Overwrites what is known of x, such as the present state."""
+
+
+class Steps(NamedTuple):
+    """The steps of a sampler in their order, each field [S]; see the module."""
+
+    times: chex.Array  # t, an input of the network
+    clean: chex.Array  # a
+    noisy: chex.Array  # b
+    std: chex.Array  # σ
+    alpha_bars: chex.Array  # ᾱ_t
+
+
+def cosine_betas(
+    num_steps: int, offset: float = 0.008, largest: float = 0.999
+) -> np.ndarray:
+    """β of Nichol and Dhariwal's cosine schedule, [N] float64.
+
+    Args:
+      num_steps: N.
+      offset: keeps the first β away from 0.
+      largest: upper clip.
+
+    Raises:
+      UserError: no step at all.
+    """
+    if num_steps < 1:
+        raise UserError(f"diffusion_steps is {num_steps}: at least 1 is needed.")
+    grid = (np.arange(num_steps + 1) / num_steps + offset) / (1 + offset)
+    signal = np.cos(grid * np.pi / 2) ** 2
+    return np.clip(1 - signal[1:] / signal[:-1], 0.0, largest)
+
+
+def alpha_bars(betas: np.ndarray) -> np.ndarray:
+    """ᾱ, the share of the signal's variance that is left after each step, [N]."""
+    return np.cumprod(1.0 - betas)
+
+
+def ddpm_steps(betas: np.ndarray) -> Steps:
+    """The ancestral sampler: all N steps, the posterior's mean and variance."""
+    bars = alpha_bars(betas)
+    before = np.concatenate([[1.0], bars[:-1]])
+    clean = np.sqrt(before) * betas / (1 - bars)
+    noisy = np.sqrt(1 - betas) * (1 - before) / (1 - bars)
+    std = np.sqrt(betas * (1 - before) / (1 - bars))
+    steps = Steps(np.arange(len(betas)), clean, noisy, std, bars)
+    return Steps(*(column[::-1] for column in steps))
+
+
+def ddim_steps(betas: np.ndarray, num_steps: int, eta: float = 0.0) -> Steps:
+    """DDIM over `num_steps` times spread evenly over the N of training.
+
+    Args:
+      betas: of training, [N].
+      num_steps: S, 1 … N.
+      eta: 0 is deterministic, 1 has the variance of DDPM.
+
+    Raises:
+      UserError: more steps than N, or none, or an η outside [0, 1].
+    """
+    total = len(betas)
+    if not 1 <= num_steps <= total:
+        raise UserError(
+            f"sampling_steps is {num_steps}, but the planner was trained with "
+            f"{total} diffusion steps: choose 1 … {total}."
+        )
+    if not 0 <= eta <= 1:
+        raise UserError(f"eta is {eta}; it must lie between 0 and 1.")
+    # Whole numbers are kept whole: rounding of i · N / S may fall below them.
+    grid = np.arange(num_steps, -1, -1) * total // num_steps - 1
+    padded = np.concatenate([[1.0], alpha_bars(betas)])
+    now, then = padded[grid[:-1] + 1], padded[grid[1:] + 1]
+    variance = eta**2 * (1 - then) / (1 - now) * (1 - now / then)
+    noisy = np.sqrt(np.maximum(1 - then - variance, 0.0) / (1 - now))
+    clean = np.sqrt(then) - noisy * np.sqrt(now)
+    return Steps(grid[:-1], clean, noisy, np.sqrt(variance), now)
+
+
+def add_noise(
+    clean: chex.Array, noise: chex.Array, times: chex.Array, betas: np.ndarray
+) -> chex.Array:
+    """x_t [B, ...] of x_0 [B, ...] and ε [B, ...] at times [B]."""
+    bars = jnp.asarray(alpha_bars(betas), clean.dtype)[times]
+    bars = bars.reshape(bars.shape + (1,) * (clean.ndim - bars.ndim))
+    return jnp.sqrt(bars) * clean + jnp.sqrt(1 - bars) * noise
+
+
+def to_clean(
+    prediction: chex.Array, noisy: chex.Array, alpha_bar: chex.Array, kind: str
+) -> chex.Array:
+    """x̂_0 that a prediction of `kind` ("clean" or "noise") stands for."""
+    if kind == "clean":
+        return prediction
+    return (noisy - jnp.sqrt(1 - alpha_bar) * prediction) / jnp.sqrt(alpha_bar)
+
+
+def identity(x: chex.Array) -> chex.Array:
+    """Pins nothing."""
+    return x
+
+
+def advance(
+    x: chex.Array, prediction: chex.Array, now: Steps, noise: chex.Array, kind: str
+) -> chex.Array:
+    """x_{t'} of x_t [...], a prediction for it, and standard noise, all of one shape.
+
+    `now` holds the coefficients of this one step, and `kind` is what was predicted.
+    """
+    clean = to_clean(prediction, x, now.alpha_bars, kind)
+    return now.clean * clean + now.noisy * x + now.std * noise
+
+
+def sample(
+    predict: Predict,
+    noise: chex.Array,
+    key: Key,
+    steps: Steps,
+    kind: str = "clean",
+    pin: Pin = identity,
+) -> chex.Array:
+    """Denoises `noise` [...] in one scan over the steps.
+
+    Args:
+      predict: the network.
+      noise: what the sampler begins with, [...].
+      key: of the noise that steps with σ > 0 add; not read where all are 0.
+      steps: of `ddpm_steps` or `ddim_steps`.
+      kind: what the network predicts, "clean" or "noise".
+      pin: applied before every step and at the end.
+    """
+    columns = Steps(*(jnp.asarray(c, noise.dtype) for c in steps))
+    columns = columns._replace(times=jnp.asarray(np.asarray(steps.times), jnp.int32))
+    stochastic = bool(np.any(np.asarray(steps.std) > 0))
+
+    def step(x: chex.Array, inputs: tuple[Steps, Key]) -> tuple[chex.Array, None]:
+        now, step_key = inputs
+        noise = jnp.zeros_like(x)
+        if stochastic:
+            noise = jax.random.normal(step_key, x.shape, x.dtype)
+        return pin(advance(x, predict(x, now.times), now, noise, kind)), None
+
+    keys = jax.random.split(key, len(steps.times))
+    return jax.lax.scan(step, pin(noise), (columns, keys))[0]

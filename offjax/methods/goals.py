@@ -1,0 +1,176 @@
+"""How methods act that pursue a goal: an instruction, or a state to reach.
+
+An actor's task is an instruction, {"sentence": [E], ...}, or states {"goals": [L, O]}
+one step apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import chex
+import jax.numpy as jnp
+
+from offjax.datasets.plans import Encoder
+from offjax.datasets.text import TextEncoder
+from offjax.distributions import Distribution
+from offjax.envs import scene
+from offjax.types import Actor, EnvSpec, Key, Model, Params, Pytree, Recipe
+
+ORDERED = "hash_order"
+"""Text encoder where sentences name several objects, so that their order matters."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GoalMethod(Encoder):
+    """A method that acts towards latents [Z] of states or instructions.
+
+    Attributes:
+      encode_text: `(model, sentences) → latents`, embedded [..., E] to [..., Z].
+      empty: `(model) → carry` of an agent that has no goal yet.
+      begin: `(model, observation, latent, key) → carry` at the moment a goal is set.
+      act_towards: `(model, carry, observation, latent, key) → (Distribution, carry)`.
+    """
+
+    encode_text: Callable[..., chex.Array]
+    empty: Callable[..., Pytree]
+    begin: Callable[..., Pytree]
+    act_towards: Callable[..., tuple[Distribution, Pytree]]
+
+
+def goal_method(model: Model) -> GoalMethod:
+    """The functions of a model that acts towards goals."""
+    assert isinstance(model.method, GoalMethod)
+    return model.method
+
+
+class Carry(NamedTuple):
+    """Goal of an episode, and what its method carries."""
+
+    latent: chex.Array  # [Z]
+    inner: Pytree
+    goals: chex.Array | None = None  # [L, O] states to follow
+    time: chex.Array | None = None  # [] steps since the first of `goals`
+
+
+@dataclasses.dataclass(frozen=True)
+class InstructedActor(Actor):
+    """Follows one instruction; every `period` steps begins anew towards it.
+
+    Attributes:
+      stage: of the model.
+      text: what its instructions are embedded with.
+      period: steps between latent plans, or chunks.
+    """
+
+    stage: str
+    text: TextEncoder
+    period: int = 1
+
+    def embed(self, sentences: Sequence[str]) -> Pytree:
+        """Tasks of N instructions, leaves [N, ...]."""
+        return self.text.embed(sentences)._asdict()
+
+    def model(self, params: Params) -> Model:
+        """The model that acts."""
+        return params.models[self.stage]
+
+    def begin(self, params: Params, task: Pytree, key: Key) -> Carry:
+        """The instruction's latent; `task["sentence"]` is its embedding [E]."""
+        del key
+        model = self.model(params)
+        method = goal_method(model)
+        latent = method.encode_text(model, task["sentence"])
+        return Carry(latent, method.empty(model))
+
+    def plan(
+        self, params: Params, carry: Carry, observation: chex.Array, key: Key
+    ) -> Carry:
+        """A new latent plan, or the end of the present chunk."""
+        model = self.model(params)
+        inner = goal_method(model).begin(model, observation, carry.latent, key)
+        return carry._replace(inner=inner)
+
+    def act(
+        self,
+        params: Params,
+        carry: Carry,
+        observation: chex.Array,
+        reward: chex.Array,
+        key: Key,
+    ) -> tuple[Distribution, Carry]:
+        """The method's next action towards the latent."""
+        del reward
+        model = self.model(params)
+        distribution, inner = goal_method(model).act_towards(
+            model, carry.inner, observation, carry.latent, key
+        )
+        return distribution, carry._replace(inner=inner)
+
+
+@dataclasses.dataclass(frozen=True)
+class SubgoalActor(InstructedActor):
+    """Pursues given states: every `period` steps the one `lookahead` steps ahead.
+
+    What a planner of subgoals would reach if its subgoals were true. One state, or the
+    last of several, is a goal to stay with.
+    """
+
+    lookahead: int = 16
+    given_goals: bool = True
+
+    def begin(self, params: Params, task: Pytree, key: Key) -> Carry:
+        """`task["goals"]` are raw states [L, O], one step apart, from the present on.
+
+        The actor begins at the first of them.
+        """
+        del key
+        model = self.model(params)
+        goals = jnp.asarray(task["goals"], jnp.float32)
+        latent = jnp.zeros(model.config.latent_dim)
+        return Carry(latent, goal_method(model).empty(model), goals, jnp.int32(0))
+
+    def plan(
+        self, params: Params, carry: Carry, observation: chex.Array, key: Key
+    ) -> Carry:
+        """Sets the next subgoal."""
+        assert carry.goals is not None and carry.time is not None
+        model = self.model(params)
+        place = jnp.minimum(carry.time + self.lookahead, carry.goals.shape[0] - 1)
+        latent = goal_method(model).encode_goal(model, carry.goals[place])
+        inner = goal_method(model).begin(model, observation, latent, key)
+        return carry._replace(latent=latent, inner=inner)
+
+    def record(self, carry: Carry, action: chex.Array) -> Carry:
+        """Counts the step."""
+        del action
+        assert carry.time is not None
+        return carry._replace(time=carry.time + 1)
+
+
+def instructed(stage: str, period: Callable[[Any], int]) -> Callable[[Recipe], Actor]:
+    """`Recipe.actor` of a stage that follows instructions.
+
+    Args:
+      stage: its name.
+      period: steps between its plans, of its config.
+    """
+
+    def actor(recipe: Recipe) -> Actor:
+        config = recipe.config(stage)
+        return InstructedActor(stage, config.text, period(config))
+
+    return actor
+
+
+def objects(spec: EnvSpec | None) -> tuple[int, ...]:
+    """First column, number and width of like objects in the observations, or ()."""
+    known = scene.SCENES.get(dict(spec.kwargs).get("scene", "")) if spec else None
+    return known.objects if known else ()
+
+
+def text_encoder(spec: EnvSpec | None) -> dict[str, Any]:
+    """The text encoder of what reads sentences about an environment."""
+    return {"text_encoder": ORDERED} if objects(spec) else {}

@@ -1,0 +1,75 @@
+"""The networks of goal-conditioned cloning: goal encoders, policy, and a decoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax.numpy as jnp
+
+from offjax.networks.mlp import MLP
+from offjax.networks.objects import ObjectMLP
+
+
+class GoalPolicy(nn.Module):
+    """Both goal encoders, the policy, and what gives states back.
+
+    Attributes:
+      config: sizes, with the fields of `offjax.methods.gcbc.Config`.
+      action_dim: entries of an action.
+      observation_dim: entries of a state.
+    """
+
+    config: Any
+    action_dim: int
+    observation_dim: int
+
+    def setup(self) -> None:
+        """The submodules; those that are never called get no parameters."""
+        c = self.config
+        self.state_goal = MLP(c.encoder_dims, c.latent_dim, nn.gelu, layer_norm=True)
+        self.state_norm = nn.LayerNorm()
+        self.text_goal = MLP(c.encoder_dims, c.latent_dim, nn.gelu, layer_norm=True)
+        self.text_norm = nn.LayerNorm()
+        width = c.chunk * self.action_dim
+        policy: Any = MLP(c.hidden_dims, width, nn.gelu, layer_norm=True)
+        if c.objects:
+            policy = ObjectMLP(c.objects, c.hidden_dims, width)
+        self.policy = policy
+        dims, out = c.encoder_dims[::-1], self.observation_dim
+        self.decoder = MLP(dims, out, nn.gelu, layer_norm=True)
+
+    def encode_state(self, goals: chex.Array) -> chex.Array:
+        """Normalized states [..., O] → latents [..., Z]."""
+        return self.state_norm(self.state_goal(goals))
+
+    def encode_text(self, sentences: chex.Array) -> chex.Array:
+        """Embedded instructions [..., E] → latents [..., Z]."""
+        return self.text_norm(self.text_goal(sentences))
+
+    def decode(self, latents: chex.Array) -> chex.Array:
+        """Latents of states [..., Z] → normalized states [..., O]."""
+        return self.decoder(latents)
+
+    def act(self, observations: chex.Array, latents: chex.Array) -> chex.Array:
+        """Normalized [..., O] and [..., Z] → actions in the unit box [..., K, A]."""
+        inputs: tuple[chex.Array, ...] = (observations, latents)
+        if not self.config.objects:
+            inputs = (jnp.concatenate(inputs, axis=-1),)
+        out = self.policy(*inputs)
+        return out.reshape(*out.shape[:-1], self.config.chunk, self.action_dim)
+
+    def __call__(
+        self, observation: chex.Array, sentence: chex.Array | None
+    ) -> chex.Array | None:
+        """Calls all that `config.goals` needs, so that `init` makes its parameters."""
+        actions = None
+        if self.config.goals != "language":
+            latent = self.encode_state(observation)
+            actions = self.act(observation, latent)
+            if self.config.reconstruction:
+                self.decode(latent)
+        if self.config.goals != "states":
+            actions = self.act(observation, self.encode_text(sentence))
+        return actions

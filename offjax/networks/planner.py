@@ -1,0 +1,42 @@
+"""The network that plans a window of actions from its first state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import chex
+import flax.linen as nn
+import jax.numpy as jnp
+
+from offjax.networks.mlp import MLP
+
+
+class Planner(nn.Module):
+    """State embedding + position encoding → MLP → outputs of the whole window.
+
+    Attributes:
+      output_dim: width of the output.
+      hidden_dims: widths of the MLP.
+      embedding_dim: width of the embedding, even.
+      position_encoding: whether it reads the time at which the window starts.
+    """
+
+    output_dim: int
+    hidden_dims: Sequence[int]
+    embedding_dim: int
+    position_encoding: bool = True
+
+    @nn.compact
+    def __call__(self, observations: chex.Array, times: chex.Array) -> chex.Array:
+        """[..., O] (normalized), [...] → [..., output_dim]."""
+        x = nn.Dense(self.embedding_dim)(observations)
+        if self.position_encoding:
+            x = x + sinusoids(times, self.embedding_dim)
+        return MLP(self.hidden_dims, self.output_dim, output_scale=0.01)(x)
+
+
+def sinusoids(times: chex.Array, width: int) -> chex.Array:
+    """Sine and cosine codes of `times` [...], as in transformers: [..., width]."""
+    rates = jnp.exp(-jnp.log(1e4) * jnp.arange(width // 2) / (width // 2))
+    angles = jnp.asarray(times)[..., None] * rates
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)

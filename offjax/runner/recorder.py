@@ -1,0 +1,211 @@
+"""What a run writes and says while it goes on."""
+
+from __future__ import annotations
+
+import contextlib
+from types import TracebackType
+from typing import Any, NoReturn
+
+import numpy as np
+
+from offjax.devices import hosts
+from offjax.errors import UserError
+from offjax.runner import interrupts, sinks
+from offjax.runner.account import CARD, Account, diverged, place
+from offjax.runner.checkpoints import Checkpoints
+from offjax.runner.evaluator import Evaluator
+from offjax.runner.progress import Progress
+from offjax.runner.records import SCHEMA, RunFolder, environment, write_json
+from offjax.runner.stages import StageRun
+from offjax.runner.training import Training
+from offjax.types import Pytree
+
+
+class Recorder:
+    """The open folder of a run: its records, checkpoints and progress line.
+
+    A context: the run's status is "running" inside, and "finished", "interrupted" or
+    "failed" after it.
+    """
+
+    def __init__(
+        self,
+        training: Training,
+        evaluator: Evaluator,
+        folder: RunFolder,
+        resumed: bool,
+    ) -> None:
+        self.folder = folder
+        self._training, self._evaluator = training, evaluator
+        options = training.options
+        self.progress = Progress(
+            f"{training.method} · {training.dataset.card.id}",
+            training.total_steps,
+            options.quiet or not hosts.is_writer(),
+        )
+        self.account = Account.begin(folder.record if resumed else {})
+        self._environment = environment()
+        self._write("running")
+        self._sinks: list[sinks.Sink] = []
+        self.checkpoints = Checkpoints(folder.path / "checkpoints")
+
+    def __enter__(self) -> Recorder:
+        try:
+            options, config = self._training.options, self._training.config
+            self._sinks = sinks.make(options.log, self.folder.path, config)
+        except Exception as error:
+            self.__exit__(type(error), error, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        del kind, trace
+        try:
+            if error is None:
+                self.checkpoints.close()
+                self._write("finished")
+            elif isinstance(error, interrupts.Interrupted | KeyboardInterrupt):
+                self._write("interrupted")
+            elif isinstance(error, Exception):
+                text = str(error) if isinstance(error, UserError) else repr(error)
+                with contextlib.suppress(UserError):  # a full disk refuses this, too
+                    self._write("failed", error=text[:500])
+        finally:
+            self.progress.close()
+            for sink in self._sinks:
+                sink.close()
+
+    def _write(self, status: str, **more: Any) -> None:
+        training, evaluator, account = self._training, self._evaluator, self.account
+        dataset, stages = training.dataset, training.stages
+        compiling = account.compile_seconds + evaluator.compile_seconds
+        record = {
+            "schema": SCHEMA,
+            "status": status,
+            "variants": training.job.variants,
+            "sweep": training.options.sweep,
+            **place(stages[-1].layout),
+            "dataset": {name: getattr(dataset.card, name) for name in CARD},
+            "stages": {run.stage.name: run.key for run in stages},
+            **account.costs(),
+            "compile_seconds": round(compiling, 3),
+            "compilations": account.compilations
+            | {"evaluation": evaluator.compilations},
+            "evaluation_seconds": round(evaluator.seconds, 3),
+            "diverged": diverged(training.job, stages, training.options.num_seeds),
+            "config_hash": training.hash,
+            "total_steps": training.total_steps,
+            "score_source": dataset.spec.score_source if dataset.spec else "",
+            "evaluation_environment": evaluator.environment,
+        }
+        write_json(self.folder.path / "run.json", record | self._environment | more)
+
+    def restore_point(self) -> int:
+        """Total step of the checkpoint to go on from; drops rows beyond it.
+
+        Raises:
+          UserError: the checkpoint is of another configuration.
+        """
+        step = hosts.agree(lambda: self.checkpoints.latest_step() or 0)
+        if step:
+            step = self.checkpoints.newest_whole(self.progress.say) or 0
+        if step and self.checkpoints.meta(step).get("config_hash") != (
+            self._training.hash
+        ):
+            raise UserError(
+                f"the checkpoint {self.folder.path / 'checkpoints' / str(step)} was "
+                "made by another configuration; remove it, or begin a new run."
+            )
+        self.folder.cut_back(step)
+        total = self._training.total_steps
+        self.progress.say(f"resumed {self.folder.path} at step {step:,} of {total:,}")
+        return step
+
+    def cut_back(self, step: int) -> None:
+        """Drops rows and checkpoints beyond a total step."""
+        self.folder.cut_back(step)
+        self.checkpoints.drop_after(step)
+
+    def diverged(self, run: StageRun, slots: np.ndarray, step: int) -> None:
+        """Notes the slots [slots] bool that diverged before a total step."""
+        for slot in np.flatnonzero(slots):
+            run.diverged.append((int(slot), step))
+            self.progress.say(
+                f"seed {run.slots.seeds[slot]} diverged before step {step:,} in stage "
+                f"{run.stage.name}: frozen at its last finite state"
+            )
+
+    def metrics(
+        self, run: StageRun, values: dict[str, Any], alive: np.ndarray, step: int
+    ) -> None:
+        """Writes training metrics, [slots, …] each, of the slots that are alive."""
+        training = self._training
+        rows = []
+        firsts = zip(training.job.variants, run.slots.of_setting, strict=True)
+        for variant, first in firsts:
+            for slot, seed in enumerate(training.options.seeds, start=first):
+                if alive[slot]:
+                    for name, value in values.items():
+                        number = f"{float(np.mean(value[slot])):.8g}"
+                        rows.append((step, seed, variant, name, number))
+        self._append_metrics(rows)
+
+    def _append_metrics(self, rows: list[tuple[Any, ...]]) -> None:
+        self.folder.append("metrics.csv", rows)
+        for sink in self._sinks:
+            sink.write(rows)
+
+    def evaluate(self, step: int) -> None:
+        """Evaluates the states that the stages hold, and writes the scores."""
+        if self._evaluator.missing is not None:
+            self.progress.say(f"no scores are recorded: {self._evaluator.missing}")
+            return
+        found = self._evaluator.rows(self._training.method, step)
+        self._append_metrics(found.metrics)
+        self.folder.append("episodes.csv", found.episodes)
+        self.folder.append("scores.csv", found.scores)
+        self.progress.scores(found.values, step)
+
+    def save(self, run: StageRun, step: int, tree: Pytree, window: int) -> None:
+        """Begins to write a checkpoint at a total step.
+
+        Args:
+          run: the stage under way.
+          step: total step.
+          tree: NumPy arrays that nothing else changes.
+          window: updates since the last end of a window; 0: the step is such an end.
+        """
+        meta = {
+            "config_hash": self._training.hash,
+            "diverged": run.diverged,
+            "window": window,
+        }
+        self.checkpoints.save(step, tree, meta)
+
+    def restore(
+        self, step: int, like: dict[str, Pytree]
+    ) -> tuple[dict[str, Pytree], dict[str, Any]]:
+        """What `save` wrote at a total step, and its meta.
+
+        Args:
+          step: total step.
+          like: {"state", "alive", "sums"}, arrays of the same shapes.
+        """
+        meta = self.checkpoints.meta(step)
+        if meta["window"]:
+            like = like | {"kept": like["state"]}
+        return self.checkpoints.restore(step, like), meta
+
+    def stop(self, step: int) -> NoReturn:
+        """Ends a run that was asked to stop, when its checkpoint is on disk."""
+        self.progress.say(
+            f"interrupted at step {step:,}: saved in {self.folder.path}; the same "
+            "command with --resume goes on from there"
+        )
+        self.checkpoints.close()
+        raise interrupts.Interrupted

@@ -1,0 +1,116 @@
+"""All that determines a run: a job with its data and options, and its stages.
+
+A `Training` is a value. `offjax.runner.train.train` carries it out;
+`offjax.runner.evaluator.Evaluator` acts with the states that its stages hold.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from offjax import methods
+from offjax.datasets.dataset import Dataset
+from offjax.runner import settings, sinks
+from offjax.runner.checkpoints import StageStore
+from offjax.runner.options import Options
+from offjax.runner.records import digest
+from offjax.runner.settings import Job
+from offjax.runner.stages import (
+    StageRun,
+    models_of,
+    plan_stages,
+    resolve_config,
+    stage_data,
+    template,
+)
+from offjax.types import Model
+
+
+def make_jobs(
+    method: str, preset: str, dataset: Dataset, overrides: settings.Overrides
+) -> list[Job]:
+    """The recipe for a dataset, with overrides, as jobs."""
+    recipe = methods.build(method, dataset.spec, preset, dataset.card.id)
+    prefix = "" if preset == "paper" else f"preset={preset}"
+    return settings.expand(recipe, overrides, prefix)
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """One run, planned.
+
+    Attributes:
+      job: the recipe and its settings.
+      method: its name.
+      preset: its name.
+      dataset: what it is trained on.
+      options: how it is run.
+      config: content of config.json.
+      hash: of `config`.
+      stages: in their order; `states` in them are filled in by training and loading.
+    """
+
+    job: Job
+    method: str
+    preset: str
+    dataset: Dataset
+    options: Options
+    config: dict[str, Any]
+    hash: str
+    stages: list[StageRun]
+
+    @classmethod
+    def of(
+        cls, job: Job, method: str, preset: str, dataset: Dataset, options: Options
+    ) -> Training:
+        """Plans a run, and refuses what could not be trained.
+
+        Raises:
+          UserError: options or hyperparameters that make no sense.
+        """
+        options.validate()
+        sinks.check(options.log)
+        for owner, config in settings.owners(job.recipe).items():
+            for setting in job.settings:
+                dataclasses.replace(config, **setting.of(owner)).validate()
+        if job.recipe.validate is not None:
+            job.recipe.validate(job.recipe, dataset)
+        config = resolve_config(job, method, preset, dataset, options)
+        stages = plan_stages(job, dataset, options)
+        return cls(
+            job, method, preset, dataset, options, config, digest(config), stages
+        )
+
+    @property
+    def store(self) -> StageStore:
+        """Where trained stages are kept."""
+        return StageStore(Path(self.options.runs_dir))
+
+    @property
+    def total_steps(self) -> int:
+        """Updates of all stages."""
+        return self.stages[-1].last_step
+
+    def upstream(self, run: StageRun) -> dict[str, Model]:
+        """The models that a stage reads, leaves NumPy [slots, …]."""
+        return models_of(
+            self.job, self.stages, run.slots, run.stage.reads, self.options.num_seeds
+        )
+
+    def load_states(self, keys: Mapping[str, str]) -> None:
+        """Fills in the states of a finished run from the store.
+
+        Args:
+          keys: stage → key under which it was stored, as run.json has them.
+
+        Raises:
+          UserError: a stage that is not in the store, or is damaged.
+        """
+        for run in self.stages:
+            upstream = self.upstream(run)
+            data = stage_data(run, self.dataset, upstream)
+            like = template(run, data, upstream)
+            run.states = self.store.load(keys[run.stage.name], like)
