@@ -93,14 +93,15 @@ def test_what_is_published_for_one_dataset_or_domain_alone(small_dataset):
     for name, dataset, expected in (
         ("cql", "d4rl/hopper-medium-v2", True),
         ("cql_cfpi", "offjax/hopper/medium-v0", True),
+        ("bc+cql+best_of_n", "offjax/hopper/medium-v0", True),
         ("cql", "d4rl/hopper-medium-replay-v2", False),
         ("cql", "offjax/maze2d/medium-v0", False),
         ("td3_bc", "d4rl/hopper-medium-v2", False),
     ):
-        stage = build(name, hopper, "paper").stages[0]
-        card = dataclasses.replace(small_dataset.card, id=dataset)
-        named = dataclasses.replace(small_dataset, card=card)
-        rows = stage.view.arrays(named, stage.config, {}).rows
+        stage = build(name, hopper, "paper", dataset).stage(
+            "cql" if "cql" in name else name
+        )
+        rows = stage.view.arrays(small_dataset, stage.config, {}).rows
         spread = np.ptp(np.asarray(rows.rewards).reshape(-1, 10).sum(1))
         assert (abs(spread - 1000) < 1) == expected
     adroit = dataclasses.replace(SPEC, domain="adroit")
