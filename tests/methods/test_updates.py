@@ -16,15 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offjax.algorithms import td3_bc
+from offjax.algorithms import cql, td3_bc
 from offjax.types import Statistics, Transitions
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 # How the fixtures' words are spelt in the package.
-CASES = {"td3_bc": td3_bc}
+CASES = {"td3_bc": td3_bc, "cql": cql, "cql_lagrange": cql}
 SETTINGS = {"critic_lr": "lr", "tau": "polyak"}
-PARTS: dict[str, dict[str, str]] = {}
+DUALS = {"target_critic": "target_params", "log_alpha_prime": "log_multiplier"}
+PARTS = {"cql": DUALS, "cql_lagrange": DUALS}
 
 
 def make_config(method, settings):
