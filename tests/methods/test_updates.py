@@ -16,16 +16,38 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offjax.algorithms import cql, td3_bc
+from offjax.algorithms import awac, bc, bcq, cql, iql, rev_kl, sarsa, td3_bc
 from offjax.types import Statistics, Transitions
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 # How the fixtures' words are spelt in the package.
-CASES = {"td3_bc": td3_bc, "cql": cql, "cql_lagrange": cql}
+CASES = {
+    "td3_bc": td3_bc,
+    "cql": cql,
+    "cql_lagrange": cql,
+    "awac": awac,
+    "bcq": bcq,
+    "iql": iql,
+    "iql_stale": iql,
+    "sarsa_iqn": sarsa,
+    "sarsa_mlp": sarsa,
+    "rev_kl": rev_kl,
+}
 SETTINGS = {"critic_lr": "lr", "tau": "polyak"}
-DUALS = {"target_critic": "target_params", "log_alpha_prime": "log_multiplier"}
-PARTS = {"cql": DUALS, "cql_lagrange": DUALS}
+OTHER_PARTS = {"target_critic": "target_params", "log_alpha_prime": "log_multiplier"}
+PARTS = {case: OTHER_PARTS for case in CASES} | {"td3_bc": {}, "bcq": {}}
+PARTS |= {
+    case: OTHER_PARTS | {"critic": "params"} for case in ("sarsa_iqn", "sarsa_mlp")
+}
+UPSTREAM = {
+    "behavior": (
+        bc,
+        bc.Config(hidden_dims=(8, 6), head="mixture", num_components=3, squashed=True),
+    ),
+    "critic": (sarsa, sarsa.Config(hidden_dims=(8, 6), network="mlp")),
+}
+STAGES = {"behavior": "bc", "critic": "sarsa"}
 
 
 def make_config(method, settings):
@@ -33,20 +55,32 @@ def make_config(method, settings):
     return method.Config(**settings)
 
 
-def make_state(method, key, statistics, config):
-    return method.init(key, SimpleNamespace(statistics=statistics), config, {})
+def make_upstream(weights, statistics):
+    """States of the stages that a method reads, with the fixture's weights."""
+    result = {}
+    for name, new in weights.items():
+        method, config = UPSTREAM[name]
+        state = make_state(method, jax.random.PRNGKey(0), statistics, config, {})
+        new = with_weights(state.params, new)
+        result[STAGES[name]] = wide(state.replace(params=new))
+    return result
 
 
-def run_update(method, state, batch, config):
-    return jax.jit(method.update)(state, batch, config, {})[0]
+def make_state(method, key, statistics, config, upstream):
+    example = SimpleNamespace(statistics=statistics)
+    return method.init(key, example, config, upstream)
+
+
+def run_update(method, state, batch, config, upstream):
+    return jax.jit(method.update)(state, batch, config, upstream)[0]
 
 
 # End of the package's words.
 
 
 def read(case):
-    """A fixture as nested dictionaries; lists stand for tuples of integers."""
-    result = {}
+    """A fixture as nested dictionaries, its settings as Python values."""
+    result = {"upstream": {}}
     for path, value in np.load(FIXTURES / f"updates_{case}.npz").items():
         *parents, leaf = path.split("/")
         node = result
@@ -54,7 +88,10 @@ def read(case):
             node = node.setdefault(parent, {})
         node[leaf] = value
     settings = {name: value.tolist() for name, value in result["config"].items()}
-    settings["hidden_dims"] = tuple(settings["hidden_dims"])
+    settings = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in settings.items()
+    }
     return SimpleNamespace(**result | {"config": settings})
 
 
@@ -83,22 +120,21 @@ def wide(tree):
 @pytest.mark.parametrize("case", CASES)
 def test_three_updates(case):
     with jax.enable_x64(True):
-        fixture, method = read(case), CASES[case]
-        names = {name: PARTS.get(case, {}).get(name, name) for name in fixture.before}
+        fixture, method, names = read(case), CASES[case], PARTS[case]
         statistics = Statistics(fixture.mean, fixture.std, fixture.low, fixture.high)
+        upstream = make_upstream(wide(fixture.upstream), statistics)
         config = make_config(method, fixture.config)
-        state = make_state(method, fixture.key, statistics, config)
-        parts = {
-            names[name]: with_weights(getattr(state, names[name]), new)
-            for name, new in wide(fixture.before).items()
-        }
-        state = wide(state.replace(**parts))
+        state = make_state(method, fixture.key, statistics, config, upstream)
+        for name, new in wide(fixture.before).items():
+            name = names.get(name, name)
+            state = state.replace(**{name: with_weights(getattr(state, name), new)})
+        state = wide(state)
         for i in range(3):
             rows = {name: value[i] for name, value in fixture.batch.items()}
             batch = Transitions(**rows, has_next_action=rows["terminals"] == 0)
-            state = run_update(method, state, batch, config)
+            state = run_update(method, state, batch, config, upstream)
         for name, expected in fixture.after.items():
-            got = weights(getattr(state, names[name]))
+            got = weights(getattr(state, names.get(name, name)))
             assert jax.tree.structure(got) == jax.tree.structure(expected)
             for x, y in zip(
                 jax.tree.leaves(got), jax.tree.leaves(expected), strict=True
