@@ -68,7 +68,7 @@ def make_upstream(weights, statistics):
 
 def make_state(method, key, statistics, config, upstream):
     example = SimpleNamespace(statistics=statistics)
-    return method.init(key, example, config, upstream)
+    return jax.jit(lambda key: method.init(key, example, config, upstream))(key)
 
 
 def run_update(method, state, batch, config, upstream):
