@@ -150,12 +150,12 @@ class Side:
 
     def cases(self) -> list[str]:
         """All cases that it can train."""
-        path = self.results / "cases.json"
+        path = self.results / "methods.json"
         if not path.exists():
             problem = self._run("list", str(path))
             if problem:
                 raise UserError(f"{self.name} lists no methods: {problem}")
-        return json.loads(path.read_text())
+        return worker.cases(json.loads(path.read_text()))
 
     def train(self, cases: Sequence[str], preset: str, num_steps: int) -> None:
         """Trains those of the cases that have no results yet, in one process."""
@@ -291,7 +291,7 @@ def main(argv: list[str]) -> None:
     folder = Path(FLAGS.cache) if FLAGS.cache else cache.root() / "same_results"
     with tempfile.TemporaryDirectory(prefix="offjax-same-results-") as place:
         temporary = Path(place)
-        script = shutil.copy(worker.__file__, temporary / "worker.py")
+        script = Path(shutil.copy(worker.__file__, temporary / "worker.py"))
         results = temporary / "new"
         results.mkdir()
         with checkout(commit, temporary) as code:

@@ -1,7 +1,7 @@
 """Trains small cases with whatever offjax is on the path, and writes what came out.
 
     python same_results_worker.py list FILE
-    python same_results_worker.py train FOLDER METHOD@WORLD ...
+    python same_results_worker.py train FOLDER PRESET NUM_STEPS METHOD@WORLD ...
 
 `benchmarks.same_results` copies this file out of the checkout and runs it against two
 of them, so both sides train the same cases on the same data with the same code around
@@ -108,8 +108,10 @@ WORLDS = {
 }
 """Domains with settings of their own."""
 
-PLAY = ("gcbc", "gcbc_goal", "mcil", "hulc", "lcd", "lcd_code", "lcd_thesis")
-PLAY += ("lcd_hulc", "lcd_mlp", "diffuser")
+PLAY = (
+    *("gcbc", "gcbc_goal", "mcil", "hulc", "diffuser"),
+    *("lcd", "lcd_code", "lcd_thesis", "lcd_hulc", "lcd_mlp"),
+)
 ELSEWHERE = {
     "budget": ("asp", "asp_k1", "asp_mle", "bc", "td3_bc", "iql", "cql", "awac", "bcq"),
     "hopper": ("iql", "cql", "awac", "asp", "decision_transformer", "reinformer_awac"),
@@ -261,7 +263,7 @@ def train(case: str, preset: str, num_steps: int, runs_dir: str) -> dict[str, An
         runs_dir=runs_dir,
         quiet=True,
     )
-    found = {}
+    found: dict[str, Any] = {}
     for stage, state in final_states(run).items():
         found |= {f"{stage}/{path}": leaf for path, leaf in leaves(state).items()}
     if not WORLDS[world].evaluated:
@@ -318,7 +320,7 @@ def main(arguments: list[str]) -> None:
         sys.exit(f"offjax was imported from {offjax.__file__}, not from {code}.")
     command, place, *rest = arguments
     if command == "list":
-        Path(place).write_text(json.dumps(cases(methods())))
+        Path(place).write_text(json.dumps(methods()))
     else:
         preset, num_steps, *names = rest
         work(Path(place), names, preset, int(num_steps))
