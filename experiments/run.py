@@ -143,7 +143,7 @@ def main(argv: list[str]) -> None:
     del argv
     from offjax.evaluation import environments
     from offjax.recipes import build
-    from offjax.runner import hosts, interrupts
+    from offjax.runner import hosts, interrupts, settings
     from offjax.runner.devices import prepare_host_devices
     from offjax.runner.options import Options
     from offjax.runner.train import Trainer, make_jobs
@@ -178,7 +178,8 @@ def main(argv: list[str]) -> None:
     options.validate()
     method = _method()
     name = _required(_DATASET.value, "dataset")
-    build(method, None, _PRESET.value)  # an error here, before data is collected
+    # Errors here come before data is loaded or collected.
+    settings.check(build(method, None, _PRESET.value), overrides())
     dataset = _load(name)
     if hosts.is_writer():
         print(dataset.card, environments.line(dataset.spec), sep="\n", flush=True)

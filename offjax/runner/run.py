@@ -10,10 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from offjax import recipes
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.load import load_dataset
 from offjax.errors import UserError
 from offjax.evaluation import rollout
+from offjax.recipes.compose import check
+from offjax.runner import settings
 from offjax.runner.options import Options
 from offjax.runner.records import RunFolder
 from offjax.runner.train import Trainer, make_jobs
@@ -34,11 +37,15 @@ def recipe(method: str, preset: str = "paper", **overrides: Any) -> Request:
 
     A list as a value trains every entry in the same program; a hyperparameter of one
     stage is given as `**{"sarsa.lr": 1e-4}`.
+
+    Raises:
+      UserError: an unknown method, preset or hyperparameter, or a value out of range.
     """
     values = {
         name: tuple(value) if isinstance(value, list) else (value,)
         for name, value in overrides.items()
     }
+    settings.check(recipes.build(method, None, preset), values)
     return Request(method, preset, values)
 
 
@@ -143,6 +150,12 @@ def train(
     """
     if isinstance(request, str):
         request = recipe(request)
+    if not isinstance(request, Request):
+        raise UserError(
+            f"train takes a method's name or what offjax.recipe(...) returns, not a "
+            f"{type(request).__name__}."
+        )
+    chosen = _options(num_seeds, options)
     if isinstance(dataset, str):
         dataset = load_dataset(dataset)
     jobs = make_jobs(request.method, request.preset, dataset, request.overrides)
@@ -153,9 +166,19 @@ def train(
         )
     trainer = Trainer(
         jobs[0], request.method, request.preset, dataset,
-        Options(num_seeds=num_seeds, **options),
+        chosen,
     )  # fmt: skip
     return Run(trainer.run(), trainer)
+
+
+def _options(num_seeds: int, given: dict[str, Any]) -> Options:
+    """The options of `train`; `UserError` with near names for an unknown one."""
+    known = [field.name for field in dataclasses.fields(Options)]
+    for name in given:
+        check("option of train", name, known)
+    options = Options(num_seeds=num_seeds, **given)
+    options.validate()
+    return options
 
 
 def finished(path: str | Path) -> RunFolder:

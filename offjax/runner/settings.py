@@ -112,6 +112,15 @@ def _coerce(name: str, value: Any, default: Any) -> Any:
     )
 
 
+def check(recipe: Recipe, overrides: Overrides) -> None:
+    """Raises `UserError` for an unknown name, or a value that none of its can be.
+
+    The recipe may be that of another domain, or of none: names and types are the same.
+    """
+    for name, values in overrides.items():
+        _resolve(recipe, name, values)
+
+
 def _resolve(recipe: Recipe, name: str, values: Sequence[Any]) -> list[Any]:
     names = known_names(recipe)
     if name not in names:

@@ -16,6 +16,7 @@ import numpy as np
 from offjax import recipes
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
+from offjax.evaluation import environments
 from offjax.runner import chunks, hosts, interrupts, locks, programs, settings, sinks
 from offjax.runner.account import CARD, Account, diverged, place
 from offjax.runner.checkpoints import Checkpoints, StageStore
@@ -60,6 +61,7 @@ class Trainer:
     ) -> None:
         options.validate()
         sinks.check(options.log)
+        environments.require_known(dataset.spec)
         for stage in job.recipe.stages:
             for setting in job.settings:
                 values = setting.of(stage.name)
