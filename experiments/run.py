@@ -148,7 +148,7 @@ def main(argv: list[str]) -> None:
     from offjax.devices.layout import prepare_host_devices
     from offjax.evaluation import environments
     from offjax.methods import build
-    from offjax.runner import interrupts
+    from offjax.runner import interrupts, settings
     from offjax.runner.options import Options
     from offjax.runner.train import train
     from offjax.runner.training import Training, make_jobs
@@ -184,7 +184,8 @@ def main(argv: list[str]) -> None:
     options.validate()
     method = _method()
     name = _required(_DATASET.value, "dataset")
-    build(method, None, _PRESET.value)  # an error here, before data is collected
+    # Errors here come before data is loaded or collected.
+    settings.check(build(method, None, _PRESET.value), overrides())
     dataset = _load(name)
     if hosts.is_writer():
         print(dataset.card, environments.line(dataset.spec), sep="\n", flush=True)

@@ -7,11 +7,15 @@ reference scores were measured in, there is none, and training goes without scor
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
+
+import gymnasium
 
 from offjax import envs
 from offjax.datasets import legacy
 from offjax.envs import batched, mujoco, scene
+from offjax.errors import UserError
 from offjax.types import EnvSpec
 
 _UNEQUAL = {
@@ -52,6 +56,30 @@ def missing(spec: EnvSpec | None) -> str | None:
     if instructed(spec):
         return scene.is_available()
     return batched.is_available(spec)
+
+
+def require_known(spec: EnvSpec | None) -> None:
+    """Refuses an id that is a slip of a registered one.
+
+    Other unknown ids may be those of packages that are not installed: policies are
+    trained for them without scores.
+
+    Raises:
+      UserError: the id is not registered, and one of nearly the same name is.
+    """
+    known = {*envs.JAX_ENVS, *legacy.table()}
+    if spec is None or spec.id in known or spec.id in gymnasium.registry:
+        return
+    if missing(spec) is None:  # registered by a package that this has imported
+        return
+    registered = [*envs.JAX_ENVS, *gymnasium.registry]
+    close = difflib.get_close_matches(spec.id, registered, 3, 0.8)
+    if close:
+        raise UserError(
+            f"there is no environment {spec.id!r}. Did you mean "
+            f"{' or '.join(close)}? Correct the id of the dataset's EnvSpec; without "
+            "a spec, policies are trained and not evaluated."
+        )
 
 
 def describe(spec: EnvSpec | None) -> dict[str, Any] | None:

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from offjax.algorithms import awac, bc, bcq, cql, iql, rev_kl, sarsa, td3_bc
+
 from offjax.types import Statistics, Transitions
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

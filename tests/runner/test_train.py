@@ -228,6 +228,41 @@ def test_resuming_another_configuration_is_refused(budget_dataset, tmp_path):
         train(budget_dataset, tmp_path, resume=True, num_seeds=3)
 
 
+@pytest.mark.parametrize(
+    ("method", "overrides", "words"),
+    [
+        ("iql", {"expectil": 0.7}, "Did you mean expectile"),
+        ("iql", {"expectile": [0.7, 7.0]}, "expectile=7.0"),
+        ("iql", {"iql.lr": "fast"}, "fast"),
+        ("iqll", {}, "Did you mean iql"),
+    ],
+)
+def test_a_request_is_checked_when_it_is_made(method, overrides, words):
+    with pytest.raises(UserError, match=words):
+        api.recipe(method, **overrides)
+
+
+@pytest.mark.parametrize(
+    ("request_", "options", "words"),
+    [
+        ("bc", {"evl_episodes": 2}, "Did you mean eval_episodes"),
+        ("bc", {"eval_episodes": 0}, "eval_episodes=0"),
+        (recipes.build("bc", None, "demo"), {}, "not a Recipe"),
+    ],
+)
+def test_training_checks_what_it_is_given_before_it_loads(request_, options, words):
+    with pytest.raises(UserError, match=words):
+        api.train(request_, "no/such-dataset-v0", **options)
+
+
+def test_a_misspelt_environment_is_refused_before_training(budget_dataset, tmp_path):
+    spec = dataclasses.replace(budget_dataset.spec, id="offjax/BudgetAlocation-v0")
+    wrong = dataclasses.replace(budget_dataset, spec=spec)
+    with pytest.raises(UserError, match="Did you mean offjax/BudgetAllocation-v0"):
+        train(wrong, tmp_path)
+    assert not list(tmp_path.rglob("run.json"))
+
+
 class Failing:
     """A sink that fails at the first row."""
 
@@ -293,9 +328,7 @@ def test_a_foreign_checkpoint_is_refused(budget_dataset, tmp_path):
     import shutil
 
     shutil.rmtree(trainer.path / "checkpoints")
-    shutil.copytree(
-        other.path / "checkpoints", trainer.path / "checkpoints"
-    )
+    shutil.copytree(other.path / "checkpoints", trainer.path / "checkpoints")
     with pytest.raises(UserError, match="another configuration"):
         train(budget_dataset, tmp_path, resume=True)
 
