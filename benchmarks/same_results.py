@@ -35,11 +35,11 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
-from offjax.runner.compilation import machine
 
 from benchmarks import same_results_worker as worker
 from experiments import cli
 from offjax import cache
+from offjax.devices.compilation import machine
 from offjax.errors import UserError
 
 FLAGS = flags.FLAGS

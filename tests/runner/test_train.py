@@ -247,7 +247,7 @@ def test_a_request_is_checked_when_it_is_made(method, overrides, words):
     [
         ("bc", {"evl_episodes": 2}, "Did you mean eval_episodes"),
         ("bc", {"eval_episodes": 0}, "eval_episodes=0"),
-        (recipes.build("bc", None, "demo"), {}, "not a Recipe"),
+        (methods.build("bc", None, "demo"), {}, "not a Recipe"),
     ],
 )
 def test_training_checks_what_it_is_given_before_it_loads(request_, options, words):
