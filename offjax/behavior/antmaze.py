@@ -31,18 +31,11 @@ import numpy as np
 from offjax.behavior import ant_goal, policies
 from offjax.behavior.locomotion import reporter
 from offjax.behavior.waypoint import shortest_paths
+from offjax.datasets.catalog_antmaze import ANT_MAZES
 from offjax.envs import antmaze
 from offjax.envs.mujoco import has_engine
 from offjax.errors import UserError
 
-NAMES = (
-    "umaze",
-    "umaze-diverse",
-    "medium-play",
-    "medium-diverse",
-    "large-play",
-    "large-diverse",
-)
 NUM_PLACES = 64  # episodes side by side
 ACTION_NOISE = 0.2
 WAYPOINT_REACHED = 1.0
@@ -72,8 +65,10 @@ class Task(NamedTuple):
 
 def task(name: str) -> Task:
     """The task of a dataset's name; UserError for an unknown one."""
-    if name not in NAMES:
-        raise UserError(f"No AntMaze data {name!r}: choose one of {', '.join(NAMES)}.")
+    if name not in ANT_MAZES:
+        raise UserError(
+            f"No AntMaze data {name!r}: choose one of {', '.join(ANT_MAZES)}."
+        )
     maze, _, kind = name.partition("-")
     layout = antmaze.layout(maze)
     goals = layout.goals
@@ -145,7 +140,7 @@ def generate(
     shorter one.
 
     Args:
-      name: one of `NAMES`.
+      name: one of `ANT_MAZES`.
       num_steps: N.
       seed: of starts, goals and noise.
       progress: called with a line of text every few seconds.
@@ -204,7 +199,7 @@ def begin(what: Task, ants: antmaze.Ants, seed: int, numbers: range) -> Beginnin
     drawn = []
     cells = antmaze.layout(what.maze).walls.size
     for number in numbers:
-        rng = np.random.default_rng([seed, NAMES.index(what.name), number])
+        rng = np.random.default_rng([seed, ANT_MAZES.index(what.name), number])
         qpos, qvel = ants.noisy(rng)
         if what.random_start:
             qpos[:2] = antmaze.start_near(rng, rng.choice(what.starts))

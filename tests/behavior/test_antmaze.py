@@ -52,7 +52,7 @@ def test_an_ant_that_left_its_way_gets_a_new_one():
     np.testing.assert_array_equal(guide.aim(goal[None] + 1.2)[0], goal)
 
 
-@pytest.mark.parametrize("name", antmaze.NAMES)
+@pytest.mark.parametrize("name", antmaze.ANT_MAZES)
 def test_starts_and_goals(name):
     what = antmaze.task(name)
     layout = env.layout(what.maze)
