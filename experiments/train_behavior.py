@@ -25,7 +25,7 @@ NUM_STEPS = {
     "hopper": 600_000,
     "halfcheetah": 1_500_000,
     "walker2d": 1_000_000,
-    "ant_goal": 800_000,
+    "ant_goal": 120_000,
 }
 """Environment steps by default."""
 
