@@ -14,13 +14,11 @@ import gymnasium
 
 from offjax import envs
 from offjax.datasets import legacy
-from offjax.envs import batched, mujoco, scene
+from offjax.envs import batched, scene
 from offjax.errors import UserError
 from offjax.types import EnvSpec
 
 _UNEQUAL = {
-    "antmaze": "Gymnasium-Robotics' AntMaze draws other goals and starts, and observes "
-    "the goal, where D4RL's goal is fixed and hidden",
     "kitchen": "Gymnasium-Robotics' kitchen observes other quantities in another order",
     "maze2d": "this layout of maze2d is not among those of offjax/Maze2D-v0",
 }
@@ -89,7 +87,7 @@ def describe(spec: EnvSpec | None) -> dict[str, Any] | None:
     stepped_by = "gymnasium"
     if on_device(spec):
         stepped_by = "jax"
-    elif mujoco.runs(spec):
+    elif batched.on_engine(spec):
         stepped_by = "mujoco.batch"
     return {
         "id": spec.id,
