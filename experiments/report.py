@@ -5,10 +5,11 @@
 
 The first table has a row per method (and variant) and a column per dataset, or the
 other way round where there are more datasets: mean ± std over seeds, and the mean's
-95 % percentile bootstrap interval. The second compares an operator with the policy that
-it improves, seed by seed: the two share the seed's trained behavior and its evaluation
-episodes, so that their difference varies less than either. experiments.leaderboard
-shows the same runs as a page.
+95 % percentile bootstrap interval. Scores are normalized (0–100); where a dataset has
+no reference scores the numbers are undiscounted returns, and each says so. The second
+compares an operator with the policy that it improves, seed by seed: the two share the
+seed's trained behavior and its evaluation episodes, so that their difference varies
+less than either. experiments.leaderboard shows the same runs as a page.
 """
 
 from __future__ import annotations
@@ -67,12 +68,15 @@ def difference(cells: Cells, dataset: str, column: board.Column) -> np.ndarray |
     for those that it does not have.
     """
     plain = without_operator(cells, dataset, column)
-    sides = []
+    sides, units = [], set()
     for key in ((dataset, column), (dataset, plain)):
         if plain is None or key not in cells:
             return None
         curves = zip(cells[key].curves, cells[key].values, strict=True)
+        units.add(cells[key].unit)
         sides.append({c.seed: v for c, v in curves if np.isfinite(v)})
+    if len(units) > 1:  # a score and a return have no difference
+        return None
     both = sorted(sides[0].keys() & sides[1].keys())
     return np.array([sides[0][s] - sides[1][s] for s in both]) if both else None
 
@@ -129,8 +133,11 @@ def markdown(built: board.Board) -> Iterator[str]:
     gains = {c: each for c, each in gains.items() if any(g is not None for g in each)}
     labels = [f"{c.label} − {IMPROVES[c.method]}" for c in gains]
     texts = [
-        ["–" if g is None else with_interval(g, False) for g in each]
-        for each in gains.values()
+        [
+            "–" if g is None else marked(cells[d, c], with_interval(g, False))
+            for d, g in zip(datasets, each, strict=True)
+        ]
+        for c, each in gains.items()
     ]
     if gains:
         yield from table("operator − policy without it", names, labels, texts)
@@ -138,7 +145,12 @@ def markdown(built: board.Board) -> Iterator[str]:
 
 def score(cell: board.Cell | None) -> str:
     """What a cell shows."""
-    return with_interval(cell.finite) if cell and cell.seeds else "–"
+    return marked(cell, with_interval(cell.finite)) if cell and cell.seeds else "–"
+
+
+def marked(cell: board.Cell, text: str) -> str:
+    """Numbers of a cell, marked where they are returns: scores stand without a unit."""
+    return text if cell.unit == "score" else f"{cell.unit} {text}"
 
 
 def short(datasets: Sequence[str]) -> list[str]:

@@ -17,15 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from offjax.errors import UserError
-from offjax.leaderboard.store import (
-    EVALUATIONS,
-    Note,
-    Run,
-    Store,
-    checksums,
-    clean,
-    evaluations,
-)
+from offjax.leaderboard.files import checksums
+from offjax.leaderboard.store import EVALUATIONS, Note, Run, Store, clean, evaluations
 
 COPIED = ("config.json", "run.json", "scores.csv")
 EPISODES = ("episodes.csv", "episodes.csv.gz")

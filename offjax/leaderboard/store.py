@@ -10,8 +10,6 @@ imports JAX.
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
 import math
 import operator
 import os
@@ -24,6 +22,8 @@ from typing import Any
 import numpy as np
 
 from offjax.errors import UserError
+from offjax.leaderboard.files import damaged as find_damaged
+from offjax.leaderboard.files import read_json
 
 SCHEMA = 1
 EVALUATIONS = "evaluations"
@@ -192,20 +192,13 @@ def read(roots: Iterable[str | Path]) -> Store:
     return Store(runs, notes)
 
 
-def checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of the named files of a folder, as hexadecimal digits."""
-    return {
-        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names
-    }
-
-
 def _read_run(folder: Path, notes: list[Note]) -> Run | None:
     """One run, or None with a note that says why not."""
     where = clean(folder)
     try:
-        config = _read_json(folder / "config.json")
-        info = _read_json(folder / "run.json")
-        damaged = _damaged(folder)
+        config = read_json(folder / "config.json")
+        info = read_json(folder / "run.json")
+        damaged = find_damaged(folder)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         name = Path(getattr(error, "filename", None) or "").name
@@ -242,28 +235,6 @@ def _read_run(folder: Path, notes: list[Note]) -> Run | None:
     notes += _status_notes(run)
     run.curves += _evaluated_later(run, notes)
     return run
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path.name} is not valid JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path.name} is not a JSON object")
-    return content
-
-
-def _damaged(folder: Path) -> str:
-    """Name of a file that does not match the folder's checksums, or ""."""
-    if not (folder / "checksums.json").exists():
-        return ""
-    claimed = _read_json(folder / "checksums.json")
-    names = [
-        n for n in claimed if not Path(n).is_absolute() and ".." not in Path(n).parts
-    ]
-    present = checksums(folder, [n for n in names if (folder / n).is_file()])
-    return next((n for n in claimed if claimed[n] != present.get(n)), "")
 
 
 def _read_scores(path: Path, run: Run, notes: list[Note]) -> list[Curve]:
@@ -313,7 +284,7 @@ def _evaluated_later(run: Run, notes: list[Note]) -> list[Curve]:
     found: dict[tuple[str, int], list[tuple[bool, int, str, Curve]]] = {}
     for folder in evaluations(run.path):
         try:
-            facts = _read_json(folder / "evaluation.json")
+            facts = read_json(folder / "evaluation.json")
             curves = _read_scores(folder / "scores.csv", run, notes)
         except (OSError, ValueError, csv.Error) as error:
             reason = getattr(error, "strerror", None) or error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 
 import jax
 import numpy as np
@@ -158,9 +157,7 @@ def check_statistics(rows: dict[str, np.ndarray], tolerance: float) -> None:
 
 
 def test_statistics_of_200k_steps():
-    start = time.perf_counter()
     check_statistics(generate("large", 200_000), 0.06)
-    assert time.perf_counter() - start < 30
 
 
 @pytest.mark.long

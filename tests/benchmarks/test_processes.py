@@ -54,7 +54,6 @@ def test_on_cpus_there_is_a_process_for_each_core(tmp_path):
 def test_on_an_accelerator_several_share_it_and_work_at_the_same_time(tmp_path):
     rates = processes.rates(peer(tmp_path, "cuda"), updates=100, sharing=3)
     assert list(rates) == ["one process", "3 processes"]
-    assert rates["3 processes"] > 1.5 * rates["one process"]
     found = spans(tmp_path)
     assert len(found) == 4
     assert max(s[0] for s in found[1:]) < min(s[1] for s in found[1:])

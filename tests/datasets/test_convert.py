@@ -175,7 +175,7 @@ def graded(returns):
     rows = np.arange(len(rewards))
     return Dataset.from_arrays(
         rows[:, None],
-        rows[:, None],
+        rows[:, None].astype(np.float32),
         rewards,
         rows % 4 == 1,
         rows % 4 == 3,

@@ -165,12 +165,10 @@ def test_the_next_place_is_tried(server, tmp_path):
     assert [path for path, _ in server.requests] == ["/one/a/x.h5", "/two/a/x.h5"]
 
 
-def test_nobody_there_fails_at_once(tmp_path):
+def test_nobody_there_is_told(tmp_path):
     prefixes = ["http://127.0.0.1:9", "http://no-such-host.invalid"]
-    start = time.monotonic()
     with pytest.raises(UserError) as error:
         download.fetch("x.h5", tmp_path / "x.h5", prefixes, b"")
-    assert time.monotonic() - start < 5.0
     assert all(prefix in str(error.value) for prefix in prefixes)
 
 

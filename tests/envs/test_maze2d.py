@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 
 import jax
 import jax.numpy as jnp
@@ -214,22 +213,3 @@ def test_unknown_maze():
     ):
         with pytest.raises(UserError, match=r"'huge'.*umaze, medium, large"):
             call()
-
-
-def test_speed():
-    """Loose: tests share their processors, and their machine code is not optimised."""
-    size, length = 256, 2000
-    one = functools.partial(maze2d.dynamics, "large")
-
-    @jax.jit
-    def run(state, actions):
-        return jax.lax.scan(lambda s, a: (jax.vmap(one)(*s, a), None), state, actions)[
-            0
-        ]
-
-    actions = jax.random.uniform(jax.random.key(0), (length, size, 2), minval=-1)
-    state = (jnp.ones((size, 2)), jnp.zeros((size, 2)))
-    jax.block_until_ready(run(state, actions))
-    start = time.perf_counter()
-    jax.block_until_ready(run(state, actions))
-    assert size * length / (time.perf_counter() - start) >= 0.3e6

@@ -151,3 +151,28 @@ def test_more_datasets_than_methods_are_rows(monkeypatch):
     monkeypatch.setattr(report, "cells_of", lambda built: cells)
     head, _, first, second, *_ = report.markdown(None)
     assert (head, first, second) == ("| dataset | bc |", "| a-v0 | – |", "| b-v0 | – |")
+
+
+def test_returns_are_marked_and_never_compared_with_scores(tmp_path):
+    unknown, both = "mine/unknown-v0", "mine/both-v0"
+    for method, dataset, returns in (
+        ("bc_mixture", "mine/scored-v0", False),
+        ("bc_mixture", unknown, True), ("cfpi", unknown, True),
+        ("bc_mixture", both, False), ("cfpi", both, True),
+    ):  # fmt: skip
+        scores = np.array([[10.0], [20.0]]) + 5.0 * (method == "cfpi")
+        run = write_run(tmp_path, method, dataset, seeds=(0, 1), scores=scores)
+        if returns:
+            path = run / "scores.csv"
+            head, *rows = path.read_text().splitlines()
+            rows = [row.rsplit(",", 1)[0] + ",nan" for row in rows]
+            path.write_text("\n".join([head, *rows]) + "\n")
+    lines = list(report.markdown(board.build(store.read([tmp_path]))))
+    assert lines[0] == "| dataset | bc_mixture | cfpi |"
+    bc, cfpi = "15.0 ± 5.0 [10.0, 20.0]", "20.0 ± 5.0 [15.0, 25.0]"
+    assert lines[2:5] == [
+        f"| mine/both-v0 | {bc} | return {cfpi} |",
+        f"| mine/scored-v0 | {bc} | – |",
+        f"| mine/unknown-v0 | return {bc} | return {cfpi} |",
+    ]
+    assert lines[-1] == "| cfpi − bc_mixture | – | – | return 5.0 [5.0, 5.0] |"

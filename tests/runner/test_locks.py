@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -45,8 +44,7 @@ def test_the_holder_is_named(holder):
 def test_a_killed_holder_frees_it(holder):
     path, process = holder
     process.kill()
-    begin = time.monotonic()
-    with locks.held(path, 20):
-        assert time.monotonic() - begin < 20
+    with locks.held(path, 20):  # raises where it is not free in time
+        pass
     with locks.held(path, 0):  # and again
         pass

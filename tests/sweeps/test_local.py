@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -92,9 +91,7 @@ def test_parallel_jobs_are_limited_and_get_a_gpu_each(pretend, tmp_path):
 def test_a_silent_job_is_killed(pretend, tmp_path):
     scripts, _ = pretend
     scripts["a"] = "import time; print('here', flush=True); time.sleep(60)"
-    begin = time.monotonic()
     outcomes = run([job("a")], tmp_path, retries=0, stall_seconds=0.5)
-    assert time.monotonic() - begin < 20
     assert outcomes["a" * 16].status == "failed"
     assert outcomes["a" * 16].reason == "killed by signal 9"
 

