@@ -15,7 +15,7 @@ from absl import flags
 
 import offjax.datasets
 from experiments import cli
-from offjax.behavior import policies
+from offjax.behavior import ant_goal, policies
 from offjax.datasets import catalog
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
@@ -105,12 +105,12 @@ def _names() -> list[str]:
 
 
 def _policy_table() -> list[str]:
-    """Where the locomotion policies come from."""
+    """Where the policies of robots come from."""
     lines = [
         "| robot | snapshot | used for | steps | updates | return | score |",
         "|---|---|---|---:|---:|---:|---:|",
     ]
-    for robot in catalog.ROBOTS:
+    for robot in (*catalog.ROBOTS, ant_goal.NAME):
         for entry in policies.table(robot):
             uses = {"replay": "medium-replay"}
             roles = ", ".join(uses.get(r, r) for r in entry["roles"].split())

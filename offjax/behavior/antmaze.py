@@ -2,8 +2,9 @@
 
 A breadth-first search over the maze's cells gives the way; the goal-reaching policy
 (`offjax.behavior.ant_goal`) walks to a point in the next cell, sampled and with noise
-on its actions. An episode has one start and one goal and goes on at the goal until its
-time is up. All are then rewarded for the evaluation's goal, to which few were led:
+on its actions. An episode has one start and one goal, and goes on around the goal until
+its time is up. All are rewarded for the evaluation's goal, to which few are led, and
+end where they come upon it:
 
 - `umaze`: from the start to the evaluation's goal;
 - `umaze-diverse`, `<maze>-diverse`: from any free cell to any free cell;
@@ -12,11 +13,13 @@ time is up. All are then rewarded for the evaluation's goal, to which few were l
 Source: D4RL, `scripts/generation/generate_ant_maze_datasets.py` (starts, goals, noise)
 and `relabel_antmaze_rewards.py` (rewards, terminals). Differences that are meant:
 
+- D4RL's recordings go on after a terminal, which makes an episode of each step that an
+  ant spends at the evaluation's goal.
 - D4RL takes a place for another cell as soon as it is left of or below the cell's
   middle, which leads its ants against corners; here a cell is where its walls end, and
   the next waypoint is due near the last.
 - Waypoints are drawn once per cell and episode, not at every step.
-- Episodes have 700 or 1000 steps, not one more; the last may be cut.
+- Episodes have at most 700 or 1000 steps, not one more.
 - Rewards are for the middle of the goals that evaluation draws, not for one of them.
 """
 
@@ -42,7 +45,7 @@ WAYPOINT_REACHED = 1.0
 WAYPOINT_SPREAD = 1.0  # waypoints are a cell's middle + U(0, 1)²
 
 Walk = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""A low-level policy: features [n, 29] and standard normal noise [n, 8] → actions."""
+"""A low-level policy: features [64, 29] and standard normal noise [64, 8] → actions."""
 
 
 class Task(NamedTuple):
@@ -105,22 +108,26 @@ class Navigators:
         self._target = self._cell(goals)
         self._heading = self._table[self._cell(places), self._target]
 
-    def aim(self, places: np.ndarray) -> np.ndarray:
-        """Where ants at `places` [n, 2] should walk to now, [n, 2].
+    def aim(self, ants: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Where the ants [k] of these numbers, at `places` [k, 2], should walk, [k, 2].
 
         In front of the goal's cell that is the next waypoint, in it the goal itself.
         An ant that has left its way gets a new one.
         """
-        ants = np.arange(len(places))
-        own, heading = self._cell(places), self._heading
+        own, heading, target = (
+            self._cell(places),
+            self._heading[ants],
+            self._target[ants],
+        )
         gaps = np.linalg.norm(places - self._points[ants, heading], axis=1)
-        onward = self._table[own, self._target]
+        onward = self._table[own, target]
         reached = gaps < WAYPOINT_REACHED
         lost = (own != heading) & (onward != heading)
-        heading = np.where(reached, self._table[heading, self._target], heading)
-        self._heading = np.where(lost, onward, heading)
-        last = (self._heading == self._target)[:, None]
-        return np.where(last, self.goals, self._points[ants, self._heading])
+        heading = np.where(reached, self._table[heading, target], heading)
+        heading = np.where(lost, onward, heading)
+        self._heading[ants] = heading
+        last = (heading == target)[:, None]
+        return np.where(last, self.goals[ants], self._points[ants, heading])
 
     def _cell(self, places: np.ndarray) -> np.ndarray:
         row, column = antmaze.cells_at(places).T
@@ -148,8 +155,8 @@ def generate(
 
     Returns:
       observations [N, 29] f32, actions [N, 8] f32, next_observations [N, 29] f32,
-      rewards [N] f32 (whether the step leads to within .5 of the evaluation's goal),
-      terminals [N] bool (the same), timeouts [N] bool (an episode's last row),
+      rewards [N] f32 (1 where the step leads to within .5 of the evaluation's goal),
+      terminals [N] bool (there), timeouts [N] bool (the last row of other episodes),
       infos/goal [N, 2] f32 (the goal that the ant was led to).
 
     Raises:
@@ -165,17 +172,23 @@ def generate(
         )
     if walk is None:
         walk = policies.for_role(ant_goal.NAME, "expert")[0].sample
-    count = -(-num_steps // what.length)
-    report = reporter(count * what.length, progress or (lambda _: None))
-    ants = antmaze.Ants(what.maze, min(NUM_PLACES, count))
-    waves = []
-    for first in range(0, count, NUM_PLACES):
-        numbers = range(first, min(first + NUM_PLACES, count))
+    report = reporter(num_steps, progress or (lambda _: None))
+    places = min(NUM_PLACES, -(-num_steps // (what.length // 5)))
+    ants = antmaze.Ants(what.maze, places)
+    waves: list[dict[str, np.ndarray]] = []
+    done = 0
+    while done < num_steps:
+        first = len(waves) * places
+        numbers = range(first, first + places)
         beginning = begin(what, ants, seed, numbers)
-        waves.append(_episodes(what, ants, walk, beginning))
-        report(numbers.stop * what.length)
-    rows = {key: np.concatenate([wave[key] for wave in waves]) for key in waves[0]}
-    return rewarded({key: x[:num_steps] for key, x in rows.items()}, what.maze)
+        waves.append(_episodes(what, ants, walk, numbers, beginning))
+        done += len(waves[-1]["rewards"])
+        report(done)
+    rows = {
+        key: np.concatenate([w[key] for w in waves])[:num_steps] for key in waves[0]
+    }
+    rows["timeouts"][-1] = not rows["terminals"][-1]
+    return rows
 
 
 def rewarded_goal(maze: str) -> np.ndarray:
@@ -211,47 +224,55 @@ def begin(what: Task, ants: antmaze.Ants, seed: int, numbers: range) -> Beginnin
 
 
 def _episodes(
-    what: Task,
-    ants: antmaze.Ants,
-    walk: Walk,
-    beginning: Beginning,
+    what: Task, ants: antmaze.Ants, walk: Walk, numbers: range, beginning: Beginning
 ) -> dict[str, np.ndarray]:
-    """Whole episodes side by side, then one after the other: [n·length, ...] each."""
+    """Whole episodes, run side by side, one after the other."""
     qpos, qvel, goals, spreads, noise = beginning
-    places = np.arange(len(qpos))
-    ants.place(places, qpos, qvel)
+    running = np.arange(len(qpos))
+    # A matrix product may round a row differently beside others, or in another place.
+    rows = np.array(numbers) % NUM_PLACES
+    features = np.zeros((NUM_PLACES, ant_goal.OBSERVATION_DIM), np.float32)
+    draws = np.zeros((NUM_PLACES, 8), np.float32)
+    ants.place(running, qpos, qvel)
     guide = Navigators(what.maze, qpos[:, :2], goals, spreads)
-    seen = np.zeros((len(places), what.length + 1, 29), np.float32)
-    actions = np.zeros((len(places), what.length, 8), np.float32)
+    seen = np.zeros((len(qpos), what.length + 1, 29), np.float32)
+    seen[:, 0] = np.concatenate([qpos, qvel], axis=1)
+    actions = np.zeros((len(qpos), what.length, 8), np.float32)
+    lengths = np.full(len(qpos), what.length)
+    arrived = np.zeros(len(qpos), bool)
     for t in range(what.length):
-        qpos, qvel = ants.states(places)
-        seen[:, t] = np.concatenate([qpos, qvel], axis=1)
-        features = ant_goal.features(qpos, qvel, guide.aim(qpos[:, :2]))
-        wanted = walk(features, noise[:, t, 0]) + ACTION_NOISE * noise[:, t, 1]
-        actions[:, t] = np.clip(wanted, -1, 1)
-        ants.advance(places, actions[:, t])
-    seen[:, -1] = np.concatenate(ants.states(places), axis=1)
-    last = np.arange(what.length) == what.length - 1
-    columns = {
-        "observations": seen[:, :-1],
-        "actions": actions,
-        "next_observations": seen[:, 1:],
-        "timeouts": np.tile(last, (len(places), 1)),
-        "infos/goal": np.repeat(goals[:, None].astype(np.float32), what.length, axis=1),
-    }
-    return {key: x.reshape(-1, *x.shape[2:]) for key, x in columns.items()}
+        qpos, qvel = ants.states(running)
+        aims, among = guide.aim(running, qpos[:, :2]), rows[running]
+        features[among] = ant_goal.features(qpos, qvel, aims)
+        draws[among] = noise[running, t, 0]
+        wanted = walk(features, draws)[among] + ACTION_NOISE * noise[running, t, 1]
+        actions[running, t] = np.clip(wanted, -1, 1)
+        ants.advance(running, actions[running, t])
+        seen[running, t + 1] = np.concatenate(ants.states(running), axis=1)
+        gaps = seen[running, t + 1, :2] - rewarded_goal(what.maze)
+        there = running[np.linalg.norm(gaps, axis=1) <= antmaze.GOAL_RADIUS]
+        arrived[there], lengths[there] = True, t + 1
+        running = running[~arrived[running]]
+        if not running.size:
+            break
+    parts = [
+        _rows(seen[i], actions[i], goals[i], lengths[i], arrived[i])
+        for i in range(len(lengths))
+    ]
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-def rewarded(rows: dict[str, np.ndarray], maze: str) -> dict[str, np.ndarray]:
-    """With rewards and terminals of the evaluation's goal; the last row ends one."""
-    places = rows["next_observations"][:, :2]
-    gaps = np.linalg.norm(places - rewarded_goal(maze), axis=1)
-    terminals = gaps <= antmaze.GOAL_RADIUS
-    timeouts = rows["timeouts"].copy()
-    timeouts[-1] = True
+def _rows(
+    seen: np.ndarray, actions: np.ndarray, goal: np.ndarray, length: int, arrived: bool
+) -> dict[str, np.ndarray]:
+    """One episode of `length` steps."""
+    last = np.arange(length) == length - 1
     return {
-        **rows,
-        "rewards": terminals.astype(np.float32),
-        "terminals": terminals,
-        "timeouts": timeouts & ~terminals,
+        "observations": seen[:length],
+        "actions": actions[:length],
+        "next_observations": seen[1 : length + 1],
+        "rewards": (last & arrived).astype(np.float32),
+        "terminals": last & arrived,
+        "timeouts": last & ~arrived,
+        "infos/goal": np.tile(goal.astype(np.float32), (length, 1)),
     }

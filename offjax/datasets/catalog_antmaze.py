@@ -58,4 +58,5 @@ class AntMaze:
         from offjax.behavior import antmaze
 
         data = antmaze.generate(self.kind, size, seed, progress)
-        return {**data, "infos": {"goal": data.pop("infos/goal")}}
+        infos = {"goal": data.pop("infos/goal")}
+        return {**data, "infos": infos}

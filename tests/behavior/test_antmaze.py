@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from offjax.behavior import ant_goal, antmaze
+from offjax.behavior import ant_goal, antmaze, policies, sac, training
+from offjax.datasets import catalog
 from offjax.datasets.dataset import Dataset
 from offjax.envs import antmaze as env
 from offjax.errors import UserError
@@ -34,7 +37,7 @@ def test_waypoints_lead_from_every_cell_to_every_goal(maze):
     guide = antmaze.Navigators(maze, places, goals, spreads)
     arrived = np.zeros(len(pairs), bool)
     for _ in range(1200):
-        gaps = guide.aim(places) - places
+        gaps = guide.aim(np.arange(len(places)), places) - places
         far = np.linalg.norm(gaps, axis=1, keepdims=True)
         places = places + 0.1 * gaps / np.maximum(far, 0.1)
         assert not walls[tuple(env.cells_at(places).T)].any()
@@ -43,13 +46,21 @@ def test_waypoints_lead_from_every_cell_to_every_goal(maze):
 
 
 def test_an_ant_that_left_its_way_gets_a_new_one():
-    start, goal = env.centers(np.array([(1, 1), (3, 1)]))
-    guide = antmaze.Navigators("umaze", start[None], goal[None], np.zeros((1, 25, 2)))
-    np.testing.assert_array_equal(guide.aim(start[None])[0], env.centers((1, 2)))
-    np.testing.assert_array_equal(
-        guide.aim(env.centers(np.array([(3, 3)])))[0], env.centers((3, 2))
+    start, end, corner = env.centers(np.array([(1, 1), (3, 1), (3, 3)]))
+    both = np.zeros((2, 25, 2))
+    guide = antmaze.Navigators(
+        "umaze", np.array([start] * 2), np.array([end] * 2), both
     )
-    np.testing.assert_array_equal(guide.aim(goal[None] + 1.2)[0], goal)
+
+    def aim(place):
+        return guide.aim(np.array([1]), place[None])[0].tolist()
+
+    assert aim(start) == [4, 0] == aim(start + 0.9)
+    assert aim(np.array([3.2, 0])) == [8, 0]  # near the waypoint: on to the next
+    assert aim(corner) == [4, 8]
+    assert aim(start) == [4, 0]
+    assert aim(end + 1.2) == end.tolist()
+    assert guide.aim(np.array([0]), start[None])[0].tolist() == [4, 0]  # led apart
 
 
 @pytest.mark.parametrize("name", antmaze.ANT_MAZES)
@@ -75,9 +86,9 @@ def test_starts_and_goals(name):
 
 
 def test_rows_are_continuous_and_their_dynamics_the_environments():
-    rows = collect("medium-play", 1500)
-    assert rows["observations"].shape == (1500, 29)
-    assert np.flatnonzero(rows["timeouts"]).tolist() == [999, 1499]
+    rows = collect("medium-play", 1100)
+    assert rows["observations"].shape == (1100, 29)
+    assert np.flatnonzero(rows["timeouts"]).tolist() == [999, 1099]
     same = np.all(rows["next_observations"][:-1] == rows["observations"][1:], axis=1)
     assert np.flatnonzero(~same).tolist() == [999]
     ants = env.Ants("medium", 1)
@@ -90,28 +101,30 @@ def test_rows_are_continuous_and_their_dynamics_the_environments():
 
 
 def test_episodes_depend_on_their_number_alone():
-    short, long = collect(num_steps=600), collect(num_steps=1500)
-    other = collect(num_steps=600, seed=1)
+    """Also with the packaged policy, beside others or alone."""
+    short, long = antmaze.generate("umaze", 200), antmaze.generate("umaze", 900)
+    other = antmaze.generate("umaze", 200, seed=1)
     for key in ("observations", "actions", "infos/goal"):
-        np.testing.assert_array_equal(short[key], long[key][:600])
+        np.testing.assert_array_equal(short[key], long[key][:200])
         assert not np.array_equal(short[key], other[key])
 
 
-def test_rewards_are_for_the_evaluations_goal():
-    """An ant that is led there is paid wherever it comes within .5 of the goal."""
-    rows = collect("umaze", 700)
-    assert rows["rewards"].max() == 0 and not rows["terminals"].any()
+def test_the_packaged_ant_reaches_the_goal_where_its_episodes_end():
+    rows = antmaze.generate("umaze", 3000)
     middle = env.centers(np.array(env.layout("umaze").goal)) + 0.75
     np.testing.assert_array_equal(antmaze.rewarded_goal("umaze"), middle)
-    rows["next_observations"][[5, 300], :2] = middle + 0.3
-    rows["next_observations"][6, :2] = middle + 0.4
-    paid = antmaze.rewarded(rows, "umaze")
-    assert np.flatnonzero(paid["rewards"]).tolist() == [5, 300]
-    assert np.flatnonzero(paid["terminals"]).tolist() == [5, 300]
-    infos = {"goal": paid.pop("infos/goal")}
+    there = np.linalg.norm(rows["next_observations"][:, :2] - middle, axis=1) <= 0.5
+    np.testing.assert_array_equal(rows["rewards"], there)
+    np.testing.assert_array_equal(rows["terminals"], there)
+    ends = np.flatnonzero(rows["terminals"] | rows["timeouts"])
+    assert ends[-1] == 2999 and not (rows["terminals"] & rows["timeouts"]).any()
+    begins = np.abs(rows["observations"][ends[:-1] + 1, :2]).max(axis=1) <= 0.1
+    assert len(ends) > 6 and begins.all()
+    assert rows["terminals"].sum() > 0.7 * (len(ends) - 1)
+    infos = {"goal": rows.pop("infos/goal")}
     spec = env.spec("umaze")
-    dataset = Dataset.from_arrays(**paid, spec=spec, id="test/a-v0", infos=infos)
-    assert dataset.episode_ends.tolist() == [6, 301, 700]
+    dataset = Dataset.from_arrays(**rows, spec=spec, id="test/a-v0", infos=infos)
+    assert (dataset.episode_ends - 1).tolist() == ends.tolist()
 
 
 def test_features_do_not_change_when_everything_is_turned():
@@ -164,3 +177,46 @@ def test_bad_input_is_refused():
         antmaze.generate("large-medium")
     with pytest.raises(UserError, match="at least 1"):
         antmaze.generate("umaze", 0)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", antmaze.ANT_MAZES)
+def test_the_packaged_ant_reaches_goals_in_every_maze(name):
+    rows = antmaze.generate(name, 50_000)
+    arrived = np.linalg.norm(
+        rows["next_observations"][:, :2] - rows["infos/goal"], axis=1
+    )
+    ends = np.flatnonzero(rows["terminals"] | rows["timeouts"]) + 1
+    episodes = np.split(arrived <= env.GOAL_RADIUS, ends)[:-2]  # the last may be cut
+    paid = np.split(rows["rewards"], ends)[:-2]
+    reached = [a.any() or p.any() for a, p in zip(episodes, paid, strict=True)]
+    assert np.mean(reached) > 0.9
+
+
+def test_a_training_scores_resumes_and_packages_one_policy(tmp_path):
+    plan = training.Plan(
+        "ant_goal",
+        num_steps=80,
+        warmup=40,
+        num_envs=4,
+        num_snapshots=1,
+        eval_episodes=1,
+        algorithm=sac.Config(hidden_dims=(8,), batch_size=8),
+    )
+    told: list[str] = []
+    training.Training(plan, tmp_path / "run", told.append).run()
+    longer = dataclasses.replace(plan, num_steps=120)
+    training.Training(longer, tmp_path / "run", told.append).run()
+    assert "goes on from step 80" in told[-2] and "120/120" in told[-1]
+    rows = training.package(longer, tmp_path / "run", tmp_path / "out", "cmd", 1)
+    assert [row["roles"] for row in rows] == ["expert"]
+    actor = policies.load(tmp_path / "out" / "ant_goal.npz")[rows[0]["snapshot"]]
+    assert actor.weights[0].shape == (29, 8) and actor.action_dim == 8
+
+
+def test_the_dataset_is_found_by_its_id():
+    entry = catalog.parse("offjax/antmaze/umaze-v0")
+    dataset = catalog.generate(entry, 350, seed=1)
+    assert dataset.spec == env.spec("umaze") and len(dataset) == 350
+    assert dataset.infos["goal"].shape == (350, 2)
+    assert catalog.specification(entry, None, 0)["num_transitions"] == 1_000_000
