@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from offjax import methods
@@ -22,7 +23,7 @@ from offjax.runner import chunks, programs
 from offjax.runner.options import Options
 from offjax.runner.records import environment
 from offjax.runner.settings import Job, expand
-from offjax.runner.stages import StageRun, context_of, plan_stages, prepare_data
+from offjax.runner.stages import StageRun, models_of, plan_stages, stage_data
 from offjax.types import Stage
 
 OBSERVATION, ACTION = 17, 6  # HalfCheetah's
@@ -205,23 +206,23 @@ def stage_named(runs: Sequence[StageRun], name: str) -> StageRun:
 def begin(
     job: Job, runs: Sequence[StageRun], run: StageRun, data: Dataset, num_seeds: int
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """A stage's slots and shared inputs, begun; and the data and context of one slot.
+    """A stage's slots and shared inputs, begun; and the inputs of one slot.
 
     As `offjax.runner.train` has them.
     """
     stage, layout = run.stage, run.layout
-    context = context_of(job, runs, run.slots, stage.reads, num_seeds)
-    prepared = prepare_data(run, data, context)
-    slots = {"config": layout.shard(run.configs), "context": layout.shard(context)}
-    shared = {"data": layout.replicate(() if stage.data_per_seed else prepared)}
-    one = {"data": prepared, "context": jax.tree.map(lambda x: x[0], context)}
-    if stage.data_per_seed:
-        slots["data"] = layout.shard(prepared)
-        one["data"] = jax.tree.map(lambda x: x[0], prepared)
+    upstream = models_of(job, runs, run.slots, stage.reads, num_seeds)
+    arrays = stage_data(run, data, upstream)
+    inputs = {"config": run.configs, "upstream": upstream}
+    if stage.view.per_seed:
+        inputs["data"] = arrays
+    slots = {name: layout.shard(tree) for name, tree in inputs.items()}
+    shared = {"data": layout.replicate(() if stage.view.per_seed else arrays)}
     seeds = layout.shard(np.asarray(run.slots.seeds, np.uint32))
     init = programs.init_program(stage, layout)
     slots["state"] = init({**slots, "seed": seeds}, shared)
-    return slots, shared, one
+    one = jax.tree.map(lambda x: np.asarray(x)[0], inputs)
+    return slots, shared, {"data": arrays} | one
 
 
 class Training:
@@ -267,13 +268,18 @@ class Training:
             reads.states = reads.layout.gather(slots["state"])
         slots, shared, one = begin(jobs[0], runs, run, data, num_seeds)
         stage, layout = run.stage, run.layout
-        slots["alive"] = layout.shard(np.ones(run.slots.num_slots, bool))
+        state = jax.tree.map(lambda x: x[0], layout.gather(slots["state"]))
+        count = run.slots.num_slots
+        blank = programs.blank_metrics(stage, state, one["data"], one)
+        sums = jax.tree.map(lambda x: np.stack([x] * count), blank)
+        slots["alive"] = layout.shard(np.ones(count, bool))
+        slots["sums"] = layout.shard(sums)
+        slots["kept"] = jax.tree.map(jnp.copy, slots["state"])
         self._slots, self._shared, self._layout = slots, shared, layout
         self._chunk, self._step = programs.chunk_program(stage, layout), 0
         self._num_slots = run.slots.num_slots
         self.layout = layout.kind
         self.seed_steps = getattr(stage.config, "policy_freq", 1)
-        state = jax.tree.map(lambda x: x[0], layout.gather(slots["state"]))
         self.bytes_per_seed = sum(np.asarray(x).nbytes for x in jax.tree.leaves(state))
         self.flops = self._flops(stage, one, state)
         self.seconds(1)
@@ -281,14 +287,14 @@ class Training:
 
     def _flops(self, stage: Stage, one: Mapping[str, Any], state: Any) -> float | None:
         key = jax.random.PRNGKey(0)
-        sample = lambda d: stage.sampler(d, key, stage.config)  # noqa: E731
+        sample = lambda d: stage.view.sample(d, key, stage.config)  # noqa: E731
         batch = jax.eval_shape(sample, one["data"])
 
         def update(state: Any, batch: Any) -> Any:
-            return stage.algorithm.update(state, batch, stage.config, one["context"])
+            return stage.method.update(state, batch, stage.config, one["upstream"])[0]
 
         try:
-            found = matmul_flops(lambda s, b: update(s, b)[0], state, batch)
+            found = matmul_flops(update, state, batch)
         except UnknownFlopsError:
             return None
         return found / self.seed_steps
@@ -307,7 +313,14 @@ class Training:
         end = self._step + updates
         begin = time.perf_counter()
         chunk = chunks.dispatch(
-            self._chunk, self._layout, self._slots, self._shared, self._step, end
+            self._chunk,
+            self._layout,
+            self._slots,
+            self._shared,
+            self._step,
+            end,
+            window=updates,
+            closing=True,
         )
         chunk.wait()
         self._step = end

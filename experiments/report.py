@@ -6,7 +6,7 @@
 The first table has a row per method (and variant) and a column per dataset, or the
 other way round where there are more datasets: mean ± std over seeds, and the mean's
 95 % percentile bootstrap interval. The second compares an operator with the policy that
-it improves, seed by seed: the two share the seed's trained behaviour and its evaluation
+it improves, seed by seed: the two share the seed's trained behavior and its evaluation
 episodes, so that their difference varies less than either. experiments.leaderboard
 shows the same runs as a page.
 """

@@ -24,10 +24,10 @@ class Distribution(flax.struct.PyTreeNode):
     """A point (`stds` all zero, N = 1), a Gaussian (N = 1) or a mixture, for one state.
 
     Attributes:
-      logits: [N] unnormalised log weights.
+      logits: [N] unnormalized log weights.
       means: [N, A] component means, latent.
       stds: [N, A] component standard deviations, latent; 0 for a point.
-      shift: [A] centre of the action box.
+      shift: [A] center of the action box.
       scale: [A] half-width of the action box.
       squashed: whether actions are tanh of the latent.
       kind: "point", "gaussian" or "mixture".

@@ -2,7 +2,7 @@
 
 python benchmarks/peers/value_based.py ALGORITHM UPDATES THREADS
 
-Needs nothing but torch. One process is one seed; sizes and optimisers are those of
+Needs nothing but torch. One process is one seed; sizes and optimizers are those of
 offjax's preset `paper` (256 rows, layers of 256, Adam), on random rows of HalfCheetah's
 shape that stay on the device, a GPU where torch sees one. Loops as people write them:
 eager, one batch after another. Steps are CORL's: IQL's policy and critics use V before

@@ -23,7 +23,7 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
-from offjax import recipes
+from offjax import methods
 from offjax.errors import UserError
 from offjax.improvement import OPERATORS
 from offjax.leaderboard import board, statistics, store
@@ -61,7 +61,7 @@ class Point(NamedTuple):
 def unnamed_value(method: str, variant: str, setting: str) -> Any:
     """The setting's value where a variant does not name it; None if it has none."""
     given = dict(part.split("=", 1) for part in variant.split(",") if "=" in part)
-    recipe = recipes.build(method, None, given.get("preset", "paper"))
+    recipe = methods.build(method, None, given.get("preset", "paper"))
     if "improve" in given:
         return getattr(OPERATORS[given["improve"]][1](), setting, None)
     targets = settings.known_names(recipe).get(setting)

@@ -3,7 +3,7 @@
     python -m experiments.cfpi.demo [--out=docs/results/cfpi_demo.png] [--log_tau=0.5]
 
 A mixture of two Gaussians and a known critic. Each panel shows the density of the
-behaviour policy (lines), the critic (shades), the LSE candidates, the Jensen candidate
+behavior policy (lines), the critic (shades), the LSE candidates, the Jensen candidate
 where it is feasible, and what I_MG picks. The same numbers are printed.
 
 * distant modes: their precision-weighted mean has little density, the Jensen bound has
@@ -37,7 +37,7 @@ LOGITS = np.zeros(2, np.float32)
 
 
 class Case(NamedTuple):
-    """A behaviour policy and a critic."""
+    """A behavior policy and a critic."""
 
     title: str
     means: np.ndarray  # [2, 2]
@@ -112,7 +112,7 @@ def draw(axis: Any, case: Case, result: dict[str, np.ndarray]) -> None:
     values = np.asarray(jax.vmap(case.q)(jnp.asarray(grid))).reshape(121, 121)
     axis.contourf(ticks, ticks, values, 20, cmap="Blues", alpha=0.7)
     axis.contour(ticks, ticks, density, 6, colors="0.35", linewidths=0.7)
-    axis.plot(*case.means.T, "k+", ms=9, label="means of the behaviour")
+    axis.plot(*case.means.T, "k+", ms=9, label="means of the behavior")
     axis.plot(*result["lse"].T, "o", c="tab:orange", ms=7, label="LSE candidates")
     if result["jensen_feasible"]:
         axis.plot(*result["jensen"], "s", c="tab:green", ms=7, label="Jensen candidate")

@@ -25,10 +25,9 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
-from offjax.algorithms import sarsa
 from offjax.datasets.load import load_dataset
-from offjax.recipes.cfpi import sarsa_critic
-from offjax.recipes.common import TransitionData
+from offjax.datasets.views import TransitionData
+from offjax.methods import sarsa
 from offjax.types import Transitions
 
 FLAGS = flags.FLAGS
@@ -56,10 +55,9 @@ class Critic:
         self._config, self._data = config, jax.tree.map(jnp.asarray, data.rows)
         self.state = sarsa.init(jax.random.PRNGKey(seed), data, config, {})
         self._train = jax.jit(self._updates)
-        mean = dataclasses.replace(config, aggregate="mean")
         self._values = jax.jit(
             lambda state, pairs: jax.lax.map(
-                lambda x: sarsa.q_value(state, x[0], x[1], mean),
+                lambda x: sarsa.member_values(state, config, x[0], x[1]).mean(),
                 pairs,
                 batch_size=512,
             )
@@ -124,8 +122,8 @@ def define_flags() -> None:
 def main(_: list[str]) -> None:
     """Prints the curve and the number, and writes the curve."""
     dataset = load_dataset(FLAGS.dataset, FLAGS.data_dir, progress=print)
-    stage = sarsa_critic(dataset.spec, FLAGS.preset)
-    data = stage.prepare(dataset, stage.config, {})
+    stage = sarsa.stage(dataset.spec, FLAGS.preset)
+    data = stage.view.arrays(dataset, stage.config, {})
     widths = stage.config.hidden_dims
     mlp = dataclasses.replace(
         stage.config, network="mlp", hidden_dims=(*widths, widths[-1])

@@ -24,7 +24,7 @@ from absl import flags
 
 from experiments import cli
 from offjax.errors import UserError
-from offjax.recipes.transitions import kind_of
+from offjax.methods.cql import kind_of
 
 FLAGS = flags.FLAGS
 
@@ -88,7 +88,7 @@ TABLES = {
         (Entry("iql"), Entry("iql_cfpi", (("log_tau", "0.1,0.2,2.0"),))),
     ),
     "3.4": Table(
-        "operators on the same behaviour and critic",
+        "operators on the same behavior and critic",
         (
             Entry("ebcq"),
             Entry("rev_kl"),
@@ -99,7 +99,7 @@ TABLES = {
         ),
     ),
     "3.7": Table(
-        "deterministic behaviour models",
+        "deterministic behavior models",
         (
             Entry("bc_deterministic"),
             Entry("bc_vae"),
@@ -129,7 +129,7 @@ TABLES = {
         8,
     ),
     "comparison": Table(
-        "behaviour models, operators and value-based baselines",
+        "behavior models, operators and value-based baselines",
         tuple(Entry(method) for method in COMPARISON),
         5,
     ),

@@ -114,7 +114,7 @@ def refine(
       [A] the refined action â.
 
     Raises:
-      UserError: η ≤ 0, n < 0, an unknown optimiser, or bounds that are not finite.
+      UserError: η ≤ 0, n < 0, an unknown optimizer, or bounds that are not finite.
     """
     _check(step_size, num_steps, optimizer, low, high, clip)
     if num_steps == 0:

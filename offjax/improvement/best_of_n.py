@@ -1,4 +1,4 @@
-"""Best of N: sample the behaviour policy, keep the action that the critic prefers.
+"""Best of N: sample the behavior policy, keep the action that the critic prefers.
 
 EBCQ (Ghasemipour et al., EMaQ, 2021; the ablation of Li et al., 2023): a ~ β(·|s) N
 times, argmax_a Q(s, a). Acting is stochastic.

@@ -27,7 +27,7 @@ def radius(name: str, value: chex.Array) -> None:
     if concrete(value) and not np.all(np.asarray(value) >= 0):
         raise UserError(
             f"{name} is {value}, but the trust region's size must be at least 0: 0 "
-            "keeps the behaviour action, larger values move further along the critic."
+            "keeps the behavior action, larger values move further along the critic."
         )
 
 
@@ -75,7 +75,7 @@ def weights(logits: chex.Array, num_components: int) -> None:
         if np.isnan(values).any() or not np.isfinite(values.max()):
             raise UserError(
                 f"logits are {values}, which are the log weights of no distribution: "
-                "pass finite numbers (-inf for a weight of 0; they are normalised)."
+                "pass finite numbers (-inf for a weight of 0; they are normalized)."
             )
 
 
@@ -94,7 +94,7 @@ def has_density(distribution: Distribution, operator: str) -> None:
     """Refuses a distribution without a density, for operators that bound it."""
     if distribution.kind == "point":
         raise UserError(
-            f"{operator} bounds the density of the behaviour policy, but this policy "
+            f"{operator} bounds the density of the behavior policy, but this policy "
             "is deterministic and has none: use closed_form_deterministic or "
             "action_gradient, or a gaussian or mixture policy."
         )

@@ -1,7 +1,7 @@
 """Closed-form policy improvement: one analytic step along a critic's gradient.
 
 Li et al., Offline Reinforcement Learning with Closed-Form Policy Improvement
-Operators, ICML 2023. For a behaviour policy β and a critic linearised at an action
+Operators, ICML 2023. For a behavior policy β and a critic linearized at an action
 a_β, the improved action solves
 
     max_a  (a − a_β)ᵀ g   subject to   −log β(a) ≤ δ,      g = ∇Q(a_β)
@@ -57,7 +57,7 @@ def single_gaussian(
     """I_SG: best action of a linear critic at most log τ below the density's peak.
 
     Args:
-      mean: [A] mean of the behaviour policy.
+      mean: [A] mean of the behavior policy.
       cov: [A] variances, or covariance matrix [A, A].
       grad: [A] gradient of the critic at `mean`.
       log_tau: size of the trust region; the step has Mahalanobis length √(2 log τ).
@@ -104,7 +104,7 @@ def mixture_lse(
     """I_MG by the LogSumExp bound: one candidate per component.
 
     Args:
-      logits: [N] log weights, normalised here.
+      logits: [N] log weights, normalized here.
       means: [N, A] component means.
       covs: [N, A] variances or [N, A, A] matrices.
       grads: [N, A] gradients of the critic, each at its component's mean.
@@ -151,7 +151,7 @@ def mixture_jensen(
     """I_MG by the Jensen bound: one candidate, from the precision-weighted mean μ̄.
 
     Args:
-      logits: [N] log weights, normalised here.
+      logits: [N] log weights, normalized here.
       means: [N, A] component means.
       covs: [N, A] variances or [N, A, A] matrices.
       grad_fn: action [A] → gradient of the critic [A]; called once, at μ̄.
@@ -173,18 +173,18 @@ def mixture_jensen(
     if covs.ndim == 2:
         precisions = weights[:, None] / covs
         cov = 1 / jnp.sum(precisions, axis=0)
-        centre = cov * jnp.sum(precisions * means, axis=0)
-        spread = jnp.sum(precisions * (means - centre) ** 2)
+        center = cov * jnp.sum(precisions * means, axis=0)
+        spread = jnp.sum(precisions * (means - center) ** 2)
     else:
         precisions = weights[:, None, None] * jnp.linalg.inv(covs)
         cov = jnp.linalg.inv(jnp.sum(precisions, axis=0))
-        centre = cov @ jnp.einsum("nij,nj->i", precisions, means)
-        offsets = means - centre
+        center = cov @ jnp.einsum("nij,nj->i", precisions, means)
+        offsets = means - center
         spread = jnp.einsum("ni,nij,nj->", offsets, precisions, offsets)
-    grad = grad_fn(centre)
-    checks.same_shape("grad_fn's result", grad, centre)
+    grad = grad_fn(center)
+    checks.same_shape("grad_fn's result", grad, center)
     radius_sq = 2 * log_tau - spread
-    candidate = centre + jnp.sqrt(_positive(radius_sq)) * _direction(cov, grad)
+    candidate = center + jnp.sqrt(_positive(radius_sq)) * _direction(cov, grad)
     # Rounding must not make a single component infeasible at log τ = 0.
     return candidate, radius_sq >= -1e-6
 
@@ -204,7 +204,7 @@ def mixture(
     """I_MG: the best by the critic of the LSE and the Jensen candidates.
 
     Args:
-      logits: [N] log weights, normalised here.
+      logits: [N] log weights, normalized here.
       means: [N, A] component means.
       covs: [N, A] variances or [N, A, A] matrices.
       q_fn: action [A] → value [], differentiable.

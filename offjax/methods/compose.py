@@ -9,13 +9,21 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from offjax.datasets import convert
+from offjax.datasets.dataset import Dataset
+from offjax.datasets.language import LanguageDataset
 from offjax.errors import UserError
 from offjax.improvement import OPERATORS, improvement
 from offjax.methods import cql, gradient_norm, iql, sarsa
 from offjax.methods.common import reads_critic
-from offjax.types import EnvSpec, Params, QFunction, Recipe, Stage
+from offjax.types import EnvSpec, Model, Params, QFunction, Recipe, Stage, Upstream
 
 Builder = Callable[[EnvSpec | None, str], Recipe]
 
@@ -27,17 +35,19 @@ class Critic(NamedTuple):
       stage: `(spec, preset) → Stage` that learns it.
       read: name of the stage → `Recipe.critic`.
       acting: what acting with it reads.
+      for_dataset: as of `Recipe`.
     """
 
     stage: Callable[[EnvSpec | None, str], Stage]
     read: Callable[[str], Callable[[Params], QFunction]] = reads_critic
     acting: Mapping[str, Any] = {}
+    for_dataset: Callable[[Recipe, str], Recipe] | None = None
 
 
 CRITICS = {
     "sarsa_iqn": Critic(sarsa.stage, sarsa.critic, {"ensemble": sarsa.Ensemble()}),
     "iql": Critic(iql.stage),
-    "cql": Critic(cql.stage),
+    "cql": Critic(cql.stage, for_dataset=cql.for_dataset),
 }
 
 
@@ -46,6 +56,7 @@ def compose(name: str, policies: Mapping[str, Builder]) -> Builder:
 
     The stages are the policy's and the critic's; a stage that both have is one. Action
     Gradient's normalized steps need one more, which measures the critic's gradient.
+    The recipe's `validate` refuses what does not fit together.
 
     Raises:
       UserError: an unknown part.
@@ -80,9 +91,64 @@ def compose(name: str, policies: Mapping[str, Builder]) -> Builder:
             acting={**recipe.acting, **critic.acting},
             improve=improvement(operator),
             critic=critic.read(stage.name),
+            validate=partial(_validate, recipe.validate),
+            for_dataset=recipe.for_dataset or critic.for_dataset,
         )
 
     return build
+
+
+def _validate(
+    own: Callable[[Recipe, Dataset], None] | None, recipe: Recipe, dataset: Dataset
+) -> None:
+    """Refuses an operator that this policy gives nothing to work with.
+
+    The recipe is traced from data to action, on two episodes and without computing
+    anything, so that what an operator says of a distribution is said before training.
+
+    Raises:
+      UserError: the policy's own reasons, a recording with instructions, or an
+        operator's refusal of the policy's distribution.
+    """
+    if own is not None:
+        own(recipe, dataset)
+    if isinstance(dataset, LanguageDataset):
+        raise UserError(
+            f"{recipe.name} has a critic, which learns from rewards, but those of "
+            f"{dataset.card.id!r} belong to no instruction: use the policy alone."
+        )
+    few = convert.top_fraction(dataset, min(1.0, 2 / dataset.card.episodes))
+    models: dict[str, Model] = {}
+    key = jax.random.PRNGKey(0)
+    for stage in recipe.stages:
+        upstream = {name: models[name] for name in stage.reads}
+        config, init = jax.tree.map(jnp.float32, stage.config), stage.method.init
+        arrays = stage.view.arrays(few, stage.config, _untrained(upstream))
+        state = jax.eval_shape(init, key, arrays, config, upstream)
+        models[stage.name] = Model(stage.method, config, state)
+    assert recipe.improve is not None and recipe.critic is not None
+    actor, operator = recipe.actor(recipe), recipe.improve.operator
+    read = recipe.critic
+
+    def act(params: Params, observation: jax.Array) -> jax.Array:
+        carry = actor.begin(params, None, key)
+        carry = actor.plan(params, carry, observation, key)
+        distribution, _ = actor.act(params, carry, observation, jnp.float32(0), key)
+        q = partial(read(params), observation)
+        return operator(distribution, q, key, params.improve)
+
+    params = Params(models, recipe.acting, recipe.improve.config)
+    jax.eval_shape(act, params, few.observations[0])
+
+
+def _untrained(upstream: Upstream) -> Upstream:
+    """Models whose states are shapes, with zeros instead."""
+    return {
+        name: model.replace(
+            state=jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), model.state)
+        )
+        for name, model in upstream.items()
+    }
 
 
 def check(kind: str, name: str, known: Iterable[str]) -> None:

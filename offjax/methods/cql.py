@@ -22,7 +22,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from offjax.datasets.dataset import Dataset
 from offjax.datasets.views import TransitionData, TransitionView
 from offjax.distributions import Distribution, gaussian
 from offjax.improvement import improvement
@@ -284,26 +283,26 @@ def q_value(model: Model, observation: chex.Array, action: chex.Array) -> chex.A
 METHOD = Method("cql", 1, init, update, act, q_value)
 
 
-@dataclasses.dataclass(frozen=True)
-class CorlView(TransitionView):
-    """Transitions as CORL has them: on hopper-medium alone, with `unit_returns`."""
-
-    def arrays(
-        self, dataset: Dataset, config: Config, upstream: Upstream
-    ) -> TransitionData:
-        """All transitions, with the statistics of observations and actions."""
-        view = TransitionView(**dataclasses.asdict(self))
-        if kind_of(dataset.card.id) == ("hopper", "medium"):
-            view = dataclasses.replace(view, unit_returns=True)
-        return view.arrays(dataset, config, upstream)
-
-
 def kind_of(dataset: str) -> tuple[str, str]:
     """(environment, kind) of a dataset id: ("hopper", "medium-replay"), or "" each."""
     environments = ("halfcheetah", "hopper", "walker2d")
     environment = next((e for e in environments if e in dataset.lower()), "")
     kinds = ("medium-replay", "medium-expert", "medium")
     return environment, next((k for k in kinds if k in dataset.lower()), "")
+
+
+def for_dataset(recipe: Recipe, dataset: str) -> Recipe:
+    """The recipe as CORL has it for a dataset id: on hopper-medium `unit_returns`."""
+    if kind_of(dataset) != ("hopper", "medium"):
+        return recipe
+
+    def published(stage: Stage) -> Stage:
+        if stage.method is not METHOD:
+            return stage
+        view = dataclasses.replace(stage.view, unit_returns=True)  # type: ignore[type-var]
+        return dataclasses.replace(stage, view=view)
+
+    return dataclasses.replace(recipe, stages=tuple(map(published, recipe.stages)))
 
 
 def _settings(kind: str, preset: str) -> dict[str, Any]:
@@ -340,9 +339,9 @@ def _settings(kind: str, preset: str) -> dict[str, Any]:
 def stage(spec: EnvSpec | None, preset: str) -> Stage:
     """Stage `cql` with CORL's settings."""
     kind = domain(spec)
-    view = CorlView(normalize=kind != "budget", reward_scale=step_rewards(spec))
+    view = TransitionView(normalize=kind != "budget", reward_scale=step_rewards(spec))
     if kind == "antmaze":
-        view = CorlView(normalize=False, reward_scale=10.0, reward_shift=-5.0)
+        view = TransitionView(normalize=False, reward_scale=10.0, reward_shift=-5.0)
     return Stage(
         "cql",
         METHOD,
@@ -359,6 +358,7 @@ def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
         (stage(spec, preset),),
         memoryless("cql"),
         critic=reads_critic("cql"),
+        for_dataset=for_dataset,
     )
 
 

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from experiments.cfpi import demo, sarsa_steps, tables
-from offjax.algorithms import sarsa
-from offjax.recipes import RECIPES, build
-from offjax.recipes.common import TransitionData
+from offjax.datasets.views import TransitionData
+from offjax.methods import METHODS, build, sarsa
 from offjax.runner.settings import expand, known_names, stage_slots
 from offjax.types import EnvSpec, Statistics, Transitions
 
@@ -21,7 +20,7 @@ from offjax.types import EnvSpec, Statistics, Transitions
 def test_every_entry_is_a_method_with_known_settings(name):
     spec = EnvSpec("x", 3, (-1.0,), (1.0,), 10, domain="locomotion")
     for entry in tables.TABLES[name].entries:
-        assert entry.method in RECIPES
+        assert entry.method in METHODS
         call = tables.command(name, entry, "offjax/hopper/medium-v0", "paper")
         known = known_names(build(entry.method, spec, "paper"))
         for argument in call:
@@ -73,7 +72,9 @@ def test_curve_falls_towards_a_reference_that_can_be_learnt():
         observations, actions, rewards, observations, actions, one, one > 0
     )
     statistics = Statistics(np.zeros(2), np.ones(2), -np.ones(1), np.ones(1))
-    config = sarsa.Config(network="mlp", hidden_dims=(16, 16), lr=1e-2, batch_size=32)
+    config = sarsa.Config(
+        network="mlp", hidden_dims=(16, 16), critic_lr=1e-2, batch_size=32
+    )
     curve = sarsa_steps.validation_curve(
         TransitionData(transitions, statistics), rewards, config, np.array([1, 200]), 0
     )

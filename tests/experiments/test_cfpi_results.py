@@ -118,9 +118,9 @@ def test_gains_are_paired_by_seed(runs):
 def test_every_operator_of_the_comparison_has_its_policy():
     assert {"cfpi", "cfpi_sg", "iql_cfpi", "cql_cfpi"} <= report.IMPROVES.keys()
     named = {*report.IMPROVES, *report.IMPROVES.values(), *tables.COMPARISON}
-    from offjax.recipes import RECIPES
+    from offjax.methods import METHODS
 
-    assert named <= RECIPES.keys()
+    assert named <= METHODS.keys()
 
 
 def test_an_operator_is_compared_at_the_same_settings():

@@ -6,11 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from offjax.algorithms import bc as algorithm
 from offjax.datasets import convert
-from offjax.recipes import bc
-from offjax.recipes.common import sample_transitions
-from offjax.types import Params
+from offjax.methods import bc
+from offjax.types import Model, Params
 
 
 def without_outliers(actions):
@@ -22,61 +20,65 @@ def without_outliers(actions):
 
 def test_percent_bc_clones_the_best_episodes_only(budget_dataset):
     (stage,) = bc.percent_bc(budget_dataset.spec, "demo").stages
-    blank = dataclasses.replace(stage.config, lr=None)
-    data = stage.prepare(budget_dataset, blank, {})
+    blank = dataclasses.replace(stage.config, actor_lr=None)
+    data = stage.view.arrays(budget_dataset, blank, {})
     returns = budget_dataset.rewards.reshape(60, 10).sum(1)
     best = np.sort(np.argsort(returns)[-6:])
     expected = budget_dataset.actions.reshape(60, 10, 1)[best].reshape(60, 1)
     np.testing.assert_array_equal(data.rows.actions, without_outliers(expected))
     # It normalises by what it clones.
     np.testing.assert_allclose(data.statistics.action_low, expected.min(0))
-    (stage,) = bc.bc(budget_dataset.spec, "demo").stages
-    everything = stage.prepare(budget_dataset, stage.config, {})
+    (stage,) = bc.recipe(budget_dataset.spec, "demo").stages
+    everything = stage.view.arrays(budget_dataset, stage.config, {})
     whole = without_outliers(budget_dataset.actions)
     np.testing.assert_array_equal(everything.rows.actions, whole)
 
 
 def test_the_policy_acts_with_the_action_that_was_recorded_there(budget_dataset):
     """Trained on a = 0.2 + 0.5·left + 0.1·last, the mode says so."""
-    recipe = bc.bc(budget_dataset.spec, "demo")
+    recipe = bc.recipe(budget_dataset.spec, "demo")
     (stage,) = recipe.stages
     settings = dataclasses.replace(
-        stage.config, head="deterministic", hidden_dims=(32,), lr=1e-2, batch_size=64
+        stage.config,
+        head="deterministic",
+        hidden_dims=(32,),
+        actor_lr=1e-2,
+        batch_size=64,
     )
     observations = budget_dataset.observations
     actions = 0.2 + 0.5 * observations[:, 1:2] + 0.1 * observations[:, 2:3]
     dataset = dataclasses.replace(budget_dataset, actions=actions)
-    data = jax.tree.map(jnp.asarray, stage.prepare(dataset, settings, {}))
+    data = jax.tree.map(jnp.asarray, stage.view.arrays(dataset, settings, {}))
 
     @jax.jit
     def train(state):
         def step(i, state):
             key = jax.random.fold_in(state.key, i)
-            batch = sample_transitions(data, key, settings)
-            return algorithm.update(state, batch, settings, {})[0]
+            batch = stage.view.sample(data, key, settings)
+            return bc.update(state, batch, settings, {})[0]
 
         return jax.lax.fori_loop(0, 1500, step, state)
 
-    state = train(algorithm.init(jax.random.PRNGKey(0), data, settings, {}))
-    params = Params({"bc": state}, {"bc": settings})
-    policy = recipe.policy({"bc": settings})
+    state = train(bc.init(jax.random.PRNGKey(0), data, settings, {}))
+    params = Params({"bc": Model(bc.METHOD, settings, state)})
+    actor = recipe.actor(recipe)
 
     def act(observation):
-        carry = policy.init(params, None, None)
-        return policy.propose(params, carry, observation, 0.0, None)[0].mode()
+        carry = actor.begin(params, None, None)
+        return actor.act(params, carry, observation, 0.0, None)[0].mode()
 
     found = jax.jit(jax.vmap(act))(observations[:50])
     np.testing.assert_allclose(found, actions[:50], atol=0.02)
 
 
 def test_sampling_is_uniform_and_keeps_rows_together(budget_dataset):
-    (stage,) = bc.bc(budget_dataset.spec, "demo").stages
+    (stage,) = bc.recipe(budget_dataset.spec, "demo").stages
     settings = dataclasses.replace(stage.config, batch_size=6000)
-    data = jax.tree.map(jnp.asarray, stage.prepare(budget_dataset, settings, {}))
+    data = jax.tree.map(jnp.asarray, stage.view.arrays(budget_dataset, settings, {}))
     numbered = data._replace(
         rows=data.rows._replace(rewards=jnp.arange(600, dtype=jnp.float32))
     )
-    batch = stage.sampler(numbered, jax.random.PRNGKey(0), settings)
+    batch = stage.view.sample(numbered, jax.random.PRNGKey(0), settings)
     rows = np.asarray(batch.rewards).astype(int)
     whole = without_outliers(budget_dataset.actions)
     np.testing.assert_array_equal(batch.actions, whole[rows])

@@ -1,0 +1,142 @@
+"""Three consecutive updates of each method against PyTorch, in float64.
+
+The fixtures hold settings, batches, and every network before and after; they are made
+by tests/fixtures/make_update_reference.py, which draws the noise of each step from the
+same keys. All weights agree to 1e-9: delays, targets, dual variables, step sizes,
+and the randomness, too, are then as the papers' equations say.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from offjax.algorithms import awac, bc, bcq, cql, iql, rev_kl, sarsa, td3_bc
+
+from offjax.types import Statistics, Transitions
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+# How the fixtures' words are spelt in the package.
+CASES = {
+    "td3_bc": td3_bc,
+    "cql": cql,
+    "cql_lagrange": cql,
+    "awac": awac,
+    "bcq": bcq,
+    "iql": iql,
+    "iql_stale": iql,
+    "sarsa_iqn": sarsa,
+    "sarsa_mlp": sarsa,
+    "rev_kl": rev_kl,
+}
+SETTINGS = {"critic_lr": "lr", "tau": "polyak"}
+OTHER_PARTS = {"target_critic": "target_params", "log_alpha_prime": "log_multiplier"}
+PARTS = {case: OTHER_PARTS for case in CASES} | {"td3_bc": {}, "bcq": {}}
+PARTS |= {
+    case: OTHER_PARTS | {"critic": "params"} for case in ("sarsa_iqn", "sarsa_mlp")
+}
+UPSTREAM = {
+    "behavior": (
+        bc,
+        bc.Config(hidden_dims=(8, 6), head="mixture", num_components=3, squashed=True),
+    ),
+    "critic": (sarsa, sarsa.Config(hidden_dims=(8, 6), network="mlp")),
+}
+STAGES = {"behavior": "bc", "critic": "sarsa"}
+
+
+def make_config(method, settings):
+    settings = {SETTINGS.get(name, name): value for name, value in settings.items()}
+    return method.Config(**settings)
+
+
+def make_upstream(weights, statistics):
+    """States of the stages that a method reads, with the fixture's weights."""
+    result = {}
+    for name, new in weights.items():
+        method, config = UPSTREAM[name]
+        state = make_state(method, jax.random.PRNGKey(0), statistics, config, {})
+        new = with_weights(state.params, new)
+        result[STAGES[name]] = wide(state.replace(params=new))
+    return result
+
+
+def make_state(method, key, statistics, config, upstream):
+    example = SimpleNamespace(statistics=statistics)
+    return jax.jit(lambda key: method.init(key, example, config, upstream))(key)
+
+
+def run_update(method, state, batch, config, upstream):
+    return jax.jit(method.update)(state, batch, config, upstream)[0]
+
+
+# End of the package's words.
+
+
+def read(case):
+    """A fixture as nested dictionaries, its settings as Python values."""
+    result = {"upstream": {}}
+    for path, value in np.load(FIXTURES / f"updates_{case}.npz").items():
+        *parents, leaf = path.split("/")
+        node = result
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    settings = {name: value.tolist() for name, value in result["config"].items()}
+    settings = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in settings.items()
+    }
+    return SimpleNamespace(**result | {"config": settings})
+
+
+def weights(part):
+    """Those of a trained network, or of a target, which has nothing else."""
+    return part.params if hasattr(part, "params") else part
+
+
+def with_weights(part, new):
+    """The same part of a state with other weights, of the same shapes."""
+    old = weights(part)
+    assert jax.tree.map(np.shape, old) == jax.tree.map(np.shape, new)
+    return part.replace(params=new) if hasattr(part, "params") else new
+
+
+def wide(tree):
+    """All floats of a tree as float64."""
+
+    def leaf(x):
+        x = jnp.asarray(x)
+        return x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    return jax.tree.map(leaf, tree)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_three_updates(case):
+    with jax.enable_x64(True):
+        fixture, method, names = read(case), CASES[case], PARTS[case]
+        statistics = Statistics(fixture.mean, fixture.std, fixture.low, fixture.high)
+        upstream = make_upstream(wide(fixture.upstream), statistics)
+        config = make_config(method, fixture.config)
+        state = make_state(method, fixture.key, statistics, config, upstream)
+        for name, new in wide(fixture.before).items():
+            name = names.get(name, name)
+            state = state.replace(**{name: with_weights(getattr(state, name), new)})
+        state = wide(state)
+        for i in range(3):
+            rows = {name: value[i] for name, value in fixture.batch.items()}
+            batch = Transitions(**rows, has_next_action=rows["terminals"] == 0)
+            state = run_update(method, state, batch, config, upstream)
+        for name, expected in fixture.after.items():
+            got = weights(getattr(state, names.get(name, name)))
+            assert jax.tree.structure(got) == jax.tree.structure(expected)
+            for x, y in zip(
+                jax.tree.leaves(got), jax.tree.leaves(expected), strict=True
+            ):
+                np.testing.assert_allclose(x, y, rtol=0, atol=1e-9, err_msg=name)
