@@ -198,7 +198,7 @@ def test_plans_are_cut_from_rollouts(numbered, tmp_path, monkeypatch):
         numbered,
         card=dataclasses.replace(numbered.card, id=name),
         observations=observations,
-        next_observations=observations + 1,
+        next_observations=np.concatenate([observations[1:], observations[-1:]]),
     )
     with pytest.raises(UserError, match=name):
         prepared(numbered, rollouts=name)
@@ -211,7 +211,7 @@ def test_plans_are_cut_from_rollouts(numbered, tmp_path, monkeypatch):
         others,
         card=dataclasses.replace(others.card, id=wide),
         observations=three,
-        next_observations=three + 1,
+        next_observations=np.concatenate([three[1:], three[-1:]]),
         spec=spec,
     )
     minari_io.write(others, {}, tmp_path)
