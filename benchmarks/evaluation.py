@@ -28,14 +28,14 @@ from absl import flags
 from benchmarks.harness import opening, write
 from experiments import cli
 from offjax.devices.layout import choose_layout, prepare_host_devices
-from offjax.devices.program import Program
-from offjax.distributions import point
+from offjax.distributions import Distribution, point
 from offjax.envs import mujoco
 from offjax.envs.batched import BatchedEnv, available_cores, make_batched, make_one
 from offjax.evaluation import host
 from offjax.evaluation.batched import BatchedAgent
 from offjax.evaluation.rollout import Agent
-from offjax.types import EnvSpec, Params, Policy
+from offjax.methods.common import Memoryless
+from offjax.types import EnvSpec, Method, Model, Params
 
 NUM_SEEDS = flags.DEFINE_integer("num_seeds", 10, "seeds", 1)
 EPISODES = flags.DEFINE_integer("episodes", 10, "episodes of each seed", 1)
@@ -48,18 +48,24 @@ JSON = flags.DEFINE_string("json", None, "file to write the numbers to")
 WIDTH = 256
 
 
-@dataclasses.dataclass(frozen=True)
-class Perceptron(Policy):
-    """tanh of a network with two hidden layers."""
+def act(model: Model, observation: Any, key: Any) -> Distribution:
+    """tanh of a network with two hidden layers, as a point."""
+    del key
+    w = model.state
+    hidden = jax.nn.relu(observation @ w[0])
+    hidden = jax.nn.relu(hidden @ w[1])
+    return point(jnp.tanh(hidden @ w[2]))
 
-    def propose(
-        self, params: Params, carry: Any, observation: Any, reward: Any, key: Any
-    ) -> Any:
-        """The network's action, as a point."""
-        w = params.states["weights"]
-        hidden = jax.nn.relu(observation @ w[0])
-        hidden = jax.nn.relu(hidden @ w[1])
-        return point(jnp.tanh(hidden @ w[2])), carry
+
+def _untrained(*args: Any) -> Any:
+    raise AssertionError("a benchmark of acting trains nothing")
+
+
+PERCEPTRON = Method("perceptron", 1, _untrained, _untrained, act)
+
+
+def _params(weights: Sequence[Any]) -> Params:
+    return Params({"perceptron": Model(PERCEPTRON, None, list(weights))})
 
 
 class Endless:
@@ -97,15 +103,15 @@ def weights(spec: EnvSpec, num_seeds: int) -> list[np.ndarray]:
 
 def _agent(spec: EnvSpec, num_seeds: int, episodes: int) -> BatchedAgent:
     layout = choose_layout(num_seeds)
-    agent = Agent(Perceptron(), None, None)
-    return BatchedAgent(agent, spec, episodes, layout, Program)
+    agent = Agent(Memoryless(stage="perceptron"))
+    return BatchedAgent(agent, spec, episodes, layout)
 
 
 def batched_rate(spec: EnvSpec, num_seeds: int, episodes: int, repeats: int) -> float:
     """Steps per second of an evaluation of all seeds, compiling excluded."""
     agent = _agent(spec, num_seeds, episodes)
     env = Endless(make_batched(spec, num_seeds * episodes))
-    params = Params({"weights": weights(spec, num_seeds)}, {})
+    params = _params(weights(spec, num_seeds))
 
     def seconds(horizon: int) -> float:
         agent.load(params)
@@ -156,7 +162,7 @@ def engine_rate(
         return None
     recorder = Recorded(Endless(env))
     agent = _agent(spec, num_seeds, episodes)
-    agent.load(Params({"weights": weights(spec, num_seeds)}, {}))
+    agent.load(_params(weights(spec, num_seeds)))
     host.evaluate(agent, recorder, spec.horizon, range(num_seeds), episodes)
     places = np.arange(env.num_envs)
 
@@ -185,13 +191,13 @@ def numpy_policy(spec: EnvSpec) -> Callable[[np.ndarray], np.ndarray]:
 
 def jax_policy(spec: EnvSpec) -> Callable[[np.ndarray], np.ndarray]:
     """The network for one observation, compiled."""
-    params = Params({"weights": [jnp.asarray(x[0]) for x in weights(spec, 1)]}, {})
+    model = Model(PERCEPTRON, None, [jnp.asarray(x[0]) for x in weights(spec, 1)])
 
     @jax.jit
-    def act(observation: jax.Array) -> jax.Array:
-        return Perceptron().propose(params, (), observation, None, None)[0].mode()
+    def action(observation: jax.Array) -> jax.Array:
+        return act(model, observation, None).mode()
 
-    return lambda observation: np.asarray(act(observation))
+    return lambda observation: np.asarray(action(observation))
 
 
 def loop_rate(

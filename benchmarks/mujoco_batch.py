@@ -2,6 +2,9 @@
 
     python -m benchmarks.mujoco_batch [--num_envs=256] [--json=FILE]
 
+AntMaze's peer is Gymnasium-Robotics' AntMaze_UMaze-v5 (extra `robotics`), which has
+another ant, shorter time steps and Dict observations; without it the row is left out.
+
 Both are timed in this process on the same machine, in turns, with the same random
 actions and with resets where a robot falls; the best of `--repeats` timings counts. The
 engine uses every core at hand, Gymnasium one. Robots under random actions fall soon, so
@@ -11,6 +14,7 @@ expert instead, whose own time is left out.
 
 from __future__ import annotations
 
+import importlib.util
 import time
 
 import gymnasium
@@ -20,10 +24,13 @@ from absl import flags
 from benchmarks.harness import opening, write
 from experiments import cli
 from offjax.behavior import policies
-from offjax.envs import mujoco
+from offjax.envs import antmaze, mujoco
 from offjax.envs.batched import available_cores, make_batched
+from offjax.types import EnvSpec
 
-ROBOTS = flags.DEFINE_list("robots", ["hopper", "halfcheetah", "walker2d"], "robots")
+ROBOTS = flags.DEFINE_list(
+    "robots", ["hopper", "halfcheetah", "walker2d", "antmaze"], "robots, or antmaze"
+)
 NUM_ENVS = flags.DEFINE_integer("num_envs", 256, "episodes side by side", 1)
 SECONDS = flags.DEFINE_float("seconds", 2.0, "length of a timing", 0.01)
 REPEATS = flags.DEFINE_integer("repeats", 3, "timings per number", 1)
@@ -31,18 +38,34 @@ POLICY = flags.DEFINE_enum("policy", "random", ["random", "expert"], "who acts")
 JSON = flags.DEFINE_string("json", None, "file to write the numbers to")
 
 
+def spec_of(robot: str) -> EnvSpec:
+    """What is timed."""
+    return antmaze.spec("umaze") if robot == "antmaze" else mujoco.spec(robot)
+
+
+def peer_of(robot: str) -> gymnasium.Env | None:
+    """The single environment beside it; None where it is not installed."""
+    if robot == "antmaze":
+        if importlib.util.find_spec("gymnasium_robotics") is None:
+            return None
+        importlib.import_module("gymnasium_robotics")  # registers its environments
+        return gymnasium.make("AntMaze_UMaze-v5")
+    with mujoco.quiet():
+        return gymnasium.make(mujoco.spec(robot).id)
+
+
 def actions_of(robot: str, observations: np.ndarray) -> np.ndarray:
     """Actions [n, A] for observations [n, O] by the chosen policy."""
-    if POLICY.value == "expert":
+    if POLICY.value == "expert" and robot != "antmaze":
         return policies.for_role(robot, "expert")[0].mode(observations)
-    dim = mujoco.spec(robot).action_dim
+    dim = spec_of(robot).action_dim
     rng = np.random.default_rng(0)
     return rng.uniform(-1, 1, (len(observations), dim)).astype(np.float32)
 
 
 def batched_rate(robot: str, num_envs: int, seconds: float) -> float:
     """Steps per second of `num_envs` episodes on the engine."""
-    spec = mujoco.spec(robot)
+    spec = spec_of(robot)
     env = make_batched(spec, num_envs)
     places = np.arange(num_envs)
     observations = env.reset(places, range(num_envs))
@@ -63,22 +86,19 @@ def batched_rate(robot: str, num_envs: int, seconds: float) -> float:
     return steps / spent
 
 
-def single_rate(robot: str, seconds: float) -> float:
+def single_rate(robot: str, env: gymnasium.Env, seconds: float) -> float:
     """Steps per second of one Gymnasium environment."""
-    spec = mujoco.spec(robot)
-    with mujoco.quiet():
-        env = gymnasium.make(spec.id)
     observation, _ = env.reset(seed=0)
     steps, spent = 0, 0.0
     while spent < seconds:
-        action = actions_of(robot, observation[None].astype(np.float32))[0]
+        flat = gymnasium.spaces.flatten(env.observation_space, observation)
+        action = actions_of(robot, np.asarray(flat, np.float32)[None])[0]
         start = time.perf_counter()
         observation, _, terminal, truncated, _ = env.step(action)
         if terminal or truncated:
             observation, _ = env.reset()
         spent += time.perf_counter() - start
         steps += 1
-    env.close()
     return steps / spent
 
 
@@ -91,13 +111,18 @@ def main(_: list[str]) -> None:
     print(f"{'robot':14}{'batched':>10}{'gymnasium':>12}{'ratio':>8}")
     rates: dict[str, dict[str, float]] = {}
     for robot in ROBOTS.value:
+        peer = peer_of(robot)
+        if peer is None:
+            print(f"{robot:14}left out: gymnasium_robotics is not installed")
+            continue
         pairs = [
             (
                 batched_rate(robot, NUM_ENVS.value, SECONDS.value),
-                single_rate(robot, SECONDS.value),
+                single_rate(robot, peer, SECONDS.value),
             )
             for _ in range(REPEATS.value)
         ]
+        peer.close()
         batched, single = (max(column) for column in zip(*pairs, strict=True))
         ratio = batched / single
         rates[robot] = {"batched": batched, "gymnasium": single, "ratio": ratio}

@@ -83,7 +83,7 @@ def planner(name: str, preset: str) -> tuple[Callable[..., Any], Model, int, int
     moves = LATENT if method != "diffuser" else ACTION * config.stride
     text = encode([SENTENCE], max_tokens=TOKENS)
     width = moves + LATENT
-    example = SimpleNamespace(
+    example: Any = SimpleNamespace(
         mean=np.zeros(width, np.float32),
         std=np.ones(width, np.float32),
         text=text,

@@ -16,6 +16,7 @@ its traceback in `FOLDER/CASE.error`.
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import sys
@@ -185,10 +186,10 @@ def arrays(world: World, seed: int) -> dict[str, np.ndarray]:
 def methods() -> list[str]:
     """Names of all methods."""
     try:
-        from offjax.methods import METHODS
-    except ImportError:
-        from offjax.recipes import RECIPES as METHODS
-    return list(METHODS)
+        module = importlib.import_module("offjax.methods")
+        return list(module.METHODS)
+    except ModuleNotFoundError:
+        return list(importlib.import_module("offjax.recipes").RECIPES)
 
 
 def final_states(run: Any) -> dict[str, Any]:

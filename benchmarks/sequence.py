@@ -25,8 +25,8 @@ from absl import flags
 from benchmarks import processes
 from benchmarks.harness import opening, write
 from experiments import cli
-from offjax.algorithms import decision_transformer
-from offjax.datasets.trajectories import Trajectories, sample
+from offjax.datasets.trajectories import SegmentView, Trajectories
+from offjax.methods import decision_transformer
 from offjax.types import Statistics
 
 FLAGS = flags.FLAGS
@@ -65,7 +65,7 @@ class Training:
         from offjax.devices.layout import choose_layout
         from offjax.devices.program import Program
 
-        config = decision_transformer.Config(batch_size=64)
+        config, view = decision_transformer.Config(batch_size=64), SegmentView()
         layout, data = choose_layout(seeds), random_data()
         self._layout, self._seeds = layout, seeds
 
@@ -76,8 +76,7 @@ class Training:
         def chunk(slot: Any, shared: Any) -> Any:
             def body(_: Any, state: Any) -> Any:
                 key = jax.random.fold_in(state.key, state.step)
-                length = config.context_length
-                batch = sample(shared["data"], key, 64, length, "length")
+                batch = view.sample(shared["data"], key, config)
                 return decision_transformer.update(state, batch, config, {})[0]
 
             return jax.lax.fori_loop(0, shared["updates"], body, slot["state"])
@@ -131,7 +130,7 @@ def evaluation(seeds: int, episodes: int) -> Result:
     from offjax.evaluation.rollout import Agent, evaluate_slot
     from offjax.methods import build
     from offjax.runner.programs import Program, stack_configs
-    from offjax.types import Params
+    from offjax.types import Model, Params
 
     spec = maze2d.spec("umaze")
     recipe = build("decision_transformer", spec, "small")
@@ -143,12 +142,12 @@ def evaluation(seeds: int, episodes: int) -> Result:
         )
     )(jax.vmap(jax.random.PRNGKey)(np.arange(seeds)))
     configs = stack_configs(stage.config, [{}] * seeds)
-    agent = Agent(recipe.policy({stage.name: stage.config}), None, None)
-    evaluate = evaluate_slot(agent, envs.make(spec), spec, episodes)
+    evaluate = evaluate_slot(Agent.of(recipe), envs.make(spec), spec, episodes)
     layout = choose_layout(seeds)
 
     def one(slot: Any, shared: Any) -> Any:
-        params = Params({stage.name: slot["state"]}, {stage.name: slot["config"]})
+        model = Model(stage.method, slot["config"], slot["state"])
+        params = Params({stage.name: model}, recipe.acting)
         return evaluate(params, jax.random.PRNGKey(slot["seed"] + shared["first"]))
 
     program = Program(one, layout)

@@ -22,6 +22,8 @@ from offjax.errors import UserError
 
 BEGIN, END = "<!-- begin: experiments.datasets -->", "<!-- end -->"
 
+_MAZES = ("maze2d", "antmaze")  # their recordings are cut where no evaluation ends
+
 _DATASETS = flags.DEFINE_list(
     "datasets", None, "Ids, or families such as hopper; by default all of them."
 )
@@ -56,14 +58,15 @@ def row(dataset: Dataset) -> str:
     """One line of the table: size, complete episodes' returns and their mean's score.
 
     An episode that the end of a recording cut short does not count. In maze2d an
-    episode ends with each goal that was reached, which no evaluation does, so its
-    returns have no score.
+    episode ends with each goal that was reached, in AntMaze with each step at the
+    evaluation's goal, after which the recording goes on: no evaluation does that, so
+    their returns have no score.
     """
     spec = dataset.spec
     assert spec is not None
     returns = dataset.episode_returns[complete(dataset)]
     score = "—"
-    if spec.domain != "maze2d":
+    if spec.domain not in _MAZES:
         score = f"{spec.score(returns).mean():.1f}"
     numbers = (returns.min(), np.median(returns), returns.mean(), returns.max())
     shown = " | ".join(_number(float(x)) for x in numbers)
@@ -77,7 +80,7 @@ def complete(dataset: Dataset) -> np.ndarray:
     """Which episodes were recorded to their end, [E] bool."""
     spec = dataset.spec
     assert spec is not None
-    if spec.domain == "maze2d":
+    if spec.domain in _MAZES:
         return np.ones(dataset.card.episodes, bool)
     ended = dataset.terminals[dataset.episode_ends - 1]
     return ended | (dataset.episode_lengths == spec.horizon)

@@ -47,6 +47,9 @@ _LOG_EVERY = cli.define_count("log_every", 0, "Updates between metrics; 0: auto.
 _CHECKPOINT_EVERY = cli.define_count(
     "checkpoint_every", 0, "Updates between checkpoints; 0: ten per stage."
 )
+_CHUNK_SECONDS = flags.DEFINE_float(
+    "chunk_seconds", 5.0, "Time between two chances to stop and to show progress."
+)
 _RUNS_DIR = flags.DEFINE_string("runs_dir", "runs", "Where run folders go.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Root of the datasets.")
 _LAYOUT = flags.DEFINE_enum(
@@ -145,7 +148,7 @@ def main(argv: list[str]) -> None:
     from offjax.devices.layout import prepare_host_devices
     from offjax.evaluation import environments
     from offjax.methods import build
-    from offjax.runner import interrupts
+    from offjax.runner import interrupts, settings
     from offjax.runner.options import Options
     from offjax.runner.train import train
     from offjax.runner.training import Training, make_jobs
@@ -167,6 +170,7 @@ def main(argv: list[str]) -> None:
         eval_behind=_EVAL_BEHIND.value,
         log_every=_LOG_EVERY.value,
         checkpoint_every=_CHECKPOINT_EVERY.value,
+        chunk_seconds=_CHUNK_SECONDS.value,
         runs_dir=_RUNS_DIR.value,
         layout=_LAYOUT.value,
         matmul_precision=_PRECISION.value,
@@ -180,7 +184,8 @@ def main(argv: list[str]) -> None:
     options.validate()
     method = _method()
     name = _required(_DATASET.value, "dataset")
-    build(method, None, _PRESET.value)  # an error here, before data is collected
+    # Errors here come before data is loaded or collected.
+    settings.check(build(method, None, _PRESET.value), overrides())
     dataset = _load(name)
     if hosts.is_writer():
         print(dataset.card, environments.line(dataset.spec), sep="\n", flush=True)

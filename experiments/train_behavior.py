@@ -21,10 +21,17 @@ from offjax.behavior import sac, training
 from offjax.envs import mujoco
 from offjax.errors import UserError
 
-NUM_STEPS = {"hopper": 600_000, "halfcheetah": 1_500_000, "walker2d": 1_000_000}
+NUM_STEPS = {
+    "hopper": 600_000,
+    "halfcheetah": 1_500_000,
+    "walker2d": 1_000_000,
+    "ant_goal": 120_000,
+}
 """Environment steps by default."""
 
-_ROBOT = flags.DEFINE_enum("robot", None, sorted(NUM_STEPS), "Which robot.")
+_ROBOT = flags.DEFINE_enum(
+    "robot", None, sorted(NUM_STEPS), "Which robot; ant_goal walks through AntMaze."
+)
 _OUT = flags.DEFINE_string("out", None, "Folder of checkpoint, snapshots and scores.")
 _STEPS = cli.define_count("num_steps", None, "Environment steps; else per robot.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of everything.", 0)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import gymnasium
 
 ENTRY_POINTS = {
+    "offjax/AntMaze-v0": "offjax.envs.antmaze:AntMaze",
     "offjax/BudgetAllocation-v0": "offjax.envs.wrapper:budget_allocation",
     "offjax/Maze2D-v0": "offjax.envs.wrapper:maze_2d",
 }
-"""Gymnasium id → what makes it; the keys are those of `offjax.envs.JAX_ENVS`."""
+"""Gymnasium id → what makes it: those of `offjax.envs.JAX_ENVS`, and AntMaze."""
 
 
 def register() -> None:

@@ -75,9 +75,10 @@ def evaluate(
       UserError: an unfinished run, or one that acts without Action Gradient.
     """
     from offjax.datasets.load import load_dataset
+    from offjax.runner.evaluator import Evaluator
     from offjax.runner.reevaluate import plan
     from offjax.runner.run import finished, options_of
-    from offjax.runner.train import Trainer
+    from offjax.runner.training import Training
 
     folder = finished(path)
     config = folder.config
@@ -90,12 +91,14 @@ def evaluate(
     options = options_of(folder, max_devices)
     points = []
     for job in plan(folder, dataset, options, grid=grid):
-        trainer = Trainer(job, config["method"], config["preset"], dataset, options)
-        trainer.load_states()
-        if not trainer.evaluator.possible:
-            raise UserError(f"{path} cannot be evaluated: {trainer.evaluator.missing}")
+        method, preset = config["method"], config["preset"]
+        training = Training.of(job, method, preset, dataset, options)
+        training.load_states(folder.record["stages"])
+        evaluator = Evaluator(training)
+        if not evaluator.possible:
+            raise UserError(f"{path} cannot be evaluated: {evaluator.missing}")
         assert dataset.spec is not None and job.recipe.improve is not None
-        returns, _ = trainer.evaluator.rollout(episodes, eval_seed)
+        returns, _ = evaluator.rollout(episodes, eval_seed)
         scores = dataset.spec.score(returns).mean(-1)
         for setting, mine in zip(job.settings, scores, strict=True):
             values = setting.of("improve")

@@ -10,13 +10,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from offjax.algorithms import asp
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 from offjax.leaderboard import statistics
+from offjax.methods import asp
+from offjax.runner.evaluator import Evaluator
 from offjax.runner.options import Options
 from offjax.runner.run import Run, evaluate
-from offjax.runner.train import Trainer, make_jobs
+from offjax.runner.train import train as carry_out
+from offjax.runner.training import Training, make_jobs
+from offjax.types import Model
 
 
 def train(
@@ -28,13 +31,13 @@ def train(
 ) -> Run:
     """A run with these settings; trained stages are taken from the store."""
     (job,) = make_jobs(method, preset, dataset, overrides)
-    trainer = Trainer(job, method, preset, dataset, options)
-    return Run(trainer.run(), trainer)
+    training = Training.of(job, method, preset, dataset, options)
+    return Run(carry_out(training), training, Evaluator(training))
 
 
 def scores_of(run: Run) -> np.ndarray:
     """Scores [settings, seeds] of a run, by its own options."""
-    options = run.trainer.options
+    options = run.training.options
     result = evaluate(run, options.eval_episodes, options.eval_seed).scores.mean(-1)
     return result.reshape(len(run.variants), -1)
 
@@ -69,8 +72,9 @@ def plan_statistics(
     Raises:
       UserError: no episode has k steps.
     """
-    _, params = run.trainer.evaluator.acting_slots()
-    k = run.trainer.job.recipe.stages[0].config.k
+    _, params = run.evaluator.acting_slots()
+    model = params.models["asp"]
+    k = model.config.k
     starts, lengths = dataset.episode_starts, dataset.episode_lengths
     times = np.arange(len(dataset)) - np.repeat(starts, lengths)
     able = np.flatnonzero(np.repeat(lengths, lengths) - times >= k)
@@ -78,21 +82,23 @@ def plan_statistics(
         raise UserError(f"Dataset {dataset.card.id!r} has no episode of k={k} steps.")
     rows = np.random.default_rng(seed).choice(able, num)
 
-    def plans(slot: Any, observations: Any, times: Any) -> Any:
-        state, config = slot.states["asp"], slot.configs["asp"]
-        actions = jax.vmap(lambda o, t: asp.plan(state, o, t, config))(
-            observations, times
-        )
-        return state.action_box.to_unit(actions)
+    def plans(model: Model, observations: Any, times: Any) -> Any:
+        actions = jax.vmap(lambda o, t: asp.plan(model, o, t))(observations, times)
+        return model.state.action_box.to_unit(actions)
 
     found = jax.jit(jax.vmap(plans, in_axes=(0, None, None)))(
-        jax.tree.map(np.asarray, params), dataset.observations[rows], times[rows]
+        model, dataset.observations[rows], times[rows]
     )
-    box = params.states["asp"].action_box
+    box = model.state.action_box
     shift, scale = np.asarray(box.shift)[0], np.asarray(box.scale)[0]
     recorded = (dataset.actions[rows[:, None] + np.arange(k)] - shift) / scale
-    errors = np.sqrt(np.mean((np.asarray(found) - recorded) ** 2, axis=(0, 1, 3)))
-    spread = np.sqrt(np.mean(np.var(np.asarray(found), axis=0, ddof=1)))
+    return compare(np.asarray(found), recorded)
+
+
+def compare(plans: np.ndarray, recorded: np.ndarray) -> PlanStatistics:
+    """Plans [seeds, N, k, A] beside the actions [N, k, A] that were recorded."""
+    errors = np.sqrt(np.mean((plans - recorded) ** 2, axis=(0, 1, 3)))
+    spread = np.sqrt(np.mean(np.var(plans, axis=0, ddof=1)))
     return PlanStatistics(float(errors[0]), float(errors[-1]), float(spread))
 
 

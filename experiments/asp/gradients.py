@@ -44,22 +44,22 @@ def gradient_norms(
     import numpy as np
     import optax
 
-    from offjax.algorithms import asp
-    from offjax.recipes import build
-    from offjax.recipes.asp import prepare_windows, sample_windows
+    from offjax.methods import asp
 
-    stage = build("asp", dataset.spec, "demo").stages[0]
-    config = dataclasses.replace(stage.config, **changes)
-    data = jax.tree.map(jnp.asarray, prepare_windows(dataset, config, {}))
+    stage = asp.stage(dataset.spec, "demo")
+    config, view = dataclasses.replace(stage.config, **changes), stage.view
+    data = jax.tree.map(jnp.asarray, view.arrays(dataset, config, {}))
 
     def train(seed: Any, data: Any) -> Any:
         state = asp.init(jax.random.PRNGKey(seed), data, config, {})
-        zeros = jax.tree.map(jnp.zeros_like, state.params)
+        zeros = jax.tree.map(jnp.zeros_like, state.planner.params)
 
         def step(carry: Any, i: Any) -> Any:
             state, last = carry
-            batch = sample_windows(data, jax.random.fold_in(state.key, i), config)
-            grads = jax.grad(asp.loss_fn)(state.params, state, batch, config)
+            batch = view.sample(data, jax.random.fold_in(state.key, i), config)
+            grads, _ = jax.grad(asp.loss, has_aux=True)(
+                state.planner.params, state, batch, state.key, config
+            )
             norm = optax.global_norm(grads)
             dots = jax.tree.map(lambda a, b: jnp.sum(a * b), grads, last)
             cosine = sum(jax.tree.leaves(dots)) / (

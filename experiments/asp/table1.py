@@ -2,7 +2,7 @@
 
     python -m experiments.asp.table1 --out=docs/results/asp_table1
         [--groups=maze2d] [--datasets=ID,ID] [--methods=asp,iql] [--report]
-        [--polyak=0.05]
+        [--tau=0.05]
 
 Every method is given six settings on tuning seeds and other episodes of each dataset;
 the best is trained on the reported seeds. What is finished in --runs_dir is not run
@@ -50,11 +50,11 @@ GRIDS: dict[str, tuned.Values] = {
     "asp": WINDOWS,
     "asp_k1": {"lr": (3e-4, 1e-3, 3e-3), "temperature": (1.0, 2.0)},
     "asp_mle": WINDOWS,
-    "bc": {"lr": LEARNING_RATES},
-    "bcq": {"perturbation": (0.05, 0.2, 0.5), "lr": (3e-4, 1e-3)},
-    "cql": {"alpha": (1.0, 5.0, 10.0), "lr": (3e-4, 1e-3)},
+    "bc": {"actor_lr": LEARNING_RATES},
+    "bcq": {"perturbation": (0.05, 0.2, 0.5), "critic_lr": (3e-4, 1e-3)},
+    "cql": {"alpha": (1.0, 5.0, 10.0), "critic_lr": (3e-4, 1e-3)},
     "iql": {"temperature": (0.5, 3.0, 10.0), "expectile": (0.7, 0.9)},
-    "td3_bc": {"alpha": (1.0, 2.5, 10.0), "lr": (3e-4, 1e-3)},
+    "td3_bc": {"alpha": (1.0, 2.5, 10.0), "critic_lr": (3e-4, 1e-3)},
     "tdmpc2": {"lr": (1e-4, 3e-4, 1e-3), "temperature": (0.5, 5.0)},
     "tdmpc2_policy": {"lr": LEARNING_RATES},
 }
@@ -103,7 +103,7 @@ def define_flags() -> None:
     flags.DEFINE_list("groups", ["maze2d", "robots"], f"Of {', '.join(GROUPS)}.")
     flags.DEFINE_list("datasets", [], "Dataset ids, in place of --groups.")
     flags.DEFINE_float(
-        "polyak",
+        "tau",
         0.0,
         "Share of the targets of value-based methods that an update replaces; 0: the "
         "published 0.005, with which a few thousand updates do not look far ahead.",
@@ -112,13 +112,13 @@ def define_flags() -> None:
     )
 
 
-def fixed(method: str, num_steps: int, polyak: float) -> tuned.Values:
+def fixed(method: str, num_steps: int, tau: float) -> tuned.Values:
     """What all runs of a method have in common."""
     values: dict[str, tuple] = {}
     if method == "iql" and num_steps:
         values["actor_decay_steps"] = (float(num_steps),)
-    if method in VALUE_BASED and polyak:
-        values["polyak"] = (polyak,)
+    if method in VALUE_BASED and tau:
+        values["tau"] = (tau,)
     return values
 
 
@@ -144,7 +144,7 @@ def main(argv: list[str]) -> None:
     cells: dict[tuple[str, str], tuned.Cell] = {}
     for dataset in datasets:
         for method in methods:
-            settings = fixed(method, setup.num_steps, FLAGS.polyak)
+            settings = fixed(method, setup.num_steps, FLAGS.tau)
             cell = tuned.measure(
                 setup, method, dataset, [dataset], GRIDS[method], settings
             )

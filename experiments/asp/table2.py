@@ -12,7 +12,7 @@ own, and --report writes those that are there.
 The same for all: the updates; two layers of 64 (the problem has three inputs and one
 output) on batches of 128 rows, which for a planner of whole episodes are whole
 episodes; for step-wise methods one affine map of actions, the bulk of the data's range
-to [-1, 1] (`offjax.recipes.common.action_box`), and rewards of about 1 a step
+to [-1, 1] (`offjax.datasets.views.action_box`), and rewards of about 1 a step
 (`step_rewards`). Value-based methods discount by 0.999, as budgets are spent over a
 whole episode, their targets follow by 0.05 and the policies of actor-critics by Adam at
 5e-4: with the published 0.005 a few thousand updates look only some tens of steps
@@ -32,7 +32,7 @@ from experiments.asp import tuned
 FLAGS = flags.FLAGS
 
 DISCOUNT = 0.999
-POLYAK = 0.05
+TAU = 0.05
 ACTOR_RATE = 5e-4
 LEARNING_RATES = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3)
 TWO_RATES = (3e-4, 1e-3)
@@ -41,11 +41,11 @@ GRIDS: dict[str, tuned.Values] = {
     "asp": PLANNER,
     "asp_k1": PLANNER,
     "asp_mle": PLANNER,
-    "bc": {"lr": LEARNING_RATES},
-    "bcq": {"perturbation": (0.02, 0.1, 0.4), "lr": TWO_RATES},
-    "cql": {"alpha": (0.3, 2.0, 10.0), "lr": TWO_RATES},
-    "iql": {"temperature": (0.1, 0.5, 2.0), "lr": TWO_RATES},
-    "td3_bc": {"alpha": (0.3, 1.0, 2.5), "lr": TWO_RATES},
+    "bc": {"actor_lr": LEARNING_RATES},
+    "bcq": {"perturbation": (0.02, 0.1, 0.4), "critic_lr": TWO_RATES},
+    "cql": {"alpha": (0.3, 2.0, 10.0), "critic_lr": TWO_RATES},
+    "iql": {"temperature": (0.1, 0.5, 2.0), "critic_lr": TWO_RATES},
+    "td3_bc": {"alpha": (0.3, 1.0, 2.5), "critic_lr": TWO_RATES},
     "tdmpc2": {"lr": (1e-4, 3e-4, 1e-3), "temperature": (0.5, 5.0)},
     "tdmpc2_policy": {"lr": LEARNING_RATES},
 }
@@ -62,7 +62,7 @@ def fixed(method: str, num_steps: int) -> tuned.Values:
     if method == "bcq":
         values["vae_hidden_dims"] = ((64, 64),)
     if method in ("bcq", "cql", "iql", "td3_bc"):
-        values |= {"discount": (DISCOUNT,), "polyak": (POLYAK,)}
+        values |= {"discount": (DISCOUNT,), "tau": (TAU,)}
     if method in ("cql", "iql", "td3_bc"):
         values["actor_lr"] = (ACTOR_RATE,)
     if method == "iql" and num_steps:

@@ -32,6 +32,7 @@ from offjax.datasets.plans import latents_of
 from offjax.datasets.text import Text
 from offjax.envs.scene import decode, get
 from offjax.errors import UserError
+from offjax.evaluation.scene import name_of
 from offjax.methods.planning import PlanningActor
 
 if TYPE_CHECKING:
@@ -116,7 +117,8 @@ def readable(latents: np.ndarray, places: np.ndarray) -> tuple[float, float]:
 def cubes(run: Run, seed: int, count: int = 10_000) -> dict[str, tuple[float, float]]:
     """`readable` for every cube of the scene, on the plane of the table."""
     dataset = run.training.dataset
-    scene = get(dict(dataset.spec.kwargs)["scene"])
+    assert dataset.spec is not None
+    scene = get(name_of(dataset.spec))
     _, params = run.evaluator.acting_slots()
     actor = run.evaluator.agent().actor
     assert isinstance(actor, PlanningActor)
@@ -165,9 +167,9 @@ def draw(latents: Latents, path: Path) -> None:
 
     mean, directions = components(latents.recorded)
     figure, axis = pyplot.subplots(figsize=(5.5, 4.5), layout="constrained")
-    for name, colour in (("recorded", "0.6"), ("planned", "tab:blue")):
+    for name, color in (("recorded", "0.6"), ("planned", "tab:blue")):
         x, y = ((getattr(latents, name) - mean) @ directions).T
-        axis.scatter(x, y, s=8, c=colour, label=name, linewidths=0)
+        axis.scatter(x, y, s=8, c=color, label=name, linewidths=0)
     axis.set(xlabel="first component", ylabel="second component")
     axis.legend(frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -110,7 +110,7 @@ def generate(
             f"Collecting {robot} needs mujoco.batch, which is not installed. Run "
             "`pip install 'offjax[mujoco]'` (MuJoCo 3.17 or later)."
         )
-    report = _reporter(num_steps, progress or (lambda _: None))
+    report = reporter(num_steps, progress or (lambda _: None))
     collected = []
     done = 0
     for part in parts(robot, kind, num_steps, seed):
@@ -121,9 +121,10 @@ def generate(
     }
 
 
-def _reporter(
+def reporter(
     total: int, say: Callable[[str], None], seconds: float = 5.0
 ) -> Callable[[int], None]:
+    """What to call with the steps done so far; says how far and how fast at times."""
     started = last = time.monotonic()
 
     def report(steps: int) -> None:

@@ -1,4 +1,4 @@
-"""Play in the scenes: OGBench's scripted oracles, told what to do by instructions.
+"""Play in the scenes: OGBench's scripted oracles under instructions.
 
 An episode is one instruction after another without a reset. Every span in which one
 was carried out is annotated: from a few steps before it began to shortly after it was

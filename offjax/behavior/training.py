@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from offjax.behavior import policies, sac
+from offjax.behavior import ant_goal, policies, sac
 from offjax.behavior.replay import Replay
 from offjax.envs import mujoco
 from offjax.envs.batched import BatchedEnv, make_batched
@@ -38,7 +38,7 @@ class Plan:
     """What a training does.
 
     Attributes:
-      robot: a name of `offjax.envs.mujoco.ROBOTS`.
+      robot: a name of `offjax.envs.mujoco.ROBOTS`, or `ant_goal.NAME`.
       num_steps: environment steps in all.
       update_ratio: updates per environment step.
       num_envs: episodes side by side.
@@ -82,6 +82,18 @@ class Plan:
         return [0, *(self.warmup + int(f * learning) for f in fractions)]
 
 
+def spec(robot: str) -> EnvSpec:
+    """Where a robot is trained and its policies are scored."""
+    return ant_goal.spec() if robot == ant_goal.NAME else mujoco.spec(robot)
+
+
+def environments(robot: str, num_envs: int, scored: bool = False) -> BatchedEnv:
+    """Episodes of a robot side by side; `scored` if their returns are to be scored."""
+    if robot == ant_goal.NAME:
+        return ant_goal.AntGoal(num_envs, scored)
+    return make_batched(mujoco.spec(robot), num_envs)
+
+
 class _Episodes:
     """Episodes under way, one in each place of `env`; one that ends is replaced.
 
@@ -123,7 +135,7 @@ class Training:
         self, plan: Plan, folder: Path, say: Callable[[str], None] = print
     ) -> None:
         self._plan, self._folder, self._say = plan, folder, say
-        self._spec: EnvSpec = mujoco.spec(plan.robot)
+        self._spec = spec(plan.robot)
         self._config = plan.config()
         self._state = sac.init(
             jax.random.key(plan.seed),
@@ -144,9 +156,9 @@ class Training:
         """Trains to the end; snapshots and their scores are in the folder."""
         self._restore()
         plan = self._plan
-        judge = make_batched(self._spec, plan.eval_episodes)
+        judge = environments(plan.robot, plan.eval_episodes, scored=True)
         episodes = _Episodes(
-            make_batched(self._spec, plan.num_envs), self._spec.horizon, self._seeds
+            environments(plan.robot, plan.num_envs), self._spec.horizon, self._seeds
         )
         rng = np.random.default_rng([plan.seed, self._steps])
         due = [s for s in plan.snapshot_steps() if s > self._last_snapshot]
@@ -276,6 +288,12 @@ NUM_REPLAY = 10
 """Snapshots that make up medium-replay."""
 
 
+def best(steps: np.ndarray, returns: np.ndarray) -> int:
+    """The best snapshot of the second half of a training; arguments as `select`'s."""
+    late = np.flatnonzero(steps >= steps[-1] / 2)
+    return int(late[np.argmax(returns[late])])
+
+
 def select(steps: np.ndarray, returns: np.ndarray) -> dict[str, list[int]]:
     """Which snapshots play which role.
 
@@ -294,8 +312,7 @@ def select(steps: np.ndarray, returns: np.ndarray) -> dict[str, list[int]]:
     Raises:
       UserError: fewer than eight snapshots lie between untrained and medium.
     """
-    late = np.flatnonzero(steps >= steps[-1] / 2)
-    expert = int(late[np.argmax(returns[late])])
+    expert = best(steps, returns)
     early = int(np.argmax(returns >= returns[expert] / 2)) + 1
     medium = int(np.argmin(np.abs(returns[:early] - returns[expert] / 3)))
     replay = np.unique(np.round(np.linspace(0, medium, NUM_REPLAY)).astype(int))
@@ -323,19 +340,21 @@ def package(
       episodes: deterministic episodes per policy.
     """
     rows = _read(folder / SNAPSHOTS)
-    roles = select(
-        np.array([int(row["env_steps"]) for row in rows]),
-        np.array([float(row["return_mean"]) for row in rows]),
-    )
-    spec = mujoco.spec(plan.robot)
-    env = make_batched(spec, episodes)
+    steps = np.array([int(row["env_steps"]) for row in rows])
+    returns = np.array([float(row["return_mean"]) for row in rows])
+    if plan.robot == ant_goal.NAME:
+        roles = {"expert": [best(steps, returns)]}
+    else:
+        roles = select(steps, returns)
+    judged = spec(plan.robot)
+    env = environments(plan.robot, episodes, scored=True)
     actors, table = {}, []
     for index in sorted(set().union(*roles.values())):
         row = rows[index]
         name = row["snapshot"]
         path = folder / "snapshots" / f"{name}.npz"
         actors[name] = policies.load(path)[name]
-        returns = policies.evaluate(actors[name], env, spec.horizon, PACKAGE_SEED)
+        returns = policies.evaluate(actors[name], env, judged.horizon, PACKAGE_SEED)
         table.append(
             {
                 "robot": plan.robot,
@@ -343,7 +362,7 @@ def package(
                 "roles": " ".join(role for role in roles if index in roles[role]),
                 "env_steps": row["env_steps"],
                 "updates": row["updates"],
-                **_scores(spec, returns),
+                **_scores(judged, returns),
                 "command": command,
             }
         )

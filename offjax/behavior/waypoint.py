@@ -41,16 +41,20 @@ MOVES = ((0, -1), (0, 1), (-1, 0), (1, 0))  # ties go to the first
 
 @functools.lru_cache
 def next_cells(maze: str) -> np.ndarray:
-    """Shortest paths: the cell after cell i on the way to cell j, [C, C] int.
+    """Shortest paths through a maze of maze2d (`shortest_paths`)."""
+    return shortest_paths(layout(maze).walls)
+
+
+def shortest_paths(walls: np.ndarray) -> np.ndarray:
+    """The cell after cell i on the way to cell j, [C, C] int, for walls [W, H] bool.
 
     Cell (w, h) has index w·H + h. From a wall (the ball's rounded position can be one)
     the path starts in the free neighbour nearest to the goal. Entries of walls as goals
     are meaningless.
     """
-    walls = layout(maze).walls
     width, height = walls.shape
     table = np.tile(np.arange(walls.size)[:, None], (1, walls.size))
-    for goal in layout(maze).free_cells:
+    for goal in np.argwhere(~walls):
         steps = _steps_to(walls, goal)
         column = table[:, goal[0] * height + goal[1]]
         for w, h in np.ndindex(width, height):

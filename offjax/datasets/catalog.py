@@ -2,6 +2,7 @@
 
     offjax/budget/t<T>-<kind>[-i<instance>][-r<instances>][-k<kappa>][-n<noise>]-v0
     offjax/maze2d/<maze>[-dense]-v0
+    offjax/antmaze/<maze>[-<kind>]-v0
     offjax/<robot>/<kind>-v0
     offjax/<scene>/play-v0
 
@@ -19,6 +20,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from offjax.datasets.catalog_antmaze import ANT_MAZES, AntMaze
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import annotate
 from offjax.errors import UserError
@@ -242,13 +244,14 @@ class Play:
         return scene_collect.generate(self.scene, size, seed, progress=progress)
 
 
-Entry = Budget | Maze2D | Locomotion | Play
+Entry = Budget | Maze2D | AntMaze | Locomotion | Play
 
 
 def ids() -> list[str]:
     """The ids with default instance, kappa and noise."""
     budgets = [Budget(t, kind).name for t in BUDGET_HORIZONS for kind in BUDGET_KINDS]
     mazes = [Maze2D(maze, dense).name for dense in (False, True) for maze in MAZES]
+    mazes += [AntMaze(kind).name for kind in ANT_MAZES]
     robots = [Locomotion(r, kind).name for r in ROBOTS for kind in ROBOT_KINDS]
     return budgets + mazes + robots + [Play(scene).name for scene in SCENES]
 
@@ -260,7 +263,7 @@ def parse(name: str) -> Entry:
       UserError: naming the id, what is wrong with it, and ids close to it.
     """
     parts = name.split("/")
-    families = ("budget", "maze2d", *ROBOTS, *SCENES)
+    families = ("budget", "maze2d", "antmaze", *ROBOTS, *SCENES)
     if len(parts) != 3 or parts[0] != "offjax" or parts[1] not in families:
         raise _unknown(
             name, f"is not of the families offjax/{{{','.join(families)}}}/…"
@@ -270,6 +273,10 @@ def parse(name: str) -> Entry:
         raise _unknown(name, "does not end in a version such as -v0")
     if versioned["version"] != "0":
         raise _unknown(name, f"is of version {versioned['version']}; there is only v0")
+    if parts[1] == "antmaze":
+        if versioned["stem"] not in ANT_MAZES:
+            raise _unknown(name, f"names none of {', '.join(ANT_MAZES)}")
+        return AntMaze(versioned["stem"])
     if parts[1] in ROBOTS:
         return _parse_robot(name, parts[1], versioned["stem"])
     if parts[1] in SCENES:

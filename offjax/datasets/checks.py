@@ -90,6 +90,19 @@ def matrix(
     return array
 
 
+def continuous(value: Any, name: str) -> Any:
+    """`value` as it is; UserError if it holds integers, as discrete actions do."""
+    kind = np.asarray(value).dtype
+    if kind.kind in "iub":
+        raise UserError(
+            f"`{name}` are of type {kind}, as discrete actions are; every method here "
+            "acts with continuous vectors [rows, dimensions]. If these are continuous "
+            "actions that happen to be whole numbers, convert them with "
+            f"`{name}.astype(np.float32)`."
+        )
+    return value
+
+
 def vector(value: Any, name: str, rows: int) -> np.ndarray:
     """`value` as finite float32 [N]; `[N, 1]` is squeezed."""
     array = _squeeze(_float32(value, name), name)

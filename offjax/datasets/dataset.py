@@ -130,7 +130,7 @@ class Dataset:
         Args:
           observations: [N, O], or a Dict of observation, achieved_goal and
             desired_goal, each [N, ...].
-          actions: [N, A].
+          actions: [N, A] floats; discrete actions (integers) are refused.
           rewards: [N].
           terminals: [N] booleans, or zeros and ones.
           timeouts: [N], likewise.
@@ -150,7 +150,7 @@ class Dataset:
         observations = checks.goal_vector(observations, "observations")
         observations = checks.matrix(observations, "observations")
         rows = len(observations)
-        actions = checks.matrix(actions, "actions", rows)
+        actions = checks.matrix(checks.continuous(actions, "actions"), "actions", rows)
         rewards = checks.vector(rewards, "rewards", rows)
         terminals = checks.flags(terminals, "terminals", rows)
         if next_observations is not None:

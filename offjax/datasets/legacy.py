@@ -189,6 +189,8 @@ def spec(name: str, observation_dim: int, action_dim: int) -> EnvSpec:
     kwargs: tuple[tuple[str, object], ...] = ()
     if entry.env == "offjax/Maze2D-v0":
         kwargs = (("maze", name.split("-")[1]), ("dense", "-dense-" in name))
+    elif entry.env == "offjax/AntMaze-v0":
+        kwargs = (("maze", name.split("-")[1]),)
     elif entry.env == "Ant-v4" and observation_dim == 111:
         kwargs = (("use_contact_forces", True),)
     return EnvSpec(

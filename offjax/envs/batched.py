@@ -1,8 +1,8 @@
 """Many episodes of one host environment side by side.
 
-`make_batched` is the way in: MuJoCo's batched engine for the robots it knows, threads
-over `gymnasium.make` for any other registered environment. Both begin an episode from
-its seed alone, so it is the same for any batch size and order.
+`make_batched` is the way in: MuJoCo's batched engine for the robots it knows and for
+AntMaze, threads over `gymnasium.make` for any other registered environment. All begin
+an episode from its seed alone, so it is the same for any batch size and order.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import gymnasium
 import numpy as np
 
-from offjax.envs import mujoco
+from offjax.envs import antmaze, mujoco
 from offjax.errors import UserError
 from offjax.registration import register
 from offjax.types import EnvSpec
@@ -81,12 +81,19 @@ def make_batched(
         )
     if mujoco.runs(spec):
         return mujoco.MujocoBatch(spec, num_envs, num_threads)
+    if antmaze.runs(spec):
+        return antmaze.AntMazeBatch(spec, num_envs, num_threads)
     return GymnasiumBatch(spec, num_envs, num_threads)
+
+
+def on_engine(spec: EnvSpec) -> bool:
+    """Whether MuJoCo's batched engine steps this environment here."""
+    return mujoco.runs(spec) or antmaze.runs(spec)
 
 
 def is_available(spec: EnvSpec) -> str | None:
     """None if the environment can be made here, else why not and the remedy."""
-    if mujoco.runs(spec):
+    if on_engine(spec):
         return None
     try:
         make_one(spec).close()
@@ -185,7 +192,7 @@ def make_one(spec: EnvSpec) -> gymnasium.Env:
 
 def _remedy(id: str) -> str:
     """Which extra holds the environment, as far as its id tells."""
-    if id in mujoco.IDS:
+    if id in mujoco.IDS or id == antmaze.ID:
         return "Run `pip install 'offjax[mujoco]'`."
     extras = {"Adroit": "robotics", "PointMaze": "robotics", "AntMaze": "robotics"}
     for start, extra in {**extras, "Franka": "robotics"}.items():

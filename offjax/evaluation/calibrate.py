@@ -15,7 +15,7 @@ import numpy as np
 
 from offjax import envs
 from offjax.datasets.dataset import Dataset
-from offjax.envs import batched, maze2d, mujoco
+from offjax.envs import antmaze, batched, maze2d, mujoco
 from offjax.errors import UserError
 from offjax.evaluation import environments
 from offjax.types import EnvSpec
@@ -109,8 +109,8 @@ def calibrate(
 
     Args:
       dataset: with `infos` qpos and qvel, or observations that hold the full state
-        (maze2d; Hopper, HalfCheetah, Walker2d and Ant lack only the place along the
-        track, on which nothing depends).
+        (maze2d and AntMaze; Hopper, HalfCheetah, Walker2d and Ant lack only the place
+        along the track, on which nothing depends).
       num_rows: stretches, drawn without replacement.
       num_steps: K, steps of a stretch in open loop.
       seed: of the draw.
@@ -125,7 +125,7 @@ def calibrate(
             f"No environment is known for dataset {dataset.card.id!r}, so there is "
             "nothing to calibrate."
         )
-    replay, num_positions = _replay(spec)
+    replay, num_positions = _replay(spec, _hidden_goal(dataset, spec))
     rows, qpos, qvel, source = _states(dataset, spec, num_positions)
     starts = np.intersect1d(rows, _starts(dataset, num_steps))
     if not len(starts):
@@ -183,10 +183,12 @@ def _states(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
     """Rows whose state is known, qpos and qvel of all rows, and where they are from."""
     rows, infos = np.arange(len(dataset)), dataset.infos
+    seen = dataset.observations.astype(np.float64)
+    if spec.id == antmaze.ID:  # the infos of D4RL's files are of the next row
+        return rows, seen[:, :15], seen[:, 15:], "the observations"
     if "qpos" in infos and "qvel" in infos:
         qpos, qvel = (np.asarray(infos[key], np.float64) for key in ("qpos", "qvel"))
         return rows, qpos, qvel, "infos/qpos and infos/qvel"
-    seen = dataset.observations.astype(np.float64)
     if spec.id == maze2d.ID:
         return rows, seen[:, :2], seen[:, 2:4], "the observations"
     if spec.id not in mujoco.IDS:
@@ -204,7 +206,19 @@ def _states(
     return rows[whole], qpos, qvel, "the observations"
 
 
-def _replay(spec: EnvSpec) -> tuple[Replay, int]:
+def _hidden_goal(dataset: Dataset, spec: EnvSpec) -> dict[str, Any]:
+    """Options of a reset: AntMaze's goal, the middle of the places that were rewarded.
+
+    D4RL's files do not tell it.
+    """
+    rows = np.flatnonzero(dataset.rewards > 0.5)
+    if spec.id != antmaze.ID or not len(rows):
+        return {}
+    places = _next_observations(dataset)[rows, :2]
+    return {"goal": (places.min(axis=0) + places.max(axis=0)) / 2}
+
+
+def _replay(spec: EnvSpec, options: dict[str, Any]) -> tuple[Replay, int]:
     """How the environment is stepped from given states, and its number of positions."""
     if spec.id == maze2d.ID:
         return _replay_maze(envs.make(spec)), 2
@@ -213,7 +227,7 @@ def _replay(spec: EnvSpec) -> tuple[Replay, int]:
             f"The states of {spec.id} cannot be set: it runs on the code that "
             "collects its data, and there is nothing to calibrate."
         )
-    return _replay_mujoco(spec)
+    return _replay_mujoco(spec, options)
 
 
 def _replay_maze(env: Any) -> Replay:
@@ -236,7 +250,7 @@ def _replay_maze(env: Any) -> Replay:
     return replay
 
 
-def _replay_mujoco(spec: EnvSpec) -> tuple[Replay, int]:
+def _replay_mujoco(spec: EnvSpec, options: dict[str, Any]) -> tuple[Replay, int]:
     reason = environments.missing(spec)
     if reason is not None:
         raise UserError(f"Nothing can be replayed: {reason}")
@@ -247,7 +261,7 @@ def _replay_mujoco(spec: EnvSpec) -> tuple[Replay, int]:
             f"The states of {spec.id} cannot be set (it has no `set_state`), so its "
             "data cannot be replayed."
         )
-    env.reset(seed=0)
+    env.reset(seed=0, options=options)
 
     def replay(
         qpos: np.ndarray, qvel: np.ndarray, actions: np.ndarray

@@ -7,16 +7,18 @@ reference scores were measured in, there is none, and training goes without scor
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
+
+import gymnasium
 
 from offjax import envs
 from offjax.datasets import legacy
-from offjax.envs import batched, mujoco, scene
+from offjax.envs import batched, scene
+from offjax.errors import UserError
 from offjax.types import EnvSpec
 
 _UNEQUAL = {
-    "antmaze": "Gymnasium-Robotics' AntMaze draws other goals and starts, and observes "
-    "the goal, where D4RL's goal is fixed and hidden",
     "kitchen": "Gymnasium-Robotics' kitchen observes other quantities in another order",
     "maze2d": "this layout of maze2d is not among those of offjax/Maze2D-v0",
 }
@@ -54,6 +56,30 @@ def missing(spec: EnvSpec | None) -> str | None:
     return batched.is_available(spec)
 
 
+def require_known(spec: EnvSpec | None) -> None:
+    """Refuses an id that is a slip of a registered one.
+
+    Other unknown ids may be those of packages that are not installed: policies are
+    trained for them without scores.
+
+    Raises:
+      UserError: the id is not registered, and one of nearly the same name is.
+    """
+    known = {*envs.JAX_ENVS, *legacy.table()}
+    if spec is None or spec.id in known or spec.id in gymnasium.registry:
+        return
+    if missing(spec) is None:  # registered by a package that this has imported
+        return
+    registered = [*envs.JAX_ENVS, *gymnasium.registry]
+    close = difflib.get_close_matches(spec.id, registered, 3, 0.8)
+    if close:
+        raise UserError(
+            f"there is no environment {spec.id!r}. Did you mean "
+            f"{' or '.join(close)}? Correct the id of the dataset's EnvSpec; without "
+            "a spec, policies are trained and not evaluated."
+        )
+
+
 def describe(spec: EnvSpec | None) -> dict[str, Any] | None:
     """The environment that scores are measured in, for a run's record."""
     if spec is None or missing(spec) is not None:
@@ -61,7 +87,7 @@ def describe(spec: EnvSpec | None) -> dict[str, Any] | None:
     stepped_by = "gymnasium"
     if on_device(spec):
         stepped_by = "jax"
-    elif mujoco.runs(spec):
+    elif batched.on_engine(spec):
         stepped_by = "mujoco.batch"
     return {
         "id": spec.id,

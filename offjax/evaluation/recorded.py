@@ -1,4 +1,4 @@
-"""What a policy did when it was told what to do, kept as described play."""
+"""What a policy did under instructions, kept as described play."""
 
 from __future__ import annotations
 

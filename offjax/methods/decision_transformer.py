@@ -34,10 +34,11 @@ from offjax.methods.sequence import (
     ReturnConditionedActor,
     SequenceConfig,
     SequenceState,
-    inputs,
     sequence_stage,
     sizes,
     start_sequence,
+    steps_of,
+    transformed,
 )
 from offjax.networks.trained import Trained, descend, trained
 from offjax.networks.transformer import (
@@ -159,7 +160,8 @@ def loss(
     params: Pytree, state: State, batch: Segments, key: Key, config: Config
 ) -> tuple[chex.Array, None]:
     """Mean squared error of the actions on recorded steps; `key` is the dropout's."""
-    steps = inputs(state, batch)
+    del state
+    steps = steps_of(batch)
     network = Network(config, steps.actions.shape[-1])
     actions: Any = network.apply(params, steps, True, rngs={"dropout": key})
     errors = jnp.mean((steps.actions - actions) ** 2, axis=-1) * batch.mask
@@ -171,6 +173,7 @@ def update(
 ) -> tuple[State, dict[str, chex.Array]]:
     """One step of AdamW on a batch of segments."""
     del upstream
+    batch = transformed(state, batch)
     key = jax.random.fold_in(state.key, state.step)
     network, value, _ = descend(
         loss, state.network, optimizer(config), state, batch, key, config

@@ -1,11 +1,11 @@
 """Diffusion over short plans in a latent space, conditioned on text.
 
-Language Control Diffusion (Zhang et al., 2022, arXiv:2210.15629) after
-Diffuser (Janner et al., 2022, arXiv:2205.09991). A plan has H rows
-[move_k, z_k]: latent states z a stride of c steps apart, and what is done at each. To
-LCD a move is the next latent, z_{k+1}, for a low-level policy to reach; to Diffuser it
-is the c actions in between. A temporal U-Net f reads the noisy plan, the step t and the
-tokens of an instruction, and learns
+Language Control Diffusion (Zhang et al., 2022, arXiv:2210.15629) after Diffuser (Janner
+et al., 2022, arXiv:2205.09991). A plan has H rows [move_k, z_k]: latent states z a
+stride of c steps apart, and what is done at each. To LCD a move is the next latent,
+z_{k+1}, for a low-level policy to reach; to Diffuser it is the c actions in between. A
+temporal U-Net f reads the noisy plan, the step t and the tokens of an instruction, and
+learns
 
     minimize  E Σ W |f(x_t, t, text) − y|^p / W_first,    y = x_0 or ε,
 
@@ -13,7 +13,7 @@ W being 1 but for the first row's move, which has W_first: it alone is acted upo
 present latent z_0 is written over x_t in training and sampling, and has no loss. There
 is no guidance, and nothing is clipped. Acting reads an average of the parameters.
 
-The network's many small parameters are kept as one vector: compiling an optimiser for
+The network's many small parameters are kept as one vector: compiling an optimizer for
 each of them would take several times as long as compiling the network.
 
 Published code and thesis differ; `offjax.methods.lcd` has both settings.
@@ -66,7 +66,7 @@ class Config:
         from the others.
       rollouts: dataset of a policy's own rollouts, to cut plans from in place of the
         recording (`experiments.lcd.rollouts`); "" for none.
-      standardize: whether plans are standardised, column by column.
+      standardize: whether plans are standardized, column by column.
       attend_padding: whether padding of the text takes part in the attention.
       width: channels of the U-Net's first level.
       multipliers: channels of its levels, in units of `width`.
@@ -246,7 +246,7 @@ def denoising_loss(
 
     Args:
       params: of the network, one vector [P].
-      batch: standardised plans.
+      batch: standardized plans.
       noise: ε, of the plans' shape.
       times: t, [B].
       latent_dim: Z, columns of the present latent.

@@ -1,8 +1,8 @@
 """Language Control Diffusion: a latent diffusion planner over a goal-reaching policy.
 
-Zhang et al., 2022 (arXiv:2210.15629). A low-level policy is trained on
-states as goals; a planner then learns, in the latent space of its goals, where an
-instruction leads a stride later, and the policy pursues that.
+Zhang et al., 2022 (arXiv:2210.15629). A low-level policy is trained on states as goals;
+a planner then learns, in the latent space of its goals, where an instruction leads a
+stride later, and the policy pursues that.
 
 The thesis and its published code contradict each other. `lcd_code` and `lcd_thesis`
 follow one each; `lcd` takes of either what works, as docs/results/lcd.md has measured:

@@ -41,10 +41,11 @@ from offjax.methods.sequence import (
     MaxReturnActor,
     SequenceConfig,
     SequenceState,
-    inputs,
     sequence_stage,
     sizes,
     start_sequence,
+    steps_of,
+    transformed,
 )
 from offjax.networks.trained import Trained, descend, trained
 from offjax.networks.transformer import (
@@ -246,7 +247,8 @@ def return_loss(
     params: Pytree, state: State, batch: Segments, key: Key, config: Config
 ) -> tuple[chex.Array, None]:
     """Expectile loss of the returns' network; `key` is the dropout's."""
-    steps = inputs(state, batch)
+    del state
+    steps = steps_of(batch)
     network = ReturnNetwork(config)
     predictions: Any = network.apply(params, steps, True, rngs={"dropout": key})
     loss = expectile_loss(predictions, steps.returns, batch.mask, config.expectile)
@@ -265,7 +267,7 @@ def action_loss(
 
     `upstream` has the "critic" that `config.extra` reads.
     """
-    steps, mask = inputs(state, batch), batch.mask
+    steps, mask = steps_of(batch), batch.mask
     network = ActionNetwork(config, steps.actions.shape[-1])
     output: Any = network.apply(params, steps, True, rngs={"dropout": key})
     means, log_std = output
@@ -304,6 +306,7 @@ def update(
     state: State, batch: Segments, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, chex.Array]]:
     """One step for each network, and one of Adam for the entropy's weight."""
+    batch = transformed(state, batch)
     key = jax.random.fold_in(state.key, state.step)
     return_key, action_key = jax.random.split(key)
     step, adam = optimizer(config), optax.adam(config.alpha_lr)

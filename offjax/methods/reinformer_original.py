@@ -28,10 +28,11 @@ from offjax.methods.common import domain
 from offjax.methods.sequence import (
     MaxReturnActor,
     SequenceState,
-    inputs,
     sequence_stage,
     sizes,
     start_sequence,
+    steps_of,
+    transformed,
 )
 from offjax.networks.trained import Trained, descend, trained
 from offjax.networks.transformer import Linear, Steps, check_option, example_steps
@@ -106,7 +107,7 @@ def loss(
     params: Pytree, state: State, batch: Segments, key: Key, config: Config
 ) -> tuple[chex.Array, dict[str, chex.Array]]:
     """Sum of the losses of returns and actions; `key` is the dropout's."""
-    steps, mask = inputs(state, batch), batch.mask
+    steps, mask = steps_of(batch), batch.mask
     network = Network(config, steps.actions.shape[-1])
     output: Any = network.apply(params, steps, True, rngs={"dropout": key})
     returns, means, log_std = output
@@ -125,6 +126,7 @@ def update(
 ) -> tuple[State, dict[str, chex.Array]]:
     """One step of the optimizer, and one of Adam for the entropy's weight."""
     del upstream
+    batch = transformed(state, batch)
     key = jax.random.fold_in(state.key, state.step)
     optimizer, adam = reinformer.optimizer(config), optax.adam(config.alpha_lr)
     network, value, parts = descend(

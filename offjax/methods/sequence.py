@@ -126,14 +126,18 @@ def start_sequence(key: Key, data: Trajectories) -> dict[str, Any]:
     }
 
 
-def inputs(state: SequenceState, batch: Segments) -> Steps:
-    """What the transformer reads of raw segments."""
-    return Steps(
-        state.normalizer(batch.observations),
-        state.action_box.to_unit(batch.actions),
-        batch.returns / state.return_scale,
-        batch.timesteps,
+def transformed(state: SequenceState, batch: Segments) -> Segments:
+    """Raw segments as networks see them; what the losses read."""
+    return batch._replace(
+        observations=state.normalizer(batch.observations),
+        actions=state.action_box.to_unit(batch.actions),
+        returns=batch.returns / state.return_scale,
     )
+
+
+def steps_of(batch: Segments) -> Steps:
+    """Inputs of the transformer; padding stands at the right, and needs no mask."""
+    return Steps(batch.observations, batch.actions, batch.returns, batch.timesteps)
 
 
 # -- presets ------------------------------------------------------------------

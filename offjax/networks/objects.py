@@ -1,12 +1,12 @@
-"""An MLP for observations in which things that are alike stand side by side.
+"""An MLP for observations that list several objects of one kind side by side.
 
     s = [r, o_1 … o_N],   x_i = f(r, o_i),   w = softmax(q(s, c)),
     out = g(r, Σ_i w_i x_i, c)
 
-c says what is asked for. All things are read with the same weights f, so that what is
-learnt of one holds for all; the attention w, of several heads, picks the ones that
-matter, of which the slot says which they are. A plain MLP has to learn everything once
-for each of the things, and for each choice among them.
+c is the condition, such as a goal. All objects are read with the same weights f, so
+that what is learned of one holds for all; the attention w, of several heads, picks the
+ones that matter. A plain MLP has to learn everything once for each object, and for each
+choice among them.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from offjax.errors import UserError
 from offjax.networks.mlp import MLP
 
 Objects = tuple[int, ...]
-"""First column, number and width of the things; () for none."""
+"""First column, number and width of the objects; () for none."""
 
 
 class ObjectMLP(nn.Module):
     """See the module.
 
     Attributes:
-      objects: where the things stand among the observations' columns.
+      objects: where the objects stand among the observations' columns.
       hidden_dims: widths of g's hidden layers.
       output_dim: width of the linear output layer.
       object_dims: widths of f's layers.
       query_dim: width of q's hidden layer.
-      num_heads: of the attention; two, as instructions name two things at most.
+      num_heads: of the attention; two, as instructions name two objects at most.
     """
 
     objects: Objects
@@ -49,12 +49,12 @@ class ObjectMLP(nn.Module):
         """[..., O], [..., C] → [..., output_dim]."""
         first, count, width = self.objects
         lead, end = observations.shape[:-1], first + count * width
-        before, things, after = jnp.split(observations, (first, end), axis=-1)
+        before, listed, after = jnp.split(observations, (first, end), axis=-1)
         rest = jnp.concatenate([before, after], axis=-1)
         x = jnp.concatenate(
             [
                 jnp.broadcast_to(rest[..., None, :], (*lead, count, rest.shape[-1])),
-                things.reshape(*lead, count, width),
+                listed.reshape(*lead, count, width),
             ],
             axis=-1,
         )
@@ -70,7 +70,7 @@ class ObjectMLP(nn.Module):
 
 
 def check_objects(objects: Objects, observation_dim: int) -> None:
-    """Refuses things that observations cannot hold.
+    """Refuses objects that observations cannot hold.
 
     Raises:
       UserError: not three numbers, or columns that are not there.
@@ -80,11 +80,11 @@ def check_objects(objects: Objects, observation_dim: int) -> None:
     if len(objects) != 3 or min(objects[1:]) < 1 or objects[0] < 0:
         raise UserError(
             f"objects={objects}: name the first column, the number and the width of "
-            "things that are alike, such as 19,3,9; or nothing."
+            "objects of one kind, such as 19,3,9; or nothing."
         )
     first, count, width = objects
     if first + count * width > observation_dim:
         raise UserError(
-            f"objects={objects}: {count} things of {width} columns from column {first} "
+            f"objects={objects}: {count} objects of {width} columns from {first} "
             f"on do not fit into observations of {observation_dim} columns."
         )

@@ -85,7 +85,7 @@ def spatial_softmax(maps: chex.Array) -> chex.Array:
 
 
 class StaticCamera(nn.Module):
-    """Convolutions, spatial softmax, 512, then normalised features."""
+    """Convolutions, spatial softmax, 512, then normalized features."""
 
     features: int = 64
 
@@ -98,7 +98,7 @@ class StaticCamera(nn.Module):
 
 
 class GripperCamera(nn.Module):
-    """Convolutions, 128, 512, then normalised features."""
+    """Convolutions, 128, 512, then normalized features."""
 
     features: int = 64
 

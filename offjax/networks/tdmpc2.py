@@ -130,22 +130,22 @@ class Bins(NamedTuple):
     limit: float
 
     @property
-    def centres(self) -> np.ndarray:
+    def centers(self) -> np.ndarray:
         """Of the bins, in symlog; [num]."""
         return np.linspace(-self.limit, self.limit, self.num)
 
     def two_hot(self, x: chex.Array) -> chex.Array:
         """Weights [..., num] of the two bins around symlog x; beyond them, the last.
 
-        A triangle of the width of two bins around each centre gives the same numbers.
+        A triangle of the width of two bins around each center gives the same numbers.
         """
-        centres = self.centres
+        centers = self.centers
         y = jnp.clip(symlog(x), -self.limit, self.limit)[..., None]
-        return jnp.maximum(0.0, 1.0 - jnp.abs(y - centres) / (centres[1] - centres[0]))
+        return jnp.maximum(0.0, 1.0 - jnp.abs(y - centers) / (centers[1] - centers[0]))
 
     def expectation(self, logits: chex.Array) -> chex.Array:
         """symexp of the expected bin: [..., num] → [...]."""
-        return symexp(jax.nn.softmax(logits) @ self.centres.astype(logits.dtype))
+        return symexp(jax.nn.softmax(logits) @ self.centers.astype(logits.dtype))
 
     def cross_entropy(self, logits: chex.Array, x: chex.Array) -> chex.Array:
         """Of logits [..., num] towards values [...]."""

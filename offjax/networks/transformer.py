@@ -39,7 +39,7 @@ class Steps(NamedTuple):
     where padding stands at the right of a segment, since attention is causal.
     """
 
-    observations: chex.Array  # [B, K, O] normalised
+    observations: chex.Array  # [B, K, O] normalized
     actions: chex.Array  # [B, K, A] in the unit box
     returns: chex.Array  # [B, K] scaled returns-to-go
     timesteps: chex.Array  # [B, K] int, steps since the episode began

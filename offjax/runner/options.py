@@ -21,13 +21,15 @@ class Options:
       eval_every: updates between evaluations of the last stage; 0 = at its end only.
       eval_episodes: full episodes per seed and evaluation.
       eval_chains: chains of five instructions per seed and evaluation, where policies
-        are told what to do; `eval_episodes` then counts single instructions.
+        follow instructions; `eval_episodes` then counts single instructions.
       eval_seed: number of the set of evaluation episodes; tuning uses another.
       eval_behind: whether the next chunk trains while the host steps an evaluation's
         environments: "on", "off", or "auto" where both can run at once. The results
         are the same.
       log_every: updates between metrics; 0 = twenty times a stage.
       checkpoint_every: updates between checkpoints; 0 = ten times a stage.
+      chunk_seconds: about how long the devices train between two chances to stop and
+        two lines of progress; what is learned and recorded is the same.
       runs_dir: where run folders go.
       layout: "auto", "map" or "vmap".
       matmul_precision: "default", "float32", "tf32" or "bfloat16", see
@@ -51,6 +53,7 @@ class Options:
     eval_behind: str = "auto"
     log_every: int = 0
     checkpoint_every: int = 0
+    chunk_seconds: float = 5.0
     runs_dir: str = "runs"
     layout: str = "auto"
     matmul_precision: str = "default"
@@ -89,6 +92,10 @@ class Options:
             raise UserError(
                 f"eval_behind={self.eval_behind!r} is not one of "
                 f"{', '.join(EVAL_BEHIND)}."
+            )
+        if not self.chunk_seconds > 0:
+            raise UserError(
+                f"chunk_seconds={self.chunk_seconds}: more than 0 is needed."
             )
         if self.eval_episodes < 1:
             raise UserError(

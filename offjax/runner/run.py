@@ -15,7 +15,8 @@ from offjax.datasets.dataset import Dataset
 from offjax.datasets.load import load_dataset
 from offjax.errors import UserError
 from offjax.evaluation import rollout
-from offjax.runner import recorded
+from offjax.methods.compose import check
+from offjax.runner import recorded, settings
 from offjax.runner.evaluator import Evaluator
 from offjax.runner.options import Options
 from offjax.runner.records import RunFolder
@@ -33,16 +34,20 @@ class Request:
     overrides: dict[str, tuple[Any, ...]]
 
 
-def recipe(method: str, preset: str = "paper", **overrides: Any) -> Request:
+def recipe(method: str, preset: str = "small", **overrides: Any) -> Request:
     """A method to train: `recipe("cfpi", log_tau=0.5)`.
 
     A list as a value trains every entry in the same program; a hyperparameter of one
-    stage is given as `**{"sarsa.lr": 1e-4}`.
+    stage is given as `**{"sarsa.critic_lr": 1e-4}`.
+
+    Raises:
+      UserError: an unknown method, preset or hyperparameter, or a value out of range.
     """
     values = {
         name: tuple(value) if isinstance(value, list) else (value,)
         for name, value in overrides.items()
     }
+    settings.check(methods.build(method, None, preset), values)
     return Request(method, preset, values)
 
 
@@ -148,7 +153,7 @@ def train(
     """Trains a method on a dataset; see `offjax.runner.options.Options`.
 
     Args:
-      request: from `recipe`, or a method's name (preset paper).
+      request: from `recipe`, or a method's name (preset small).
       dataset: a dataset, or its id.
       num_seeds: seeds, all in one program.
       **options: any other field of `Options`.
@@ -159,6 +164,12 @@ def train(
     """
     if isinstance(request, str):
         request = recipe(request)
+    if not isinstance(request, Request):
+        raise UserError(
+            f"train takes a method's name or what offjax.recipe(...) returns, not a "
+            f"{type(request).__name__}."
+        )
+    chosen = _options(num_seeds, options)
     if isinstance(dataset, str):
         dataset = load_dataset(dataset)
     jobs = make_jobs(request.method, request.preset, dataset, request.overrides)
@@ -169,9 +180,19 @@ def train(
         )
     training = Training.of(
         jobs[0], request.method, request.preset, dataset,
-        Options(num_seeds=num_seeds, **options),
+        chosen,
     )  # fmt: skip
     return Run(carry_out(training), training, Evaluator(training))
+
+
+def _options(num_seeds: int, given: dict[str, Any]) -> Options:
+    """The options of `train`; `UserError` with near names for an unknown one."""
+    known = [field.name for field in dataclasses.fields(Options)]
+    for name in given:
+        check("option of train", name, known)
+    options = Options(num_seeds=num_seeds, **given)
+    options.validate()
+    return options
 
 
 def finished(path: str | Path) -> RunFolder:

@@ -62,7 +62,7 @@ class Pace:
     and writes does not depend on where its chunks end.
     """
 
-    def __init__(self, seconds: float = 5.0, first: int = 32) -> None:
+    def __init__(self, seconds: float, first: int = 32) -> None:
         """The first chunk has `first` updates, later ones take about `seconds`."""
         self._seconds, self._most = seconds, first
 

@@ -82,6 +82,18 @@ def default_value(recipe: Recipe, target: Target) -> Any:
     return getattr(owners(recipe)[owner], field)
 
 
+def check(recipe: Recipe, overrides: Overrides) -> None:
+    """Raises `UserError` for an unknown name, or a value that none of its can be.
+
+    The recipe may be that of another domain, or of none: names and types are the same.
+    """
+    names = known_names(recipe)
+    for name, values in overrides.items():
+        _require_known(recipe, names, name)
+        owner = names[name][0][0]
+        typed(name, values, default_value(recipe, names[name][0]), owner)
+
+
 def _require_known(recipe: Recipe, names: Iterable[str], name: str) -> None:
     """Refuses names that the recipe does not have, and former names of its fields."""
     owner, _, field = name.rpartition(".")

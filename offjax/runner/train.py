@@ -81,7 +81,7 @@ class _StageLoop:
         self.evaluator, self.layout = evaluator, run.layout
         self.last = run is training.stages[-1]
         self.schedule = Schedule.of(run.stage.num_steps, training.options, self.last)
-        self.pace = Pace()
+        self.pace = Pace(training.options.chunk_seconds)
         self.slots: dict[str, Pytree] = {}
         self.window = 0  # updates since the last end of a window
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from offjax import methods
 from offjax.datasets.dataset import Dataset
+from offjax.evaluation import environments
 from offjax.runner import settings, sinks
 from offjax.runner.checkpoints import StageStore
 from offjax.runner.options import Options
@@ -73,6 +74,7 @@ class Training:
         """
         options.validate()
         sinks.check(options.log)
+        environments.require_known(dataset.spec)
         for owner, config in settings.owners(job.recipe).items():
             for setting in job.settings:
                 dataclasses.replace(config, **setting.of(owner)).validate()

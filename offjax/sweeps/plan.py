@@ -16,6 +16,7 @@ from typing import Any
 from offjax import methods
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
+from offjax.runner import settings
 from offjax.runner.options import Options
 from offjax.runner.records import RunFolder, digest, find_runs
 from offjax.runner.stages import resolve_config
@@ -158,8 +159,9 @@ def expand(
             raise UserError(
                 f"preset {entry.preset!r} is not one of {', '.join(PRESETS)}."
             )
+        _options(entry, sweep)
         for method in entry.methods:
-            methods.build(method, None, entry.preset)
+            settings.check(methods.build(method, None, entry.preset), entry.config)
     datasets = {n: load(n) for n in dict.fromkeys(_names(entries))}
     jobs: dict[str, Job] = {}
     for entry in entries:
@@ -182,12 +184,18 @@ def _names(entries: Sequence[Entry]) -> list[str]:
     return [name for entry in entries for name in entry.datasets]
 
 
-def _jobs(entry: Entry, method: str, dataset: Dataset, sweep: str) -> list[Job]:
+def _options(entry: Entry, sweep: str) -> Options:
+    """The options of an entry's runs, checked."""
     try:
         options = Options(**entry.options, sweep=sweep, resume=True)
     except TypeError as error:
         raise UserError(f"an option of the sweep is wrong: {error}.") from error
     options.validate()
+    return options
+
+
+def _jobs(entry: Entry, method: str, dataset: Dataset, sweep: str) -> list[Job]:
+    options = _options(entry, sweep)
     jobs = []
     for job in make_jobs(method, entry.preset, dataset, entry.config):
         config = resolve_config(job, method, entry.preset, dataset, options)

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from offjax.algorithms.common import trained
+
 from offjax.behavior import policies, sac
 from offjax.behavior.replay import Replay
 

@@ -44,6 +44,11 @@ def test_every_bit_counts(leaves, name, other):
     assert line.startswith(f"{name}: ")
 
 
+def test_leaves_without_numbers_are_equal():
+    assert compare({"a/x": np.zeros((2, 0))}, {"a/x": np.zeros((2, 0))}) == []
+    assert compare({"a/x": np.zeros((2, 0))}, {"a/x": np.zeros((3, 0))})
+
+
 def test_a_renamed_leaf_is_compared_under_its_new_name(leaves):
     new = dict(leaves)
     target = "sarsa/target_critic.Dense_0.kernel"

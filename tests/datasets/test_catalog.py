@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from offjax.datasets import catalog
-from offjax.datasets.catalog import Budget, Maze2D, Play, parse
+from offjax.datasets.catalog import AntMaze, Budget, Maze2D, Play, parse
 from offjax.errors import UserError
 
 
@@ -26,6 +26,7 @@ from offjax.errors import UserError
         ("offjax/budget/t200-under-n0.5-v0", Budget(200, "under", 0, 1.5, 0.5)),
         ("offjax/maze2d/umaze-v0", Maze2D("umaze")),
         ("offjax/maze2d/large-dense-v0", Maze2D("large", dense=True)),
+        ("offjax/antmaze/large-play-v0", AntMaze("large-play")),
         ("offjax/scene/play-v0", Play("scene")),
     ],
 )
@@ -36,7 +37,7 @@ def test_ids_are_parsed_and_spelt(name, entry):
 
 def test_every_listed_id_is_parsed_to_itself():
     names = catalog.ids()
-    assert len(names) == len(set(names)) == 5 * 6 + 3 * 2 + 3 * 5 + 3
+    assert len(names) == len(set(names)) == 5 * 6 + 3 * 2 + 6 + 3 * 5 + 3
     assert [parse(name).name for name in names] == names
 
 
@@ -63,6 +64,7 @@ def test_every_listed_id_is_parsed_to_itself():
         ("offjax/maze2d/umaze-densest-v0", "names no maze"),
         ("offjax/hopper/medum-v0", "offjax/hopper/medium-v0"),
         ("offjax/ant/medium-v0", "is not"),
+        ("offjax/antmaze/large-v0", "large-play"),
         ("offjax/chess/e4-v0", "is not"),
         ("offjax/scene/work-v0", "is not offjax/scene/play-v0"),
         ("budget/t50-smooth-v0", "Did you mean offjax/budget/t50-smooth-v0"),

@@ -177,3 +177,11 @@ def test_widths_must_fit_the_environment():
     wide = dataclasses.replace(SPEC, action_low=(-1.0, -1.0), action_high=(1.0, 1.0))
     with pytest.raises(UserError, match="`actions` holds 1 numbers"):
         Dataset.from_arrays(**arrays(), spec=wide)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, bool])
+def test_discrete_actions_are_refused(kind):
+    actions = np.array([0, 1, 1, 0, 1, 0], kind)[:, None]
+    with pytest.raises(UserError, match=r"`actions` are of type .* discrete.*astype"):
+        Dataset.from_arrays(**arrays(actions=actions))
+    Dataset.from_arrays(**arrays(actions=actions.astype(np.float32)))

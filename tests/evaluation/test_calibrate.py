@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from offjax.datasets.dataset import Dataset
-from offjax.envs import mujoco
+from offjax.envs import antmaze, mujoco
+from offjax.envs.batched import make_one
 from offjax.errors import UserError
 from offjax.evaluation.calibrate import Drift, Report, calibrate
 
@@ -99,6 +100,45 @@ def test_other_rewards_and_other_dynamics_are_told_apart(recorded):
     actions = calibrate(dataset(recorded, actions=-recorded["actions"]), 100, 2)
     assert "dynamics are not" in actions.verdict
     assert actions.observations.above == 1.0
+
+
+def test_antmaze_is_replayed_from_its_observations_towards_its_hidden_goal():
+    """As in D4RL's files, infos are of the next row, and the goal is not told."""
+    pytest.importorskip("mujoco.batch")
+    spec = antmaze.spec("umaze")
+    env, rng = make_one(spec), np.random.default_rng(0)
+    names = ("observations", "actions", "rewards", "terminals", "timeouts")
+    rows = {name: [] for name in (*names, "qpos", "qvel")}
+    for episode in range(20):
+        seen, _ = env.reset(seed=episode, options={"goal": (0.5, 0.2)})
+        start = np.float32(seen)
+        start[:2] = rng.uniform([0.0, -0.3], [0.7, 0.7])
+        env.unwrapped.set_state(start[:15], start[15:])
+        seen = start
+        for t in range(8):
+            action = rng.uniform(-1, 1, 8).astype(np.float32)
+            following, reward, *_ = env.step(action)
+            values = (
+                seen,
+                action,
+                reward,
+                False,
+                t == 7,
+                following[:15],
+                following[15:],
+            )
+            for column, value in zip(rows.values(), values, strict=True):
+                column.append(value)
+            seen = following
+    columns = {name: np.array(column) for name, column in rows.items()}
+    infos = {name: columns.pop(name) for name in ("qpos", "qvel")}
+    recording = Dataset.from_arrays(**columns, spec=spec, id="test/a-v0", infos=infos)
+    found = calibrate(recording, num_rows=100, num_steps=4)
+    assert found.states == "the observations" and 0 < columns["rewards"].mean() < 1
+    assert found.observations.p99 < 1e-3 and found.rewards.above < 0.1
+    columns["actions"] = -columns["actions"]
+    other = Dataset.from_arrays(**columns, spec=spec, id="test/a-v0")
+    assert "dynamics are not" in calibrate(other, 100, 4).verdict
 
 
 def report(median, p99, above):

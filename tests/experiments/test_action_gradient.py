@@ -12,21 +12,22 @@ import pytest
 from experiments.action_gradient import surface, tables
 from offjax.datasets import load
 from offjax.errors import UserError
-from offjax.recipes import RECIPES, build
+from offjax.methods import METHODS, build
 from offjax.runner import reevaluate as reevaluation
 from offjax.runner.options import Options
 from offjax.runner.settings import known_names
-from offjax.runner.train import Trainer, make_jobs
+from offjax.runner.train import train
+from offjax.runner.training import Training, make_jobs
 from offjax.types import EnvSpec
 
 
 @pytest.fixture(scope="module")
 def run(budget_dataset, tmp_path_factory):
-    """A tiny run that acts with Action Gradient, in normalised steps."""
+    """A tiny run that acts with Action Gradient, in normalized steps."""
     method = "bc+iql+action_gradient"
     small = {"num_steps": (4,), "hidden_dims": ((8, 8),), "batch_size": (8,)}
-    normalised = {"step_mode": ("normalised",)}
-    job = make_jobs(method, "demo", budget_dataset, small | normalised)[0]
+    normalized = {"step_mode": ("normalized",)}
+    job = make_jobs(method, "demo", budget_dataset, small | normalized)[0]
     options = Options(
         num_seeds=2,
         seed=3,
@@ -34,7 +35,7 @@ def run(budget_dataset, tmp_path_factory):
         eval_episodes=2,
         quiet=True,
     )
-    return Trainer(job, method, "demo", budget_dataset, options).run().path
+    return train(Training.of(job, method, "demo", budget_dataset, options)).path
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +87,7 @@ def test_a_run_without_action_gradient_has_no_surface(budget_dataset, tmp_path):
     small = {"num_steps": (1,), "hidden_dims": ((8, 8),), "batch_size": (8,)}
     job = make_jobs("bc", "demo", budget_dataset, small)[0]
     options = Options(num_seeds=2, runs_dir=str(tmp_path), eval_episodes=2, quiet=True)
-    path = Trainer(job, "bc", "demo", budget_dataset, options).run().path
+    path = train(Training.of(job, "bc", "demo", budget_dataset, options)).path
     with pytest.raises(UserError, match="Action Gradient"):
         surface.evaluate(path, {}, 1, 0)
 
@@ -95,7 +96,7 @@ def test_a_run_without_action_gradient_has_no_surface(budget_dataset, tmp_path):
 def test_every_entry_is_a_method_with_known_settings(name):
     spec = EnvSpec("offjax/Maze2D-v0", 4, (-1.0,), (1.0,), 10, domain="maze2d")
     for entry in tables.TABLES[name]:
-        assert entry.method in RECIPES
+        assert entry.method in METHODS
         known = known_names(build(entry.method, spec, "small"))
         assert all(setting in known for setting, _ in entry.settings)
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from experiments.asp import table1, table2, tuned
-from offjax import recipes
 from offjax.datasets.dataset import Dataset
 from offjax.envs import budget, maze2d
 from offjax.errors import UserError
+from offjax.methods import build
 from offjax.runner.settings import expand
 
 
@@ -25,14 +25,14 @@ def test_every_method_of_a_table_has_six_settings_that_it_knows(table, spec):
     assert set(tuned.METHODS) <= set(table.GRIDS)
     for method, grid in table.GRIDS.items():
         fixed = table.fixed(method, 500, *((0.05,) if table is table1 else ()))
-        recipe = recipes.build(method, spec, "small")
+        recipe = build(method, spec, "small")
         jobs = expand(recipe, {"num_steps": (500,), **fixed, **grid})
         variants = [variant for job in jobs for variant in job.variants]
         assert len(set(variants)) == len(variants) == 6
 
 
 def test_unequal_effort_is_told():
-    grids = {"bc": {"lr": (1.0, 2.0)}, "asp": {"lr": (1.0,)}}
+    grids = {"bc": {"actor_lr": (1.0, 2.0)}, "asp": {"lr": (1.0,)}}
     with pytest.raises(UserError, match="different numbers of settings"):
         tuned.check_effort(grids)
 

@@ -166,6 +166,13 @@ def test_resuming(command, finished):
             file.write(record)
 
 
+def test_hyperparameters_are_checked_before_data_are_collected(command, root):
+    data = root / "elsewhere"
+    flags = (*TINY, f"--data_dir={data}", "--config.learning_rate=1e-3")
+    complains(command(*flags), "'learning_rate'")
+    assert not data.exists()
+
+
 def test_help_is_no_failure(command):
     code, output, _ = command("--help")
     assert code == 0 and "--num_steps" in output

@@ -12,9 +12,9 @@ import time
 import pytest
 
 from offjax.datasets.load import load_dataset
-from offjax.recipes import RECIPES, build, low_level
-from offjax.recipes import language as language_recipes
+from offjax.methods import METHODS, build
 from offjax.runner.settings import known_names
+from offjax.types import Actor
 
 BUDGET = "offjax/budget/t10-smooth-v0"
 FILES = ("scores.csv", "metrics.csv", "episodes.csv")
@@ -33,8 +33,8 @@ TINY = {
 
 def recipes():
     """The methods that Budget Allocation can train."""
-    language = {**low_level.RECIPES, **language_recipes.RECIPES}
-    return [name for name in RECIPES if name not in language]
+    actors = {name: (r := build(name, None, "demo")).actor(r) for name in METHODS}
+    return [n for n, actor in actors.items() if type(actor).embed is Actor.embed]
 
 
 def start(tmp_path, method, runs, *flags):

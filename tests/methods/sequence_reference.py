@@ -6,7 +6,7 @@ import flax.traverse_util
 import jax.numpy as jnp
 import numpy as np
 
-from offjax.datasets.trajectories import Trajectories
+from offjax.datasets.trajectories import Segments, Trajectories
 from offjax.types import Statistics
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"
@@ -46,6 +46,20 @@ def assert_same_step(found, expected):
 def statistics(observation_dim, action_dim):
     zero, one = np.zeros(observation_dim), np.ones(observation_dim)
     return Statistics(zero, one, -np.ones(action_dim), np.ones(action_dim))
+
+
+def segments(arrays):
+    """The fixture's batch."""
+    return Segments(*(jnp.asarray(arrays[f"batch/{n}"]) for n in Segments._fields))
+
+
+def example(batch):
+    """Data for `init` alone, whose transforms change nothing."""
+    shapes = batch.observations.shape[-1], batch.actions.shape[-1]
+    unread = [None] * 3
+    return Trajectories(
+        *unread, np.arange(5), *unread, np.float64(1.0), statistics(*shapes)
+    )
 
 
 def trajectories(observations, actions, returns, timesteps, remaining, starts, lengths):

@@ -138,7 +138,7 @@ def task(rng, size):
 
 
 @pytest.mark.long
-def test_overfits_one_batch_and_acts_as_it_learnt():
+def test_overfits_one_batch_and_acts_as_it_learned():
     config = dataclasses.replace(
         TINY, lr=1e-2, kl_weight=1e-3, acting="mode", num_classes=64, contrast=False
     )

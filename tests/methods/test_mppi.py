@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offjax.algorithms import mppi
 from offjax.errors import UserError
+from offjax.methods import mppi
 
 CONFIG = mppi.Config(
     num_samples=20, num_elites=5, num_proposals=4, iterations=3, temperature=0.8
@@ -110,4 +110,4 @@ def test_a_value_that_is_no_number_counts_as_0():
 )
 def test_searches_that_cannot_be_are_told(changes, match):
     with pytest.raises(UserError, match=match):
-        mppi.validate(mppi.Config(**changes))
+        mppi.Config(**changes).validate()

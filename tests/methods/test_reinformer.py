@@ -1,24 +1,28 @@
 """Reinformer's losses and updates against PyTorch; its context rule by hand."""
 
 import dataclasses
-import pathlib
-import runpy
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offjax.algorithms import iql, reinformer, reinformer_original
-from offjax.algorithms.common import trained
-from offjax.datasets.trajectories import Segments, Trajectories, sample
+from offjax.datasets.trajectories import sample
 from offjax.errors import UserError
-from offjax.networks.transformer import Steps, empty_window, push
-
-SHARED = runpy.run_path(str(pathlib.Path(__file__).with_name("sequence_reference.py")))
-FIXTURES, load = SHARED["FIXTURES"], SHARED["load"]
-assert_close, assert_same_step = SHARED["assert_close"], SHARED["assert_same_step"]
-small_data, statistics = SHARED["small_data"], SHARED["statistics"]
+from offjax.methods import iql, reinformer, reinformer_original
+from offjax.methods.sequence import steps_of
+from offjax.networks.trained import trained
+from offjax.networks.transformer import empty_window, push
+from offjax.types import Method, Model
+from tests.methods.sequence_reference import (
+    FIXTURES,
+    assert_close,
+    assert_same_step,
+    example,
+    load,
+    segments,
+    small_data,
+)
 
 SIZES = {
     "lr": 1e-2,
@@ -32,7 +36,7 @@ SIZES = {
     "width": 8,
     "dropout": 0.0,
     "extra_weight": 0.7,
-    "extra_temperature": 0.5,
+    "awac_lambda": 0.5,
 }
 CONFIG = reinformer.Config(**SIZES)
 JOINT = reinformer_original.Config(**SIZES)
@@ -43,30 +47,41 @@ def reference():
     return dict(np.load(FIXTURES / "sequence_reinformer.npz"))
 
 
-def segments(reference):
-    return Segments(*(jnp.asarray(reference[f"batch/{n}"]) for n in Segments._fields))
-
-
-def steps_of(batch):
-    return Steps(batch.observations, batch.actions, batch.returns, batch.timesteps)
-
-
-def gradients(loss_fn, params):
-    (loss, _), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(
-        jax.tree.map(jnp.asarray, params)
+def reference_state(reference):
+    """With the fixture's parameters; its data are in units of the networks'."""
+    state = reinformer.init(jax.random.key(0), example(segments(reference)), CONFIG, {})
+    return state.replace(
+        returns=fresh(load("return/params/", reference), CONFIG),
+        actions=fresh(load("action/params/", reference), CONFIG),
     )
-    return loss, grads
+
+
+def joint_state(reference):
+    state = reinformer_original.init(
+        jax.random.key(0), example(segments(reference)), JOINT, {}
+    )
+    return state.replace(network=fresh(load("joint/params/", reference), JOINT))
+
+
+def fresh(params, config):
+    return trained(jax.tree.map(jnp.asarray, params), reinformer.optimizer(config))
+
+
+def gradients(loss, params, *args):
+    (value, _), grads = jax.value_and_grad(loss, has_aux=True)(params, *args)
+    return value, grads
 
 
 def test_return_loss_equals_pytorch(reference):
     with jax.enable_x64(True):
-        batch = segments(reference)
-        loss, grads = gradients(
-            lambda p: reinformer.return_loss_fn(
-                p, steps_of(batch), batch.mask, jax.random.key(0), CONFIG
-            ),
-            load("return/params/", reference),
-        )
+
+        @jax.jit
+        def run():
+            state = reference_state(reference)
+            args = state, segments(reference), jax.random.key(0), CONFIG
+            return gradients(reinformer.return_loss, state.returns.params, *args)
+
+        loss, grads = run()
         np.testing.assert_allclose(loss, reference["return/loss"], rtol=1e-6)
         assert_close(grads, load("return/grads/", reference))
 
@@ -76,66 +91,47 @@ def test_action_losses_equal_pytorch(reference, case):
     extra = "none" if case == "action" else case
     config = dataclasses.replace(CONFIG, extra=extra)
     with jax.enable_x64(True):
-        batch = segments(reference)
         w1, w2 = (jnp.asarray(reference[f"critic/{n}"]) for n in ("w1", "w2"))
 
-        def q(observations, actions):
-            inputs = jnp.concatenate([observations, actions], -1)
-            return jnp.tanh(inputs @ w1) @ w2
+        def q_value(model, observations, actions):
+            both = jnp.concatenate([observations, actions], -1)
+            return jnp.tanh(both @ w1) @ w2
 
-        loss, grads = gradients(
-            lambda p: reinformer.action_loss_fn(
-                p, steps_of(batch), batch.mask, 0.1, q, jax.random.key(0), config
-            ),
-            load("action/params/", reference),
-        )
+        critic = Model(Method("toy", 1, None, None, None, q_value), None, None)
+        upstream = {} if case == "action" else {"critic": critic}
+
+        @jax.jit
+        def run():
+            state = reference_state(reference)
+            args = state, segments(reference), jax.random.key(0), config, upstream
+            return gradients(reinformer.action_loss, state.actions.params, *args)
+
+        loss, grads = run()
         np.testing.assert_allclose(loss, reference[f"{case}/loss"], rtol=1e-6)
         assert_close(grads, load(f"{case}/grads/", reference))
 
 
 def test_joint_loss_equals_pytorch(reference):
     with jax.enable_x64(True):
-        batch = segments(reference)
-        loss, grads = gradients(
-            lambda p: reinformer_original.loss_fn(
-                p, steps_of(batch), batch.mask, 0.1, jax.random.key(0), JOINT
-            ),
-            load("joint/params/", reference),
-        )
+
+        @jax.jit
+        def run():
+            state = joint_state(reference)
+            args = state, segments(reference), jax.random.key(0), JOINT
+            return gradients(reinformer_original.loss, state.network.params, *args)
+
+        loss, grads = run()
         np.testing.assert_allclose(loss, reference["joint/loss"], rtol=1e-6)
         assert_close(grads, load("joint/grads/", reference))
 
 
-def example(reference):
-    batch = segments(reference)
-    shapes = batch.observations.shape[-1], batch.actions.shape[-1]
-    return Trajectories(
-        *[None] * 3, np.arange(5), *[None] * 3, np.float64(1.0), statistics(*shapes)
-    )
-
-
-def with_params(trained_before, params, config):
-    del trained_before
-    return trained(jax.tree.map(jnp.asarray, params), reinformer.optimizer(config))
-
-
 def test_update_equals_pytorch(reference):
     with jax.enable_x64(True):
-
-        @jax.jit
-        def run():
-            state = reinformer.init(jax.random.key(0), example(reference), CONFIG, {})
-            state = state.replace(
-                returns=with_params(
-                    state.returns, load("return/params/", reference), CONFIG
-                ),
-                actions=with_params(
-                    state.actions, load("action/params/", reference), CONFIG
-                ),
+        state, metrics = jax.jit(
+            lambda: reinformer.update(
+                reference_state(reference), segments(reference), CONFIG, {}
             )
-            return reinformer.update(state, segments(reference), CONFIG, {})
-
-        state, metrics = run()
+        )()
         np.testing.assert_allclose(
             metrics["reinformer/action_loss"], reference["action/loss"], rtol=1e-6
         )
@@ -150,17 +146,11 @@ def test_update_equals_pytorch(reference):
 
 def test_joint_update_equals_pytorch(reference):
     with jax.enable_x64(True):
-
-        @jax.jit
-        def run():
-            state = reinformer_original.init(
-                jax.random.key(0), example(reference), JOINT, {}
+        state, metrics = jax.jit(
+            lambda: reinformer_original.update(
+                joint_state(reference), segments(reference), JOINT, {}
             )
-            params = load("joint/params/", reference)
-            state = state.replace(network=with_params(state.network, params, JOINT))
-            return reinformer_original.update(state, segments(reference), JOINT, {})
-
-        state, metrics = run()
+        )()
         np.testing.assert_allclose(
             metrics["reinformer_original/loss"], reference["joint/loss"], rtol=1e-6
         )
@@ -233,9 +223,10 @@ def test_seeks_the_greatest_return_of_the_data(module):
 
         state, _ = jax.lax.scan(step, state, jnp.arange(400))
         window = push(empty_window(4, 2, 1), jnp.zeros(2), 0.0, jnp.int32(0))
-        predicted = module.predict_return(state, window, config)
+        model = Model(module.METHOD, config, state)
+        predicted = module.predict_return(model, window)
         window = window._replace(returns=window.returns.at[-1].set(predicted))
-        return predicted, module.distribution(state, window, config).mode()[0]
+        return predicted, model.act(window, jax.random.PRNGKey(9)).mode()[0]
 
     predicted, action = run()
     assert float(predicted) == pytest.approx(1.0, abs=0.15)  # the data's mean is 0.5
@@ -245,20 +236,20 @@ def test_seeks_the_greatest_return_of_the_data(module):
 def test_extra_losses_read_the_critic_of_an_earlier_stage():
     data = small_data(np.random.default_rng(0))
     settings = iql.Config(hidden_dims=(8,))
-    config = reinformer.Config(**TINY, extra="pg", critic=settings)
+    config = reinformer.Config(**TINY, extra="pg")
     config = dataclasses.replace(config, dropout=0.0)
     batch = sample(data, jax.random.key(1), 8, 4, "uniform")
 
     @jax.jit
     def run():
         critic = iql.init(jax.random.PRNGKey(1), data, settings, {})
+        critic = Model(iql.METHOD, settings, critic)
         state = reinformer.init(jax.random.PRNGKey(0), data, config, {})
-        context = {"critic": critic}
-        _, metrics = reinformer.update(state, batch, config, context)
-        steps = reinformer.normalize(state, batch)
+        _, metrics = reinformer.update(state, batch, config, {"critic": critic})
+        steps = steps_of(batch)
         network = reinformer.ActionNetwork(config, 1)
         means, _ = network.apply(state.actions.params, steps)
-        q = iql.q_value(critic, batch.observations, means, settings)
+        q = critic.q_value(batch.observations, means)
         return metrics["reinformer/extra"], q
 
     extra, q = (np.asarray(x) for x in run())
@@ -279,9 +270,10 @@ def test_extra_losses_read_the_critic_of_an_earlier_stage():
     ],
 )
 def test_bad_settings(changes, word):
-    for module, config in ((reinformer, CONFIG), (reinformer_original, JOINT)):
+    for config in (CONFIG, JOINT):
+        config.validate()
         with pytest.raises(UserError, match=word):
-            module.validate(dataclasses.replace(config, **changes))
+            dataclasses.replace(config, **changes).validate()
 
 
 def test_returns_network_may_be_kept_from_repeating_returns():
@@ -299,8 +291,7 @@ def test_returns_network_may_be_kept_from_repeating_returns():
             state = reinformer.init(jax.random.PRNGKey(0), data, config, {})
             network = reinformer.ReturnNetwork(config)
             return [
-                network.apply(state.returns.params, reinformer.normalize(state, b))
-                for b in (batch, more)
+                network.apply(state.returns.params, steps_of(b)) for b in (batch, more)
             ]
 
         first, second = predictions()
@@ -317,7 +308,7 @@ def test_adamw_moves_by_the_step_size():
     np.testing.assert_allclose(updates["w"], [-1e-2, 1e-2], rtol=1e-4)
 
 
-def test_one_network_has_neither_a_critic_nor_blinkers():
+def test_one_network_reads_neither_a_critic_nor_half_the_history():
     for changes in ({"extra": "pg"}, {"return_history": "none"}):
         with pytest.raises(UserError, match="choose one of"):
-            reinformer_original.validate(dataclasses.replace(JOINT, **changes))
+            dataclasses.replace(JOINT, **changes).validate()

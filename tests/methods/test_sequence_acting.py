@@ -8,15 +8,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offjax import recipes
-from offjax.algorithms import decision_transformer, reinformer
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.normalize import ActionBox, Normalizer
+from offjax.datasets.trajectories import Segments, SegmentView
 from offjax.errors import UserError
-from offjax.recipes import sequence
-from offjax.recipes.sequence_policies import MaxReturnPolicy, ReturnConditionedPolicy
+from offjax.improvement import action_gradient
+from offjax.methods import (
+    build,
+    decision_transformer,
+    gradient_norm,
+    reinformer,
+    reinformer_original,
+)
+from offjax.methods.common import reads_critic
+from offjax.methods.decision_transformer import Conditioning
+from offjax.methods.sequence import MaxReturnActor, ReturnConditionedActor
+from offjax.networks.transformer import Steps
 from offjax.runner import settings
-from offjax.types import EnvSpec, Params, Statistics
+from offjax.types import EnvSpec, Method, Model, Params, Statistics
 
 SPEC = EnvSpec(
     id="offjax/Maze2D-v0",
@@ -51,24 +60,29 @@ def dataset(episodes=6, length=8):
 
 @functools.lru_cache
 def trained(module, **changes):
-    """State and config of an untrained network with random parameters."""
+    """An untrained model with random parameters."""
     config = module.Config(**(SIZES | changes))
-    data = sequence.prepare_trajectories(dataset(), config, {})
+    data = SegmentView().arrays(dataset(), config, {})
     state = jax.jit(lambda: module.init(jax.random.PRNGKey(3), data, config, {}))()
-    return state, config
+    return Model(module.METHOD, config, state)
 
 
-def act(policy, params, observations, rewards, executed, task=None):
-    """Actions of the policy where the environment executes `executed` instead."""
+def asking(model, return_target):
+    """What acting with a Decision Transformer reads."""
+    return Params({"m": model}, {"conditioning": Conditioning(return_target)})
+
+
+def act(actor, params, observations, rewards, executed, task=None):
+    """Actions of the actor where the environment executes `executed` instead."""
 
     def step(carry, inputs):
         observation, reward, action = inputs
-        distribution, carry = policy.propose(
+        distribution, carry = actor.act(
             params, carry, observation, reward, jax.random.key(0)
         )
-        return policy.record(carry, action), (distribution.mode(), carry.window)
+        return actor.record(carry, action), (distribution.mode(), carry.window)
 
-    carry = policy.init(params, task, jax.random.key(0))
+    carry = actor.begin(params, task, jax.random.key(0))
     return jax.lax.scan(step, carry, (observations, rewards, executed))[1]
 
 
@@ -81,13 +95,14 @@ def history(steps):
     )
 
 
-def by_hand(module, state, config, t, observations, returns, actions):
+def by_hand(model, t, observations, returns, actions):
     """The network's inputs for step t, without any padding."""
+    state, config = model.state, model.config
     first = max(0, t - config.context_length + 1)
     steps = slice(first, t + 1)
     unit = np.asarray(state.action_box.to_unit(actions)).copy()
     unit[t] = 0.7  # what stands in the place of the action to come must not matter
-    return module.Steps(
+    return Steps(
         state.normalizer(observations[steps]),
         jnp.asarray(unit[steps]),
         jnp.asarray(returns[steps]),
@@ -96,36 +111,34 @@ def by_hand(module, state, config, t, observations, returns, actions):
 
 
 def test_decision_transformer_sees_the_last_steps_and_the_return_still_asked_for():
-    state, config = trained(decision_transformer, return_scale=2.0, return_target=5.0)
-    policy = ReturnConditionedPolicy("m", decision_transformer, config)
-    params = Params({"m": state}, {"m": config})
+    model = trained(decision_transformer, return_scale=2.0)
+    actor, params = ReturnConditionedActor("m", "executed"), asking(model, 5.0)
     observations, rewards, executed = history(10)
-    actions, _ = jax.jit(lambda: act(policy, params, observations, rewards, executed))()
+    actions, _ = jax.jit(lambda: act(actor, params, observations, rewards, executed))()
     returns = (5.0 - np.cumsum(rewards)) / 2.0
-    network = decision_transformer.Network(config, 1)
+    network = decision_transformer.Network(model.config, 1)
     for t in (0, 2, 3, 6, 9):
-        steps = by_hand(
-            decision_transformer, state, config, t, observations, returns, executed
-        )
+        steps = by_hand(model, t, observations, returns, executed)
         batched = jax.tree.map(lambda x: x[None], steps)
-        expected = network.apply(state.params, batched)[0, -1]
-        expected = state.action_box.from_unit(expected)
+        expected = network.apply(model.state.network.params, batched)[0, -1]
+        expected = model.state.action_box.from_unit(expected)
         np.testing.assert_allclose(actions[t], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("rule", ["none", "chain", "every"])
 def test_reinformer_predicts_returns_and_cuts_the_context_of_actions(rule):
-    state, config = trained(reinformer, adaptive_context=rule)
-    policy = MaxReturnPolicy("m", reinformer, config)
-    params = Params({"m": state}, {"m": config})
+    model = trained(reinformer, adaptive_context=rule)
+    state, config = model.state, model.config
+    actor = MaxReturnActor("m", "executed", reinformer.predict_return)
+    params = Params({"m": model})
     observations, rewards, executed = history(7)
     actions, windows = jax.jit(
-        lambda: act(policy, params, observations, rewards, executed)
+        lambda: act(actor, params, observations, rewards, executed)
     )()
     returns = np.zeros(7)
     lengths = []
     for t in range(7):
-        steps = by_hand(reinformer, state, config, t, observations, returns, executed)
+        steps = by_hand(model, t, observations, returns, executed)
         batched = jax.tree.map(lambda x: x[None], steps)
         network = reinformer.ReturnNetwork(config)
         returns[t] = network.apply(state.returns.params, batched)[0, -1]
@@ -138,7 +151,7 @@ def test_reinformer_predicts_returns_and_cuts_the_context_of_actions(rule):
             length += 1
         length = length if rule != "none" else min(4, t + 1)
         lengths.append(length)
-        steps = by_hand(reinformer, state, config, t, observations, returns, executed)
+        steps = by_hand(model, t, observations, returns, executed)
         batched = jax.tree.map(lambda x, n=length: x[-n:][None], steps)
         means, _ = reinformer.ActionNetwork(config, 1).apply(
             state.actions.params, batched
@@ -152,13 +165,10 @@ def test_reinformer_predicts_returns_and_cuts_the_context_of_actions(rule):
 def test_history_holds_the_executed_or_the_base_action():
     observations, rewards, executed = history(6)
     for remembered in ("executed", "base"):
-        state, config = trained(
-            decision_transformer, history=remembered, return_target=1.0
-        )
-        policy = ReturnConditionedPolicy("m", decision_transformer, config)
-        params = Params({"m": state}, {"m": config})
+        params = asking(trained(decision_transformer, history=remembered), 1.0)
+        actor = ReturnConditionedActor("m", remembered)
         actions, windows = jax.jit(
-            lambda p=policy, q=params: act(p, q, observations, rewards, executed)
+            lambda p=actor, q=params: act(p, q, observations, rewards, executed)
         )()
         source = executed if remembered == "executed" else actions
         np.testing.assert_allclose(
@@ -167,9 +177,8 @@ def test_history_holds_the_executed_or_the_base_action():
 
 
 def test_several_targets_and_episodes_in_one_program():
-    state, config = trained(decision_transformer, return_target=1.0)
-    policy = ReturnConditionedPolicy("m", decision_transformer, config)
-    params = Params({"m": state}, {"m": config})
+    params = asking(trained(decision_transformer), 1.0)
+    actor = ReturnConditionedActor("m", "executed")
     observations, rewards, executed = history(5)
     traces = []
 
@@ -177,14 +186,14 @@ def test_several_targets_and_episodes_in_one_program():
     def run(tasks):
         traces.append(1)
         return jax.vmap(
-            lambda task: act(policy, params, observations, rewards, executed, task)[0]
+            lambda task: act(actor, params, observations, rewards, executed, task)[0]
         )(tasks)
 
     tasks = jnp.array([1.0, 4.0, 9.0])
     actions = run(tasks)
     run(2 * tasks)
     assert len(traces) == 1
-    alone, _ = jax.jit(lambda: act(policy, params, observations, rewards, executed))()
+    alone, _ = jax.jit(lambda: act(actor, params, observations, rewards, executed))()
     np.testing.assert_allclose(actions[0], alone, rtol=1e-4, atol=1e-6)
     assert not np.allclose(actions[0], actions[2], atol=1e-4)
 
@@ -193,126 +202,182 @@ def test_unseen_timesteps():
     observations, rewards, executed = history(11)
     found = {}
     for rule in ("last", "untrained"):
-        state, config = trained(
-            decision_transformer, unseen_timesteps=rule, return_target=1.0
-        )
-        policy = ReturnConditionedPolicy("m", decision_transformer, config)
-        params = Params({"m": state}, {"m": config})
+        params = asking(trained(decision_transformer, unseen_timesteps=rule), 1.0)
+        actor = ReturnConditionedActor("m", "executed")
         _, windows = jax.jit(
-            lambda p=policy, q=params: act(p, q, observations, rewards, executed)
+            lambda p=actor, q=params: act(p, q, observations, rewards, executed)
         )()
         found[rule] = np.asarray(windows.timesteps[-1])
     np.testing.assert_array_equal(found["last"], [7, 7, 7, 7])
     np.testing.assert_array_equal(found["untrained"], [7, 8, 9, 10])
 
 
-@pytest.mark.parametrize("name", sequence.RECIPES)
+NAMES = (
+    "decision_transformer",
+    "dt_ag",
+    "reinformer",
+    "reinformer_ag",
+    "reinformer_pg",
+    "reinformer_awac",
+    "reinformer_original",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("preset", ["paper", "small", "demo"])
 def test_recipes_fit_together(name, preset):
-    recipe = recipes.build(name, SPEC, preset)
+    recipe = build(name, SPEC, preset)
     names = [stage.name for stage in recipe.stages]
     for i, stage in enumerate(recipe.stages):
         assert set(stage.reads) <= set(names[:i])
-        if hasattr(stage.algorithm, "validate"):
-            stage.algorithm.validate(stage.config)
+        stage.config.validate()
+    for config in recipe.acting.values():
+        config.validate()
     assert (recipe.improve is not None) == name.endswith("_ag")
-    configs = {s.name: s.config for s in recipe.stages}
-    recipe.policy(configs)
-    for stage in recipe.stages:
-        if "critic" in stage.reads:
-            assert stage.config.critic == configs["critic"]
+    actor = recipe.actor(recipe)
+    assert actor.stage in names
+    assert recipe.config(actor.stage).history == actor.history
+    if name.startswith("reinformer_") and recipe.improve is None and len(names) > 1:
+        assert recipe.stage("reinformer").reads == ("critic",)
 
 
 def test_rivals_share_one_critic():
+    first = build("dt_ag", SPEC, "small").stage("critic")
     for name in ("reinformer_ag", "reinformer_pg", "reinformer_awac"):
-        first, other = (
-            next(
-                s for s in recipes.build(n, SPEC, "small").stages if s.name == "critic"
-            )
-            for n in ("dt_ag", name)
-        )
-        assert (first.config, first.num_steps) == (other.config, other.num_steps)
+        assert build(name, SPEC, "small").stage("critic") == first
 
 
-def test_normalised_steps_divide_the_critic_by_its_median_gradient():
-    recipe = recipes.build("dt_ag", SPEC, "demo")
-    data = recipe.stages[1].prepare(dataset(), recipe.stages[1].config, {})
-    critic_config = recipe.stages[1].config
+def quadratic(steepness):
+    """A critic -steepness (a - s)²/2 with its method."""
 
-    @jax.jit
-    def run():
-        critic = recipe.stages[1].algorithm.init(
-            jax.random.PRNGKey(0), data, critic_config, {}
-        )
-        stage = recipe.stages[2]
-        state = stage.algorithm.init(jax.random.PRNGKey(0), data, stage.config, {})
-        state, _ = stage.algorithm.update(
-            state, data.rows, stage.config, {"critic": critic}
-        )
-        params = Params(
-            {"critic": critic, "gradient_norm": state},
-            {"critic": critic_config, "gradient_norm": stage.config},
-            recipe.improve.config,
-        )
-        q = recipe.q_function(params)
-        rows = data.rows
-        gradients = jax.vmap(jax.grad(q, 1))(rows.observations, rows.actions)
-        return jnp.median(jnp.linalg.norm(gradients, axis=-1)), state.norm
+    def q_value(model, observation, action):
+        return -0.5 * steepness * jnp.sum((action - observation[..., :1]) ** 2)
 
-    median, norm = run()
-    assert float(median) == pytest.approx(1.0, rel=1e-4)
-    assert float(norm) != 1.0
+    return Model(Method("toy", 1, None, None, None, q_value), None, None)
+
+
+def test_the_unit_of_steps_is_the_median_gradient():
+    observations = jnp.array([[0.0, 9.0], [0.0, 9.0], [0.0, 9.0]])
+    actions = jnp.array([[0.1], [-0.2], [0.7]])
+    view = build("dt_ag", SPEC, "demo").stage("critic").view
+    data = view.arrays(dataset(), None, {})
+    batch = data.rows._replace(observations=observations, actions=actions)
+    config = gradient_norm.Config()
+    state = gradient_norm.init(jax.random.PRNGKey(0), data, config, {})
+    assert state.norm == 1.0
+    after, _ = gradient_norm.update(state, batch, config, {"any": quadratic(5.0)})
+    assert float(after.norm) == pytest.approx(5.0 * 0.2)  # the median of |a|
+    flat, _ = gradient_norm.update(state, batch, config, {"any": quadratic(0.0)})
+    assert flat.norm == 1.0
+
+
+def test_normalized_steps_divide_the_critic_by_its_unit():
+    measured = Model(gradient_norm.METHOD, None, gradient_norm.State(
+        *[None] * 4, norm=jnp.float32(4.0)
+    ))  # fmt: skip
+    models = {"critic": quadratic(8.0), "gradient_norm": measured}
+    point = jnp.array([1.0, 0.0]), jnp.array([3.0])
+    normalized = action_gradient.Config(step_mode="normalized")
+    for operator, expected in (
+        (normalized, -4.0),
+        (action_gradient.Config(), -16.0),
+        (None, -16.0),
+    ):
+        q = reads_critic("critic")(Params(models, {}, operator))
+        assert float(q(*point)) == expected
+    with pytest.raises(UserError, match="step_mode=raw"):
+        reads_critic("critic")(Params({"critic": quadratic(1.0)}, {}, normalized))
+    recipe = build("reinformer_ag", SPEC, "demo")
+    assert recipe.improve.config.step_mode == "normalized"
+    stage = recipe.stage("gradient_norm")
+    assert (stage.reads, stage.num_steps, stage.fixed_length) == (("critic",), 1, True)
+    assert stage.view == recipe.stage("critic").view
 
 
 def test_missing_return_target():
     spec = EnvSpec("Budget-v0", 2, (0.0,), (1.0,), 10, domain="budget")
-    config = recipes.build("decision_transformer", spec, "demo").stages[0].config
+    conditioning = build("decision_transformer", spec, "demo").acting["conditioning"]
     with pytest.raises(UserError, match=r"--config\.return_target"):
-        decision_transformer.validate(config)
-    decision_transformer.validate(dataclasses.replace(config, return_target=3.0))
-    assert sequence.return_target(SPEC) == 280.0
+        conditioning.validate()
+    dataclasses.replace(conditioning, return_target=3.0).validate()
+    assert decision_transformer.return_target(SPEC) == 280.0
+
+
+def test_discounted_returns_only_where_a_view_has_them():
+    config = reinformer.Config(**SIZES, discount=0.5)
+    data = dataset(episodes=1)
+    rewards = np.float64(data.rewards)
+    plain = SegmentView().arrays(data, config, {})
+    discounted = SegmentView(discounted=True).arrays(data, config, {})
+    np.testing.assert_allclose(plain.returns[0], rewards.sum(), rtol=1e-6)
+    expected = (rewards * 0.5 ** np.arange(8)).sum()
+    np.testing.assert_allclose(discounted.returns[0], expected, rtol=1e-6)
+    for name in ("reinformer", "reinformer_original"):
+        assert build(name, SPEC).stage(name).view == SegmentView(discounted=True)
 
 
 def test_transforms_belong_to_the_data():
-    state, _ = trained(decision_transformer)
+    state = trained(decision_transformer).state
     assert isinstance(state.normalizer, Normalizer)
     assert isinstance(state.action_box, ActionBox)
-    statistics = sequence.prepare_trajectories(
-        dataset(), decision_transformer.Config(**SIZES), {}
-    ).statistics
+    config = decision_transformer.Config(**SIZES)
+    statistics = SegmentView().arrays(dataset(), config, {}).statistics
     assert isinstance(statistics, Statistics)
     np.testing.assert_allclose(
         statistics.observation_std, dataset().observations.std(0) + 1e-6, rtol=1e-5
     )
 
 
+@pytest.mark.parametrize(
+    "module", [decision_transformer, reinformer, reinformer_original]
+)
+def test_updates_read_the_data_through_the_transforms_of_the_state(module):
+    model = trained(module, return_scale=4.0, dropout=0.0)
+    rng = np.random.default_rng(2)
+    raw = Segments(
+        rng.normal(size=(3, 4, 2)).astype(np.float32),
+        rng.uniform(-1, 3, size=(3, 4, 1)).astype(np.float32),
+        rng.uniform(1, 9, size=(3, 4)).astype(np.float32),
+        np.tile(np.arange(4, dtype=np.int32), (3, 1)),
+        np.float32([[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0]]),
+    )
+    data = dataset()
+    unit = raw._replace(
+        observations=(raw.observations - data.observations.mean(0))
+        / (data.observations.std(0) + 1e-6),
+        actions=(raw.actions - 1.0) / 2.0,  # the box is [-1, 3]
+        returns=raw.returns / 4.0,
+    )
+    plain = model.state.replace(
+        normalizer=Normalizer(np.zeros(2, np.float32), np.ones(2, np.float32)),
+        action_box=ActionBox(-np.ones(1, np.float32), np.ones(1, np.float32)),
+        return_scale=np.float32(1.0),
+    )
+    update = jax.jit(lambda s, b: module.update(s, b, model.config, {})[1])
+    found, expected = update(model.state, raw), update(plain, unit)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, err_msg=name)
+
+
 def test_several_return_targets_share_one_training():
-    recipe = recipes.build("decision_transformer", SPEC, "demo")
+    recipe = build("decision_transformer", SPEC, "demo")
     (job,) = settings.expand(recipe, {"return_target": (0.5, 1.0, 2.0)})
     assert settings.stage_slots(job, "decision_transformer", [0, 1]).num_slots == 2
     assert settings.stage_slots(job, "improve", [0, 1]).num_slots == 6
-    targets = [s.of("decision_transformer")["return_target"] for s in job.settings]
+    targets = [s.of("conditioning")["return_target"] for s in job.settings]
     assert targets == [0.5, 1.0, 2.0]
     # As a setting a target does what it does as a task.
-    state, config = trained(decision_transformer, return_target=9.0)
-    policy = ReturnConditionedPolicy("m", decision_transformer, config)
-    asked = dataclasses.replace(config, return_target=1.0)
-    key = jax.random.key(0)
-    carries = [
-        policy.init(Params({"m": state}, {"m": c}), task, key)
-        for c, task in ((asked, None), (config, 1.0))
-    ]
-    assert carries[0].target == carries[1].target
+    model, key = trained(decision_transformer), jax.random.key(0)
+    actor = ReturnConditionedActor("m", "executed")
+    as_setting = actor.begin(asking(model, 1.0), None, key)
+    as_task = actor.begin(asking(model, 9.0), 1.0, key)
+    assert as_setting.target == as_task.target
 
 
-def test_critics_settings_reach_the_stages_that_read_it():
-    for name, reader in (("reinformer_pg", "reinformer"), ("dt_ag", "gradient_norm")):
-        recipe = recipes.build(name, SPEC, "demo")
-        changed = {"critic.hidden_dims": ((8, 8),), "num_steps": (7,)}
-        (job,) = settings.expand(recipe, changed)
-        stages = {stage.name: stage for stage in job.recipe.stages}
-        assert stages[reader].config.critic == stages["critic"].config
-        assert stages["critic"].config.hidden_dims == (8, 8)
-        assert stages["critic"].num_steps == 7
-        if reader == "gradient_norm":  # one measurement, whatever the training
-            assert stages[reader].num_steps == 1
+def test_one_measurement_whatever_the_training():
+    recipe = build("dt_ag", SPEC, "demo")
+    changed = {"critic.hidden_dims": ((8, 8),), "num_steps": (7,)}
+    (job,) = settings.expand(recipe, changed)
+    assert job.recipe.config("critic").hidden_dims == (8, 8)
+    assert job.recipe.stage("critic").num_steps == 7
+    assert job.recipe.stage("gradient_norm").num_steps == 1

@@ -10,16 +10,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offjax.algorithms import mppi, tdmpc2, tdmpc2_acting
-from offjax.algorithms.common import trained
 from offjax.datasets.normalize import ActionBox, Normalizer
+from offjax.datasets.slices import Slices
 from offjax.errors import UserError
+from offjax.methods import mppi, tdmpc2, tdmpc2_planning
 from offjax.networks.tdmpc2 import SIZES, Size
-from offjax.types import Statistics
+from offjax.networks.trained import trained
+from offjax.types import Model, Statistics
 
 KEY = np.array([0, 0], np.uint32)
 
@@ -41,7 +41,7 @@ def tiny_size():
 def config(**changes):
     settings = {
         "size": "tiny", "num_bins": 21, "dropout": 0.0, "episodic": True,
-        "discount": 0.97, "polyak": 0.1, "max_grad_norm": 2.0, "batch_size": 5,
+        "discount": 0.97, "tau": 0.1, "max_grad_norm": 2.0, "batch_size": 5,
     }  # fmt: skip
     return tdmpc2.Config(**(settings | changes))
 
@@ -73,9 +73,9 @@ def reference_state(flat, settings):
     shapes = jax.tree.map(np.shape, (fresh.model.params, fresh.policy.params))
     assert shapes == jax.tree.map(np.shape, (model, policy))
     return tdmpc2.State(
-        model=trained(model, tdmpc2._model_optimiser(settings)),
-        policy=trained(policy, tdmpc2._policy_optimiser(settings)),
-        target_q=tree(flat, "target"),
+        model=trained(model, tdmpc2.model_optimizer(settings)),
+        policy=trained(policy, tdmpc2.policy_optimizer(settings)),
+        target_critic=tree(flat, "target"),
         scale=np.ones(()),
         normalizer=Normalizer(flat["mean"], flat["std"]),
         action_box=ActionBox(flat["low"], flat["high"]),
@@ -99,39 +99,57 @@ def close(found, expected, tolerance):
 def outcome(flat):
     """One update, and the gradients that it takes, in one program."""
     settings = config()
-    with jax.enable_x64(True), pytest.MonkeyPatch.context() as patch:
+    with jax.enable_x64(True):
         state = reference_state(flat, settings)
-        batch = tdmpc2.Batch(**tree(flat, "batch"))
+        batch = Slices(**tree(flat, "batch"))
         noise = tdmpc2.Noise(**tree(flat, "noise"))
-        drawn = jax.eval_shape(
-            lambda: tdmpc2.draw(jax.random.PRNGKey(0), _time_major(batch), settings)
-        )
-        assert jax.tree.map(np.shape, drawn) == jax.tree.map(np.shape, noise)
-        patch.setattr(tdmpc2, "draw", lambda *_: noise)
 
         @jax.jit
         def run(state):
-            new, metrics = tdmpc2.update(state, batch, settings, {})
-            rows = _time_major(batch)
-            rows = rows._replace(
-                observations=state.normalizer(rows.observations),
-                actions=state.action_box.to_unit(rows.actions),
-            )
-            following, targets = tdmpc2.td_targets(state, rows, noise, settings)
+            rows = tdmpc2.time_major(state, batch)
+            new, metrics = tdmpc2.update_with(state, rows, noise, settings)
+            _, targets = tdmpc2.td_targets(state, rows, noise, settings)
             model, (latents, _) = jax.grad(tdmpc2.model_loss, has_aux=True)(
-                state.model.params, rows, following, targets, settings
+                state.model.params, state, rows, noise, settings
             )
             policy, _ = jax.grad(tdmpc2.policy_loss, has_aux=True)(
                 state.policy.params,
-                new.model.params["q"],
+                state.replace(model=new.model),
                 latents,
-                state.scale,
                 noise,
                 settings,
             )
             return new, metrics, targets, model, policy
 
         return jax.tree.map(np.asarray, run(state))
+
+
+def test_an_update_draws_its_noise_from_the_key_and_the_step(flat):
+    """Shapes are the reference's, critics' pairs differ, and steps draw anew."""
+    settings = config(dropout=0.3)
+    state = jax.tree.map(np.float32, reference_state(flat, settings))
+    state = state.replace(key=KEY, step=np.int32(4))
+    batch = Slices(**jax.tree.map(np.float32, tree(flat, "batch")))
+    expected = jax.tree.map(np.shape, tdmpc2.Noise(**tree(flat, "noise")))
+
+    @jax.jit
+    def run(state):
+        rows = tdmpc2.time_major(state, batch)
+        noise = tdmpc2.draw(jax.random.fold_in(state.key, state.step), rows, settings)
+        given = tdmpc2.update_with(state, rows, noise, settings)
+        later = tdmpc2.update(state.replace(step=5), batch, settings, {})
+        return noise, given, tdmpc2.update(state, batch, settings, {}), later
+
+    noise, given, own, later = jax.tree.map(np.asarray, run(state))
+    drawn = noise._replace(model_dropout=None, policy_dropout=None)
+    assert jax.tree.map(np.shape, drawn) == expected
+    for pair in (noise.target_pair, noise.policy_pair):
+        assert pair[0] != pair[1] and set(pair) <= set(range(4))
+    assert not np.array_equal(noise.target[0], noise.policy[0])
+    assert not np.array_equal(noise.model_dropout, noise.policy_dropout)
+    for got, want in zip(jax.tree.leaves(own), jax.tree.leaves(given), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-7)
+    assert own[1]["tdmpc2/policy_loss"] != later[1]["tdmpc2/policy_loss"]
 
 
 def test_losses_equal_pytorchs(flat, outcome):
@@ -152,14 +170,10 @@ def test_gradients_equal_pytorchs(flat, outcome):
 def test_what_an_update_leaves_equals_pytorchs(flat, outcome):
     new = outcome[0]
     np.testing.assert_allclose(new.scale, flat["scale"], rtol=1e-6)
-    close(new.target_q, tree(flat, "after/target"), 1e-6)
+    close(new.target_critic, tree(flat, "after/target"), 1e-6)
     # Weights move by 3e-4, the encoder's by a third of it.
     close(new.model.params, tree(flat, "after/model"), 1e-6)
     close(new.policy.params, tree(flat, "after/policy"), 1e-6)
-
-
-def _time_major(batch):
-    return tdmpc2.Batch(*(jnp.swapaxes(x, 0, 1) for x in batch))
 
 
 def count(size, observations=24, actions=6):
@@ -196,7 +210,7 @@ def test_published_sizes(size, millions):
 def test_settings_that_make_no_sense_are_told():
     for changes, match in (({"size": "7M"}, "'7M'"), ({"horizon": 0}, "horizon=0")):
         with pytest.raises(UserError, match=match):
-            tdmpc2.validate(config(**changes))
+            config(**changes).validate()
 
 
 @pytest.fixture(scope="module")
@@ -205,11 +219,12 @@ def acting(flat):
     settings = config(discount=0.9)
     state = jax.tree.map(np.float32, reference_state(flat, settings))
     state = state.replace(key=KEY)
+    model = Model(tdmpc2.METHOD, settings, state)
     search = mppi.Config(num_samples=24, num_elites=6, num_proposals=4, iterations=2)
 
     @jax.jit
     def plan(observation, last, key):
-        return tdmpc2_acting.plan(state, observation, last, key, settings, search)
+        return tdmpc2_planning.plan(model, observation, last, key, search)
 
     return settings, state, plan
 
@@ -261,14 +276,10 @@ def test_values_of_sequences_equal_a_loops_and_stop_at_an_end(acting):
     final = params["termination"]["params"]["Dense_2"]
     final["bias"] = final["bias"] - np.float32(np.quantile(ends, 0.8))
     ends -= np.quantile(ends, 0.8)
+    model = Model(tdmpc2.METHOD, settings, state)
     found = jax.jit(
-        lambda: tdmpc2_acting.sequence_values(
-            state,
-            tdmpc2_acting.encode(state, observation, settings),
-            actions,
-            noise,
-            pair,
-            settings,
+        lambda: tdmpc2_planning.sequence_values(
+            model, tdmpc2_planning.encode(model, observation), actions, noise, pair
         )
     )()
     factor = np.ones(9)
@@ -298,7 +309,8 @@ def test_acting_is_fixed_by_the_key_and_stays_in_the_box(acting):
     assert not np.array_equal(action, other)
     low, high = state.action_box.low, state.action_box.high
     assert (action >= low - 1e-5).all() and (action <= high + 1e-5).all()
-    found = tdmpc2_acting.distribution(state, observation, settings)
+    model = Model(tdmpc2.METHOD, settings, state)
+    found = model.act(observation, jax.random.PRNGKey(0))
     z = numbers(
         state.model.params["encoder"],
         np.float64((observation - state.normalizer.mean) / state.normalizer.std)[None],

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offjax.algorithms import tdmpc2 as algorithm
 from offjax.datasets.dataset import Dataset
+from offjax.datasets.slices import SliceView
 from offjax.envs import budget, maze2d
 from offjax.errors import UserError
-from offjax.recipes import build, tdmpc2
+from offjax.methods import build, tdmpc2
 from offjax.runner.run import recipe, train
 
 
@@ -41,11 +41,12 @@ def uneven(with_next, lengths=(4, 7, 2, 5)):
     [(True, [0, 1, 4, 5, 6, 7, 8, 13, 14, 15]), (False, [0, 4, 5, 6, 7, 8, 13, 14])],
 )
 def test_slices_stay_within_their_episode(with_next, starts):
-    config = algorithm.Config(horizon=3, batch_size=200)
-    data = tdmpc2.prepare_slices(uneven(with_next), config, {}, reward_scale=2.0)
+    config = tdmpc2.Config(horizon=3, batch_size=200)
+    view = SliceView(reward_scale=2.0)
+    data = view.arrays(uneven(with_next), config, {})
     np.testing.assert_array_equal(data.starts, starts)
     arrays = jax.tree.map(jnp.asarray, data)
-    batch = jax.jit(tdmpc2.sample_slices)(arrays, jax.random.PRNGKey(0), config)
+    batch = jax.jit(view.sample)(arrays, jax.random.PRNGKey(0), config)
     assert batch.observations.shape == (200, 4, 1)
     first = np.asarray(batch.observations)[:, 0, 0]
     assert set(first) == set(starts)
@@ -62,7 +63,7 @@ def test_slices_stay_within_their_episode(with_next, starts):
 
 def test_episodes_that_are_all_too_short_are_told():
     with pytest.raises(UserError, match="no episode of 9 steps"):
-        tdmpc2.prepare_slices(uneven(True), algorithm.Config(horizon=9), {})
+        SliceView().arrays(uneven(True), tdmpc2.Config(horizon=9), {})
 
 
 def test_the_published_discount():
@@ -72,7 +73,8 @@ def test_the_published_discount():
 
 def test_settings_by_domain_and_preset():
     def of(spec, preset="paper"):
-        return [stage.config for stage in build("tdmpc2", spec, preset).stages]
+        recipe = build("tdmpc2", spec, preset)
+        return recipe.acting["planning"], recipe.config("tdmpc2")
 
     search, model = of(budget.spec(50))
     assert (model.size, model.episodic, model.batch_size) == ("5M", True, 256)
@@ -86,8 +88,8 @@ def test_settings_by_domain_and_preset():
         domain="adroit",
     )
     assert of(arms)[0].iterations == 8
-    (stage,) = build("tdmpc2", budget.spec(50)).stages[1:]
-    assert stage.prepare.keywords == {"reward_scale": 50.0}
+    (stage,) = build("tdmpc2", budget.spec(50)).stages
+    assert stage.view == SliceView(reward_scale=50.0)
 
 
 @pytest.mark.long
@@ -118,7 +120,7 @@ def test_planning_and_the_prior_share_one_trained_model(budget_dataset, tmp_path
 @pytest.mark.parametrize("name", ["bc", "bcq", "cql", "iql", "td3_bc", "tdmpc2"])
 def test_step_wise_methods_share_one_scaling_of_a_budgets_actions(name, budget_dataset):
     stage = build(name, budget_dataset.spec, "small").stages[-1]
-    data = stage.prepare(budget_dataset, stage.config, {})
+    data = stage.view.arrays(budget_dataset, stage.config, {})
     actions = np.asarray(budget_dataset.actions)
     np.testing.assert_allclose(data.statistics.action_low, actions.min(0))
     most = np.quantile(actions, 0.999, axis=0)
@@ -131,7 +133,7 @@ def test_step_wise_methods_share_one_scaling_of_a_budgets_actions(name, budget_d
 def test_what_learns_values_sees_a_budgets_rewards_as_one_a_step(name, budget_dataset):
     spec = budget_dataset.spec
     stage = build(name, spec, "small").stages[-1]
-    data = stage.prepare(budget_dataset, stage.config, {})
+    data = stage.view.arrays(budget_dataset, stage.config, {})
     rows = data if name == "tdmpc2" else data.rows
     expected = spec.horizon * np.asarray(budget_dataset.rewards)
     np.testing.assert_allclose(rows.rewards, expected, rtol=1e-6)

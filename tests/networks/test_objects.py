@@ -34,7 +34,7 @@ def perceptron(layers, x):
     return dense(layers["Dense_1"], hidden(layers["Dense_0"], layers["LayerNorm_0"], x))
 
 
-def test_it_reads_all_things_alike_and_attends_to_them(params):
+def test_it_reads_all_objects_alike_and_attends_to_them(params):
     tree = jax.tree.map(np.asarray, params)["params"]
     rest = np.concatenate([OBSERVATION[:2], OBSERVATION[14:]])
     read = []
@@ -73,7 +73,7 @@ def test_a_batch_is_its_rows(params):
         ((4, 3, 4), "do not fit into observations of 15 columns"),
     ],
 )
-def test_things_that_are_not_there_are_refused(objects, problem):
+def test_objects_that_are_not_there_are_refused(objects, problem):
     with pytest.raises(UserError, match=problem):
         check_objects(objects, 15)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from offjax.runner.options import Options
-from offjax.runner.train import Trainer, make_jobs
+from offjax.runner.train import train
+from offjax.runner.training import Training, make_jobs
 
 TINY = {"num_steps": (4,), "hidden_dims": ((8,),), "batch_size": (8,)}
 
@@ -20,6 +21,6 @@ def tiny_runs(budget_dataset, tmp_path_factory):
         options = Options(
             num_seeds=2, runs_dir=str(folder), eval_episodes=2, quiet=True
         )
-        trainer = Trainer(job, method, "demo", budget_dataset, options)
-        found[method] = trainer.run().path
+        training = Training.of(job, method, "demo", budget_dataset, options)
+        found[method] = train(training).path
     return found

@@ -9,34 +9,33 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offjax import recipes
-from offjax.algorithms import bc
+from offjax import methods
+from offjax.datasets.views import TransitionView
 from offjax.errors import UserError
+from offjax.methods import bc
 from offjax.runner import run as api
 from offjax.runner import sinks
 from offjax.runner.options import Options
-from offjax.runner.train import Trainer, make_jobs
+from offjax.runner.programs import stage_key
+from offjax.runner.settings import Job, Setting
+from offjax.runner.training import Training
 
 TINY = {"num_steps": (10,), "hidden_dims": ((16,),), "batch_size": (8,)}
 
 
 def train(dataset, tmp_path, method="asp", overrides=None, **options):
-    job = make_jobs(method, "demo", dataset, TINY | (overrides or {}))[0]
+    request = api.Request(method, "demo", TINY | (overrides or {}))
     defaults = {"eval_episodes": 2, "quiet": True, "num_seeds": 2}
     options = defaults | {"log_every": 10, "checkpoint_every": 10} | options
-    trainer = Trainer(
-        job, method, "demo", dataset, Options(runs_dir=str(tmp_path), **options)
-    )
-    trainer.run()
-    return trainer
+    return api.train(request, dataset, runs_dir=str(tmp_path), **options)
 
 
-def states(trainer):
-    return jax.tree.leaves(trainer.stages[-1].states)
+def states(run):
+    return jax.tree.leaves(run.training.stages[-1].states)
 
 
-def rows(trainer, file):
-    with (trainer.folder.path / file).open() as lines:
+def rows(run, file):
+    with (run.path / file).open() as lines:
         return list(csv.DictReader(lines))
 
 
@@ -56,12 +55,12 @@ def test_run_folder_holds_what_the_contract_says(budget_dataset, tmp_path):
         np.testing.assert_allclose(np.mean(mine), float(row["return_mean"]), rtol=1e-6)
         expected = budget_dataset.spec.score(np.mean(mine))
         np.testing.assert_allclose(expected, float(row["score"]), atol=1e-3)
-    record = json.loads((trainer.folder.path / "run.json").read_text())
+    record = json.loads((trainer.path / "run.json").read_text())
     assert record["status"] == "finished"
     assert record["total_steps"] == 10
     assert record["seed_layout"] == "map"
     assert {"jax", "offjax", "python"} <= set(record["versions"])
-    config = json.loads((trainer.folder.path / "config.json").read_text())
+    config = json.loads((trainer.path / "config.json").read_text())
     assert config["seeds"] == [0, 1]
     assert config["stages"]["asp"]["config"]["hidden_dims"] == [16]
 
@@ -76,28 +75,10 @@ def test_each_program_is_compiled_once_for_a_whole_run(budget_dataset, tmp_path)
     events.clear()
     many_trainer = train(budget_dataset, tmp_path / "many", log_every=3, eval_every=4)
     many = sum("backend_compile" in e for e in events)
-    assert trainer.account.compilations == {"asp/init": 1, "asp/chunk": 1}
-    assert many_trainer.account.compilations == {"asp/init": 1, "asp/chunk": 1}
-    assert many_trainer.evaluator.compilations == 1
+    once = {"asp/init": 1, "asp/chunk": 1, "evaluation": 1}
+    assert trainer.folder.record["compilations"] == once
+    assert many_trainer.folder.record["compilations"] == once
     assert many <= few  # six chunks and three evaluations compile no more than one
-
-
-def test_the_evaluation_is_compiled_before_it_is_due(
-    budget_dataset, tmp_path, monkeypatch
-):
-    before = []
-    real = Trainer._evaluate
-
-    def evaluate(self, step):
-        before.append(self.evaluator.compilations)
-        real(self, step)
-
-    monkeypatch.setattr(Trainer, "_evaluate", evaluate)
-    early = train(budget_dataset, tmp_path / "a", log_every=4)
-    late = train(budget_dataset, tmp_path / "b")  # one chunk: there is no time
-    assert before == [1, 0]
-    assert early.evaluator.compilations == late.evaluator.compilations == 1
-    assert rows(early, "episodes.csv") == rows(late, "episodes.csv")
 
 
 def test_chunks_do_not_change_the_result(budget_dataset, tmp_path):
@@ -107,40 +88,14 @@ def test_chunks_do_not_change_the_result(budget_dataset, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-def test_the_next_chunk_is_on_its_way_before_anything_is_written(
-    budget_dataset, tmp_path, monkeypatch
-):
-    from offjax.runner import chunks
-    from offjax.runner.checkpoints import Checkpoints
-    from offjax.runner.records import RunFolder
-
-    events = []
-
-    def watch(owner, name, describe):
-        real = getattr(owner, name)
-
-        def watched(*args):
-            events.extend(describe(*args))
-            return real(*args)
-
-        monkeypatch.setattr(owner, name, watched)
-
-    watch(chunks, "dispatch", lambda *args: [f"dispatch {args[-1]}"])
-    watch(Checkpoints, "save", lambda self, step, *_: [f"save {step}"])
-    columns = {"metrics.csv": 0, "scores.csv": 4}
-    watch(
-        RunFolder,
-        "append",
-        lambda self, file, rows: [
-            f"{file} {rows[0][columns[file]]}" for _ in rows[:1] if file in columns
-        ],
-    )
-    train(budget_dataset, tmp_path, log_every=4, eval_every=8, checkpoint_every=4)
-    assert events == [
-        "dispatch 4", "dispatch 8", "metrics.csv 4", "save 4",
-        "metrics.csv 8", "scores.csv 8", "dispatch 10", "save 8",
-        "metrics.csv 10", "scores.csv 10", "save 10",
-    ]  # fmt: skip
+def test_shorter_chunks_change_nothing_that_is_written(budget_dataset, tmp_path):
+    steps = {"num_steps": (80,)}
+    options = {"log_every": 40, "overrides": steps}
+    one = train(budget_dataset, tmp_path / "a", **options)
+    many = train(budget_dataset, tmp_path / "b", chunk_seconds=1e-6, **options)
+    assert rows(many, "metrics.csv") == rows(one, "metrics.csv")
+    for a, b in zip(states(one), states(many), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_a_seed_alone_is_the_same_seed_among_others(budget_dataset, tmp_path):
@@ -154,9 +109,9 @@ def test_a_seed_alone_is_the_same_seed_among_others(budget_dataset, tmp_path):
 
 def test_one_device_gives_what_two_give(budget_dataset, tmp_path):
     two = train(budget_dataset, tmp_path / "a", layout="map")
-    assert two.stages[-1].layout.active == 2
+    assert two.training.stages[-1].layout.active == 2
     one = train(budget_dataset, tmp_path / "b", layout="map", max_devices=1)
-    assert one.stages[-1].layout.active == 1
+    assert one.training.stages[-1].layout.active == 1
     for a, b in zip(states(one), states(two), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -173,8 +128,8 @@ def test_values_of_a_scalar_are_slots_of_one_program(budget_dataset, tmp_path):
     trainer = train(
         budget_dataset, tmp_path / "a", overrides={"lr": (1e-3, 1e-2)}, layout="map"
     )
-    assert trainer.stages[-1].slots.num_slots == 4
-    assert trainer.account.compilations["asp/chunk"] == 1
+    assert trainer.training.stages[-1].slots.num_slots == 4
+    assert trainer.folder.record["compilations"]["asp/chunk"] == 1
     single = train(
         budget_dataset, tmp_path / "b", overrides={"lr": (1e-2,)}, layout="map"
     )
@@ -184,39 +139,32 @@ def test_values_of_a_scalar_are_slots_of_one_program(budget_dataset, tmp_path):
     assert len(variants) == 2 and all("preset=demo" in v for v in variants)
 
 
-class _Exploding:
-    """Behaviour cloning whose loss turns NaN in seed 1 at step 6."""
+def exploding(bad_key):
+    """Behavior cloning whose loss turns NaN at step 6 of the seed with this key."""
 
-    Config, init, __name__ = bc.Config, staticmethod(bc.init), "exploding"
-
-    @staticmethod
-    def update(state, batch, config, context):
-        state, metrics = bc.update(state, batch, config, context)
-        bad = (state.step == 6) & (state.key[0] == BAD_KEY[0])
+    def update(state, batch, config, upstream):
+        state, metrics = bc.update(state, batch, config, upstream)
+        bad = (state.step == 6) & (state.key == bad_key).all()
         factor = jnp.where(bad, jnp.nan, 1.0)
-        params = jax.tree.map(lambda p: p * factor, state.params)
+        actor = state.actor
+        params = jax.tree.map(lambda p: p * factor, actor.params)
         metrics = {"bc/loss": metrics["bc/loss"] * factor}
-        return state.replace(params=params), metrics
+        return state.replace(actor=actor.replace(params=params)), metrics
 
-
-BAD_KEY: list[np.uint32] = []
+    return dataclasses.replace(bc.METHOD, name="exploding", update=update)
 
 
 def test_a_diverged_seed_is_frozen_and_the_others_go_on(
     budget_dataset, tmp_path, monkeypatch, capsys
 ):
-    from offjax.runner import stages
-    from offjax.runner.programs import stage_key
+    method = exploding(np.asarray(stage_key("bc", 1)))
 
-    BAD_KEY[:] = [np.uint32(stage_key("bc", 1)[0])]
-    monkeypatch.setattr(stages, "_source", lambda thing: "")
+    def recipe(spec, preset):
+        found = bc.recipe(spec, preset)
+        stage = dataclasses.replace(found.stages[0], method=method)
+        return dataclasses.replace(found, stages=(stage,))
 
-    def exploding(spec, preset):
-        recipe = recipes.bc.bc(spec, preset)
-        stage = dataclasses.replace(recipe.stages[0], algorithm=_Exploding)
-        return dataclasses.replace(recipe, stages=(stage,))
-
-    monkeypatch.setitem(recipes.RECIPES, "bc", exploding)
+    monkeypatch.setitem(methods.METHODS, "bc", recipe)
     trainer = train(
         budget_dataset,
         tmp_path,
@@ -226,10 +174,10 @@ def test_a_diverged_seed_is_frozen_and_the_others_go_on(
         checkpoint_every=10,
         quiet=False,
     )
-    steps = trainer.stages[-1].states.step
+    steps = trainer.states["bc"].step
     np.testing.assert_array_equal(steps, [10, 4, 10])
     assert all(np.isfinite(x).all() for x in states(trainer))
-    record = json.loads((trainer.folder.path / "run.json").read_text())
+    record = json.loads((trainer.path / "run.json").read_text())
     assert record["diverged"] == [
         {"seed": 1, "variant": record["variants"][0], "stage": "bc", "step": 8}
     ]
@@ -244,15 +192,15 @@ def test_a_stage_that_was_trained_is_taken_from_the_store(
     first = train(budget_dataset, tmp_path)
     again = train(budget_dataset, tmp_path, quiet=False)
     assert "trained before" in capsys.readouterr().out
-    assert again.account.seed_steps == 0
+    assert again.folder.record["compilations"] == {"evaluation": 1}
     assert rows(again, "scores.csv") == rows(first, "scores.csv")
     fresh = train(budget_dataset, tmp_path, reuse_stages=False)
-    assert fresh.account.seed_steps == 20
+    assert fresh.folder.record["compilations"]["asp/chunk"] == 1
 
 
 def test_load_run_acts_and_evaluates_as_it_was_trained(budget_dataset, tmp_path):
     trainer = train(budget_dataset, tmp_path, eval_episodes=3)
-    run = api.load_run(trainer.folder.path, budget_dataset)
+    run = api.load_run(trainer.path, budget_dataset)
     scores = api.evaluate(run, episodes=3)
     assert scores.returns.shape == (2, 3)
     expected = [float(r["score"]) for r in rows(trainer, "scores.csv")]
@@ -275,9 +223,44 @@ def test_load_run_acts_and_evaluates_as_it_was_trained(budget_dataset, tmp_path)
 def test_resuming_another_configuration_is_refused(budget_dataset, tmp_path):
     trainer = train(budget_dataset, tmp_path)
     record = trainer.folder.record | {"status": "running"}
-    (trainer.folder.path / "run.json").write_text(json.dumps(record))
+    (trainer.path / "run.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match=r"num_seeds|seeds|another configuration"):
         train(budget_dataset, tmp_path, resume=True, num_seeds=3)
+
+
+@pytest.mark.parametrize(
+    ("method", "overrides", "words"),
+    [
+        ("iql", {"expectil": 0.7}, "Did you mean expectile"),
+        ("iql", {"expectile": [0.7, 7.0]}, "expectile=7.0"),
+        ("iql", {"iql.lr": "fast"}, "fast"),
+        ("iqll", {}, "Did you mean iql"),
+    ],
+)
+def test_a_request_is_checked_when_it_is_made(method, overrides, words):
+    with pytest.raises(UserError, match=words):
+        api.recipe(method, **overrides)
+
+
+@pytest.mark.parametrize(
+    ("request_", "options", "words"),
+    [
+        ("bc", {"evl_episodes": 2}, "Did you mean eval_episodes"),
+        ("bc", {"eval_episodes": 0}, "eval_episodes=0"),
+        (methods.build("bc", None, "demo"), {}, "not a Recipe"),
+    ],
+)
+def test_training_checks_what_it_is_given_before_it_loads(request_, options, words):
+    with pytest.raises(UserError, match=words):
+        api.train(request_, "no/such-dataset-v0", **options)
+
+
+def test_a_misspelt_environment_is_refused_before_training(budget_dataset, tmp_path):
+    spec = dataclasses.replace(budget_dataset.spec, id="offjax/BudgetAlocation-v0")
+    wrong = dataclasses.replace(budget_dataset, spec=spec)
+    with pytest.raises(UserError, match="Did you mean offjax/BudgetAllocation-v0"):
+        train(wrong, tmp_path)
+    assert not list(tmp_path.rglob("run.json"))
 
 
 class Failing:
@@ -322,10 +305,10 @@ def test_a_corrupt_checkpoint_is_named_and_the_one_before_used(
     budget_dataset, tmp_path, capsys
 ):
     trainer = train(budget_dataset, tmp_path, checkpoint_every=5)
-    scores = (trainer.folder.path / "scores.csv").read_text()
+    scores = (trainer.path / "scores.csv").read_text()
     record = trainer.folder.record | {"status": "running"}
-    (trainer.folder.path / "run.json").write_text(json.dumps(record))
-    newest = trainer.folder.path / "checkpoints" / "10"
+    (trainer.path / "run.json").write_text(json.dumps(record))
+    newest = trainer.path / "checkpoints" / "10"
     for file in newest.rglob("*"):
         if file.is_file() and file.parent.name == "d":
             file.write_bytes(b"\0" * 10)
@@ -334,20 +317,18 @@ def test_a_corrupt_checkpoint_is_named_and_the_one_before_used(
     printed = capsys.readouterr()
     assert "checkpoints/10 is corrupt" in printed.out + printed.err
     assert "at step 5" in printed.out + printed.err
-    assert (again.folder.path / "scores.csv").read_text() == scores
+    assert (again.path / "scores.csv").read_text() == scores
 
 
 def test_a_foreign_checkpoint_is_refused(budget_dataset, tmp_path):
     trainer = train(budget_dataset, tmp_path, checkpoint_every=5)
     other = train(budget_dataset, tmp_path, "bc", checkpoint_every=5)
     record = trainer.folder.record | {"status": "running"}
-    (trainer.folder.path / "run.json").write_text(json.dumps(record))
+    (trainer.path / "run.json").write_text(json.dumps(record))
     import shutil
 
-    shutil.rmtree(trainer.folder.path / "checkpoints")
-    shutil.copytree(
-        other.folder.path / "checkpoints", trainer.folder.path / "checkpoints"
-    )
+    shutil.rmtree(trainer.path / "checkpoints")
+    shutil.copytree(other.path / "checkpoints", trainer.path / "checkpoints")
     with pytest.raises(UserError, match="another configuration"):
         train(budget_dataset, tmp_path, resume=True)
 
@@ -362,12 +343,42 @@ def test_every_value_of_a_list_is_validated_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_stage_is_known_by_the_code_of_its_networks_too():
-    from offjax.algorithms import asp
-    from offjax.runner.stages import _source
+def test_a_stage_is_known_by_the_versions_of_its_code(budget_dataset, tmp_path):
+    def key(stage):
+        recipe = bc.recipe(budget_dataset.spec, "demo")
+        recipe = dataclasses.replace(recipe, stages=(stage(recipe.stages[0]),))
+        job = Job(recipe, (Setting((), "default"),), {})
+        options = Options(num_seeds=1, runs_dir=str(tmp_path))
+        return Training.of(job, "bc", "demo", budget_dataset, options).stages[0].key
 
-    assert "class MLP" in _source(asp) and "class Normalizer" in _source(asp)
-    assert "def to_transitions" in _source(asp)
+    class Documented(TransitionView):
+        """The view, with another text about it."""
+
+    class Changed(TransitionView):
+        VERSION = 2
+
+    for view in (Documented, Changed):  # the same place in the code as the original
+        view.__name__, view.__module__ = "TransitionView", TransitionView.__module__
+    same = key(lambda stage: dataclasses.replace(stage, view=Documented()))
+    assert same == key(lambda stage: stage)
+    assert same != key(lambda stage: dataclasses.replace(stage, view=Changed()))
+    newer = dataclasses.replace(bc.METHOD, version=bc.METHOD.version + 1)
+    assert same != key(lambda stage: dataclasses.replace(stage, method=newer))
+
+
+def test_a_run_is_loaded_as_it_was_trained_whatever_its_recipe_is_today(
+    budget_dataset, tmp_path, monkeypatch
+):
+    run = train(budget_dataset, tmp_path, "bc")
+    observation = np.zeros(budget_dataset.spec.observation_dim, np.float32)
+    expected = run.agent(seed=1).act(observation)
+
+    def edited(spec, preset):
+        return bc.recipe(spec, preset).with_config("bc", hidden_dims=(5,), actor_lr=1.0)
+
+    monkeypatch.setitem(methods.METHODS, "bc", edited)
+    found = api.load_run(run.path, budget_dataset)
+    np.testing.assert_array_equal(found.agent(seed=1).act(observation), expected)
 
 
 def test_another_precision_is_another_run_and_goes_with_its_folder(
@@ -375,11 +386,11 @@ def test_another_precision_is_another_run_and_goes_with_its_folder(
 ):
     plain = train(budget_dataset, tmp_path)
     exact = train(budget_dataset, tmp_path, matmul_precision="float32")
-    assert "matmul_precision" not in plain.config
-    assert exact.config["matmul_precision"] == "float32"
-    assert plain.stages[0].key != exact.stages[0].key
-    found = api.load_run(exact.folder.path, budget_dataset)
-    assert found.trainer.options.matmul_precision == "float32"
+    assert "matmul_precision" not in plain.training.config
+    assert exact.training.config["matmul_precision"] == "float32"
+    assert plain.training.stages[0].key != exact.training.stages[0].key
+    found = api.load_run(exact.path, budget_dataset)
+    assert found.training.options.matmul_precision == "float32"
     for a, b in zip(states(plain), states(exact), strict=True):
         np.testing.assert_array_equal(a, b)  # a CPU's products are float32 anyway
 
@@ -390,7 +401,7 @@ def test_a_profile_is_written_beside_the_run(budget_dataset, tmp_path, capsys):
         budget_dataset, tmp_path / "b", log_every=4, profile=str(tmp_path / "trace")
     )
     assert len([*(tmp_path / "trace").rglob("perfetto_trace.json.gz")]) == 1
-    assert traced.hash == plain.hash
+    assert traced.training.hash == plain.training.hash
     train(budget_dataset, tmp_path / "b", profile=str(tmp_path / "trace"), quiet=False)
     assert "not profiled (--noreuse_stages)" in capsys.readouterr().out
     for a, b in zip(states(plain), states(traced), strict=True):

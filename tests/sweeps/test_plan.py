@@ -129,3 +129,20 @@ def test_bad_sweep_files_are_told(tmp_path, content, match):
 def test_unknown_names_are_told_before_anything_starts(changes, match):
     with pytest.raises(UserError, match=match):
         plan.expand([entry(**changes)], small_dataset, "s")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"config": {"learning_rate": (1e-3,)}}, "learning_rate"),
+        ({"config": {"lr": ("fast",)}}, "fast"),
+        ({"methods": ("bc", "bcc")}, "bcc"),
+        ({"options": {"num_seeds": 0}}, "num_seeds=0"),
+    ],
+)
+def test_nothing_is_loaded_before_all_is_checked(changes, words):
+    def load(name):
+        raise AssertionError(f"{name} was loaded")
+
+    with pytest.raises(UserError, match=words):
+        plan.expand([entry(), entry(**changes)], load, "s")
