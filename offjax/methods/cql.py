@@ -2,8 +2,8 @@
 
     Q   minimize Σ_k E (r + γ (1 − terminal) min_j Q̄_j(s', a') − Q_k(s, a))²
             + α_cql E [log Σ_a exp Q_k(s, a) − Q_k(s, a_data)],  a' ~ π(s')
-    π   minimize E [α log π(a|s) − min_k Q_k(s, a)],  a ~ π(s)
-    α   minimize −log α E [log π(a|s) − A]           (target entropy −A)
+    π   minimize E [η log π(a|s) − min_k Q_k(s, a)],  a ~ π(s)
+    η   minimize −log η E [log π(a|s) − A]           (target entropy −A)
 
 The log-sum over actions is estimated by importance sampling from the uniform
 distribution, π(s) and π(s'), `num_actions` each. With `lagrange` the penalty's weight
@@ -62,7 +62,7 @@ class Config:
     """Hyperparameters; the defaults are CORL's for locomotion.
 
     Attributes:
-      actor_lr: Adam's step size, of log α too.
+      actor_lr: Adam's step size, of log η too.
       lagrange_lr: Adam's step size of log α'.
       alpha: α_cql, weight of the conservative penalty.
       num_actions: samples from each of the three proposals.
@@ -92,7 +92,7 @@ class State(TrainState):
     actor: Trained
     critic: Trained
     target_critic: Pytree
-    log_alpha: Trained
+    log_temperature: Trained
     log_alpha_prime: Trained
 
 
@@ -158,7 +158,7 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
         actor=trained(actor, optax.adam(config.actor_lr)),
         critic=trained(critic, optax.adam(config.critic_lr)),
         target_critic=jax.tree.map(jnp.copy, critic),
-        log_alpha=trained(jnp.float32(0.0), optax.adam(config.actor_lr)),
+        log_temperature=trained(jnp.float32(0.0), optax.adam(config.actor_lr)),
         log_alpha_prime=trained(jnp.float32(1.0), optax.adam(config.lagrange_lr)),
     )
 
@@ -171,7 +171,7 @@ def actor_loss(
     noise = draw_noise(key, batch.actions, config)
     actions, log_prob = _sample(params, observations, noise.policy, config)
     q = _values(state.critic.params, observations, actions, config).min(0)
-    loss = jnp.mean(jnp.exp(state.log_alpha.params) * log_prob - q)
+    loss = jnp.mean(jnp.exp(state.log_temperature.params) * log_prob - q)
     return loss, jnp.mean(log_prob)
 
 
@@ -204,11 +204,11 @@ def critic_loss(
     return bellman + penalty, gaps
 
 
-def alpha_loss(
-    log_alpha: chex.Array, log_prob: chex.Array, action_dim: int
+def temperature_loss(
+    log_temperature: chex.Array, log_prob: chex.Array, action_dim: int
 ) -> tuple[chex.Array, None]:
     """Moves the policy's entropy towards −A, from the mean log density; no info."""
-    return -log_alpha * (log_prob - action_dim), None
+    return -log_temperature * (log_prob - action_dim), None
 
 
 def alpha_prime_loss(
@@ -239,8 +239,12 @@ def update(
         key,
         config,
     )
-    log_alpha, *_ = descend(
-        alpha_loss, state.log_alpha, actor_adam, log_prob, batch.actions.shape[-1]
+    log_temperature, *_ = descend(
+        temperature_loss,
+        state.log_temperature,
+        actor_adam,
+        log_prob,
+        batch.actions.shape[-1],
     )
     log_alpha_prime = state.log_alpha_prime
     if config.lagrange:
@@ -252,7 +256,7 @@ def update(
         actor=actor,
         critic=critic,
         target_critic=soft_update(critic.params, state.target_critic, config.tau),
-        log_alpha=log_alpha,
+        log_temperature=log_temperature,
         log_alpha_prime=log_alpha_prime,
         step=state.step + 1,
     )

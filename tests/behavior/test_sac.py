@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from offjax.algorithms.common import trained
 
 from offjax.behavior import policies, sac
 from offjax.behavior.replay import Replay
+from offjax.networks.trained import trained
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "sac.npz"
 CONFIG = sac.Config(

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from offjax.algorithms import awac, bc, bcq, cql, iql, rev_kl, sarsa, td3_bc
 
-from offjax.types import Statistics, Transitions
+from offjax.methods import awac, bc, bcq, cql, iql, rev_kl, sarsa, td3_bc
+from offjax.types import Model, Statistics, Transitions
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -34,12 +34,12 @@ CASES = {
     "sarsa_mlp": sarsa,
     "rev_kl": rev_kl,
 }
-SETTINGS = {"critic_lr": "lr", "tau": "polyak"}
-OTHER_PARTS = {"target_critic": "target_params", "log_alpha_prime": "log_multiplier"}
-PARTS = {case: OTHER_PARTS for case in CASES} | {"td3_bc": {}, "bcq": {}}
-PARTS |= {
-    case: OTHER_PARTS | {"critic": "params"} for case in ("sarsa_iqn", "sarsa_mlp")
+SETTINGS = {
+    "cql_lagrange": {"lagrange_gap": "target_action_gap"},
+    "awac": {"temperature": "awac_lambda"},
+    "rev_kl": {"critic_lr": "actor_lr"},
 }
+PARTS = {"rev_kl": {"policy": "actor"}}
 UPSTREAM = {
     "behavior": (
         bc,
@@ -47,22 +47,25 @@ UPSTREAM = {
     ),
     "critic": (sarsa, sarsa.Config(hidden_dims=(8, 6), network="mlp")),
 }
-STAGES = {"behavior": "bc", "critic": "sarsa"}
+STAGES = {"behavior": ("bc", "actor"), "critic": ("sarsa", "critic")}
 
 
-def make_config(method, settings):
-    settings = {SETTINGS.get(name, name): value for name, value in settings.items()}
-    return method.Config(**settings)
+def make_config(case, settings):
+    names = SETTINGS.get(case, {})
+    settings = {names.get(name, name): value for name, value in settings.items()}
+    return CASES[case].Config(**settings)
 
 
 def make_upstream(weights, statistics):
-    """States of the stages that a method reads, with the fixture's weights."""
+    """Models of the stages that a method reads, with the fixture's weights."""
     result = {}
     for name, new in weights.items():
         method, config = UPSTREAM[name]
+        stage, part = STAGES[name]
         state = make_state(method, jax.random.PRNGKey(0), statistics, config, {})
-        new = with_weights(state.params, new)
-        result[STAGES[name]] = wide(state.replace(params=new))
+        new = with_weights(getattr(state, part), new)
+        state = wide(state.replace(**{part: new}))
+        result[stage] = Model(method.METHOD, config, state)
     return result
 
 
@@ -120,10 +123,11 @@ def wide(tree):
 @pytest.mark.parametrize("case", CASES)
 def test_three_updates(case):
     with jax.enable_x64(True):
-        fixture, method, names = read(case), CASES[case], PARTS[case]
+        fixture, method = read(case), CASES[case]
+        names = PARTS.get(case, {})
         statistics = Statistics(fixture.mean, fixture.std, fixture.low, fixture.high)
         upstream = make_upstream(wide(fixture.upstream), statistics)
-        config = make_config(method, fixture.config)
+        config = make_config(case, fixture.config)
         state = make_state(method, fixture.key, statistics, config, upstream)
         for name, new in wide(fixture.before).items():
             name = names.get(name, name)
