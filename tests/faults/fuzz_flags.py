@@ -12,24 +12,24 @@ import tempfile
 import warnings
 
 
-def traced(trainer):
-    """Instead of `Trainer.run`: every program is made on shapes."""
+def traced(training):
+    """Instead of `train`: every program is made on shapes."""
     import jax
 
     from offjax.runner import settings
-    from offjax.runner.stages import prepare_data, template
+    from offjax.runner.stages import stage_data, template
 
-    for run in trainer.stages:
+    for run in training.stages:
         stage = run.stage
-        if stage.reads or stage.data_per_seed:
+        if stage.reads or stage.view.per_seed:
             break
-        with settings.blamed(trainer.job, stage.name):
-            data = prepare_data(run, trainer.dataset, {})
+        with settings.blamed(training.job, stage.name):
+            data = stage_data(run, training.dataset, {})
             states = template(run, data, {})
 
             def step(state, config, data, stage=stage):
-                batch = stage.sampler(data, state.key, config)
-                return stage.algorithm.update(state, batch, config, {})
+                batch = stage.view.sample(data, state.key, config)
+                return stage.method.update(state, batch, config, {})
 
             one = jax.tree.map(lambda x: x[0], (states, run.configs))
             jax.eval_shape(step, *one, data)
@@ -42,9 +42,9 @@ def child(arguments, error):
     os.dup2(error.fileno(), 2)
     sys.argv = ["run", *arguments]
     from experiments import cli, run  # defines its flags from sys.argv
-    from offjax.runner.train import Trainer
+    from offjax.runner import train
 
-    Trainer.run = traced
+    train.train = traced
     cli.run(run.main)
 
 
@@ -54,7 +54,7 @@ def main():
     import absl.app  # noqa: F401 - what every fork needs is imported once
     import ml_collections.config_flags  # noqa: F401
 
-    import offjax.recipes
+    import offjax.methods
     import offjax.runner.train  # noqa: F401
 
     results = []

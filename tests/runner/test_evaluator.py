@@ -12,8 +12,8 @@ import pytest
 from offjax.errors import UserError
 from offjax.runner import evaluator as module
 from offjax.runner import run as api
-from offjax.runner.options import Options
-from offjax.runner.train import Trainer, make_jobs
+from offjax.runner import sinks
+from offjax.runner.evaluator import Evaluator
 
 TINY = {"num_steps": (12,), "hidden_dims": ((8,),), "batch_size": (8,)}
 FILES = ("scores.csv", "episodes.csv", "metrics.csv")
@@ -62,15 +62,12 @@ def dataset(budget_dataset):
 
 
 def train(dataset, folder, **options):
-    job = make_jobs("bc", "demo", dataset, TINY)[0]
     defaults = dict(
         num_seeds=2, eval_every=4, eval_episodes=3, log_every=4, checkpoint_every=4,
         quiet=True,
     )  # fmt: skip
-    chosen = Options(runs_dir=str(folder), **(defaults | options))
-    trainer = Trainer(job, "bc", "demo", dataset, chosen)
-    trainer.run()
-    return trainer
+    request = api.Request("bc", "demo", TINY)
+    return api.train(request, dataset, runs_dir=str(folder), **(defaults | options))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +76,7 @@ def in_turn(dataset, tmp_path_factory):
 
 
 def rows(trainer, file):
-    with (trainer.folder.path / file).open() as lines:
+    with (trainer.path / file).open() as lines:
         return list(csv.DictReader(lines))
 
 
@@ -111,11 +108,11 @@ def test_evaluation_behind_training_changes_nothing(in_turn, dataset, tmp_path):
     behind = train(dataset, tmp_path, eval_behind="on")
     assert behind.evaluator.behind and not in_turn.evaluator.behind
     for file in FILES:
-        text = (behind.folder.path / file).read_text()
-        assert text == (in_turn.folder.path / file).read_text(), file
+        text = (behind.path / file).read_text()
+        assert text == (in_turn.path / file).read_text(), file
     for a, b in zip(
-        jax.tree.leaves(behind.stages[-1].states),
-        jax.tree.leaves(in_turn.stages[-1].states),
+        jax.tree.leaves(behind.states),
+        jax.tree.leaves(in_turn.states),
         strict=True,
     ):
         np.testing.assert_array_equal(a, b)
@@ -125,27 +122,36 @@ class Killed(Exception):
     """Stands for the process that ends here."""
 
 
+class Deadly:
+    """A sink that ends the process when the second evaluation is written."""
+
+    package = "json"
+
+    def __init__(self, folder, config):
+        pass
+
+    def write(self, rows):
+        if any(r[0] == 8 and r[3].startswith("evaluation/") for r in rows):
+            raise Killed
+
+    def close(self):
+        pass
+
+
 def test_a_run_killed_behind_goes_on_as_if_nothing_had_happened(
     in_turn, dataset, tmp_path, monkeypatch
 ):
-    def die(self, state, *, at=8):
-        if state == at:
-            raise Killed
-        return evaluate(self, state)
-
-    evaluate = Trainer._evaluate
-    monkeypatch.setattr(Trainer, "_evaluate", die)
+    monkeypatch.setitem(sinks.SINKS, "deadly", Deadly)
     with pytest.raises(Killed):
-        train(dataset, tmp_path, eval_behind="on")
-    monkeypatch.undo()
+        train(dataset, tmp_path, eval_behind="on", log=("deadly",))
     resumed = train(dataset, tmp_path, resume=True, eval_behind="on")
     for file in FILES:
-        text = (resumed.folder.path / file).read_text()
-        assert text == (in_turn.folder.path / file).read_text(), file
+        text = (resumed.path / file).read_text()
+        assert text == (in_turn.path / file).read_text(), file
 
 
 def test_a_loaded_run_is_evaluated_as_it_was(in_turn, dataset):
-    run = api.load_run(in_turn.folder.path, dataset)
+    run = api.load_run(in_turn.path, dataset)
     scores = api.evaluate(run, episodes=2)
     recorded = [r for r in rows(in_turn, "episodes.csv") if r["step"] == "12"]
     for seed in range(2):
@@ -176,7 +182,7 @@ def test_without_the_environment_training_goes_on(dataset, tmp_path, capsys):
     assert trainer.folder.record["evaluation_environment"] is None
     assert rows(trainer, "scores.csv") == []
     with pytest.raises(UserError, match="robotics"):
-        api.evaluate(api.Run(trainer.folder, trainer))
+        api.evaluate(trainer)
 
 
 def test_no_environment_is_taken_for_another(dataset, tmp_path):
@@ -202,37 +208,12 @@ def test_beside_an_accelerator_a_cheap_policy_acts_on_the_cores(
     )
     monkeypatch.setattr(module, "layout_of", lambda *_: accelerator)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    evaluators = [
-        module.Evaluator(
-            in_turn.job,
-            dataset,
-            Options(num_seeds=2, eval_behind=chosen),
-            in_turn.stages,
-        )
-        for chosen in ("auto", "off", "auto")
-    ]
-    layout = evaluators[0]._acting_layout(evaluators[0].acting_slots()[1])
-    assert layout.kind == "map" and layout.devices[0].platform == "cpu"
-    assert layout.num_slots == 2
-    assert evaluators[0].behind and not evaluators[1].behind
+
+    def behind(chosen):
+        options = dataclasses.replace(in_turn.training.options, eval_behind=chosen)
+        training = dataclasses.replace(in_turn.training, options=options)
+        return Evaluator(training).behind
+
+    assert behind("auto") and not behind("off")
     monkeypatch.setattr(module, "HOST_FLOPS", 1.0)
-    assert not evaluators[2].behind
-    assert evaluators[2]._acting_layout(evaluators[2].acting_slots()[1]) is accelerator
-
-
-def test_beside_an_accelerator_the_first_evaluation_knows_what_acts(
-    dataset, tmp_path, monkeypatch
-):
-    """Where the policy acts is decided by what it costs, of states that are there."""
-    asked = []
-    acting_layout = module.Evaluator._acting_layout
-
-    def look(self, params):
-        asked.append(params)
-        assert module.host.flops_per_action(self.agent(), params, dataset.spec) > 0
-        return acting_layout(self, params)
-
-    monkeypatch.setattr(module.Evaluator, "_acting_layout", look)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    trainer = train(dataset, tmp_path, eval_behind="auto")
-    assert asked and trainer.evaluator.behind
+    assert not behind("auto")

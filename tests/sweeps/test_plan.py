@@ -68,13 +68,14 @@ def test_the_same_configuration_is_one_job_and_priority_leads():
 
 def test_a_job_is_the_run_that_experiments_run_would_make():
     from offjax.runner.options import Options
-    from offjax.runner.train import Trainer, make_jobs
+    from offjax.runner.training import Training, make_jobs
 
     (job, *_) = plan.expand([entry(options={"num_seeds": 2})], small_dataset, "s")
     dataset = small_dataset(job.dataset)
     (mine,) = make_jobs(job.method, "demo", dataset, {})
     options = Options(num_seeds=2)
-    assert Trainer(mine, job.method, "demo", dataset, options).hash == job.hash
+    training = Training.of(mine, job.method, "demo", dataset, options)
+    assert training.hash == job.hash
 
 
 def test_progress_is_read_from_the_run_store(tmp_path):
