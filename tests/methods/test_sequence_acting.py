@@ -25,6 +25,7 @@ from offjax.methods.decision_transformer import Conditioning
 from offjax.methods.sequence import MaxReturnActor, ReturnConditionedActor
 from offjax.networks.transformer import Steps
 from offjax.runner import settings
+from offjax.runner.slots import stage_slots
 from offjax.types import EnvSpec, Method, Model, Params, Statistics
 
 SPEC = EnvSpec(
@@ -362,8 +363,8 @@ def test_updates_read_the_data_through_the_transforms_of_the_state(module):
 def test_several_return_targets_share_one_training():
     recipe = build("decision_transformer", SPEC, "demo")
     (job,) = settings.expand(recipe, {"return_target": (0.5, 1.0, 2.0)})
-    assert settings.stage_slots(job, "decision_transformer", [0, 1]).num_slots == 2
-    assert settings.stage_slots(job, "improve", [0, 1]).num_slots == 6
+    assert stage_slots(job, "decision_transformer", [0, 1]).num_slots == 2
+    assert stage_slots(job, "improve", [0, 1]).num_slots == 6
     targets = [s.of("conditioning")["return_target"] for s in job.settings]
     assert targets == [0.5, 1.0, 2.0]
     # As a setting a target does what it does as a task.
