@@ -222,8 +222,11 @@ def dataset(name: str) -> Any:
 
 
 def task(method: str, world: str) -> Any:
-    """What an episode's policy is told: states to go through, or a sentence."""
-    from offjax.networks.language import encode
+    """An episode's task: states to go through, or a sentence."""
+    try:
+        from offjax.datasets.text import encode
+    except ModuleNotFoundError:
+        from offjax.networks.language import encode  # type: ignore[no-redef]
 
     if world not in ("play", "cubes"):
         return None

@@ -85,7 +85,7 @@ def test_published_sizes_have_the_published_number_of_parameters():
 
     def count(module):
         state = jax.eval_shape(
-            lambda key: module.init(key, data, module.Config(), {}), jax.random.key(0)
+            lambda key: hulc.init(key, data, module.Config(), {}), jax.random.key(0)
         )
         return sum(x.size for x in jax.tree.leaves(state.actor.params))
 
