@@ -54,7 +54,7 @@ def main():
     import absl.app  # noqa: F401 - what every fork needs is imported once
     import ml_collections.config_flags  # noqa: F401
 
-    import offjax.recipes
+    import offjax.methods
     import offjax.runner.train  # noqa: F401
 
     results = []

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from offjax.errors import UserError
-from offjax.recipes import RECIPES, build
+from offjax.methods import METHODS, build
 from offjax.runner.settings import known_names
 from offjax.sweeps import plan
 
@@ -33,7 +33,7 @@ FLAGS = (
 @st.composite
 def command_lines(draw):
     """Arguments of experiments.run: sound ones, with a few that are odd."""
-    method = draw(st.sampled_from(sorted(RECIPES)))
+    method = draw(st.sampled_from(sorted(METHODS)))
     given = {"method": method, "dataset": BUDGET, "preset": "demo", "num_seeds": "2"}
     names = sorted(known_names(build(method, None, "demo")))
     for _ in range(draw(st.integers(0, 3))):

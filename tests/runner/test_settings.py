@@ -1,9 +1,10 @@
+import dataclasses
+
 import pytest
 
 from offjax.errors import UserError
-from offjax.recipes import build
-from offjax.recipes.bc import bc_stage
-from offjax.runner import settings
+from offjax.methods import bc, build
+from offjax.runner import settings, slots
 from offjax.types import Recipe
 
 
@@ -13,17 +14,15 @@ def recipe():
 
 
 def two_stages():
-    first = bc_stage("paper")
-    import dataclasses
-
+    first = bc.stage(None, "paper")
     second = dataclasses.replace(first, name="second", reads=("bc",))
-    return Recipe("two", (first, second), lambda configs: None)
+    return Recipe("two", (first, second), lambda recipe: None)
 
 
 def test_no_override_is_one_default_run(recipe):
     (job,) = settings.expand(recipe, {})
     assert job.variants == ["default"]
-    assert settings.stage_slots(job, "asp", [4, 5]).seeds == (4, 5)
+    assert slots.stage_slots(job, "asp", [4, 5]).seeds == (4, 5)
 
 
 def test_traced_values_share_a_program_and_static_ones_do_not(recipe):
@@ -33,10 +32,10 @@ def test_traced_values_share_a_program_and_static_ones_do_not(recipe):
         "preset=paper,lr=0.0001,k=5",
         "preset=paper,lr=0.0003,k=5",
     ]
-    slots = settings.stage_slots(jobs[0], "asp", [0, 1, 2])
-    assert slots.seeds == (0, 1, 2, 0, 1, 2)
-    assert [v["lr"] for v in slots.values] == [1e-4] * 3 + [3e-4] * 3
-    assert slots.of_setting == (0, 3)
+    found = slots.stage_slots(jobs[0], "asp", [0, 1, 2])
+    assert found.seeds == (0, 1, 2, 0, 1, 2)
+    assert [v["lr"] for v in found.values] == [1e-4] * 3 + [3e-4] * 3
+    assert found.of_setting == (0, 3)
     assert jobs[0].overrides == {"lr": (1e-4, 3e-4), "k": (5,)}
 
 
@@ -54,10 +53,12 @@ def test_num_steps_of_all_stages_and_of_one():
 
 
 def lrs(overrides):
-    """(stage → lr of each setting, with the recipe's where it is fixed), variants."""
+    """(stage → rate of each setting, the recipe's where it is fixed), variants."""
     (job,) = settings.expand(two_stages(), overrides)
     found = {
-        s.name: [each.of(s.name).get("lr", s.config.lr) for each in job.settings]
+        s.name: [
+            each.of(s.name).get("actor_lr", s.config.actor_lr) for each in job.settings
+        ]
         for s in job.recipe.stages
     }
     return found, job.variants
@@ -66,47 +67,49 @@ def lrs(overrides):
 @pytest.mark.parametrize("general", [(3e-5,), (3e-5, 4e-5)])
 @pytest.mark.parametrize("specific", [(1e-5,), (1e-5, 2e-5)])
 def test_a_stages_own_setting_wins_whatever_the_order(general, specific):
-    given = {"lr": general, "second.lr": specific}
+    given = {"actor_lr": general, "second.actor_lr": specific}
     found, variants = lrs(given)
     reverse, _ = lrs(dict(reversed(given.items())))
     pairs = {(a, b) for a in general for b in specific}
     for each in (found, reverse):
         assert set(zip(each["bc"], each["second"], strict=True)) == pairs
-    assert variants == [f"lr={a:g},second.lr={b:g}" for a in general for b in specific]
+    assert variants == [
+        f"actor_lr={a:g},second.actor_lr={b:g}" for a in general for b in specific
+    ]
 
 
 def test_a_general_setting_that_sets_nothing_more_leaves_no_trace():
-    given = {"lr": (3e-4, 4e-4), "bc.lr": (1e-4,)}
+    given = {"actor_lr": (3e-4, 4e-4), "bc.actor_lr": (1e-4,)}
     for overrides in (given, dict(reversed(given.items()))):
         (job,) = settings.expand(build("bc", None, "demo"), overrides)
-        assert job.recipe.stages[0].config.lr == 1e-4
-        assert job.variants == ["bc.lr=0.0001"]
-        assert job.overrides == {"bc.lr": (1e-4,)}
+        assert job.recipe.stages[0].config.actor_lr == 1e-4
+        assert job.variants == ["bc.actor_lr=0.0001"]
+        assert job.overrides == {"bc.actor_lr": (1e-4,)}
 
 
 def test_a_stages_own_default_is_named_beside_a_general_setting():
-    default = two_stages().stages[1].config.lr
-    found, variants = lrs({"lr": (3e-5,), "second.lr": (default,)})
+    default = two_stages().stages[1].config.actor_lr
+    found, variants = lrs({"actor_lr": (3e-5,), "second.actor_lr": (default,)})
     assert found == {"bc": [3e-5], "second": [default]}
-    assert variants == [f"lr=3e-05,second.lr={default:g}"]
+    assert variants == [f"actor_lr=3e-05,second.actor_lr={default:g}"]
 
 
 def test_a_stage_is_trained_once_for_settings_that_do_not_concern_it():
-    (job,) = settings.expand(two_stages(), {"second.lr": (1e-4, 1e-3)})
-    first = settings.stage_slots(job, "bc", [0, 1])
-    second = settings.stage_slots(job, "second", [0, 1])
+    (job,) = settings.expand(two_stages(), {"second.actor_lr": (1e-4, 1e-3)})
+    first = slots.stage_slots(job, "bc", [0, 1])
+    second = slots.stage_slots(job, "second", [0, 1])
     assert first.num_slots == 2
     assert second.num_slots == 4
-    assert settings.slot_map(job, first, second, 2) == [0, 1, 0, 1]
+    assert slots.slot_map(job, first, second, 2) == [0, 1, 0, 1]
 
 
 def test_what_reads_a_stage_varies_with_its_settings():
-    (job,) = settings.expand(two_stages(), {"bc.lr": (1e-4, 1e-3)})
-    second = settings.stage_slots(job, "second", [0, 1])
+    (job,) = settings.expand(two_stages(), {"bc.actor_lr": (1e-4, 1e-3)})
+    second = slots.stage_slots(job, "second", [0, 1])
     assert second.num_slots == 4
     assert second.values == ({}, {}, {}, {})
-    first = settings.stage_slots(job, "bc", [0, 1])
-    assert settings.slot_map(job, first, second, 2) == [0, 1, 2, 3]
+    first = slots.stage_slots(job, "bc", [0, 1])
+    assert slots.slot_map(job, first, second, 2) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -172,23 +175,28 @@ def test_numbers_of_candidates_are_masks_of_the_largest():
 def test_what_acting_alone_reads_leaves_training_as_it_is():
     recipe = build("cfpi_ensemble", None, "demo")
     (job,) = settings.expand(recipe, {"active_size": (1.0, 2.0), "log_tau": (0.1, 2.0)})
-    slots = settings.stage_slots(job, "sarsa", [4, 5])
-    assert slots.seeds == (4, 5) and slots.values == ({}, {})
-    assert slots.of_setting == (0, 0, 0, 0)
-    acting = settings.stage_slots(job, "improve", [4, 5])
+    found = slots.stage_slots(job, "sarsa", [4, 5])
+    assert found.seeds == (4, 5) and found.values == ({}, {})
+    assert found.of_setting == (0, 0, 0, 0)
+    acting = slots.stage_slots(job, "improve", [4, 5])
     assert acting.num_slots == 8
-    assert [s.of("sarsa")["active_size"] for s in job.settings] == [1.0, 1.0, 2.0, 2.0]
+    assert [s.of("ensemble")["active_size"] for s in job.settings] == [
+        1.0,
+        1.0,
+        2.0,
+        2.0,
+    ]
     (one,) = settings.expand(recipe, {"active_size": (3.0,)})
     assert one.recipe.stages[1].config == recipe.stages[1].config
-    assert one.settings[0].of("sarsa") == {"active_size": 3.0}
+    assert one.recipe.acting["ensemble"].active_size == 3.0
 
 
 def test_a_stage_that_is_read_depends_on_all_its_settings():
     recipe = build("rev_kl", None, "demo")
-    (job,) = settings.expand(recipe, {"lower_bound_beta": (0.0, 1.0)})
-    assert settings.stage_slots(job, "rev_kl", [0]).num_slots == 2
-    (one,) = settings.expand(recipe, {"lower_bound_beta": (3.0,)})
-    assert one.recipe.stages[1].config.lower_bound_beta == 3.0
+    (job,) = settings.expand(recipe, {"discount": (0.9, 0.99)})
+    assert slots.stage_slots(job, "rev_kl", [0]).num_slots == 2
+    (one,) = settings.expand(recipe, {"discount": (0.8,)})
+    assert one.recipe.config("sarsa").discount == 0.8
 
 
 @pytest.mark.parametrize(
@@ -215,11 +223,11 @@ def test_operator_settings_without_a_meaning_are_refused(method, name, value):
         ("batch_size", 0, "at least 1"),
         ("hidden_dims", (64, 0), "at least 1"),
         ("batch_size", 2**40, "at most"),
-        ("lr", float("nan"), "not a number"),
-        ("lr", -1, "at least 0"),
+        ("critic_lr", float("nan"), "not a number"),
+        ("critic_lr", -1, "at least 0"),
         ("actor_lr", float("inf"), "finite"),
-        ("iql.lr", -1e-3, "at least 0"),
-        ("polyak", 1.5, r"\[0, 1\]"),
+        ("iql.critic_lr", -1e-3, "at least 0"),
+        ("tau", 1.5, r"\[0, 1\]"),
         ("discount", -0.1, r"\[0, 1\]"),
         ("expectile", 7.0, r"\[0, 1\]"),
     ],
