@@ -22,6 +22,7 @@ from offjax.methods import (
     lcd,
     mcil,
     multistep_cfpi,
+    rebrac,
     reinformer,
     reinformer_original,
     rev_kl,
@@ -42,6 +43,7 @@ METHODS: dict[str, Callable[[EnvSpec | None, str], Recipe]] = {
     "bc_vae": bc_vae.recipe,
     # Values
     "td3_bc": td3_bc.recipe,
+    "rebrac": rebrac.recipe,
     "iql": iql.recipe,
     "cql": cql.recipe,
     "awac": awac.recipe,
