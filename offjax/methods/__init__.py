@@ -15,6 +15,7 @@ from offjax.methods import (
     cql,
     decision_transformer,
     diffuser,
+    fql,
     gcbc,
     hulc,
     iql,
@@ -44,6 +45,7 @@ METHODS: dict[str, Callable[[EnvSpec | None, str], Recipe]] = {
     # Values
     "td3_bc": td3_bc.recipe,
     "rebrac": rebrac.recipe,
+    "fql": fql.recipe,
     "iql": iql.recipe,
     "cql": cql.recipe,
     "awac": awac.recipe,
