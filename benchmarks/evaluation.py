@@ -30,7 +30,8 @@ from experiments import cli
 from offjax.devices.layout import choose_layout, prepare_host_devices
 from offjax.distributions import Distribution, point
 from offjax.envs import mujoco
-from offjax.envs.batched import BatchedEnv, available_cores, make_batched, make_one
+from offjax.envs.batched import BatchedEnv, make_batched, make_one
+from offjax.envs.processes import cores
 from offjax.evaluation import host
 from offjax.evaluation.batched import BatchedAgent
 from offjax.evaluation.rollout import Agent
@@ -238,7 +239,7 @@ def _ratios(rate: dict[str, float], cores: int) -> str:
 def main(_: list[str]) -> None:
     """Prints a table and writes the numbers."""
     prepare_host_devices()
-    cores, num_seeds, episodes = available_cores(), NUM_SEEDS.value, EPISODES.value
+    num_cores, num_seeds, episodes = cores(), NUM_SEEDS.value, EPISODES.value
     found = opening()
     print(f"Steps per second, {num_seeds} seeds × {episodes} episodes.")
     print(f"{'robot':14}{'batched':>10}{'engine':>10}{'loop':>10}{'numpy':>10}")
@@ -258,7 +259,7 @@ def main(_: list[str]) -> None:
             for name in ("batched", "engine", "loop", "numpy")
         )
         print(f"{robot:14}{numbers}", flush=True)
-        print(_ratios(rate, cores), flush=True)
+        print(_ratios(rate, num_cores), flush=True)
         rates[robot] = rate
     stepped_by = "mujoco.batch" if mujoco.has_engine() else "gymnasium"
     result = {"machine": found, "num_seeds": num_seeds, "episodes": episodes}

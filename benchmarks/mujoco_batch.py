@@ -25,7 +25,8 @@ from benchmarks.harness import opening, write
 from experiments import cli
 from offjax.behavior import policies
 from offjax.envs import antmaze, mujoco
-from offjax.envs.batched import available_cores, make_batched
+from offjax.envs.batched import make_batched
+from offjax.envs.processes import cores
 from offjax.types import EnvSpec
 
 ROBOTS = flags.DEFINE_list(
@@ -105,9 +106,7 @@ def single_rate(robot: str, env: gymnasium.Env, seconds: float) -> float:
 def main(_: list[str]) -> None:
     """Prints a table and writes the numbers."""
     found = opening()
-    print(
-        f"{NUM_ENVS.value} environments on {available_cores()} cores, steps per second"
-    )
+    print(f"{NUM_ENVS.value} environments on {cores()} cores, steps per second")
     print(f"{'robot':14}{'batched':>10}{'gymnasium':>12}{'ratio':>8}")
     rates: dict[str, dict[str, float]] = {}
     for robot in ROBOTS.value:

@@ -202,10 +202,10 @@ class Ants:
         """Ants in a maze, or each on an endless floor; threads: one per core."""
         from mujoco.batch import Batch
 
-        from offjax.envs.batched import available_cores
+        from offjax.envs.processes import cores
 
         self.model = ant_model(maze)
-        threads = min(num_threads or available_cores(), num_envs)
+        threads = min(num_threads or cores(), num_envs)
         self._batch = Batch(self.model, nsim=num_envs, nthread=threads)
         self.qpos = self._batch.bind("qpos")
         self.qvel = self._batch.bind("qvel")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -19,6 +18,7 @@ import gymnasium
 import numpy as np
 
 from offjax.envs import antmaze, mujoco
+from offjax.envs.processes import cores
 from offjax.errors import UserError
 from offjax.registration import register
 from offjax.types import EnvSpec
@@ -50,13 +50,6 @@ class BatchedEnv(Protocol):
 
     def close(self) -> None:
         """Releases what the environments hold."""
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def make_batched(
@@ -131,7 +124,7 @@ class GymnasiumBatch:
         self.num_envs = num_envs
         self.observation_dim = width
         self._space = space
-        self._pool = ThreadPoolExecutor(min(num_threads or available_cores(), num_envs))
+        self._pool = ThreadPoolExecutor(min(num_threads or cores(), num_envs))
 
     def reset(self, indices: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
         """Begins episodes in places [n] with `reset(seed=…)`; observations f32."""

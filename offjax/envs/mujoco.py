@@ -297,7 +297,7 @@ class MujocoBatch:
         import mujoco
         from mujoco.batch import Batch
 
-        from offjax.envs.batched import available_cores
+        from offjax.envs.processes import cores
 
         name, self._version = spec.id.rsplit("-", 1)
         self._robot = next(r for r in ROBOTS.values() if r.id == name)
@@ -313,7 +313,7 @@ class MujocoBatch:
         self._batch = Batch(
             model,
             nsim=num_envs,
-            nthread=min(num_threads or available_cores(), num_envs),
+            nthread=min(num_threads or cores(), num_envs),
             persistent=self._forces,
         )
         self._model = model

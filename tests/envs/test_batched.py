@@ -6,8 +6,9 @@ import gymnasium
 import numpy as np
 import pytest
 
-from offjax.envs import batched, mujoco
+from offjax.envs import mujoco
 from offjax.envs.batched import GymnasiumBatch, is_available, make_batched
+from offjax.envs.processes import cores
 from offjax.errors import UserError
 from offjax.types import EnvSpec
 
@@ -147,4 +148,4 @@ def test_a_specification_of_other_observations_is_refused():
 
 
 def test_cores():
-    assert batched.available_cores() >= 1
+    assert cores() >= 1
