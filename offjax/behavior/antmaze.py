@@ -3,8 +3,8 @@
 A breadth-first search over the maze's cells gives the way; the goal-reaching policy
 (`offjax.behavior.ant_goal`) walks to a point in the next cell, sampled and with noise
 on its actions. An episode has one start and one goal, and goes on around the goal until
-its time is up. All are rewarded for the evaluation's goal, to which few are led, and
-end where they come upon it:
+its time is up. It is rewarded as evaluation does, for a hidden point near the goal's
+cell, and ends where it comes upon it. Few are led there:
 
 - `umaze`: from the start to the evaluation's goal;
 - `umaze-diverse`, `<maze>-diverse`: from any free cell to any free cell;
@@ -20,7 +20,7 @@ and `relabel_antmaze_rewards.py` (rewards, terminals). Differences that are mean
   the next waypoint is due near the last.
 - Waypoints are drawn once per cell and episode, not at every step.
 - Episodes have at most 700 or 1000 steps, not one more.
-- Rewards are for the middle of the goals that evaluation draws, not for one of them.
+- Each episode has a hidden goal of its own, as in evaluation, not one for all of them.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def generate(
 
     Returns:
       observations [N, 29] f32, actions [N, 8] f32, next_observations [N, 29] f32,
-      rewards [N] f32 (1 where the step leads to within .5 of the evaluation's goal),
+      rewards [N] f32 (1 where the step leads to within .5 of the hidden goal),
       terminals [N] bool (there), timeouts [N] bool (the last row of other episodes),
       infos/goal [N, 2] f32 (the goal that the ant was led to).
 
@@ -191,18 +191,13 @@ def generate(
     return rows
 
 
-def rewarded_goal(maze: str) -> np.ndarray:
-    """The mean (x, y) of the goals that evaluation draws."""
-    middle = antmaze.centers(np.array(antmaze.layout(maze).goal))
-    return middle + sum(antmaze.GOAL_SPREADS) / 2
-
-
 class Beginning(NamedTuple):
     """What is drawn for n episodes of T steps before they begin."""
 
     qpos: np.ndarray  # [n, 15]
     qvel: np.ndarray  # [n, 14]
-    goals: np.ndarray  # [n, 2]
+    goals: np.ndarray  # [n, 2] where ants are led to
+    hidden: np.ndarray  # [n, 2] what they are rewarded for: the same where cells agree
     spreads: np.ndarray  # [n, cells, 2] places of waypoints within their cells
     noise: np.ndarray  # [n, T, 2, 8] standard normal: the policy's, the actions'
 
@@ -216,10 +211,12 @@ def begin(what: Task, ants: antmaze.Ants, seed: int, numbers: range) -> Beginnin
         qpos, qvel = ants.noisy(rng)
         if what.random_start:
             qpos[:2] = antmaze.start_near(rng, rng.choice(what.starts))
-        goal = antmaze.goal_near(rng, what.goals[rng.integers(len(what.goals))])
+        cell = what.goals[rng.integers(len(what.goals))]
+        goal, target = antmaze.goal_near(rng, cell), antmaze.layout(what.maze).goal
+        hidden = goal if cell == target else antmaze.goal_near(rng, target)
         spreads = rng.uniform(0, WAYPOINT_SPREAD, (cells, 2))
         noise = rng.standard_normal((what.length, 2, 8), np.float32)
-        drawn.append((qpos, qvel, goal, spreads, noise))
+        drawn.append((qpos, qvel, goal, hidden, spreads, noise))
     return Beginning(*(np.stack(column) for column in zip(*drawn, strict=True)))
 
 
@@ -227,7 +224,7 @@ def _episodes(
     what: Task, ants: antmaze.Ants, walk: Walk, numbers: range, beginning: Beginning
 ) -> dict[str, np.ndarray]:
     """Whole episodes, run side by side, one after the other."""
-    qpos, qvel, goals, spreads, noise = beginning
+    qpos, qvel, goals, hidden, spreads, noise = beginning
     running = np.arange(len(qpos))
     # A matrix product may round a row differently beside others, or in another place.
     rows = np.array(numbers) % NUM_PLACES
@@ -249,7 +246,7 @@ def _episodes(
         actions[running, t] = np.clip(wanted, -1, 1)
         ants.advance(running, actions[running, t])
         seen[running, t + 1] = np.concatenate(ants.states(running), axis=1)
-        gaps = seen[running, t + 1, :2] - rewarded_goal(what.maze)
+        gaps = seen[running, t + 1, :2] - hidden[running]
         there = running[np.linalg.norm(gaps, axis=1) <= antmaze.GOAL_RADIUS]
         arrived[there], lengths[there] = True, t + 1
         running = running[~arrived[running]]
