@@ -21,18 +21,23 @@ from offjax.behavior import sac, training
 from offjax.envs import mujoco
 from offjax.errors import UserError
 
-NUM_STEPS = {"hopper": 600_000, "halfcheetah": 1_500_000, "walker2d": 1_000_000}
+NUM_STEPS = {
+    "hopper": 1_200_000,
+    "halfcheetah": 2_800_000,
+    "walker2d": 2_400_000,
+    "ant": 2_000_000,
+}
 """Environment steps by default."""
 
 _ROBOT = flags.DEFINE_enum("robot", None, sorted(NUM_STEPS), "Which robot.")
 _OUT = flags.DEFINE_string("out", None, "Folder of checkpoint, snapshots and scores.")
 _STEPS = flags.DEFINE_integer("num_steps", None, "Environment steps; else per robot.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of everything.", 0)
-_RATIO = flags.DEFINE_float("update_ratio", 0.5, "Updates per environment step.", 0)
+_RATIO = flags.DEFINE_float("update_ratio", 0.25, "Updates per environment step.", 0)
 _ENVS = flags.DEFINE_integer("num_envs", 32, "Episodes side by side.", 1)
 _BATCH = flags.DEFINE_integer("batch_size", 128, "Rows per update.", 1)
 _WARMUP = flags.DEFINE_integer("warmup", 10_000, "Steps of random actions.", 1)
-_SNAPSHOTS = flags.DEFINE_integer("num_snapshots", 60, "Snapshots of the policy.", 2)
+_SNAPSHOTS = flags.DEFINE_integer("num_snapshots", 100, "Snapshots of the policy.", 2)
 _BFLOAT16 = flags.DEFINE_bool(
     "bfloat16",
     False,

@@ -65,8 +65,9 @@ class Plan:
 
     @property
     def updates_per_call(self) -> int:
-        """Updates after each vector step."""
-        return max(round(self.update_ratio * self.num_envs), 1)
+        """Updates after each vector step, a multiple of the policy's delay."""
+        delay = self.algorithm.policy_delay
+        return max(round(self.update_ratio * self.num_envs / delay), 1) * delay
 
     def config(self) -> sac.Config:
         """SAC's hyperparameters with the number of updates that the plan makes."""
