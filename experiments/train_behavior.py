@@ -2,10 +2,10 @@
 
     python -m experiments.train_behavior --robot=hopper --out=/data/behavior/hopper
 
-One command trains, takes and scores snapshots, chooses the expert, the medium policy
-and those of medium-replay, and writes them with their provenance to `<out>/policies`;
-`--policies_dir=offjax/behavior/policies` puts them in the place of the packaged ones.
-Started again, it goes on from its last checkpoint, also with a larger --num_steps.
+One command trains, takes and scores snapshots, chooses the expert and the medium
+policy, and writes them with their provenance to `<out>/policies`;
+`--policies_dir=offjax/behavior/policies/v1` puts them in the place of the packaged
+ones. Started again, it goes on from its last checkpoint, also with another --num_steps.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import cli
-from offjax.behavior import sac, training
+from offjax.behavior import packaging, sac, training
 from offjax.envs import mujoco
 from offjax.errors import UserError
 
@@ -79,7 +79,7 @@ def main(argv: list[str]) -> None:
         ["python", "-m", "experiments.train_behavior"]
         + [a for a in sys.argv[1:] if not a.startswith(("--out", "--policies_dir"))]
     )
-    for row in training.package(plan, out, target, command):
+    for row in packaging.package(plan, out, target, command):
         print(f"{row['snapshot']}  {row['roles']:14}  score {row['score']:.1f}")
 
 

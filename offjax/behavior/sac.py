@@ -6,9 +6,10 @@ plain pytrees, and nothing here knows environments, files or flags.
 
 Sources: Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications" (learnt
 temperature, target entropy −A); Fujimoto et al. 2018, "Addressing Function
-Approximation Error in Actor-Critic Methods" (delayed policy updates). The critics have LayerNorm before each activation,
-which lets them learn at three times the usual rate without diverging; rates fall
-linearly to a tenth over the last half of the training, which steadies the last policy.
+Approximation Error in Actor-Critic Methods" (delayed policy updates). The critics have
+LayerNorm before each activation, which lets them learn at three times the usual rate
+without diverging; rates fall linearly to a tenth over the last half of the training,
+which steadies the last policy.
 """
 
 from __future__ import annotations
@@ -262,7 +263,8 @@ def update(
     Args:
       state: before.
       batches: rows, [policy_delay, B, ...].
-      noise: [policy_delay + 1, B, A] standard normal, for next actions, and the actor's.
+      noise: [policy_delay + 1, B, A] standard normal: for next actions, then for the
+        actor's.
       config: hyperparameters.
     """
     for i in range(config.policy_delay):
