@@ -139,9 +139,7 @@ def for_role(robot: str, role: str, version: int = 0) -> list[Actor]:
     Raises:
       UserError: the files are missing, damaged, or of another robot.
     """
-    names = [
-        row["snapshot"] for row in table(robot, version) if role in row["roles"].split()
-    ]
+    names = [row["snapshot"] for row in rows_of(robot, role, folder(version))]
     path = folder(version) / f"{robot}.npz"
     actors = load(path)
     missing = [name for name in names if name not in actors]
@@ -152,17 +150,35 @@ def for_role(robot: str, role: str, version: int = 0) -> list[Actor]:
             "package, or train anew with `python -m experiments.train_behavior "
             f"--robot={robot}`."
         )
-    chosen = [actors[name] for name in names]
     body = mujoco.spec(robot)
-    for actor in chosen:
-        found = (len(actor.weights[0]), actor.action_dim)
-        if found != (body.observation_dim, body.action_dim):
+    wanted = (body.observation_dim, body.action_dim)
+    for name in names:
+        found = (len(actors[name].weights[0]), actors[name].action_dim)
+        if found != wanted:
             raise UserError(
                 f"{path} is not of {robot}: it holds a policy of {found[0]} "
-                f"observations and {found[1]} actions, where {robot} has "
-                f"{body.observation_dim} and {body.action_dim}."
+                f"observations and {found[1]} actions, where {robot} has {wanted[0]} "
+                f"and {wanted[1]}. Put back the file of this package."
             )
-    return chosen
+    return [actors[name] for name in names]
+
+
+def rounded(actor: Actor) -> Actor:
+    """The policy as it is after it was stored."""
+    parts = (
+        (layer.astype(np.float16).astype(np.float32) for layer in layers)
+        for layers in (actor.weights, actor.biases)
+    )
+    weights, biases = map(tuple, parts)
+    return Actor(weights, biases)
+
+
+def equal(actor: Actor, other: Actor) -> bool:
+    """Whether two policies are the same to the last bit."""
+    pairs = zip(
+        (*actor.weights, *actor.biases), (*other.weights, *other.biases), strict=True
+    )
+    return all(np.array_equal(one, two) for one, two in pairs)
 
 
 def digest(robot: str, version: int = 0, file: str = "npz") -> str:
@@ -172,16 +188,25 @@ def digest(robot: str, version: int = 0, file: str = "npz") -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
+def rows_of(robot: str, role: str, folder: Path) -> list[dict[str, str]]:
+    """Provenance of the policies in one role, from the files in a folder."""
+    return [row for row in _table(robot, folder) if role in row["roles"].split()]
+
+
 def table(robot: str, version: int = 0) -> list[dict[str, str]]:
     """Provenance of a robot's packaged policies, in order of training.
 
     Columns: robot, snapshot, roles, env_steps, updates, return_mean, return_std,
     score, command.
     """
-    path = folder(version) / f"{robot}.csv"
+    return _table(robot, folder(version))
+
+
+def _table(robot: str, folder: Path) -> list[dict[str, str]]:
+    path = folder / f"{robot}.csv"
     if not path.is_file():
         raise UserError(
-            f"No policies of {robot!r} are packaged in {path.parent}: train them with "
+            f"No policies of {robot!r} are packaged in {folder}: train them with "
             f"`python -m experiments.train_behavior --robot={robot}`."
         )
     with path.open(newline="") as file:

@@ -48,6 +48,13 @@ class History:
     sessions: tuple[tuple[int, int], ...]
     versions: dict[str, str]
 
+    @property
+    def num_steps(self) -> int:
+        """Environment steps of the whole training."""
+        first, planned = self.sessions[-1]
+        vector_steps = -(-max(planned - first, 0) // self.plan.num_envs)
+        return first + vector_steps * self.plan.num_envs
+
 
 def history(plan: training.Plan, folder: Path) -> History:
     """Of the training that was run in `folder`."""
@@ -139,13 +146,13 @@ class _Record:
             spans.append((first, following.get(place, len(self._steps)), place))
             following[place] = first
         return [
-            _with_timeouts({name: arrays[name][a:b, place] for name in COLUMNS})
+            with_timeouts({name: arrays[name][a:b, place] for name in COLUMNS})
             for a, b, place in reversed(spans)
             if b > a
         ]
 
 
-def _with_timeouts(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def with_timeouts(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """An episode that did not end the MDP was cut at its last row."""
     timeouts = np.zeros(len(rows["rewards"]), bool)
     timeouts[-1] = not rows["terminals"][-1]
