@@ -30,9 +30,7 @@ def main(argv: list[str]) -> None:
     """Makes what the flags name."""
     del argv
     if _CURVES.value is None and _VIDEOS.value is None:
-        raise UserError(
-            "Name what to make: --curves=FILE.png or --videos=FOLDER."
-        )
+        raise UserError("Name what to make: --curves=FILE.png or --videos=FOLDER.")
     robots = _ROBOTS.value or list(catalog.ROBOTS[1])
     unknown = [robot for robot in robots if robot not in catalog.ROBOTS[1]]
     if unknown:

@@ -5,7 +5,8 @@
 One command trains, takes and scores snapshots, chooses the expert and the medium
 policy, and writes them with their provenance to `<out>/policies`;
 `--policies_dir=offjax/behavior/policies/v1` puts them in the place of the packaged
-ones. Started again, it goes on from its last checkpoint, also with another --num_steps.
+ones. Started again, it goes on from its last checkpoint, also with another --num_steps;
+SIGTERM saves one and exits.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from experiments import cli
 from offjax.behavior import packaging, sac, training
 from offjax.envs import mujoco
 from offjax.errors import UserError
+from offjax.runner import interrupts
 
 NUM_STEPS = {
     "hopper": 1_200_000,
@@ -73,7 +75,9 @@ def main(argv: list[str]) -> None:
         algorithm=sac.Config(batch_size=_BATCH.value, bfloat16=_BFLOAT16.value),
     )
     out = Path(_OUT.value)
-    training.Training(plan, out).run()
+    interrupts.listen()
+    if not training.Training(plan, out).run(interrupts.requested):
+        raise interrupts.Interrupted
     target = Path(_POLICIES.value) if _POLICIES.value else out / "policies"
     command = shlex.join(
         ["python", "-m", "experiments.train_behavior"]

@@ -211,8 +211,12 @@ class Training(Learner):
         self._last_snapshot = -1
         self._recent: list[float] = []  # returns of the last training episodes
 
-    def run(self) -> None:
-        """Trains to the end; snapshots and their scores are in the folder."""
+    def run(self, stop: Callable[[], bool] = lambda: False) -> bool:
+        """Trains to the end, or until `stop()`; the folder holds snapshots and state.
+
+        Returns:
+          Whether it came to the end.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         self._restore()
         plan = self._plan
@@ -231,10 +235,13 @@ class Training(Learner):
                 break
             self.advance()
             self._recent = [*self._recent, *self.episodes.finished][-20:]
+            if stop():
+                break
             if time.monotonic() - saved > plan.checkpoint_seconds:
                 self._save()
                 saved = time.monotonic()
         self._save()
+        return self.steps >= plan.num_steps
 
     def _named(self) -> str:
         """The plan but for its length, which may grow."""

@@ -28,10 +28,12 @@ LONGER = dataclasses.replace(PLAN, num_steps=640)
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A training of two sessions, the second planned longer; and what it said."""
+    """A training that is stopped and later planned longer; and what it said."""
     folder, lines = tmp_path_factory.mktemp("training"), []
-    training.Training(PLAN, folder, lines.append).run()
-    training.Training(LONGER, folder, lines.append).run()
+    first = training.Training(PLAN, folder, lines.append)
+    assert not first.run(lambda: first.steps >= 240)
+    assert first.steps == 240
+    assert training.Training(LONGER, folder, lines.append).run()
     return folder, lines
 
 
@@ -45,7 +47,7 @@ def packaged(trained, tmp_path_factory):
 
 def test_a_training_goes_on_where_it_was_stopped(trained):
     folder, lines = trained
-    assert any("goes on from step 320" in line for line in lines)
+    assert any("goes on from step 240" in line for line in lines)
     rows = training.read_table(folder / training.SNAPSHOTS)
     steps = [int(row["env_steps"]) for row in rows]
     assert steps == sorted(set(steps)) and steps[0] == 0 and steps[-1] == 640
@@ -66,7 +68,7 @@ def test_rates_follow_the_length_of_each_session():
 def test_run_again_it_goes_through_the_same_rows_to_the_same_policies(trained):
     folder, _ = trained
     history = rerun.history(LONGER, folder)
-    assert history.sessions == ((0, 320), (320, 640)) and history.num_steps == 640
+    assert history.sessions == ((0, 320), (240, 640)) and history.num_steps == 640
     with np.load(folder / training.CHECKPOINT) as file:
         kept = {name: file[name] for name in file.files}
     episodes, actor = rerun.rows(history, 640, lambda _: None)
@@ -80,8 +82,7 @@ def test_run_again_it_goes_through_the_same_rows_to_the_same_policies(trained):
 
     names = [f.removeprefix("replay_") for f in kept if f.startswith("replay_")]
     names.remove("added")
-    # The buffer holds the last 400 of 640 rows; a run up to the first 240 gives those
-    # that it does not.
+    # The buffer holds the last 400 of 640 rows; a run of 240 steps gives the others.
     early, other = rerun.rows(history, 240, lambda _: None)
     assert not policies.equal(policies.rounded(other), snapshot)
     all_rows, early_rows = (
