@@ -1,6 +1,10 @@
 """Collects one of offjax's own datasets and prints its card.
 
-python -m experiments.collect --dataset=offjax/budget/t50-smooth-v0
+    python -m experiments.collect --dataset=offjax/budget/t50-smooth-v0
+    python -m experiments.collect --dataset=offjax/hopper/medium-v1
+
+Started again after an interruption, robots' datasets of version 1 go on from the chunks
+that were finished; others, and replays, begin anew.
 """
 
 from __future__ import annotations
@@ -16,7 +20,8 @@ _DATASET = flags.DEFINE_string("dataset", None, "Id of the dataset; 'list' for a
 _TRANSITIONS = flags.DEFINE_integer(
     "num_transitions",
     None,
-    "Steps to record; by default 1,000,000 for maze2d and 200,000 for robots.",
+    "Steps to record; by default 1,000,000, for medium-expert-v1 2,000,000, for "
+    "replays-v1 all there are, and for robots' -v0 200,000.",
 )
 _EPISODES = flags.DEFINE_integer(
     "num_episodes",

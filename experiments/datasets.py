@@ -38,8 +38,9 @@ def main(argv: list[str]) -> None:
     """Prints or writes the tables of the datasets that the flags name."""
     del argv
     lines = [
-        "| dataset | steps | episodes | return: min | median | mean | max | score |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| dataset | steps | episodes | length | return: min | median | mean | max "
+        "| score |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name in _names():
         dataset = offjax.datasets.load_dataset(
@@ -55,7 +56,7 @@ def main(argv: list[str]) -> None:
 
 
 def row(dataset: Dataset) -> str:
-    """One line of the table: size, complete episodes' returns and their mean's score.
+    """One line of the table: size, mean length, returns and their mean's score.
 
     An episode that the end of a recording cut short does not count. In maze2d an
     episode ends with each goal that was reached, in AntMaze with each step at the
@@ -70,9 +71,10 @@ def row(dataset: Dataset) -> str:
         score = f"{spec.score(returns).mean():.1f}"
     numbers = (returns.min(), np.median(returns), returns.mean(), returns.max())
     shown = " | ".join(_number(float(x)) for x in numbers)
+    length = dataset.episode_lengths[complete(dataset)].mean()
     return (
         f"| {dataset.card.id} | {len(dataset):,} | {dataset.card.episodes:,} "
-        f"| {shown} | {score} |"
+        f"| {length:.0f} | {shown} | {score} |"
     )
 
 
@@ -107,19 +109,25 @@ def _names() -> list[str]:
 def _policy_table() -> list[str]:
     """Where the policies of robots come from."""
     lines = [
-        "| robot | snapshot | used for | steps | updates | return | score |",
-        "|---|---|---|---:|---:|---:|---:|",
+        "| robot | datasets | snapshot | used for | steps | updates | return | score |",
+        "|---|---|---|---|---:|---:|---:|---:|",
     ]
-    for robot in (*catalog.ROBOTS, ant_goal.NAME):
-        for entry in policies.table(robot):
-            uses = {"replay": "medium-replay"}
-            roles = ", ".join(uses.get(r, r) for r in entry["roles"].split())
-            lines.append(
-                f"| {robot} | {entry['snapshot']} | {roles} "
-                f"| {int(entry['env_steps']):,} | {int(entry['updates']):,} "
-                f"| {float(entry['return_mean']):,.0f} ± "
-                f"{float(entry['return_std']):,.0f} | {float(entry['score']):.1f} |"
-            )
+    packaged = [
+        (version, entry)
+        for version, robots in enumerate(catalog.ROBOTS)
+        for robot in robots
+        for entry in policies.table(robot, version)
+    ]
+    packaged += [(0, entry) for entry in policies.table(ant_goal.NAME)]
+    for version, entry in packaged:
+        uses = {"replay": "medium-replay"}
+        roles = ", ".join(uses.get(r, r) for r in entry["roles"].split())
+        lines.append(
+            f"| {entry['robot']} | v{version} | {entry['snapshot']} | {roles} "
+            f"| {int(entry['env_steps']):,} | {int(entry['updates']):,} "
+            f"| {float(entry['return_mean']):,.0f} ± "
+            f"{float(entry['return_std']):,.0f} | {float(entry['score']):.1f} |"
+        )
     return lines
 
 

@@ -3,9 +3,12 @@
 - `random`: actions uniform in their box;
 - `medium`, `expert`: the policy of that name (`offjax.behavior.policies`), sampled;
 - `medium-expert`: the first half of medium, then the first half of expert;
-- `medium-replay`: equal parts of the snapshots from the untrained to the medium policy,
-  in this order, sampled. D4RL's is the replay buffer of that training; this stands for
-  it without anybody having to keep one.
+- `medium-replay`, `full-replay`: all transitions of the training up to the medium
+  policy, or to its end (`offjax.behavior.rerun`). Its episodes run side by side and are
+  put one after the other here, in the order in which they began.
+
+Of version 0, `medium-replay` is made of equal parts of snapshots from the untrained to
+the medium policy, sampled, and there is no `full-replay`.
 
 Episode i of a policy depends on the seed, the policy and i alone, so a longer dataset
 begins like a shorter one. Floats of other processors may differ in the last digits,
@@ -15,32 +18,27 @@ which these robots blow up within an episode; statistics stay.
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from offjax.behavior import policies
+from offjax.behavior import policies, rerun
 from offjax.envs import mujoco
 from offjax.errors import UserError
 from offjax.types import EnvSpec
 
 ROBOTS = ("hopper", "halfcheetah", "walker2d")
 KINDS = ("random", "medium", "medium-replay", "medium-expert", "expert")
+ROBOTS_V1 = (*ROBOTS, "ant")
+SAMPLED_V1 = ("random", "medium", "medium-expert", "expert")
+REPLAYS = ("medium-replay", "full-replay")
 NUM_PLACES = 64  # episodes side by side
+CHUNK = 256_000  # rows that are kept when a collection is interrupted
 
 _ROLES = ("random", "medium", "expert", policies.REPLAY)
-
-
-_COLUMNS = (
-    "observations",
-    "actions",
-    "rewards",
-    "next_observations",
-    "terminals",
-    "infos/qpos",
-    "infos/qvel",
-)
 
 
 class Part(NamedTuple):
@@ -51,22 +49,25 @@ class Part(NamedTuple):
     num_steps: int
 
 
-def parts(robot: str, kind: str, num_steps: int, seed: int = 0) -> list[Part]:
+def parts(
+    robot: str, kind: str, num_steps: int, seed: int = 0, version: int = 0
+) -> list[Part]:
     """The policies of a dataset, and how many steps each contributes.
 
     Raises:
-      UserError: an unknown robot or kind.
+      UserError: an unknown robot or kind, or one that is no mixture of policies.
     """
-    if robot not in ROBOTS or kind not in KINDS:
+    robots, kinds = (ROBOTS, KINDS) if version == 0 else (ROBOTS_V1, SAMPLED_V1)
+    if robot not in robots or kind not in kinds:
         raise UserError(
-            f"No behaviour {kind!r} for the robot {robot!r}: robots are "
-            f"{', '.join(ROBOTS)}, kinds {', '.join(KINDS)}."
+            f"No behaviour {kind!r} for the robot {robot!r} in version {version}: "
+            f"robots are {', '.join(robots)}, kinds {', '.join(kinds)}."
         )
     roles = {"medium-replay": (policies.REPLAY,), "medium-expert": ("medium", "expert")}
     chosen: list[tuple[tuple[int, ...], policies.Actor | None]] = []
     for role in roles.get(kind, (kind,)):
-        key = (seed, ROBOTS.index(robot), _ROLES.index(role))
-        actors = [None] if role == "random" else policies.for_role(robot, role)
+        key = (seed, ROBOTS_V1.index(robot), _ROLES.index(role))
+        actors = [None] if role == "random" else policies.for_role(robot, role, version)
         chosen += [((*key, i), actor) for i, actor in enumerate(actors)]
     sizes = [len(rows) for rows in np.array_split(np.arange(num_steps), len(chosen))]
     return [
@@ -82,15 +83,22 @@ def generate(
     num_steps: int = 200_000,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
+    version: int = 0,
+    scratch: Path | None = None,
+    chunk: int = CHUNK,
 ) -> dict[str, np.ndarray]:
     """Rows of a dataset, episode after episode; the same for the same arguments.
 
     Args:
-      robot: one of `ROBOTS`.
-      kind: one of `KINDS`.
+      robot: one of `ROBOTS`, of version 1 one of `ROBOTS_V1`.
+      kind: one of `KINDS`, of version 1 one of `SAMPLED_V1`.
       num_steps: N.
       seed: of resets and action noise.
       progress: called with a line of text every few seconds.
+      version: of the dataset.
+      scratch: folder where finished chunks are kept, so that a collection which is
+        interrupted goes on there; only of version 1.
+      chunk: rows of such a chunk, or some more.
 
     Returns:
       observations [N, O] f32, actions [N, A] f32, next_observations [N, O] f32,
@@ -113,28 +121,120 @@ def generate(
     report = reporter(num_steps, progress or (lambda _: None))
     collected = []
     done = 0
-    for part in parts(robot, kind, num_steps, seed):
-        collected.append(_collect(mujoco.spec(robot), part, done, report))
+    for number, part in enumerate(parts(robot, kind, num_steps, seed, version)):
+        spec = mujoco.spec(robot)
+        if version == 0:
+            rows, _ = _collect(spec, part, 0, part.num_steps, done, report)
+        else:
+            folder = None if scratch is None else scratch / str(number)
+            rows = _in_chunks(spec, part, folder, chunk, done, report)
+        collected.append(_first_rows(rows, part.num_steps))
         done += part.num_steps
     return {
         key: np.concatenate([rows[key] for rows in collected]) for key in collected[0]
     }
 
 
+def replay(
+    robot: str,
+    kind: str,
+    num_steps: int | None = None,
+    progress: Callable[[str], None] | None = None,
+    folder: Path | None = None,
+) -> tuple[dict[str, np.ndarray], str]:
+    """Rows of a training that is run again, of version 1.
+
+    Args:
+      robot: one of `ROBOTS_V1`.
+      kind: one of `REPLAYS`.
+      num_steps: N; fewer than all leaves out episodes, evenly.
+      progress: called with a line of text every few seconds.
+      folder: of the packaged policies; by default this package's.
+
+    Returns:
+      Arrays as `generate` returns them, and a remark about the policy at their end.
+
+    Raises:
+      UserError: the training has fewer steps, or is not packaged.
+    """
+    folder = folder or policies.folder(1)
+    history = rerun.load(folder / f"{robot}.json")
+    total = replay_steps(robot, kind, folder)
+    num_steps = total if num_steps is None else num_steps
+    if not 1 <= num_steps <= total:
+        raise UserError(
+            f"{num_steps:,} steps of {robot}'s {kind} were asked for: its training "
+            f"has {total:,}. Ask for 1 to {total:,}."
+        )
+    report = reporter(total, progress or (lambda _: None))
+    episodes, actor = rerun.rows(history, total, report)
+    role = "medium" if kind == "medium-replay" else None
+    remark = _same_policy(folder, robot, role, actor) if role else ""
+    chosen = _evenly(episodes, num_steps)
+    rows = {key: np.concatenate([e[key] for e in chosen]) for key in chosen[0]}
+    return _first_rows(rows, num_steps), remark
+
+
+def replay_steps(robot: str, kind: str, folder: Path | None = None) -> int:
+    """Steps of the training that a replay dataset holds."""
+    folder = folder or policies.folder(1)
+    if kind == "full-replay":
+        return rerun.load(folder / f"{robot}.json").num_steps
+    (row,) = policies.rows_of(robot, "medium", folder)
+    return int(row["env_steps"])
+
+
+def _same_policy(folder: Path, robot: str, role: str, actor: policies.Actor) -> str:
+    """Whether the training, run again, came to the packaged policy."""
+    (row,) = policies.rows_of(robot, role, folder)
+    packaged = policies.load(folder / f"{robot}.npz")[row["snapshot"]]
+    if policies.equal(policies.rounded(actor), packaged):
+        return f"the training came to the packaged {role} policy again, bit for bit"
+    return (
+        f"the training came to another {role} policy than the packaged one, as it may "
+        "on another processor or with other versions of JAX and MuJoCo"
+    )
+
+
+def _evenly(
+    episodes: list[dict[str, np.ndarray]], num_steps: int
+) -> list[dict[str, np.ndarray]]:
+    """Episodes that are evenly spread and have `num_steps` rows or a little more."""
+    lengths = np.array([len(episode["rewards"]) for episode in episodes])
+    ends = np.cumsum(lengths)
+    if num_steps == ends[-1]:
+        return episodes
+    # An episode is taken when the share of the rows so far falls behind.
+    share, taken, chosen = num_steps / ends[-1], 0, []
+    for episode, length, end in zip(episodes, lengths, ends, strict=True):
+        if taken < share * end and taken < num_steps:
+            chosen.append(episode)
+            taken += length
+    return chosen
+
+
 def reporter(
     total: int, say: Callable[[str], None], seconds: float = 5.0
 ) -> Callable[[int], None]:
-    """What to call with the steps done so far; says how far and how fast at times."""
-    started = last = time.monotonic()
+    """What to call with the steps done so far; draws a bar with rate and ETA at times.
+
+    The rate is that of the steps since the first call: others were done before.
+    """
+    began = last = time.monotonic()
+    first: int | None = None
 
     def report(steps: int) -> None:
-        nonlocal last
+        nonlocal last, first
         now = time.monotonic()
-        if now - last > seconds and steps < total:
+        if first is None:
+            first = steps
+        if now - last > seconds and first < steps < total:
             last = now
-            rate = steps / (now - started)
+            rate = (steps - first) / (now - began)
             left = (total - steps) / rate
+            bar = "#" * (20 * steps // total)
             say(
+                f"[{bar:.<20}] {100 * steps // total:3d} %  "
                 f"{steps:,}/{total:,} transitions  {rate:,.0f}/s  "
                 f"ETA {time.strftime('%H:%M:%S', time.gmtime(left))}"
             )
@@ -159,18 +259,75 @@ class _Episode:
     def columns(self) -> dict[str, np.ndarray]:
         """Its rows as arrays; the last is a time-out unless it ended the MDP."""
         columns = zip(*self.rows, strict=True)
-        arrays = {n: np.stack(c) for n, c in zip(_COLUMNS, columns, strict=True)}
+        arrays = {n: np.stack(c) for n, c in zip(rerun.COLUMNS, columns, strict=True)}
         arrays["rewards"] = arrays["rewards"].astype(np.float32)
-        timeouts = np.zeros(len(self.rows), bool)
-        timeouts[-1] = not arrays["terminals"][-1]
-        return {**arrays, "timeouts": timeouts}
+        return rerun.with_timeouts(arrays)
+
+
+def _in_chunks(
+    spec: EnvSpec,
+    part: Part,
+    folder: Path | None,
+    chunk: int,
+    done: int,
+    report: Callable[[int], None],
+) -> dict[str, np.ndarray]:
+    """Rows of a policy's episodes 0, 1, 2, …, kept in `folder` chunk by chunk."""
+    chunks: list[dict[str, np.ndarray]] = []
+    num_rows = first = 0
+    while num_rows < part.num_steps:
+        wanted = min(chunk, part.num_steps - num_rows)
+        path = None if folder is None else folder / f"{len(chunks)}.npz"
+        found = None if path is None else _kept(path)
+        if found is None:
+            rows, episodes = _collect(
+                spec, part, first, wanted, done + num_rows, report
+            )
+            found = {**rows, "num_episodes": np.array(episodes)}
+            if path is not None:
+                _keep(path, found)
+        first += int(found.pop("num_episodes"))
+        chunks.append(found)
+        num_rows += len(found["rewards"])
+        report(done + num_rows)
+    return {key: np.concatenate([c[key] for c in chunks]) for key in chunks[0]}
+
+
+def _keep(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes a file that is there as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex}")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _kept(path: Path) -> dict[str, np.ndarray] | None:
+    """What `_keep` wrote; None where there is nothing, or what cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except Exception:  # a chunk that was damaged is collected anew
+        return None
 
 
 def _collect(
-    spec: EnvSpec, part: Part, done: int, report: Callable[[int], None]
-) -> dict[str, np.ndarray]:
-    """The first `part.num_steps` rows of a policy's episodes 0, 1, 2, …"""
-    num_places = min(NUM_PLACES, -(-part.num_steps // 100))
+    spec: EnvSpec,
+    part: Part,
+    first: int,
+    num_steps: int,
+    done: int,
+    report: Callable[[int], None],
+) -> tuple[dict[str, np.ndarray], int]:
+    """A policy's episodes `first`, `first` + 1, … that have `num_steps` rows or more.
+
+    Returns:
+      Their rows, and how many they are.
+    """
+    num_places = min(NUM_PLACES, -(-num_steps // 100))
     env = mujoco.MujocoBatch(spec, num_places)
     episodes: list[_Episode] = []
     running: list[_Episode | None] = [None] * num_places
@@ -180,9 +337,9 @@ def _collect(
         # Once what has begun is enough, nothing more begins, but all is finished:
         # an episode's place among the rows is its number, not its end.
         free = [i for i, e in enumerate(running) if e is None]
-        if free and steps < part.num_steps:
+        if free and steps < num_steps:
             fresh = [
-                _Episode(part, len(episodes) + i, spec.action_dim)
+                _Episode(part, first + len(episodes) + i, spec.action_dim)
                 for i in range(len(free))
             ]
             episodes += fresh
@@ -208,14 +365,13 @@ def _collect(
                 running[place] = None
         steps += len(active)
         report(done + steps)
-    return _first_rows(episodes, part.num_steps)
+    arrays = [episode.columns() for episode in episodes]
+    rows = {key: np.concatenate([a[key] for a in arrays]) for key in arrays[0]}
+    return rows, len(episodes)
 
 
-def _first_rows(episodes: list[_Episode], num_steps: int) -> dict[str, np.ndarray]:
-    """Episodes one after the other, cut to `num_steps`; the last row ends one."""
-    columns = [episode.columns() for episode in episodes]
-    rows = {
-        key: np.concatenate([c[key] for c in columns])[:num_steps] for key in columns[0]
-    }
-    rows["timeouts"][-1] = not rows["terminals"][-1]
-    return rows
+def _first_rows(rows: dict[str, np.ndarray], num_steps: int) -> dict[str, np.ndarray]:
+    """The first `num_steps` rows; the last of them ends an episode."""
+    cut = {key: column[:num_steps].copy() for key, column in rows.items()}
+    cut["timeouts"][-1] = not cut["terminals"][-1]
+    return cut

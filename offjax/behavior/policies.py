@@ -1,9 +1,11 @@
-"""Policies that collect locomotion data, as NumPy arrays, and where they are kept.
+"""Policies that collect the robots' data, as NumPy arrays, and where they are kept.
 
 A policy is a multi-layer perceptron that gives the mean and log deviation of a Gaussian
-before tanh (`offjax.behavior.sac`). Those of a robot lie in `policies/<robot>.npz`
+before tanh (`offjax.behavior.sac`). Those of a robot lie in `policies/v1/<robot>.npz`
 beside this module, weights as float16, one group of arrays per snapshot of a training;
-`policies/<robot>.csv` says where each comes from and what it scores.
+`<robot>.csv` says where each comes from and what it scores, `<robot>.json` how to run
+the training again, and `<robot>_curve.csv` what it scored on its way. The policies of
+the datasets of version 0, AntMaze's among them, lie in `policies` itself.
 """
 
 from __future__ import annotations
@@ -15,9 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
+from offjax.behavior import ant_goal
 from offjax.behavior.sac import LOG_STD_RANGE
+from offjax.datasets import checks
+from offjax.envs import mujoco
 from offjax.envs.batched import BatchedEnv
 from offjax.errors import UserError
+from offjax.types import EnvSpec
 
 FOLDER = Path(__file__).parent / "policies"
 REPLAY = "replay"  # role of the snapshots that make up medium-replay
@@ -82,47 +88,133 @@ def save(path: Path, actors: dict[str, Actor]) -> None:
 
 
 def load(path: Path) -> dict[str, Actor]:
-    """Reads what `save` wrote."""
-    with np.load(path) as file:
-        arrays = {name: file[name].astype(np.float32) for name in file.files}
-    actors = {}
-    for name in dict.fromkeys(key.rsplit("/", 1)[0] for key in arrays):
-        count = sum(key.startswith(f"{name}/w") for key in arrays)
-        actors[name] = Actor(
-            tuple(arrays[f"{name}/w{i}"] for i in range(count)),
-            tuple(arrays[f"{name}/b{i}"] for i in range(count)),
-        )
+    """Reads what `save` wrote.
+
+    Raises:
+      UserError: the file is damaged, or holds something else than policies.
+    """
+    advice = (
+        "Train policies anew with `python -m experiments.train_behavior`, or take the "
+        "file of this package."
+    )
+    with checks.damaged(f"{path}, a file of policies,", advice):
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name].astype(np.float32) for name in file.files}
+        actors = {}
+        for name in dict.fromkeys(key.rpartition("/")[0] for key in arrays):
+            count = sum(key.startswith(f"{name}/w") for key in arrays)
+            actors[name] = Actor(
+                tuple(arrays[f"{name}/w{i}"] for i in range(count)),
+                tuple(arrays[f"{name}/b{i}"] for i in range(count)),
+            )
+            _check(actors[name])
+        if len(arrays) != sum(2 * len(actor.weights) for actor in actors.values()):
+            raise ValueError("it holds other arrays than weights and biases")
     return actors
 
 
-def for_role(robot: str, role: str) -> list[Actor]:
+def _check(actor: Actor) -> None:
+    """ValueError unless the layers' shapes follow one another and end in pairs."""
+    widths = [len(bias) for bias in actor.biases]
+    inputs = [weight.shape[0] for weight in actor.weights]
+    shapes = [weight.shape for weight in actor.weights]
+    if not shapes or shapes != list(zip(inputs, widths, strict=True)):
+        raise ValueError(f"weights of shapes {shapes} do not fit biases of {widths}")
+    if inputs[1:] != widths[:-1] or widths[-1] % 2:
+        raise ValueError(f"layers of shapes {shapes} do not follow one another")
+
+
+def folder(version: int) -> Path:
+    """Where the policies of the datasets of a version lie."""
+    return FOLDER if version == 0 else FOLDER / f"v{version}"
+
+
+def spec(robot: str) -> EnvSpec:
+    """Where a robot is trained and its policies are scored."""
+    return ant_goal.spec() if robot == ant_goal.NAME else mujoco.spec(robot)
+
+
+def for_role(robot: str, role: str, version: int = 0) -> list[Actor]:
     """The packaged policies of a robot in one role, in order of training.
 
     Args:
-      robot: hopper, halfcheetah or walker2d.
-      role: "expert", "medium" (one policy each) or "replay" (at least eight).
+      robot: hopper, halfcheetah, walker2d or `ant_goal.NAME`; of version 1 ant, too,
+        but no `ant_goal.NAME`.
+      role: "expert", "medium" (one policy each), or of version 0 "replay" (at least
+        eight); of `ant_goal.NAME` "expert" alone.
+      version: of the datasets.
+
+    Raises:
+      UserError: the files are missing, damaged, or of another robot.
     """
-    names = [row["snapshot"] for row in table(robot) if role in row["roles"].split()]
-    actors = load(FOLDER / f"{robot}.npz")
+    names = [row["snapshot"] for row in rows_of(robot, role, folder(version))]
+    path = folder(version) / f"{robot}.npz"
+    actors = load(path)
+    missing = [name for name in names if name not in actors]
+    if missing:
+        raise UserError(
+            f"{path} lacks the policies {', '.join(missing)} that {robot}.csv beside "
+            "it names: the two files are not of one training. Put back those of this "
+            "package, or train anew with `python -m experiments.train_behavior "
+            f"--robot={robot}`."
+        )
+    body = spec(robot)
+    wanted = (body.observation_dim, body.action_dim)
+    for name in names:
+        found = (len(actors[name].weights[0]), actors[name].action_dim)
+        if found != wanted:
+            raise UserError(
+                f"{path} is not of {robot}: it holds a policy of {found[0]} "
+                f"observations and {found[1]} actions, where {robot} has {wanted[0]} "
+                f"and {wanted[1]}. Put back the file of this package."
+            )
     return [actors[name] for name in names]
 
 
-def digest(robot: str) -> str:
-    """SHA-256 of the file of a robot's packaged policies, 16 digits."""
-    table(robot)
-    return hashlib.sha256((FOLDER / f"{robot}.npz").read_bytes()).hexdigest()[:16]
+def rounded(actor: Actor) -> Actor:
+    """The policy as it is after it was stored."""
+    parts = (
+        (layer.astype(np.float16).astype(np.float32) for layer in layers)
+        for layers in (actor.weights, actor.biases)
+    )
+    weights, biases = map(tuple, parts)
+    return Actor(weights, biases)
 
 
-def table(robot: str) -> list[dict[str, str]]:
+def equal(actor: Actor, other: Actor) -> bool:
+    """Whether two policies are the same to the last bit."""
+    pairs = zip(
+        (*actor.weights, *actor.biases), (*other.weights, *other.biases), strict=True
+    )
+    return all(np.array_equal(one, two) for one, two in pairs)
+
+
+def digest(robot: str, version: int = 0, file: str = "npz") -> str:
+    """SHA-256 of a file of a robot's packaged policies, 16 digits."""
+    table(robot, version)
+    path = folder(version) / f"{robot}.{file}"
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def rows_of(robot: str, role: str, folder: Path) -> list[dict[str, str]]:
+    """Provenance of the policies in one role, from the files in a folder."""
+    return [row for row in _table(robot, folder) if role in row["roles"].split()]
+
+
+def table(robot: str, version: int = 0) -> list[dict[str, str]]:
     """Provenance of a robot's packaged policies, in order of training.
 
     Columns: robot, snapshot, roles, env_steps, updates, return_mean, return_std,
     score, command.
     """
-    path = FOLDER / f"{robot}.csv"
+    return _table(robot, folder(version))
+
+
+def _table(robot: str, folder: Path) -> list[dict[str, str]]:
+    path = folder / f"{robot}.csv"
     if not path.is_file():
         raise UserError(
-            f"No policies of {robot!r} are packaged in {FOLDER}: train them with "
+            f"No policies of {robot!r} are packaged in {folder}: train them with "
             f"`python -m experiments.train_behavior --robot={robot}`."
         )
     with path.open(newline="") as file:

@@ -1,13 +1,15 @@
 """Soft actor-critic, for the policies that collect locomotion data.
 
-One update improves twin critics, the tanh Gaussian actor and the temperature α, in this
-order, on one batch; `update_many` scans over several in one program. Arrays are plain
-pytrees, and nothing here knows environments, files or flags.
+Updates improve twin critics, and after every `policy_delay` of them the tanh Gaussian
+actor and the temperature α; `update_many` scans over many in one program. Arrays are
+plain pytrees, and nothing here knows environments, files or flags.
 
 Sources: Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications" (learnt
-temperature, target entropy −A). The critics have LayerNorm before each activation,
-which lets them learn at three times the usual rate without diverging; rates fall
-linearly to a tenth over the last half of the training, which steadies the last policy.
+temperature, target entropy −A); Fujimoto et al. 2018, "Addressing Function
+Approximation Error in Actor-Critic Methods" (delayed policy updates). The critics have
+LayerNorm before each activation, which lets them learn at three times the usual rate
+without diverging; rates fall linearly to a tenth over the last half of the training,
+which steadies the last policy.
 """
 
 from __future__ import annotations
@@ -36,23 +38,26 @@ class Config:
       critic_lr: Adam's rate for the critics at first.
       temperature_lr: Adam's rate for log α at first.
       discount: γ.
-      tau: step of the target critics towards the critics, per update.
+      tau: step of the target critics towards the critics, each time they move.
       hidden_dims: widths of actor and critics.
       batch_size: rows per update.
-      num_updates: length of the training, for the rates' schedule.
+      num_updates: of the critics in the whole training, for the rates' schedule.
       bfloat16: whether products of hidden layers take bfloat16 factors and add in
         float32: several times faster on processors that multiply such matrices.
+      policy_delay: updates of the critics per update of actor, temperature and target
+        critics.
     """
 
     actor_lr: float = 5e-4
     critic_lr: float = 1e-3
-    temperature_lr: float = 5e-4
+    temperature_lr: float = 1e-3
     discount: float = 0.99
-    tau: float = 0.005
+    tau: float = 0.01
     hidden_dims: tuple[int, ...] = (256, 256)
     batch_size: int = 128
     num_updates: int = 500_000
     bfloat16: bool = False
+    policy_delay: int = 2
 
 
 class Batch(NamedTuple):
@@ -81,8 +86,10 @@ def init(key: Key, observation_dim: int, action_dim: int, config: Config) -> Sta
     widths = (*config.hidden_dims,)
     actor = init_mlp(actor_key, (observation_dim, *widths, 2 * action_dim))
     sizes = (observation_dim + action_dim, *widths, 1)
-    critics = [init_mlp(k, sizes, layer_norm=True) for k in critic_keys]
-    optimiser = _optimiser(config.actor_lr, config)
+    critics = jax.vmap(lambda k: init_mlp(k, sizes, layer_norm=True))(
+        jnp.stack(critic_keys)
+    )
+    optimiser = _optimiser(config.actor_lr, config.num_updates)
     return State(
         trained(actor, optimiser),
         trained(critics, optimiser),
@@ -135,21 +142,41 @@ def mlp(params: Pytree, x: chex.Array, bfloat16: bool = False) -> chex.Array:
 @jax.custom_vjp
 def _rounded_product(x: chex.Array, w: chex.Array) -> chex.Array:
     """x·w of factors rounded to bfloat16, added in float32; so are its gradients."""
-    low = jnp.bfloat16
-    return jnp.matmul(x.astype(low), w.astype(low), preferred_element_type=jnp.float32)
+    return _contract(_round(x), _round(w), 1, 0)
+
+
+def _round(x: chex.Array) -> chex.Array:
+    """To the nearest bfloat16, which is the upper half of a float32."""
+    bits = jax.lax.bitcast_convert_type(x, jnp.uint32) + jnp.uint32(0x8000)
+    return jax.lax.bitcast_convert_type((bits >> 16).astype(jnp.uint16), jnp.bfloat16)
+
+
+def _contract(x: chex.Array, y: chex.Array, axis_x: int, axis_y: int) -> chex.Array:
+    """Sum over one axis of each of two bfloat16 matrices, in float32."""
+    dimensions = (((axis_x,), (axis_y,)), ((), ()))
+    return jax.lax.dot_general(x, y, dimensions, preferred_element_type=jnp.float32)
 
 
 def _product_forward(
     x: chex.Array, w: chex.Array
 ) -> tuple[chex.Array, tuple[chex.Array, chex.Array]]:
-    return _rounded_product(x, w), (x, w)
+    x, w = _round(x), _round(w)
+    return _contract(x, w, 1, 0), (x, w)
 
 
 def _product_backward(
     residuals: tuple[chex.Array, chex.Array], gradient: chex.Array
 ) -> tuple[chex.Array, chex.Array]:
+    """In the layouts that processors with such products have kernels for.
+
+    The transpose must be made before the product and not within it, and its rows come
+    in two halves: of one large product XLA makes a plain loop.
+    """
     x, w = residuals
-    return _rounded_product(gradient, w.T), _rounded_product(x.T, gradient)
+    gradient = _round(gradient)
+    turned = jax.lax.optimization_barrier(x.T)
+    halves = [_contract(half, gradient, 1, 0) for half in jnp.array_split(turned, 2)]
+    return _contract(gradient, w, 1, 1), jnp.concatenate(halves)
 
 
 _rounded_product.defvjp(_product_forward, _product_backward)
@@ -180,7 +207,7 @@ def q_values(
 ) -> chex.Array:
     """Values by each critic, [2, B]."""
     x = jnp.concatenate([observations, actions], axis=-1)
-    return jnp.stack([mlp(critic, x, config.bfloat16)[:, 0] for critic in critics])
+    return jax.vmap(lambda critic: mlp(critic, x, config.bfloat16)[:, 0])(critics)
 
 
 def targets(
@@ -229,39 +256,44 @@ def temperature_loss(
 
 
 def update(
-    state: State, batch: Batch, noise: chex.Array, config: Config
+    state: State, batches: Batch, noise: chex.Array, config: Config
 ) -> tuple[State, dict[str, chex.Array]]:
-    """One update of everything.
+    """One update of the critics per batch, then one of everything else.
 
     Args:
       state: before.
-      batch: rows.
-      noise: [2, B, A] standard normal, for next actions and the actor's.
+      batches: rows, [policy_delay, B, ...].
+      noise: [policy_delay + 1, B, A] standard normal: for next actions, then for the
+        actor's.
       config: hyperparameters.
     """
-    target = jax.lax.stop_gradient(targets(state, batch, noise[0], config))
-    critics, loss, value = descend(
-        critic_loss,
-        state.critics,
-        _optimiser(config.critic_lr, config),
-        batch,
-        target,
-        config,
-    )
+    for i in range(config.policy_delay):
+        batch = jax.tree.map(lambda x, i=i: x[i], batches)
+        target = jax.lax.stop_gradient(targets(state, batch, noise[i], config))
+        critics, loss, value = descend(
+            critic_loss,
+            state.critics,
+            _optimiser(config.critic_lr, config.num_updates),
+            batch,
+            target,
+            config,
+        )
+        state = state._replace(critics=critics)
+    num_updates = config.num_updates // config.policy_delay
     actor, _, log_prob = descend(
         actor_loss,
         state.actor,
-        _optimiser(config.actor_lr, config),
+        _optimiser(config.actor_lr, num_updates),
         critics.params,
         jnp.exp(state.log_temperature.params),
         batch,
-        noise[1],
+        noise[-1],
         config,
     )
     log_temperature, _, _ = descend(
         temperature_loss,
         state.log_temperature,
-        _optimiser(config.temperature_lr, config),
+        _optimiser(config.temperature_lr, num_updates),
         log_prob,
         batch.actions.shape[-1],
     )
@@ -274,27 +306,33 @@ def update(
         "entropy": -log_prob,
         "temperature": jnp.exp(log_temperature.params),
     }
-    new = State(actor, critics, target_critics, log_temperature, state.step + 1)
-    return new, metrics
+    step = state.step + config.policy_delay
+    return State(actor, critics, target_critics, log_temperature, step), metrics
 
 
-@functools.partial(jax.jit, donate_argnums=0)
+@functools.partial(jax.jit, donate_argnums=0, static_argnames="config")
 def update_many(
     state: State, batches: Batch, key: Key, config: Config
 ) -> tuple[State, dict[str, chex.Array]]:
-    """Updates on batches [U, B, ...] in turn; metrics are means over them."""
+    """Updates on batches [U, B, ...] in turn; metrics are means over them.
 
-    def body(state: State, batch: Batch) -> tuple[State, dict[str, chex.Array]]:
+    U is a multiple of `policy_delay`.
+    """
+    delay = config.policy_delay
+
+    def body(state: State, group: Batch) -> tuple[State, dict[str, chex.Array]]:
         step_key = jax.random.fold_in(key, state.step)
-        noise = jax.random.normal(step_key, (2, *batch.actions.shape))
-        return update(state, batch, noise, config)
+        _, rows, width = group.actions.shape
+        noise = jax.random.normal(step_key, (delay + 1, rows, width))
+        return update(state, group, noise, config)
 
-    state, metrics = jax.lax.scan(body, state, batches)
+    groups = jax.tree.map(lambda x: x.reshape(-1, delay, *x.shape[1:]), batches)
+    state, metrics = jax.lax.scan(body, state, groups)
     return state, jax.tree.map(jnp.mean, metrics)
 
 
-def _optimiser(rate: float, config: Config) -> optax.GradientTransformation:
-    half = config.num_updates // 2
+def _optimiser(rate: float, num_updates: int) -> optax.GradientTransformation:
+    half = num_updates // 2
     schedule = optax.join_schedules(
         [
             optax.constant_schedule(rate),

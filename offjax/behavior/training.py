@@ -26,11 +26,11 @@ from offjax.behavior.replay import Replay
 from offjax.envs import mujoco
 from offjax.envs.batched import BatchedEnv, make_batched
 from offjax.errors import UserError
-from offjax.types import EnvSpec
+from offjax.types import EnvSpec, Pytree
 
-PACKAGE_SEED = 2 * 10**9
 EVAL_SEED = 10**9  # of the first evaluation episode; training's count from the run's
 SNAPSHOTS = "snapshots.csv"
+CHECKPOINT = "checkpoint.npz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +65,9 @@ class Plan:
 
     @property
     def updates_per_call(self) -> int:
-        """Updates after each vector step."""
-        return max(round(self.update_ratio * self.num_envs), 1)
+        """Updates after each vector step, a multiple of the policy's delay."""
+        delay = self.algorithm.policy_delay
+        return max(round(self.update_ratio * self.num_envs / delay), 1) * delay
 
     def config(self) -> sac.Config:
         """SAC's hyperparameters with the number of updates that the plan makes."""
@@ -82,11 +83,6 @@ class Plan:
         return [0, *(self.warmup + int(f * learning) for f in fractions)]
 
 
-def spec(robot: str) -> EnvSpec:
-    """Where a robot is trained and its policies are scored."""
-    return ant_goal.spec() if robot == ant_goal.NAME else mujoco.spec(robot)
-
-
 def environments(robot: str, num_envs: int, scored: bool = False) -> BatchedEnv:
     """Episodes of a robot side by side; `scored` if their returns are to be scored."""
     if robot == ant_goal.NAME:
@@ -99,7 +95,8 @@ class _Episodes:
 
     Attributes:
       observations: what each place observes, [E, O].
-      finished: returns of the episodes that the last step ended.
+      over: places whose episode the last step ended.
+      finished: returns of these episodes.
     """
 
     def __init__(
@@ -110,6 +107,7 @@ class _Episodes:
         self._returns = np.zeros(env.num_envs)
         self._lengths = np.zeros(env.num_envs, int)
         self.observations = env.reset(self._places, seeds(env.num_envs))
+        self.over = np.zeros(0, int)
         self.finished: list[float] = []
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -119,6 +117,7 @@ class _Episodes:
         self._returns += rewards
         self._lengths += 1
         over = np.flatnonzero(terminals | (self._lengths >= self._horizon))
+        self.over = over
         self.finished = self._returns[over].tolist()
         self.observations = following
         if over.size:
@@ -128,14 +127,18 @@ class _Episodes:
         return rows
 
 
-class Training:
-    """A training in a folder: `run` starts it or goes on with it."""
+class Learner:
+    """What a training changes, advanced one step of all environments at a time.
 
-    def __init__(
-        self, plan: Plan, folder: Path, say: Callable[[str], None] = print
-    ) -> None:
-        self._plan, self._folder, self._say = plan, folder, say
-        self._spec = spec(plan.robot)
+    Attributes:
+      steps: environment steps so far.
+      env: the environments of the session.
+      episodes: their episodes under way.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._spec = policies.spec(plan.robot)
         self._config = plan.config()
         self._state = sac.init(
             jax.random.key(plan.seed),
@@ -146,87 +149,120 @@ class Training:
         self._replay = Replay(
             plan.capacity, self._spec.observation_dim, self._spec.action_dim
         )
-        self._steps = 0
-        self._episodes = 0
-        self._last_snapshot = -1
-        self._recent: list[float] = []  # returns of the last training episodes
-        folder.mkdir(parents=True, exist_ok=True)
+        self.steps = 0
+        self._started = 0  # episodes
 
-    def run(self) -> None:
-        """Trains to the end; snapshots and their scores are in the folder."""
-        self._restore()
-        plan = self._plan
-        judge = environments(plan.robot, plan.eval_episodes, scored=True)
-        episodes = _Episodes(
-            environments(plan.robot, plan.num_envs), self._spec.horizon, self._seeds
-        )
-        rng = np.random.default_rng([plan.seed, self._steps])
-        due = [s for s in plan.snapshot_steps() if s > self._last_snapshot]
-        first_step, started = self._steps, time.monotonic()
-        saved = started
-        while True:
-            if due and self._steps >= due[0]:
-                due = [s for s in due if s > self._steps]
-                rate = (self._steps - first_step) / (time.monotonic() - started + 1e-9)
-                self._snapshot(judge, rate)
-            if self._steps >= plan.num_steps:
-                break
-            actions = self._act(episodes.observations, rng)
-            self._replay.add(*episodes.step(actions))
-            self._recent = [*self._recent, *episodes.finished][-20:]
-            self._steps += plan.num_envs
-            if self._steps > plan.warmup:
-                self._learn(rng)
-            if time.monotonic() - saved > plan.checkpoint_seconds:
-                self._save()
-                saved = time.monotonic()
-        self._save()
+    @property
+    def actor(self) -> Pytree:
+        """Parameters of the policy as it is now."""
+        return jax.device_get(self._state.actor.params)
 
-    def _act(self, observations: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def begin(self, num_steps: int) -> None:
+        """Begins a session: new episodes, for a training of `num_steps` in all."""
+        self._config = dataclasses.replace(self._plan, num_steps=num_steps).config()
+        self.env = environments(self._plan.robot, self._plan.num_envs)
+        self.episodes = _Episodes(self.env, self._spec.horizon, self._seeds)
+        self._rng = np.random.default_rng([self._plan.seed, self.steps])
+
+    def advance(self) -> tuple[np.ndarray, ...]:
+        """One step in all places, then its share of updates; the step's rows."""
+        rows = self.episodes.step(self._act(self.episodes.observations))
+        self._replay.add(*rows)
+        self.steps += self._plan.num_envs
+        if self.steps > self._plan.warmup:
+            self._learn()
+        return rows
+
+    def _act(self, observations: np.ndarray) -> np.ndarray:
         """Actions [E, A]: uniform at first, then sampled from the policy."""
-        if self._steps < self._plan.warmup:
+        if self.steps < self._plan.warmup:
             shape = (len(observations), self._spec.action_dim)
-            return rng.uniform(-1, 1, shape).astype(np.float32)
-        key = jax.random.fold_in(jax.random.key(self._plan.seed + 2), self._steps)
+            return self._rng.uniform(-1, 1, shape).astype(np.float32)
+        key = jax.random.fold_in(jax.random.key(self._plan.seed + 2), self.steps)
         return np.asarray(sac.act(self._state.actor.params, observations, key))
 
-    def _learn(self, rng: np.random.Generator) -> None:
+    def _learn(self) -> None:
         """The updates that follow a vector step."""
         batches = self._replay.sample(
-            rng, self._plan.updates_per_call, self._config.batch_size
+            self._rng, self._plan.updates_per_call, self._config.batch_size
         )
         self._state, _ = sac.update_many(
             self._state, batches, jax.random.key(self._plan.seed + 1), self._config
         )
 
+    def _seeds(self, count: int) -> list[int]:
+        """Seeds of the next episodes; no two trainings share any."""
+        first = self._plan.seed * 10**7 + self._started
+        self._started += count
+        return list(range(first, first + count))
+
+
+class Training(Learner):
+    """A training in a folder: `run` starts it or goes on with it."""
+
+    def __init__(
+        self, plan: Plan, folder: Path, say: Callable[[str], None] = print
+    ) -> None:
+        super().__init__(plan)
+        self._folder, self._say = folder, say
+        self._sessions: list[tuple[int, int]] = []
+        self._last_snapshot = -1
+        self._recent: list[float] = []  # returns of the last training episodes
+
+    def run(self, stop: Callable[[], bool] = lambda: False) -> bool:
+        """Trains to the end, or until `stop()`; the folder holds snapshots and state.
+
+        Returns:
+          Whether it came to the end.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._restore()
+        plan = self._plan
+        judge = environments(plan.robot, plan.eval_episodes, scored=True)
+        self._sessions.append((self.steps, plan.num_steps))
+        self.begin(plan.num_steps)
+        due = [s for s in plan.snapshot_steps() if s > self._last_snapshot]
+        first_step, started = self.steps, time.monotonic()
+        saved = started
+        while True:
+            if due and self.steps >= due[0]:
+                due = [s for s in due if s > self.steps]
+                rate = (self.steps - first_step) / (time.monotonic() - started + 1e-9)
+                self._snapshot(judge, rate)
+            if self.steps >= plan.num_steps:
+                break
+            self.advance()
+            self._recent = [*self._recent, *self.episodes.finished][-20:]
+            if stop():
+                break
+            if time.monotonic() - saved > plan.checkpoint_seconds:
+                self._save()
+                saved = time.monotonic()
+        self._save()
+        return self.steps >= plan.num_steps
+
     def _named(self) -> str:
         """The plan but for its length, which may grow."""
         return repr(dataclasses.replace(self._plan, num_steps=0))
 
-    def _seeds(self, count: int) -> list[int]:
-        """Seeds of the next episodes; no two trainings share any."""
-        first = self._plan.seed * 10**7 + self._episodes
-        self._episodes += count
-        return list(range(first, first + count))
-
     def _snapshot(self, judge: BatchedEnv, rate: float) -> None:
         """Keeps the policy, and writes what it scores."""
-        actor = policies.from_params(jax.device_get(self._state.actor.params))
-        name = f"{self._steps:09d}"
+        actor = policies.from_params(self.actor)
+        name = f"{self.steps:09d}"
         policies.save(self._folder / "snapshots" / f"{name}.npz", {name: actor})
         returns = policies.evaluate(actor, judge, self._spec.horizon, EVAL_SEED)
         row = {
             "snapshot": name,
-            "env_steps": self._steps,
+            "env_steps": self.steps,
             "updates": int(self._state.step),
-            **_scores(self._spec, returns),
+            **scores(self._spec, returns),
         }
         path = self._folder / SNAPSHOTS
-        _write(path, [*_read(path), row] if path.exists() else [row])
-        left = max(self._plan.num_steps - self._steps, 0) / max(rate, 1e-9)
+        write_table(path, [*read_table(path), row] if path.exists() else [row])
+        left = max(self._plan.num_steps - self.steps, 0) / max(rate, 1e-9)
         recent = np.mean(self._recent) if self._recent else float("nan")
         self._say(
-            f"{self._plan.robot}  {self._steps:,}/{self._plan.num_steps:,} steps  "
+            f"{self._plan.robot}  {self.steps:,}/{self._plan.num_steps:,} steps  "
             f"{rate:,.0f} steps/s  ETA {time.strftime('%H:%M:%S', time.gmtime(left))}  "
             f"return {row['return_mean']:.1f} ± {row['return_std']:.1f}  "
             f"score {row['score']:.1f}  while training {recent:.1f}"
@@ -237,18 +273,19 @@ class Training:
         arrays = {
             **{f"state{i}": leaf for i, leaf in enumerate(leaves)},
             **self._replay.arrays(),
-            "counts": np.array([self._steps, self._episodes]),
+            "counts": np.array([self.steps, self._started]),
+            "sessions": np.array(self._sessions),
             "plan": np.array(self._named()),
             "recent": np.array(self._recent),
         }
         temporary = self._folder / ".checkpoint.npz"
         with temporary.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
-        temporary.replace(self._folder / "checkpoint.npz")
+        temporary.replace(self._folder / CHECKPOINT)
 
     def _restore(self) -> None:
         """Takes up the checkpoint of the same plan, if there is one."""
-        path = self._folder / "checkpoint.npz"
+        path = self._folder / CHECKPOINT
         if not path.is_file():
             (self._folder / SNAPSHOTS).unlink(missing_ok=True)
             return
@@ -259,119 +296,36 @@ class Training:
                     f"as {self._named()}: choose another folder with --out, or remove "
                     "this one."
                 )
-            self._steps, self._episodes = (int(n) for n in file["counts"])
+            self.steps, self._started = (int(n) for n in file["counts"])
+            self._sessions = [(int(a), int(b)) for a, b in file["sessions"]]
             self._recent = [float(r) for r in file["recent"]]
             leaves, treedef = jax.tree.flatten(self._state)
             kept = [jnp.asarray(file[f"state{i}"]) for i in range(len(leaves))]
             self._state = jax.tree.unflatten(treedef, kept)
             self._replay.restore(file)
-        rows = _read(self._folder / SNAPSHOTS)
-        rows = [row for row in rows if int(row["env_steps"]) <= self._steps]
+        rows = read_table(self._folder / SNAPSHOTS)
+        rows = [row for row in rows if int(row["env_steps"]) <= self.steps]
         self._last_snapshot = int(rows[-1]["env_steps"])
-        _write(self._folder / SNAPSHOTS, rows)
-        self._say(f"{self._plan.robot}  goes on from step {self._steps:,}")
+        write_table(self._folder / SNAPSHOTS, rows)
+        self._say(f"{self._plan.robot}  goes on from step {self.steps:,}")
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def read_table(path: Path) -> list[dict[str, Any]]:
+    """Rows of a CSV file, column by name."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Writes rows that `read_table` reads; all have the columns of the first."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else [])
         writer.writeheader()
         writer.writerows(rows)
 
 
-NUM_REPLAY = 10
-"""Snapshots that make up medium-replay."""
-
-
-def best(steps: np.ndarray, returns: np.ndarray) -> int:
-    """The best snapshot of the second half of a training; arguments as `select`'s."""
-    late = np.flatnonzero(steps >= steps[-1] / 2)
-    return int(late[np.argmax(returns[late])])
-
-
-def select(steps: np.ndarray, returns: np.ndarray) -> dict[str, list[int]]:
-    """Which snapshots play which role.
-
-    The expert is the best of the second half of the training. The medium policy is, of
-    the snapshots up to the first that reaches half of the expert's return, the one
-    whose return is nearest to a third of it. The replay's snapshots are evenly spread
-    between the untrained and the medium policy, both included.
-
-    Args:
-      steps: environment steps of the snapshots, ascending, [S].
-      returns: their mean returns, [S].
-
-    Returns:
-      Role → indices, ascending.
-
-    Raises:
-      UserError: fewer than eight snapshots lie between untrained and medium.
-    """
-    expert = best(steps, returns)
-    early = int(np.argmax(returns >= returns[expert] / 2)) + 1
-    medium = int(np.argmin(np.abs(returns[:early] - returns[expert] / 3)))
-    replay = np.unique(np.round(np.linspace(0, medium, NUM_REPLAY)).astype(int))
-    if len(replay) < 8:
-        raise UserError(
-            f"Only {len(replay)} snapshots lie between the untrained and the medium "
-            "policy; medium-replay needs eight. Train with more --num_snapshots."
-        )
-    return {"expert": [expert], "medium": [medium], "replay": replay.tolist()}
-
-
-def package(
-    plan: Plan, folder: Path, target: Path, command: str, episodes: int = 20
-) -> list[dict[str, Any]]:
-    """Writes the chosen policies and their provenance, `<robot>.npz` and `.csv`.
-
-    Each chosen policy is scored anew as it is stored (weights in float16), so that the
-    expert's score is not the luckiest of many.
-
-    Args:
-      plan: of the training in `folder`.
-      folder: where it was run to its end.
-      target: folder of the two files.
-      command: what trained them, for the table.
-      episodes: deterministic episodes per policy.
-    """
-    rows = _read(folder / SNAPSHOTS)
-    steps = np.array([int(row["env_steps"]) for row in rows])
-    returns = np.array([float(row["return_mean"]) for row in rows])
-    if plan.robot == ant_goal.NAME:
-        roles = {"expert": [best(steps, returns)]}
-    else:
-        roles = select(steps, returns)
-    judged = spec(plan.robot)
-    env = environments(plan.robot, episodes, scored=True)
-    actors, table = {}, []
-    for index in sorted(set().union(*roles.values())):
-        row = rows[index]
-        name = row["snapshot"]
-        path = folder / "snapshots" / f"{name}.npz"
-        actors[name] = policies.load(path)[name]
-        returns = policies.evaluate(actors[name], env, judged.horizon, PACKAGE_SEED)
-        table.append(
-            {
-                "robot": plan.robot,
-                "snapshot": name,
-                "roles": " ".join(role for role in roles if index in roles[role]),
-                "env_steps": row["env_steps"],
-                "updates": row["updates"],
-                **_scores(judged, returns),
-                "command": command,
-            }
-        )
-    policies.save(target / f"{plan.robot}.npz", actors)
-    _write(target / f"{plan.robot}.csv", table)
-    return table
-
-
-def _scores(spec: EnvSpec, returns: np.ndarray) -> dict[str, float]:
+def scores(spec: EnvSpec, returns: np.ndarray) -> dict[str, float]:
+    """Columns of a table about a policy: its return and score over episodes [N]."""
     return {
         "return_mean": round(float(returns.mean()), 2),
         "return_std": round(float(returns.std()), 2),

@@ -3,7 +3,7 @@
     offjax/budget/t<T>-<kind>[-i<instance>][-r<instances>][-k<kappa>][-n<noise>]-v0
     offjax/maze2d/<maze>[-dense]-v0
     offjax/antmaze/<maze>[-<kind>]-v0
-    offjax/<robot>/<kind>-v0
+    offjax/<robot>/<kind>-v0, and -v1 of longer trainings at D4RL's sizes
     offjax/<scene>/play-v0
 
 A part in brackets is spelt out only where it differs from the default (instance 0,
@@ -18,9 +18,11 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from offjax.datasets.catalog_antmaze import ANT_MAZES, AntMaze
+from offjax.datasets.catalog_robots import KINDS, ROBOTS, Locomotion
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import annotate
 from offjax.errors import UserError
@@ -29,9 +31,7 @@ from offjax.types import EnvSpec
 BUDGET_HORIZONS = (10, 20, 50, 100, 200)
 BUDGET_KINDS = ("random", "smooth", "medium", "expert", "mixed", "under")
 MAZES = ("umaze", "medium", "large")
-ROBOTS = ("hopper", "halfcheetah", "walker2d")
 SCENES = ("scene", "cube-double", "cube-triple")
-ROBOT_KINDS = ("random", "medium", "medium-replay", "medium-expert", "expert")
 
 _GENERATOR_VERSION = 0
 """Raise it when a generator's rule changes: data of another one are refused."""
@@ -162,49 +162,6 @@ class Maze2D:
 
 
 @dataclasses.dataclass(frozen=True)
-class Locomotion:
-    """A robot's dataset after D4RL's definitions, by this project's own policies."""
-
-    robot: str
-    kind: str
-
-    @property
-    def name(self) -> str:
-        """The dataset's only id."""
-        return f"offjax/{self.robot}/{self.kind}-v0"
-
-    @property
-    def size(self) -> tuple[str, int]:
-        """What sets the amount of data, and its default."""
-        return "num_transitions", 200_000
-
-    @property
-    def origin(self) -> dict[str, str]:
-        """What else the data depend on: the policies, by the hash of their file."""
-        if self.kind == "random":
-            return {}
-        from offjax.behavior import policies
-
-        return {"policies": policies.digest(self.robot)}
-
-    def spec(self) -> EnvSpec:
-        """Where policies trained on it are evaluated."""
-        from offjax.envs import mujoco
-
-        return mujoco.spec(self.robot)
-
-    def generate(
-        self, size: int, seed: int, progress: Progress = None
-    ) -> dict[str, Any]:
-        """Flat rows of `size` steps, as `Dataset.from_arrays` takes them."""
-        from offjax.behavior import locomotion
-
-        data = locomotion.generate(self.robot, self.kind, size, seed, progress)
-        infos = {key: data.pop(f"infos/{key}") for key in ("qpos", "qvel")}
-        return {**data, "infos": infos}
-
-
-@dataclasses.dataclass(frozen=True)
 class Play:
     """Annotated play in one of OGBench's scenes, by its scripted oracles."""
 
@@ -252,7 +209,12 @@ def ids() -> list[str]:
     budgets = [Budget(t, kind).name for t in BUDGET_HORIZONS for kind in BUDGET_KINDS]
     mazes = [Maze2D(maze, dense).name for dense in (False, True) for maze in MAZES]
     mazes += [AntMaze(kind).name for kind in ANT_MAZES]
-    robots = [Locomotion(r, kind).name for r in ROBOTS for kind in ROBOT_KINDS]
+    robots = [
+        Locomotion(robot, kind, version).name
+        for version in (0, 1)
+        for robot in ROBOTS[version]
+        for kind in KINDS[version]
+    ]
     return budgets + mazes + robots + [Play(scene).name for scene in SCENES]
 
 
@@ -263,7 +225,7 @@ def parse(name: str) -> Entry:
       UserError: naming the id, what is wrong with it, and ids close to it.
     """
     parts = name.split("/")
-    families = ("budget", "maze2d", "antmaze", *ROBOTS, *SCENES)
+    families = ("budget", "maze2d", "antmaze", *ROBOTS[1], *SCENES)
     if len(parts) != 3 or parts[0] != "offjax" or parts[1] not in families:
         raise _unknown(
             name, f"is not of the families offjax/{{{','.join(families)}}}/…"
@@ -271,14 +233,16 @@ def parse(name: str) -> Entry:
     versioned = _VERSION.fullmatch(parts[2])
     if versioned is None:
         raise _unknown(name, "does not end in a version such as -v0")
-    if versioned["version"] != "0":
-        raise _unknown(name, f"is of version {versioned['version']}; there is only v0")
+    version = int(versioned["version"])
+    if parts[1] in ROBOTS[1] and version <= 1:
+        return _parse_robot(name, parts[1], versioned["stem"], version)
+    if version != 0:
+        known = "v0 and v1" if parts[1] in ROBOTS[1] else "v0"
+        raise _unknown(name, f"is of version {version}; there is only {known}")
     if parts[1] == "antmaze":
         if versioned["stem"] not in ANT_MAZES:
             raise _unknown(name, f"names none of {', '.join(ANT_MAZES)}")
         return AntMaze(versioned["stem"])
-    if parts[1] in ROBOTS:
-        return _parse_robot(name, parts[1], versioned["stem"])
     if parts[1] in SCENES:
         if versioned["stem"] != "play":
             raise _unknown(name, f"is not offjax/{parts[1]}/play-v0")
@@ -315,18 +279,36 @@ def identity(specification: dict[str, Any]) -> str:
 
 
 def generate(
-    entry: Entry, size: int | None = None, seed: int = 0, progress: Progress = None
+    entry: Entry,
+    size: int | None = None,
+    seed: int = 0,
+    progress: Progress = None,
+    scratch: Path | None = None,
 ) -> Dataset:
-    """Makes the dataset in memory; arguments as in `specification`."""
+    """Makes the dataset in memory.
+
+    Args:
+      entry: as in `specification`.
+      size: likewise.
+      seed: likewise.
+      progress: called with a line of text.
+      scratch: folder for what a long collection has so far, by which it goes on when
+        it was interrupted; of the same specification only.
+    """
     made_from = specification(entry, size, seed)
     unit, _ = entry.size
-    rows = entry.generate(made_from[unit], seed, progress)
+    if isinstance(entry, Locomotion):
+        rows = entry.generate(made_from[unit], seed, progress, scratch)
+    else:
+        rows = entry.generate(made_from[unit], seed, progress)
     annotations = rows.pop("annotations", None)
+    remark = rows.pop("remark", "")
     dataset = Dataset.from_arrays(
         **rows,
         spec=entry.spec(),
         id=entry.name,
-        source=f"collected by offjax, {unit} {made_from[unit]}, seed {seed}",
+        source=f"collected by offjax, {unit} {made_from[unit]}, seed {seed}"
+        + (f"; {remark}" if remark else ""),
         identity=identity(made_from),
     )
     return dataset if annotations is None else annotate(dataset, annotations)
@@ -377,10 +359,12 @@ def _parse_maze(name: str, stem: str) -> Maze2D:
     return Maze2D(maze, bool(dense))
 
 
-def _parse_robot(name: str, robot: str, stem: str) -> Locomotion:
-    if stem not in ROBOT_KINDS:
-        raise _unknown(name, f"names no behaviour: {', '.join(ROBOT_KINDS)}")
-    return Locomotion(robot, stem)
+def _parse_robot(name: str, robot: str, stem: str, version: int) -> Locomotion:
+    if robot not in ROBOTS[version]:
+        raise _unknown(name, f"is of version {version}, which has no {robot}")
+    if stem not in KINDS[version]:
+        raise _unknown(name, f"names no behaviour: {', '.join(KINDS[version])}")
+    return Locomotion(robot, stem, version)
 
 
 def _unknown(name: str, reason: str) -> UserError:

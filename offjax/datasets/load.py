@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Callable, Sequence
 
 from offjax.datasets import catalog, legacy, minari_io, ogbench
@@ -105,8 +106,10 @@ def collect_dataset(
             unit, _ = entry.size
             words = f"{wanted[unit]:,} {unit.removeprefix('num_')}"
             say(f"collecting {name} ({words}) into {minari_io.root(data_dir)}")
-            dataset = catalog.generate(entry, size, seed, progress)
+            scratch = minari_io.scratch(name, data_dir, catalog.identity(wanted))
+            dataset = catalog.generate(entry, size, seed, progress, scratch)
             minari_io.write(dataset, wanted, data_dir, replace=force)
+            shutil.rmtree(scratch, ignore_errors=True)
     found = _specification(name, data_dir)
     if found != wanted:
         raise UserError(

@@ -98,6 +98,17 @@ def writing(
         yield
 
 
+def scratch(name: str, data_dir: str | os.PathLike[str] | None, identity: str) -> Path:
+    """Hidden folder for the parts of a dataset that is being made, not made itself.
+
+    Args:
+      name: its id.
+      data_dir: root of the datasets.
+      identity: of its specification: parts of another one are never mixed in.
+    """
+    return root(data_dir) / f".{name.replace('/', '-')}-{identity[:16]}-parts"
+
+
 def write(
     dataset: Dataset,
     specification: Mapping[str, Any],
@@ -178,6 +189,7 @@ def read(
         if spec is not None:
             checks.matches_spec(arrays["observations"], arrays["actions"], spec)
             arrays["actions"], notes = checks.clip_recorded(arrays["actions"], spec)
+        notes += minari_spec.simulator_notes(own)
     dataset = Dataset.from_arrays(
         **arrays,
         spec=spec,
@@ -221,6 +233,7 @@ def _write_data(dataset: Dataset, specification: Mapping[str, Any], path: Path) 
         "identity": dataset.card.identity,
         "specification": dict(specification),
         "spec": dataclasses.asdict(spec),
+        **minari_spec.simulator(spec),
     }
     storage.update_metadata(
         {

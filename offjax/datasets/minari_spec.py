@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import json
 import re
 from collections.abc import Mapping
@@ -46,6 +47,40 @@ def encode(spec: EnvSpec) -> dict[str, Any]:
         entries["ref_min_score"] = spec.ref_min_score
         entries["ref_max_score"] = spec.ref_max_score
     return entries
+
+
+def simulator(spec: EnvSpec) -> dict[str, str]:
+    """The installed version of what simulated a dataset's environment, if anything."""
+    from offjax import envs
+
+    if spec.id in envs.JAX_ENVS:
+        return {}
+    try:
+        return {"mujoco": importlib.metadata.version("mujoco")}
+    except importlib.metadata.PackageNotFoundError:
+        return {}
+
+
+def simulator_notes(own: Mapping[str, Any]) -> tuple[str, ...]:
+    """Remarks for the card: which MuJoCo recorded it, and whether today's is alike.
+
+    Args:
+      own: this project's entry of the metadata.
+    """
+    recorded = own.get("mujoco")
+    if recorded is None:
+        return ()
+    note = f"recorded with MuJoCo {recorded}"
+    try:
+        installed = importlib.metadata.version("mujoco")
+    except importlib.metadata.PackageNotFoundError:
+        return (note,)
+    if str(recorded).partition(".")[0] != installed.partition(".")[0]:
+        note += (
+            f", while {installed} is installed: the same actions may lead elsewhere "
+            "there; `python -m experiments.calibrate` tells how far"
+        )
+    return (note,)
 
 
 def decode(

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from offjax.behavior import ant_goal, antmaze, policies, sac, training
+from offjax.behavior import ant_goal, antmaze, packaging, policies, sac, training
 from offjax.datasets import catalog
 from offjax.datasets.dataset import Dataset
 from offjax.envs import antmaze as env
@@ -220,8 +220,10 @@ def test_a_training_scores_resumes_and_packages_one_policy(tmp_path):
     longer = dataclasses.replace(plan, num_steps=120)
     training.Training(longer, tmp_path / "run", told.append).run()
     assert "goes on from step 80" in told[-2] and "120/120" in told[-1]
-    rows = training.package(longer, tmp_path / "run", tmp_path / "out", "cmd", 1)
+    rows = packaging.package(longer, tmp_path / "run", tmp_path / "out", "cmd", 1)
     assert [row["roles"] for row in rows] == ["expert"]
+    assert int(rows[0]["env_steps"]) >= 60  # of the second half
+    assert not (tmp_path / "out" / "ant_goal.json").exists()
     actor = policies.load(tmp_path / "out" / "ant_goal.npz")[rows[0]["snapshot"]]
     assert actor.weights[0].shape == (29, 8) and actor.action_dim == 8
 

@@ -1,13 +1,13 @@
-"""Locomotion data: rows, ends, parts; and the choice of snapshots."""
+"""Locomotion data: rows, ends, parts, and the packaged policies."""
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 
-from offjax.behavior import locomotion, policies, training
+from offjax.behavior import locomotion, packaging, policies
 from offjax.datasets import catalog, minari_io
 from offjax.envs import mujoco
 from offjax.envs.batched import make_batched
@@ -69,7 +69,7 @@ def test_cheetah_times_out_at_the_thousandth_step():
 def test_packaged_policies(robot):
     spec = mujoco.spec(robot)
     table = policies.table(robot)
-    assert policies.FOLDER.joinpath(f"{robot}.npz").stat().st_size < 2.5e6
+    assert policies.folder(0).joinpath(f"{robot}.npz").stat().st_size < 2.5e6
     (expert,) = policies.for_role(robot, "expert")
     (medium,) = policies.for_role(robot, "medium")
     replay = policies.for_role(robot, policies.REPLAY)
@@ -83,16 +83,33 @@ def test_packaged_policies(robot):
     assert all(row["command"].startswith("python -m") for row in table)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("robot", locomotion.ROBOTS)
-def test_packaged_policies_score_what_their_table_says(robot):
+@pytest.mark.parametrize("robot", locomotion.ROBOTS_V1)
+def test_packaged_policies_of_version_1(robot):
     spec = mujoco.spec(robot)
-    for row in policies.table(robot):
+    assert policies.folder(1).joinpath(f"{robot}.npz").stat().st_size < 1e6
+    for role in ("expert", "medium"):
+        (actor,) = policies.for_role(robot, role, version=1)
+        mean, _ = actor.gaussian(np.zeros((2, spec.observation_dim)))
+        assert mean.shape == (2, spec.action_dim)
+    by_role = {row["roles"]: float(row["score"]) for row in policies.table(robot, 1)}
+    goal = packaging.MEDIUM_SCORES[robot]
+    assert abs(by_role["medium"] - goal) <= packaging.MARGIN
+    assert by_role["expert"] > by_role["medium"]
+    steps = [locomotion.replay_steps(robot, kind) for kind in locomotion.REPLAYS]
+    assert 0 < steps[0] < steps[1]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("version", [0, 1])
+@pytest.mark.parametrize("robot", locomotion.ROBOTS)
+def test_packaged_policies_score_what_their_table_says(robot, version):
+    spec = mujoco.spec(robot)
+    for row in policies.table(robot, version):
         if row["roles"] == "expert":
             env = make_batched(spec, 20)
-            (actor,) = policies.for_role(robot, "expert")
+            (actor,) = policies.for_role(robot, "expert", version)
             returns = policies.evaluate(
-                actor, env, spec.horizon, training.PACKAGE_SEED + 1000
+                actor, env, spec.horizon, packaging.REPORT_SEED + 1000
             )
             spread = float(row["return_std"]) / np.sqrt(20) + 0.02 * abs(returns.mean())
             assert abs(returns.mean() - float(row["return_mean"])) < 4 * spread
@@ -142,6 +159,7 @@ def test_specification_names_the_policies():
     [
         (("ant", "random"), "ant"),
         (("hopper", "mixed"), "mixed"),
+        (("hopper", "full-replay", 9, 0, None, 1), "full-replay"),
         (("hopper", "random", 0), "0 steps"),
     ],
 )
@@ -150,65 +168,75 @@ def test_bad_arguments_are_explained(arguments, words):
         locomotion.generate(*arguments)
 
 
-def test_choice_of_snapshots():
-    steps = np.arange(20) * 10
-    returns = np.array([0, 1, 2, 5, 8, 12, 20, 25, 31, 40, 55] + [60] * 9, float)
-    returns[14] = 90.0
-    roles = training.select(steps, returns)
-    assert roles["expert"] == [14]
-    assert roles["medium"] == [8]  # 31 is nearest to 30 of those up to 55
-    assert roles["replay"][0] == 0 and roles["replay"][-1] == 8
-    assert len(roles["replay"]) == 9
-    returns[9] = 100.0  # better, but early: it may not be the expert
-    assert training.select(steps * 2, returns)["expert"] == [14]
-    with pytest.raises(UserError, match="num_snapshots"):
-        training.select(np.arange(5), np.array([0.0, 3, 9, 9, 9]))
+def test_chunks_that_were_finished_are_kept(tmp_path):
+    """A collection that finds some chunks goes on from them, to the same rows."""
+
+    def collect(scratch=None):
+        return locomotion.generate(
+            "hopper", "random", 700, version=1, scratch=scratch, chunk=200
+        )
+
+    whole = collect(tmp_path)
+    files = sorted((tmp_path / "0").iterdir())
+    assert len(files) >= 3
+    files[-1].unlink()
+    files[1].write_bytes(b"damaged")
+    with np.load(files[0]) as file:
+        first = dict(file)
+    first["rewards"][:] = 7.0  # to tell it from one that is collected again
+    np.savez(files[0], **first)
+    again = collect(tmp_path)
+    count = len(first["rewards"])
+    assert 200 <= count < 700 and (again["rewards"][:count] == 7.0).all()
+    np.testing.assert_array_equal(again["rewards"][count:], whole["rewards"][count:])
+    for key in whole:
+        if key != "rewards":
+            np.testing.assert_array_equal(again[key], whole[key])
+    np.testing.assert_array_equal(collect()["observations"], whole["observations"])
 
 
-@pytest.mark.long
-def test_a_training_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
-    from offjax.behavior import sac
-
-    plan = training.Plan(
-        robot="halfcheetah",
-        num_steps=480,
-        num_envs=8,
-        update_ratio=0.125,
-        warmup=160,
-        capacity=400,
-        num_snapshots=12,
-        eval_episodes=1,
-        algorithm=sac.Config(hidden_dims=(8,), batch_size=8),
-    )
-    monkeypatch.setattr(mujoco, "HORIZON", 20)
-    assert plan.snapshot_steps()[0] == 0 and plan.snapshot_steps()[-1] == 480
-    assert plan.config().num_updates == 40
+def test_progress_is_a_bar_with_rate_and_eta():
     lines = []
-    save = training.Training._save
+    report = locomotion.reporter(1000, lines.append, seconds=0.0)
+    report(400)  # done by an earlier process: no part of the rate
+    report(600)
+    report(1000)
+    assert len(lines) == 1
+    assert lines[0].startswith("[############........]  60 %  600/1,000 transitions")
+    assert "/s  ETA 00:" in lines[0]
 
-    def stop(self):
-        save(self)
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr(training.Training, "_save", stop)
-    monkeypatch.setattr(training.time, "monotonic", lambda: stop.clock)
-    stop.clock = 0.0
+def _write_policies(folder, observation_dim, action_dim):
+    rng = np.random.default_rng(0)
+    sizes = (observation_dim, 4, 2 * action_dim)
+    actor = policies.Actor(
+        tuple(rng.normal(size=s) for s in itertools.pairwise(sizes)),
+        tuple(rng.normal(size=n) for n in sizes[1:]),
+    )
+    policies.save(folder / "hopper.npz", {"a": actor})
+    table = "robot,snapshot,roles,env_steps\nhopper,a,expert,64\n"
+    (folder / "hopper.csv").write_text(table)
 
-    def say(line):
-        lines.append(line)
-        if "320" in line or " 31" in line:
-            stop.clock = 1e6  # a checkpoint is due
 
-    with pytest.raises(KeyboardInterrupt):
-        training.Training(plan, tmp_path, say).run()
-    monkeypatch.setattr(training.Training, "_save", save)
-    longer = dataclasses.replace(plan, num_steps=560)  # it may grow on the way
-    training.Training(longer, tmp_path, lines.append).run()
-    assert any("goes on from step" in line for line in lines)
-    rows = training._read(tmp_path / training.SNAPSHOTS)
-    steps = [int(row["env_steps"]) for row in rows]
-    assert steps == sorted(set(steps)) and steps[-1] == 560
-    assert int(rows[-1]["updates"]) == 50
-    with pytest.raises(UserError, match="was begun as"):
-        other = dataclasses.replace(plan, robot="hopper")
-        training.Training(other, tmp_path, lines.append).run()
+def test_a_foreign_policy_file_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(policies, "FOLDER", tmp_path)
+    _write_policies(tmp_path, 11, 3)
+    (actor,) = policies.for_role("hopper", "expert")
+    assert actor.action_dim == 3
+    _write_policies(tmp_path, 17, 6)
+    with pytest.raises(UserError, match="policy of 17 observations"):
+        policies.for_role("hopper", "expert")
+    policies.save(tmp_path / "hopper.npz", {"b": actor})
+    with pytest.raises(UserError, match="lacks the policies a"):
+        policies.for_role("hopper", "expert")
+    wide = policies.Actor(actor.weights, (actor.biases[0], np.zeros(7)))
+    policies.save(tmp_path / "hopper.npz", {"a": wide})
+    with pytest.raises(UserError, match="do not fit"):
+        policies.for_role("hopper", "expert")
+    for foreign in ({"a/w0": np.ones((2, 2))}, {"x": np.ones(3)}):
+        np.savez(tmp_path / "hopper.npz", **foreign)
+        with pytest.raises(UserError, match="a file of policies"):
+            policies.for_role("hopper", "expert")
+    (tmp_path / "hopper.npz").write_text("no npz")
+    with pytest.raises(UserError, match="a file of policies"):
+        policies.for_role("hopper", "expert")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -15,7 +16,12 @@ from offjax.networks.trained import trained
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "sac.npz"
 CONFIG = sac.Config(
-    actor_lr=3e-3, critic_lr=1e-3, temperature_lr=2e-2, discount=0.97, tau=0.1
+    actor_lr=3e-3,
+    critic_lr=1e-3,
+    temperature_lr=2e-2,
+    discount=0.97,
+    tau=0.1,
+    policy_delay=1,
 )
 
 
@@ -39,12 +45,18 @@ def _layers(reference, name):
     return found
 
 
+def _twins(reference, name):
+    """Both critics' parameters, [2, ...]."""
+    pair = [_layers(reference, f"{name}{i}") for i in range(2)]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *pair)
+
+
 def _state(reference):
-    optimiser = sac._optimiser(1.0, CONFIG)  # its state does not depend on the rate
+    optimiser = sac._optimiser(1.0, 100)  # its state does not depend on the rate
     return sac.State(
         trained(_layers(reference, "actor"), optimiser),
-        trained([_layers(reference, f"critic{i}") for i in range(2)], optimiser),
-        [_layers(reference, f"target{i}") for i in range(2)],
+        trained(_twins(reference, "critic"), optimiser),
+        _twins(reference, "target"),
         trained(jnp.float32(reference["log_temperature"]), optimiser),
         jnp.int32(0),
     )
@@ -67,13 +79,17 @@ def test_targets_are_those_of_torch(reference):
 def test_one_update_is_that_of_torch(reference):
     state, batch = _state(reference), _batch(reference)
     noise = jnp.asarray(reference["noise"], jnp.float32)
-    new, metrics = jax.jit(sac.update)(state, batch, noise, CONFIG)
+    batches = jax.tree.map(lambda x: x[None], batch)
+    new, metrics = jax.jit(sac.update)(state, batches, noise, CONFIG)
     np.testing.assert_allclose(
         metrics["critic_loss"], reference["critic_loss"], rtol=1e-5
     )
     pairs = [("actor", new.actor.params)]
-    pairs += [(f"critic{i}", new.critics.params[i]) for i in range(2)]
-    pairs += [(f"target{i}", new.target_critics[i]) for i in range(2)]
+    for i in range(2):
+        critic, target = jax.tree.map(
+            lambda x, i=i: x[i], (new.critics.params, new.target_critics)
+        )
+        pairs += [(f"critic{i}", critic), (f"target{i}", target)]
     for name, params in pairs:
         expected = _layers(reference, f"new/{name}")
         before = _layers(reference, name)
@@ -93,7 +109,7 @@ def test_one_update_is_that_of_torch(reference):
 
 
 def test_actor_loss_is_that_of_torch(reference):
-    critics = [_layers(reference, f"new/critic{i}") for i in range(2)]
+    critics = _twins(reference, "new/critic")
     loss, _ = jax.jit(sac.actor_loss)(
         _layers(reference, "actor"),
         critics,
@@ -117,25 +133,36 @@ def test_rounded_products_and_their_gradients():
     np.testing.assert_allclose(to_w, np.asarray(x).T @ np.asarray(out), rtol=1e-5)
 
 
-@pytest.mark.long
-def test_scan_equals_single_updates(reference):
+def test_the_actor_moves_after_every_second_update_of_the_critics(reference):
+    """Two groups of two: the critics as by four single updates of frozen actors."""
+    config = dataclasses.replace(CONFIG, policy_delay=2)
     state, batch = _state(reference), _batch(reference)
-    stacked = jax.tree.map(lambda x: jnp.stack([x, x[::-1]]), batch)
-    key = jax.random.key(4)
+    batches = jax.tree.map(lambda x: jnp.stack([x, x[::-1], 2 * x, x]), batch)
+    key, size = jax.random.key(4), batch.actions.shape
     expected, update = state, jax.jit(sac.update)
     for i in range(2):
-        one = jax.tree.map(lambda x, i=i: x[i], stacked)
-        noise = jax.random.normal(jax.random.fold_in(key, i), (2, *one.actions.shape))
-        expected, _ = update(expected, one, noise, CONFIG)
-    found, _ = sac.update_many(state, stacked, key, CONFIG)
+        group = jax.tree.map(lambda x, i=i: x[2 * i : 2 * i + 2], batches)
+        noise = jax.random.normal(jax.random.fold_in(key, 2 * i), (3, *size))
+        single = expected
+        for j in range(2):
+            one = jax.tree.map(lambda x, j=j: x[j : j + 1], group)
+            critics = update(single, one, noise[jnp.array([j, 2])], CONFIG)[0].critics
+            single = single._replace(critics=critics)
+        expected, _ = update(expected, group, noise, config)
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5),
+            expected.critics.params,
+            single.critics.params,
+        )
+    found, _ = sac.update_many(state, batches, key, config)
+    assert int(found.step) == 4
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), found, expected
     )
 
 
 def test_rates_fall_to_a_tenth():
-    config = sac.Config(num_updates=100)
-    optimiser = sac._optimiser(1e-2, config)
+    optimiser = sac._optimiser(1e-2, 100)
     params, gradient = jnp.zeros(()), jnp.ones(())
     state, steps = optimiser.init(params), []
     for _ in range(100):

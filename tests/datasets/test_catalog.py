@@ -37,7 +37,7 @@ def test_ids_are_parsed_and_spelt(name, entry):
 
 def test_every_listed_id_is_parsed_to_itself():
     names = catalog.ids()
-    assert len(names) == len(set(names)) == 5 * 6 + 3 * 2 + 6 + 3 * 5 + 3
+    assert len(names) == len(set(names)) == 5 * 6 + 3 * 2 + 6 + 3 * 5 + 4 * 6 + 3
     assert [parse(name).name for name in names] == names
 
 
@@ -63,8 +63,11 @@ def test_every_listed_id_is_parsed_to_itself():
         ("offjax/maze2d/umaze-dense-dense-v0", "names no maze"),
         ("offjax/maze2d/umaze-densest-v0", "names no maze"),
         ("offjax/hopper/medum-v0", "offjax/hopper/medium-v0"),
-        ("offjax/ant/medium-v0", "is not"),
+        ("offjax/ant/medium-v0", "version 0, which has no ant"),
+        ("offjax/hopper/full-replay-v0", "names no behaviour"),
+        ("offjax/hopper/medium-v2", "there is only v0 and v1"),
         ("offjax/antmaze/large-v0", "large-play"),
+        ("offjax/antmaze/large-play-v1", "there is only v0"),
         ("offjax/chess/e4-v0", "is not"),
         ("offjax/scene/work-v0", "is not offjax/scene/play-v0"),
         ("budget/t50-smooth-v0", "Did you mean offjax/budget/t50-smooth-v0"),
@@ -94,6 +97,11 @@ def test_default_sizes():
     )
     maze = catalog.specification(Maze2D("umaze"), None, 0)
     assert maze["num_transitions"] == 1_000_000
+    sizes = {
+        name: catalog.specification(parse(f"offjax/{name}"), None, 0)["num_transitions"]
+        for name in ("hopper/random-v0", "ant/random-v1", "hopper/medium-expert-v1")
+    }
+    assert list(sizes.values()) == [200_000, 1_000_000, 2_000_000]
     with pytest.raises(UserError, match="--num_transitions=0"):
         catalog.specification(Maze2D("umaze"), 0, 0)
 

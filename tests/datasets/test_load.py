@@ -34,9 +34,9 @@ def generated(monkeypatch):
     calls = []
     generate = catalog.generate
 
-    def counting(entry, size=None, seed=0, progress=None):
+    def counting(entry, size, seed, *arguments):
         calls.append((entry.name, size, seed))
-        return generate(entry, size, seed, progress)
+        return generate(entry, size, seed, *arguments)
 
     monkeypatch.setattr(catalog, "generate", counting)
     return calls
@@ -164,3 +164,35 @@ def test_other_local_datasets_are_read_and_listed():
     assert load_dataset("mine/maze/two-rows-v3").card.rows == 2
     collect_dataset(NAME, size=2)
     assert list_datasets() == [*catalog.ids(), "mine/maze/two-rows-v3"]
+
+
+def test_an_interrupted_collection_goes_on_and_leaves_no_parts(root):
+    pytest.importorskip("mujoco.batch")
+    from offjax.behavior import locomotion
+
+    name = "offjax/hopper/random-v1"
+    wanted = catalog.specification(catalog.parse(name), 150, 2)
+    scratch = minari_io.scratch(name, root, catalog.identity(wanted))
+    # What is left of a collection that was killed before its data were written.
+    expected = locomotion.generate(
+        "hopper", "random", 150, seed=2, version=1, scratch=scratch
+    )
+    (chunk,) = (scratch / "0").iterdir()
+    with np.load(chunk) as file:
+        kept = dict(file)
+    kept["rewards"][:] = 7.0  # to tell it from one that is collected again
+    np.savez(chunk, **kept)
+    assert not minari_io.exists(name) and list_datasets().count(name) == 1
+    dataset = collect_dataset(name, size=150, seed=2)
+    assert len(dataset) == 150 and (dataset.rewards == 7.0).all()
+    np.testing.assert_array_equal(dataset.observations, expected["observations"])
+    assert not scratch.exists()
+    # Parts of another specification are not taken.
+    other = collect_dataset(name, size=150, seed=3, force=True)
+    assert (other.rewards != 7.0).any()
+
+
+def test_a_replay_takes_no_seed():
+    pytest.importorskip("mujoco.batch")
+    with pytest.raises(UserError, match="--seed=1 does not apply"):
+        collect_dataset("offjax/hopper/medium-replay-v1", seed=1)

@@ -1,6 +1,7 @@
 """Local Minari datasets: what this project writes is read by Minari, and back."""
 
 import dataclasses
+import importlib.metadata
 import json
 import multiprocessing
 import os
@@ -16,7 +17,7 @@ import pytest
 
 from offjax.datasets import Dataset, minari_io
 from offjax.datasets.minari_io import exists, local_ids, read, write
-from offjax.envs import maze2d
+from offjax.envs import maze2d, mujoco
 from offjax.errors import UserError
 
 ID = "offjax/test/rows-v0"
@@ -285,3 +286,48 @@ def test_a_copied_dataset_is_read_anew(root, tmp_path):
     other = tmp_path / "copy"
     shutil.copytree(root / ID, other / ID, copy_function=shutil.copyfile)
     assert_same(read(ID, other), recording())
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [(None, "while {} is installed"), ("same", ""), ("absent", None)],
+)
+def test_the_card_tells_the_simulator(tmp_path, version, words):
+    """A recording of another major version of MuJoCo carries a warning."""
+    installed = importlib.metadata.version("mujoco")
+    other = f"{int(installed.partition('.')[0]) - 1}.3.7"
+    spec = mujoco.spec("hopper")
+    rng = np.random.default_rng(0)
+    dataset = Dataset.from_arrays(
+        rng.normal(size=(4, 11)),
+        rng.uniform(-1, 1, (4, 3)),
+        rng.normal(size=4),
+        np.array([False, True, False, True]),
+        next_observations=rng.normal(size=(4, 11)),
+        timeouts=np.array([True, False, True, False]),
+        spec=spec,
+        id=ID,
+    )
+    write(dataset, {}, tmp_path)
+    path = tmp_path / ID / "data" / "metadata.json"
+    data = json.loads(path.read_text())
+    assert data["offjax"]["mujoco"] == installed
+    if version is None:
+        data["offjax"]["mujoco"] = other
+    elif version == "absent":  # as what was written before it was noted
+        del data["offjax"]["mujoco"]
+    path.write_text(json.dumps(data))
+    notes = read(ID, tmp_path).card.notes
+    if words is None:
+        assert notes == ()
+    else:
+        recorded = other if version is None else installed
+        assert notes[0].startswith(f"recorded with MuJoCo {recorded}")
+        assert words.format(installed) in notes[0]
+        assert ("calibrate" in notes[0]) == (version is None)
+
+
+def test_what_runs_on_device_has_no_simulator(tmp_path):
+    write(recording(), {}, tmp_path)
+    data = json.loads((tmp_path / ID / "data" / "metadata.json").read_text())
+    assert "mujoco" not in data["offjax"]

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import matplotlib.image
 import numpy as np
 import pytest
 
@@ -54,7 +55,7 @@ def test_page_counts_complete_episodes_only(run, tmp_path):
     assert done.returncode == 0, done.stderr
     text = page.read_text()
     score = 100 * (650 + 20.272305) / (3234.3 + 20.272305)
-    row = f"| {entry.name} | 1,150 | 3 | 300 | 650 | 650 | 1,000 | {score:.1f} |"
+    row = f"| {entry.name} | 1,150 | 3 | 550 | 300 | 650 | 650 | 1,000 | {score:.1f} |"
     assert row in text and "old" not in text
     assert text.startswith("# Title") and text.endswith("The end.\n")
     assert "| hopper |" in text  # where the policies come from
@@ -64,12 +65,22 @@ def test_page_counts_complete_episodes_only(run, tmp_path):
     assert page.read_text() == "no marks"
 
 
+def test_learning_curves_are_drawn(run, tmp_path):
+    path = tmp_path / "curves.png"
+    done = run("behavior", f"--curves={path}", "--robots=hopper,ant")
+    assert done.returncode == 0, done.stderr
+    height, width = matplotlib.image.imread(path).shape[:2]
+    assert width > 1.5 * height  # two robots, side by side
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
         (("datasets", "--datasets=hoper"), "--datasets=hoper"),
         (("train_behavior", "--robot=hopper"), "--out"),
-        (("train_behavior", "--robot=ant", "--out=x"), "hopper"),
+        (("train_behavior", "--robot=cat", "--out=x"), "hopper"),
+        (("behavior",), "--curves"),
+        (("behavior", "--curves=x.png", "--robots=cat"), "hopper"),
     ],
 )
 def test_bad_input_is_one_paragraph_and_exit_code_2(run, command, words):
