@@ -28,11 +28,11 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
-from offjax.datasets.plans import Probe
 from offjax.datasets.text import encode
 from offjax.errors import UserError
 from offjax.methods import build, diffusion_planner
 from offjax.methods.goals import goal_method
+from offjax.methods.plans import Probe
 from offjax.types import Model, Stage, Statistics
 
 FLAGS = flags.FLAGS

@@ -87,7 +87,7 @@ def main(argv: list[str]) -> None:
     """Prints medians over rounds."""
     del argv
     from benchmarks.harness import opening, write
-    from offjax.datasets.load import load_dataset
+    from offjax.catalog.load import load_dataset
 
     result: dict[str, Any] = {"machine": opening()}
     load_dataset(FLAGS.dataset, progress=print)  # collected before anything is timed

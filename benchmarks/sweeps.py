@@ -44,7 +44,7 @@ def by_hand(runs_dir: Path) -> float:
 
 def on_engine(runs_dir: Path) -> float:
     """Seconds of the same jobs on a local Ray cluster that is up already."""
-    from offjax.datasets.load import load_dataset
+    from offjax.catalog.load import load_dataset
     from offjax.sweeps import on_ray, plan
     from offjax.sweeps.engine import Place
 
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> None:
     import jax
 
     from benchmarks.harness import opening, write
-    from offjax.datasets.load import load_dataset
+    from offjax.catalog.load import load_dataset
 
     jax.config.update("jax_platforms", "cpu")
     found = opening()

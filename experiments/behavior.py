@@ -15,7 +15,7 @@ from absl import flags
 
 from experiments import cli
 from offjax.behavior import packaging, policies, training
-from offjax.datasets import catalog
+from offjax.catalog import collected
 from offjax.errors import UserError
 from offjax.evaluation.render import RenderedEnv
 
@@ -31,11 +31,11 @@ def main(argv: list[str]) -> None:
     del argv
     if _CURVES.value is None and _VIDEOS.value is None:
         raise UserError("Name what to make: --curves=FILE.png or --videos=FOLDER.")
-    robots = _ROBOTS.value or list(catalog.ROBOTS[1])
-    unknown = [robot for robot in robots if robot not in catalog.ROBOTS[1]]
+    robots = _ROBOTS.value or list(collected.ROBOTS[1])
+    unknown = [robot for robot in robots if robot not in collected.ROBOTS[1]]
     if unknown:
         raise UserError(
-            f"--robots={','.join(unknown)}: there are {', '.join(catalog.ROBOTS[1])}."
+            f"--robots={','.join(unknown)}: there are {', '.join(collected.ROBOTS[1])}."
         )
     if _CURVES.value is not None:
         draw_curves(robots, Path(_CURVES.value))

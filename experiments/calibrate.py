@@ -26,7 +26,7 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Root of the datasets.")
 
 def load(name: str, data_dir: str | None) -> Dataset:
     """The dataset, with the simulator's states where it has them."""
-    from offjax.datasets.load import load_dataset
+    from offjax.catalog.load import load_dataset
     from offjax.errors import UserError
 
     dataset = load_dataset(name, data_dir, progress=print)

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from absl import flags
 
-import offjax.datasets
 from experiments import cli
-from offjax.datasets import catalog
+from offjax.catalog import collected, load
 from offjax.errors import UserError
 
 _DATASET = flags.DEFINE_string("dataset", None, "Id of the dataset; 'list' for all.")
@@ -40,13 +39,13 @@ def main(argv: list[str]) -> None:
     del argv
     name = _DATASET.value
     if name == "list":
-        print("\n".join(catalog.ids()))
+        print("\n".join(collected.ids()))
         return
     if name is None:
         raise UserError("--dataset is missing; --dataset=list prints the ids.")
-    dataset = offjax.datasets.collect_dataset(
+    dataset = load.collect_dataset(
         name,
-        size=_size(catalog.parse(name)),
+        size=_size(collected.parse(name)),
         seed=_SEED.value,
         data_dir=_DATA_DIR.value,
         force=_FORCE.value,
@@ -55,7 +54,7 @@ def main(argv: list[str]) -> None:
     print(dataset.card)
 
 
-def _size(entry: catalog.Entry) -> int | None:
+def _size(entry: collected.Entry) -> int | None:
     unit, _ = entry.size
     asked = {"num_transitions": _TRANSITIONS.value, "num_episodes": _EPISODES.value}
     size = asked.pop(unit)

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-import offjax.datasets
+import offjax
 from experiments import cli
 from offjax.behavior import ant_goal, policies
-from offjax.datasets import catalog
+from offjax.catalog import collected
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name in _names():
-        dataset = offjax.datasets.load_dataset(
+        dataset = offjax.load_dataset(
             name, _DATA_DIR.value, collect=_COLLECT.value, progress=print
         )
         lines.append(row(dataset))
@@ -89,7 +89,7 @@ def complete(dataset: Dataset) -> np.ndarray:
 
 
 def _names() -> list[str]:
-    known = catalog.ids()
+    known = collected.ids()
     asked = _DATASETS.value
     if asked is None:
         return known
@@ -100,7 +100,7 @@ def _names() -> list[str]:
             raise UserError(
                 f"--datasets={item} names no dataset and no family of offjax; "
                 f"`--dataset=list` of experiments.collect prints the ids."
-                f"{catalog.near(item, known)}"
+                f"{collected.near(item, known)}"
             )
         names += found
     return names
@@ -114,7 +114,7 @@ def _policy_table() -> list[str]:
     ]
     packaged = [
         (version, entry)
-        for version, robots in enumerate(catalog.ROBOTS)
+        for version, robots in enumerate(collected.ROBOTS)
         for robot in robots
         for entry in policies.table(robot, version)
     ]

@@ -47,8 +47,8 @@ EPISODES = {HOPPER: 5, SCENE: 22}
 
 def _load(name: str) -> Dataset:
     """A dataset that is there, else collected at the demonstration's size."""
+    from offjax.catalog.load import collect_dataset, load_dataset
     from offjax.datasets import minari_io
-    from offjax.datasets.load import collect_dataset, load_dataset
 
     root = _data_dir()
     if minari_io.exists(name, root):

@@ -119,7 +119,7 @@ def _check_hosts() -> None:
 
 def _print_list() -> bool:
     """Answers --method=list and --dataset=list."""
-    from offjax.datasets.load import describe_datasets
+    from offjax.catalog.load import describe_datasets
     from offjax.methods import METHODS
 
     if _METHOD.value == "list":
@@ -132,7 +132,7 @@ def _print_list() -> bool:
 
 def _load(name: str) -> Dataset:
     """The dataset; where it has to be collected, one host does it for all."""
-    from offjax.datasets.load import load_dataset
+    from offjax.catalog.load import load_dataset
     from offjax.devices import hosts
 
     if hosts.is_writer():

@@ -185,7 +185,7 @@ def main(argv: list[str]) -> None:
     # The planner computes nothing: accelerators are left to the jobs, which inherit
     # the environment but not this.
     jax.config.update("jax_platforms", "cpu")
-    from offjax.datasets.load import load_dataset
+    from offjax.catalog.load import load_dataset
     from offjax.runner import interrupts
     from offjax.sweeps import plan
 

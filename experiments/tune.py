@@ -48,7 +48,7 @@ def run_points(
     method: str, dataset: str, points: list[Point], num_steps: int, final: bool
 ) -> list[float]:
     """Trains every point, and returns its mean score; what is finished is kept."""
-    from offjax.datasets.load import load_dataset
+    from offjax.catalog.load import load_dataset
     from offjax.sweeps import local, plan, tuning
     from offjax.sweeps.engine import Place
 

@@ -17,7 +17,7 @@ from offjax.registration import register
 
 _WHERE = {
     "Dataset": "offjax.datasets.dataset",
-    "load_dataset": "offjax.datasets.load",
+    "load_dataset": "offjax.catalog.load",
     "recipe": "offjax.runner.run",
     "train": "offjax.runner.run",
     "evaluate": "offjax.runner.run",

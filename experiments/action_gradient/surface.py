@@ -74,7 +74,7 @@ def evaluate(
     Raises:
       UserError: an unfinished run, or one that acts without Action Gradient.
     """
-    from offjax.datasets.load import load_dataset
+    from offjax.catalog.load import load_dataset
     from offjax.runner.evaluator import Evaluator
     from offjax.runner.reevaluate import plan
     from offjax.runner.run import finished, options_of

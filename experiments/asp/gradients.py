@@ -81,7 +81,7 @@ def main(argv: list[str]) -> None:
     import numpy as np
 
     from experiments.asp.common import write_table
-    from offjax.datasets.load import load_dataset
+    from offjax.catalog.load import load_dataset
 
     dataset = load_dataset(_DATASET.value, _DATA_DIR.value, progress=print)
     traces, rows = {}, []

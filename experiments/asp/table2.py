@@ -72,7 +72,7 @@ def fixed(method: str, num_steps: int) -> tuned.Values:
 
 def dataset_id(horizon: int, kind: str, instance: int) -> str:
     """With --noise, and with as many instances from this one on as are asked for."""
-    from offjax.datasets.catalog import Budget
+    from offjax.catalog.collected import Budget
 
     count = FLAGS.random_instances
     first = instance * count  # so that no two datasets share an instance

@@ -21,8 +21,8 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
+from offjax.catalog.load import load_dataset
 from offjax.datasets.dataset import Dataset
-from offjax.datasets.load import load_dataset
 from offjax.errors import UserError
 from offjax.evaluation import environments
 from offjax.leaderboard import statistics

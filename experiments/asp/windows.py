@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
         train,
         write_table,
     )
-    from offjax.datasets.load import load_dataset
+    from offjax.catalog.load import load_dataset
     from offjax.devices.layout import prepare_host_devices
     from offjax.runner.options import Options
 

@@ -25,7 +25,7 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
-from offjax.datasets.load import load_dataset
+from offjax.catalog.load import load_dataset
 from offjax.datasets.views import TransitionData
 from offjax.methods import sarsa
 from offjax.types import Transitions

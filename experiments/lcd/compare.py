@@ -34,7 +34,7 @@ from absl import flags
 from experiments import cli
 from experiments.lcd import trials
 from experiments.lcd.trials import GIVEN_GOALS, KINDS, REFERENCES, Bench, Entry, Sizes
-from offjax.datasets.load import load_dataset
+from offjax.catalog.load import load_dataset
 from offjax.envs.scene_instructions import all_instructions
 from offjax.errors import UserError
 from offjax.evaluation import scene

@@ -28,12 +28,12 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
-from offjax.datasets.plans import latents_of
 from offjax.datasets.text import Text
 from offjax.envs.scene import decode, get
 from offjax.errors import UserError
 from offjax.evaluation.scene import name_of
 from offjax.methods.planning import PlanningActor
+from offjax.methods.plans import latents_of
 
 if TYPE_CHECKING:
     from offjax.runner.run import Run
@@ -187,7 +187,7 @@ def define_flags() -> None:
 
 def main(_: list[str]) -> None:
     """Prints the numbers and draws the figure."""
-    from offjax.datasets.load import load_dataset
+    from offjax.catalog.load import load_dataset
     from offjax.devices.layout import prepare_host_devices
     from offjax.runner.run import finished, load_run
 

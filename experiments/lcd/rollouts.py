@@ -84,7 +84,7 @@ def specification(run: Run, count: int, eval_seed: int) -> dict[str, Any]:
 
 def collect(run: Run, given: list[Trial], made_from: dict[str, Any]) -> LanguageDataset:
     """Carries out chains with all seeds of a run, and keeps what succeeded."""
-    from offjax.datasets import catalog
+    from offjax.catalog import collected
     from offjax.envs.scene_batch import SceneBatch
     from offjax.evaluation import instructions, recorded, scene
 
@@ -98,7 +98,7 @@ def collect(run: Run, given: list[Trial], made_from: dict[str, Any]) -> Language
         instructions.evaluate(agent, env, given, seeds, made_from["eval_seed"])
     finally:
         env.close()
-    identity = catalog.identity(made_from)
+    identity = collected.identity(made_from)
     return recorded.described(
         env.spans,
         given,
@@ -111,7 +111,8 @@ def collect(run: Run, given: list[Trial], made_from: dict[str, Any]) -> Language
 
 def main(_: list[str]) -> None:
     """Collects, writes, and tells the id."""
-    from offjax.datasets import load, minari_io
+    from offjax.catalog import load
+    from offjax.datasets import minari_io
     from offjax.devices.layout import prepare_host_devices
     from offjax.runner.run import finished, load_run
 

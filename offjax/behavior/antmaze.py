@@ -34,8 +34,8 @@ import numpy as np
 from offjax.behavior import ant_goal, policies
 from offjax.behavior.locomotion import reporter
 from offjax.behavior.waypoint import shortest_paths
-from offjax.datasets.catalog_antmaze import ANT_MAZES
 from offjax.envs import antmaze
+from offjax.envs.antmaze import ANT_MAZES
 from offjax.envs.mujoco import has_engine
 from offjax.errors import UserError
 

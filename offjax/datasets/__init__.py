@@ -1,6 +1,5 @@
-"""Recorded data: one `Dataset` from any source, converted and sampled for training."""
+"""Datasets: files of several formats become one `Dataset`; views are what is read."""
 
-from offjax.datasets.dataset import Card, Dataset
-from offjax.datasets.load import collect_dataset, list_datasets, load_dataset
+from offjax.datasets.dataset import Dataset
 
-__all__ = ["Card", "Dataset", "collect_dataset", "list_datasets", "load_dataset"]
+__all__ = ["Dataset"]

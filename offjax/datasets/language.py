@@ -1,7 +1,7 @@
 """Recorded play with language: spans of rows, each described by a sentence.
 
 A `LanguageDataset` is a `Dataset` with `Annotations`. `offjax.datasets.play` and
-`offjax.datasets.plans` are what methods read of one.
+`offjax.methods.plans` are what methods read of one.
 """
 
 from __future__ import annotations

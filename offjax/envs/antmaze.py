@@ -40,6 +40,16 @@ START_SPREAD = 1.0  # random starts are the cell's middle + U(0, 1)²
 GOAL_SPREADS = (1.0, 0.5)  # goals are the cell's middle + U(0, 1)² + U(0, .5)²
 GOAL_RADIUS = 0.5
 
+ANT_MAZES = (
+    "umaze",
+    "umaze-diverse",
+    "medium-play",
+    "medium-diverse",
+    "large-play",
+    "large-diverse",
+)
+"""Names of D4RL's data: a maze, and how starts and goals are chosen."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Maze:

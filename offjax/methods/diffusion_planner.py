@@ -31,12 +31,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from offjax.datasets.plans import PlanBatch, PlanData, Probe
 from offjax.datasets.text import Text, TextEncoder
 from offjax.errors import UserError
 from offjax.methods import diffusion
 from offjax.methods.plan_sampling import Config as Sampling
 from offjax.methods.planning import Planner
+from offjax.methods.plans import PlanBatch, PlanData, Probe
 from offjax.networks.temporal_unet import TemporalUNet, check_sizes
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import Key, Model, Pytree, Upstream, config

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import chex
 import jax.numpy as jnp
 
-from offjax.datasets.plans import Encoder
 from offjax.datasets.text import TextEncoder
 from offjax.distributions import Distribution
 from offjax.envs import scene
+from offjax.methods.plans import Encoder
 from offjax.types import Actor, EnvSpec, Key, Model, Params, Pytree, Recipe
 
 ORDERED = "hash_order"

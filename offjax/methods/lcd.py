@@ -30,9 +30,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from offjax.datasets import plans
 from offjax.datasets.dataset import Dataset
-from offjax.methods import diffusion_planner, gcbc, hulc, mlp_planner, plan_sampling
+from offjax.methods import (
+    diffusion_planner,
+    gcbc,
+    hulc,
+    mlp_planner,
+    plan_sampling,
+    plans,
+)
 from offjax.methods.common import pick
 from offjax.methods.goals import text_encoder
 from offjax.methods.planning import PlannedSubgoalActor, Planner

@@ -20,11 +20,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from offjax.datasets.plans import PlanBatch, PlanData, Probe
 from offjax.datasets.text import Text, TextEncoder
 from offjax.errors import UserError
 from offjax.methods.common import average
 from offjax.methods.planning import Planner
+from offjax.methods.plans import PlanBatch, PlanData, Probe
 from offjax.networks.mlp import MLP
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import Key, Model, Pytree, Upstream, config

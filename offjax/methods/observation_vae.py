@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from offjax.datasets.plans import Encoder
 from offjax.datasets.play import Observations, ObservationView
 from offjax.methods.common import TrainState, pick, start, zeros
+from offjax.methods.plans import Encoder
 from offjax.networks.mlp import MLP
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import Key, Model, Pytree, Stage, Upstream, config

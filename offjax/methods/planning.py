@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from offjax.datasets.plans import encode_goal
 from offjax.datasets.text import Text, TextEncoder
 from offjax.distributions import Distribution, point
 from offjax.errors import UserError
 from offjax.methods.goals import goal_method
+from offjax.methods.plans import encode_goal
 from offjax.types import Actor, Key, Method, Model, Params, Pytree
 
 TOLERANCE = 0.1

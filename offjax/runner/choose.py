@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from offjax.catalog.load import load_dataset
 from offjax.datasets import convert
 from offjax.datasets.dataset import Dataset
-from offjax.datasets.load import load_dataset
 from offjax.datasets.views import action_box
 from offjax.evaluation import fqe
 from offjax.runner.evaluator import Evaluator

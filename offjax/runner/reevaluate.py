@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from offjax import methods
+from offjax.catalog.load import load_dataset
 from offjax.datasets.dataset import Dataset
-from offjax.datasets.load import load_dataset
 from offjax.errors import UserError
 from offjax.improvement import OPERATORS, improvement
 from offjax.methods.compose import check

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from offjax import methods
+from offjax.catalog.load import load_dataset
 from offjax.datasets.dataset import Dataset
-from offjax.datasets.load import load_dataset
 from offjax.errors import UserError
 from offjax.evaluation import rollout
 from offjax.methods.compose import check

@@ -25,7 +25,7 @@ def run(job: Job, place: Mapping[str, Any]) -> Path:
     Raises:
       UserError: bad input, or a job that is another one here than where it was planned.
     """
-    from offjax.datasets.load import load_dataset
+    from offjax.catalog.load import load_dataset
     from offjax.devices.layout import prepare_host_devices
     from offjax.runner.options import Options
     from offjax.runner.train import train

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from offjax.behavior import ant_goal, antmaze, packaging, policies, sac, training
-from offjax.datasets import catalog
+from offjax.catalog import collected
 from offjax.datasets.dataset import Dataset
 from offjax.envs import antmaze as env
 from offjax.errors import UserError
@@ -229,8 +229,8 @@ def test_a_training_scores_resumes_and_packages_one_policy(tmp_path):
 
 
 def test_the_dataset_is_found_by_its_id():
-    entry = catalog.parse("offjax/antmaze/umaze-v0")
-    dataset = catalog.generate(entry, 350, seed=1)
+    entry = collected.parse("offjax/antmaze/umaze-v0")
+    dataset = collected.generate(entry, 350, seed=1)
     assert dataset.spec == env.spec("umaze") and len(dataset) == 350
     assert dataset.infos["goal"].shape == (350, 2)
-    assert catalog.specification(entry, None, 0)["num_transitions"] == 1_000_000
+    assert collected.specification(entry, None, 0)["num_transitions"] == 1_000_000

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from offjax.behavior import locomotion, packaging, policies
-from offjax.datasets import catalog, minari_io
+from offjax.catalog import collected
+from offjax.datasets import minari_io
 from offjax.envs import mujoco
 from offjax.envs.batched import make_batched
 from offjax.errors import UserError
@@ -132,9 +133,9 @@ def test_parts_of_the_mixtures():
 
 
 def test_stored_with_the_states_of_the_simulator(tmp_path):
-    entry = catalog.parse("offjax/hopper/random-v0")
-    made_from = catalog.specification(entry, 300, 0)
-    dataset = catalog.generate(entry, 300)
+    entry = collected.parse("offjax/hopper/random-v0")
+    made_from = collected.specification(entry, 300, 0)
+    dataset = collected.generate(entry, 300)
     minari_io.write(dataset, made_from, tmp_path)
     again = minari_io.read(entry.name, tmp_path, infos=("qpos", "qvel"))
     assert again.spec == mujoco.spec("hopper")
@@ -147,10 +148,14 @@ def test_stored_with_the_states_of_the_simulator(tmp_path):
 
 
 def test_specification_names_the_policies():
-    made_from = catalog.specification(catalog.parse("offjax/hopper/medium-v0"), None, 0)
+    made_from = collected.specification(
+        collected.parse("offjax/hopper/medium-v0"), None, 0
+    )
     assert made_from["policies"] == policies.digest("hopper")
     assert made_from["num_transitions"] == 200_000
-    random = catalog.specification(catalog.parse("offjax/hopper/random-v0"), None, 0)
+    random = collected.specification(
+        collected.parse("offjax/hopper/random-v0"), None, 0
+    )
     assert "policies" not in random
 
 

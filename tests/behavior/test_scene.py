@@ -7,7 +7,8 @@ import pytest
 
 from offjax.behavior import scene as behavior
 from offjax.behavior import scene_collect
-from offjax.datasets import catalog, load, minari_io
+from offjax.catalog import collected, load
+from offjax.datasets import minari_io
 from offjax.datasets.language import LanguageDataset
 from offjax.envs import scene_instructions as language
 from offjax.envs.scene import Simulator, decode
@@ -132,11 +133,11 @@ def test_a_process_that_fails_is_reported(tmp_path):
 
 
 def test_catalogue():
-    entry = catalog.parse("offjax/cube-triple/play-v0")
+    entry = collected.parse("offjax/cube-triple/play-v0")
     assert entry.spec().observation_dim == 46
     assert entry.size == ("num_transitions", 400_000)
     stacked, plain = (
-        catalog.specification(catalog.Play(name), None, 0)
+        collected.specification(collected.Play(name), None, 0)
         for name in ("cube-triple", "scene")
     )
     assert stacked["stacks"] == "as often as moves" and "stacks" not in plain

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from offjax.datasets import catalog
-from offjax.datasets.catalog import AntMaze, Budget, Maze2D, Play, parse
+from offjax.catalog import collected
+from offjax.catalog.collected import AntMaze, Budget, Maze2D, Play, parse
 from offjax.errors import UserError
 
 
@@ -36,7 +36,7 @@ def test_ids_are_parsed_and_spelt(name, entry):
 
 
 def test_every_listed_id_is_parsed_to_itself():
-    names = catalog.ids()
+    names = collected.ids()
     assert len(names) == len(set(names)) == 5 * 6 + 3 * 2 + 6 + 3 * 5 + 4 * 6 + 3
     assert [parse(name).name for name in names] == names
 
@@ -81,36 +81,35 @@ def test_bad_ids_are_explained(name, words):
 
 def test_identity_is_the_hash_of_the_specification():
     entry = Budget(10, "smooth")
-    made_from = catalog.specification(entry, None, 3)
+    made_from = collected.specification(entry, None, 3)
     text = (
         '{"generator_version": 0, "id": "offjax/budget/t10-smooth-v0", '
         '"num_episodes": 2000, "seed": 3}'
     )
     assert json.loads(text) == made_from
-    assert catalog.identity(made_from) == hashlib.sha256(text.encode()).hexdigest()
+    assert collected.identity(made_from) == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_default_sizes():
-    assert catalog.specification(Budget(50, "random"), None, 0)["num_episodes"] == 2000
-    assert (
-        catalog.specification(Budget(100, "random"), None, 0)["num_episodes"] == 10_000
-    )
-    maze = catalog.specification(Maze2D("umaze"), None, 0)
+    specification = collected.specification
+    assert specification(Budget(50, "random"), None, 0)["num_episodes"] == 2000
+    assert specification(Budget(100, "random"), None, 0)["num_episodes"] == 10_000
+    maze = specification(Maze2D("umaze"), None, 0)
     assert maze["num_transitions"] == 1_000_000
     sizes = {
-        name: catalog.specification(parse(f"offjax/{name}"), None, 0)["num_transitions"]
+        name: specification(parse(f"offjax/{name}"), None, 0)["num_transitions"]
         for name in ("hopper/random-v0", "ant/random-v1", "hopper/medium-expert-v1")
     }
     assert list(sizes.values()) == [200_000, 1_000_000, 2_000_000]
     with pytest.raises(UserError, match="--num_transitions=0"):
-        catalog.specification(Maze2D("umaze"), 0, 0)
+        specification(Maze2D("umaze"), 0, 0)
 
 
 def test_budget_episodes_become_rows():
     from offjax.behavior import budget
 
     entry = Budget(10, "medium", 2, 3.0)
-    dataset = catalog.generate(entry, 5, seed=4)
+    dataset = collected.generate(entry, 5, seed=4)
     data = budget.generate(10, "medium", 2, 3.0, num_episodes=5, seed=4)
     assert dataset.card.episodes == 5 and dataset.card.terminals == 5
     np.testing.assert_array_equal(dataset.episode_lengths, [10] * 5)
@@ -127,7 +126,7 @@ def test_budget_episodes_become_rows():
 def test_maze_rows_are_those_of_the_controller():
     from offjax.behavior import waypoint
 
-    dataset = catalog.generate(Maze2D("umaze", dense=True), 500, seed=1)
+    dataset = collected.generate(Maze2D("umaze", dense=True), 500, seed=1)
     data = waypoint.generate("umaze", 500, 0.5, seed=1, dense=True)
     for key in ("observations", "actions", "rewards", "timeouts", "next_observations"):
         np.testing.assert_array_equal(getattr(dataset, key), data[key])

@@ -10,7 +10,8 @@ from collections import namedtuple
 import numpy as np
 import pytest
 
-from offjax.datasets import download, legacy, load_dataset
+from offjax.catalog.load import load_dataset
+from offjax.datasets import download, legacy
 from offjax.errors import UserError
 
 CONTENT = b"\x89HDF\r\n\x1a\n" + np.random.default_rng(0).bytes(300_000)

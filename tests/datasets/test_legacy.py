@@ -4,9 +4,9 @@ import h5py
 import numpy as np
 import pytest
 
-from offjax.datasets import legacy, list_datasets, load_dataset
+from offjax.catalog.load import describe_datasets, list_datasets, load_dataset
+from offjax.datasets import legacy
 from offjax.datasets.convert import to_transitions
-from offjax.datasets.load import describe_datasets
 from offjax.envs import maze2d
 from offjax.errors import UserError
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from offjax.datasets import list_datasets, load_dataset, ogbench
+from offjax.catalog.load import describe_datasets, list_datasets, load_dataset
+from offjax.datasets import ogbench
 from offjax.datasets.convert import to_transitions
-from offjax.datasets.load import describe_datasets
 from offjax.errors import UserError
 
 LENGTHS = (4, 3, 5)  # states of each trajectory: one more than its steps

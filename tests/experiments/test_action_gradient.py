@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments.action_gradient import surface, tables
-from offjax.datasets import load
+from offjax.catalog import load
 from offjax.errors import UserError
 from offjax.methods import METHODS, build
 from offjax.runner import reevaluate as reevaluation

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from experiments import calibrate
-from offjax.datasets import load
+from offjax.catalog import load
 from offjax.errors import UserError
 
 

@@ -10,7 +10,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from offjax.datasets import Dataset, catalog, minari_io
+from offjax.catalog import collected
+from offjax.datasets import Dataset, minari_io
 from offjax.envs import mujoco
 
 
@@ -36,7 +37,7 @@ def test_page_counts_complete_episodes_only(run, tmp_path):
     terminals, timeouts = np.zeros((2, 1150), bool)
     terminals[ends[1]] = timeouts[ends[0]] = timeouts[ends[2]] = True
     zeros = np.zeros((1150, 11))
-    entry = catalog.parse("offjax/hopper/random-v0")
+    entry = collected.parse("offjax/hopper/random-v0")
     dataset = Dataset.from_arrays(
         zeros,
         np.zeros((1150, 3)),
@@ -47,7 +48,7 @@ def test_page_counts_complete_episodes_only(run, tmp_path):
         spec=mujoco.spec("hopper"),
         id=entry.name,
     )
-    minari_io.write(dataset, catalog.specification(entry, 1150, 0), tmp_path)
+    minari_io.write(dataset, collected.specification(entry, 1150, 0), tmp_path)
     page = tmp_path / "page.md"
     marks = "<!-- begin: experiments.datasets -->\nold\n<!-- end -->"
     page.write_text(f"# Title\n\n{marks}\n\nThe end.\n")

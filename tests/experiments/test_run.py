@@ -20,7 +20,7 @@ TINY = (
 # a fork of the process that has them. The module itself, with its flags, is not.
 SERVER = """
 import json, os, runpy, sys
-import jax, offjax.runner.train, offjax.datasets.load, ml_collections
+import jax, offjax.runner.train, offjax.catalog.load, ml_collections
 for line in sys.stdin:
     argv, output, errors = json.loads(line)
     child = os.fork()

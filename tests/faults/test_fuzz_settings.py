@@ -125,6 +125,6 @@ def test_sweep_files(tmp_path, budget):
 
 @pytest.fixture(scope="module")
 def budget():
-    from offjax.datasets.load import load_dataset
+    from offjax.catalog.load import load_dataset
 
     return load_dataset(BUDGET)

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from offjax.datasets.load import load_dataset
+from offjax.catalog.load import load_dataset
 from offjax.methods import METHODS, build
 from offjax.runner.settings import known_names
 from offjax.types import Actor

@@ -69,7 +69,7 @@ def test_a_node_dies_in_the_middle(tmp_path):
         ray.init(address=cluster.address, log_to_driver=False)
         where = tmp_path / "ray"
         entries = plan.parse_file(sweep_file)
-        from offjax.datasets.load import load_dataset
+        from offjax.catalog.load import load_dataset
 
         data = tmp_path / "data"
         jobs = plan.expand(entries, lambda name: load_dataset(name, data), "ray")

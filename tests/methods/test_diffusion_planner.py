@@ -9,11 +9,11 @@ import numpy as np
 import optax
 import pytest
 
-from offjax.datasets.plans import PlanBatch, Probe
 from offjax.errors import UserError
 from offjax.methods import diffusion_planner as planner
 from offjax.methods import planning
 from offjax.methods.plan_sampling import Config as Sampling
+from offjax.methods.plans import PlanBatch, Probe
 from offjax.networks.trained import descend, trained
 from offjax.types import Model
 from tests.methods.sequence_reference import FIXTURES, assert_close, load

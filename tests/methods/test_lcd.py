@@ -8,17 +8,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offjax.datasets import minari_io, plans
+from offjax.datasets import minari_io
 from offjax.datasets.normalize import ActionBox
-from offjax.datasets.plans import Encoder, PlanView, Probe
 from offjax.datasets.play import ObservationView
 from offjax.datasets.text import TextEncoder, encode
 from offjax.distributions import point
 from offjax.errors import UserError
-from offjax.methods import build, diffusion_planner, lcd, mlp_planner, observation_vae
+from offjax.methods import (
+    build,
+    diffusion_planner,
+    lcd,
+    mlp_planner,
+    observation_vae,
+    plans,
+)
 from offjax.methods.goals import GoalMethod
 from offjax.methods.plan_sampling import Config as Sampling
 from offjax.methods.planning import PlannedActionActor, PlannedSubgoalActor, Planner
+from offjax.methods.plans import Encoder, PlanView, Probe
 from offjax.runner.options import Options
 from offjax.runner.training import Training, make_jobs
 from offjax.types import Model, Params

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from experiments.lcd import rollouts
-from offjax.datasets import catalog, load, minari_io
+from offjax.catalog import collected, load
+from offjax.datasets import minari_io
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import Annotations, annotate
 from offjax.envs.scene_batch import SceneBatch
@@ -24,7 +25,7 @@ TINY = {"num_steps": (2,), "batch_size": (4,), "hidden_dims": ((8,),)}
 def play():
     """Two hundred steps of noise, described as if they meant something."""
     rng = np.random.default_rng(0)
-    spec = catalog.parse(NAME).spec()
+    spec = collected.parse(NAME).spec()
     timeouts = np.arange(200) % 100 == 99
     recording = Dataset.from_arrays(
         rng.normal(size=(200, spec.observation_dim)),

@@ -11,7 +11,8 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 
-from offjax.datasets import catalog, legacy, minari_io, ogbench
+from offjax.catalog import collected
+from offjax.datasets import legacy, minari_io, ogbench
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 
@@ -57,7 +58,7 @@ def load_dataset(
         _refuse_two_meanings(name, entry.file, data_dir)
         return ogbench.read(name, data_dir, infos, progress=progress)
     if name.startswith("offjax/"):
-        own = catalog.parse(name)
+        own = collected.parse(name)
         if not minari_io.exists(name, data_dir):
             if not collect:
                 raise UserError(
@@ -98,16 +99,16 @@ def collect_dataset(
       UserError: the id is unknown, the disk cannot be written, or the dataset is
         there with another size, seed or generator version and `force` is not set.
     """
-    entry = catalog.parse(name)
-    wanted = catalog.specification(entry, size, seed)
+    entry = collected.parse(name)
+    wanted = collected.specification(entry, size, seed)
     say = progress or (lambda _: None)
     with minari_io.writing(name, data_dir, say):
         if force or not minari_io.exists(name, data_dir):
             unit, _ = entry.size
             words = f"{wanted[unit]:,} {unit.removeprefix('num_')}"
             say(f"collecting {name} ({words}) into {minari_io.root(data_dir)}")
-            scratch = minari_io.scratch(name, data_dir, catalog.identity(wanted))
-            dataset = catalog.generate(entry, size, seed, progress, scratch)
+            scratch = minari_io.scratch(name, data_dir, collected.identity(wanted))
+            dataset = collected.generate(entry, size, seed, progress, scratch)
             minari_io.write(dataset, wanted, data_dir, replace=force)
             shutil.rmtree(scratch, ignore_errors=True)
     found = _specification(name, data_dir)
@@ -125,7 +126,7 @@ def list_datasets(data_dir: Path | None = None) -> list[str]:
 
     Budget Allocation's own are listed with default instance, kappa and noise.
     """
-    own = catalog.ids()
+    own = collected.ids()
     others = [name for name in minari_io.local_ids(data_dir) if name not in own]
     return own + others + _local_files(data_dir)
 
@@ -133,7 +134,7 @@ def list_datasets(data_dir: Path | None = None) -> list[str]:
 def describe_datasets(data_dir: Path | None = None) -> str:
     """The known ids by family, one a line; those that lie here are marked with *."""
     local = {*minari_io.local_ids(data_dir), *_local_files(data_dir)}
-    own = catalog.ids()
+    own = collected.ids()
     known = {*own, *legacy.table(), *ogbench.ids()}
     minari_root = minari_io.root(data_dir)
     families = {
@@ -175,7 +176,9 @@ def _specification(name: str, data_dir: Path | None) -> dict:
 def _check_version(name: str, data_dir: Path | None) -> None:
     """Refuses data whose generator is not today's; any size and seed will do."""
     found = _specification(name, data_dir).get("generator_version")
-    current = catalog.specification(catalog.parse(name), None, 0)["generator_version"]
+    current = collected.specification(collected.parse(name), None, 0)[
+        "generator_version"
+    ]
     if found != current:
         raise UserError(
             f"Dataset {name!r} in {minari_io.root(data_dir)} was made by generator "
@@ -187,7 +190,7 @@ def _check_version(name: str, data_dir: Path | None) -> None:
 def _missing(name: str, data_dir: Path | None) -> UserError:
     place = minari_io.root(data_dir) / name
     known = [*list_datasets(data_dir), *legacy.table(), *ogbench.ids()]
-    close = catalog.near(name, known)
+    close = collected.near(name, known)
     if not re.search(r"-v\d+$", name):
         return UserError(
             f"Dataset id {name!r} does not end in a version such as -v0.{close} "

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from offjax.catalog.load import load_dataset
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import Annotations, require
-from offjax.datasets.load import load_dataset
 from offjax.datasets.text import Text
 from offjax.errors import UserError
 from offjax.types import Key, Method, Model, Upstream, View

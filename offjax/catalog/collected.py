@@ -21,10 +21,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from offjax.datasets.catalog_antmaze import ANT_MAZES, AntMaze
-from offjax.datasets.catalog_robots import KINDS, ROBOTS, Locomotion
+from offjax.catalog.antmaze import AntMaze
+from offjax.catalog.robots import KINDS, ROBOTS, Locomotion
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import annotate
+from offjax.envs.antmaze import ANT_MAZES
 from offjax.errors import UserError
 from offjax.types import EnvSpec
 

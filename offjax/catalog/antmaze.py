@@ -12,15 +12,6 @@ from typing import Any
 
 from offjax.types import EnvSpec
 
-ANT_MAZES = (
-    "umaze",
-    "umaze-diverse",
-    "medium-play",
-    "medium-diverse",
-    "large-play",
-    "large-diverse",
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class AntMaze:

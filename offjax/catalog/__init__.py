@@ -1,0 +1,1 @@
+"""Dataset ids: files are read, and what is not there is collected."""
