@@ -30,6 +30,15 @@ from offjax.devices.layout import prepare_host_devices
 prepare_host_devices(2)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+    """JAX keeps every program that a process compiles: gigabytes over all tests."""
+    yield
+    import jax
+
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def budget_dataset():
     """Sixty episodes of ten steps of Budget Allocation, with its environment."""
