@@ -10,7 +10,6 @@ from typing import Any
 
 import chex
 
-from offjax.errors import UserError
 from offjax.improvement import (
     action_gradient,
     best_of_n,
@@ -29,7 +28,6 @@ __all__ = [
     "improvement",
     "mode_selection",
     "operators",
-    "validate",
 ]
 
 OPERATORS: dict[str, tuple[Callable[..., chex.Array], Any]] = {
@@ -58,42 +56,3 @@ MASKS = {"n": ("active_n", 1), "ascent_steps": ("active_steps", 0)}
 The first candidates are the same whatever their number, so that a grid over it runs
 the largest number once.
 """
-
-LEAST = {
-    "log_tau": 0.0,
-    "log_tau_max": 0.0,
-    "delta": 0.0,
-    "weight_threshold": 0.0,
-    "n": 1,
-    "num_draws": 1,
-    "num_candidates": 1,
-}
-"""Setting → the least value that has a meaning."""
-
-
-def validate(config: Any) -> None:
-    """Refuses settings of an operator that have no meaning; values must be known.
-
-    Operators check what they are given, too, but not inside a compiled program.
-
-    Raises:
-      UserError: a value below its least, or not a number.
-    """
-    for name, least in LEAST.items():
-        value = getattr(config, name, least)
-        if not value >= least:
-            raise UserError(
-                f"{name} is {value}, but the operator needs at least {least:g}."
-            )
-    size = getattr(config, "step_size", 1.0)
-    if not size > 0:
-        raise UserError(
-            f"step_size is {size}; it must be above 0. For the policy without "
-            "refinement set ascent_steps=0."
-        )
-    lowest, highest = getattr(config, "log_tau", 0), getattr(config, "log_tau_max", 0)
-    if getattr(config, "num_draws", 1) > 1 and highest < lowest:
-        raise UserError(
-            f"log_tau is {lowest} and log_tau_max {highest}: with num_draws > 1 they "
-            "are the ends of a range, so the first must not be above the second."
-        )

@@ -69,6 +69,14 @@ class Config:
     decay: float = 0.9
     second_decay: float = 0.999
 
+    def validate(self) -> None:
+        """Raises `UserError` for a step size that is not above 0."""
+        if not self.step_size > 0:
+            raise UserError(
+                f"step_size is {self.step_size}; it must be above 0. For the policy "
+                "without refinement set ascent_steps=0."
+            )
+
 
 class _Moments(NamedTuple):
     """First and second moment of the gradient, [A] each."""

@@ -31,6 +31,10 @@ class Config:
     n: int = 10
     active_n: float = np.inf
 
+    def validate(self) -> None:
+        """Raises `UserError` where there is no sample."""
+        checks.at_least(self, n=1)
+
 
 def improve(
     distribution: Distribution,

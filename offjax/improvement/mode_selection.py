@@ -25,6 +25,10 @@ class Config:
 
     weight_threshold: float = 0.05
 
+    def validate(self) -> None:
+        """Raises `UserError` for a negative ξ."""
+        checks.at_least(self, weight_threshold=0)
+
 
 def improve(
     distribution: Distribution,

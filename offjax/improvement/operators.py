@@ -39,6 +39,11 @@ class GaussianConfig:
     num_draws: int = 1
     space: str = "latent"
 
+    def validate(self) -> None:
+        """Raises `UserError` for trust regions that are none, or no draw."""
+        checks.at_least(self, log_tau=0, log_tau_max=0, num_draws=1)
+        checks.log_tau_range(self.log_tau, self.log_tau_max, self.num_draws)
+
 
 @config
 class MixtureConfig:
@@ -61,6 +66,11 @@ class MixtureConfig:
     space: str = "latent"
     compat: str = ""
 
+    def validate(self) -> None:
+        """Raises `UserError` for trust regions that are none, or no draw."""
+        checks.at_least(self, log_tau=0, log_tau_max=0, weight_threshold=0, num_draws=1)
+        checks.log_tau_range(self.log_tau, self.log_tau_max, self.num_draws)
+
 
 @config
 class DeterministicConfig:
@@ -76,6 +86,10 @@ class DeterministicConfig:
     delta: float = 0.1
     num_candidates: int = 50
     space: str = "action"
+
+    def validate(self) -> None:
+        """Raises `UserError` for a negative δ, or no candidate."""
+        checks.at_least(self, delta=0, num_candidates=1)
 
 
 def gaussian(

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from offjax.errors import UserError
-from offjax.improvement import MASKS, validate
+from offjax.improvement import MASKS
 from offjax.methods.renamed import RENAMED
 from offjax.runner.values import text, typed
 from offjax.types import Recipe, traced_fields
@@ -193,14 +193,16 @@ def expand(recipe: Recipe, overrides: Overrides, prefix: str = "") -> list[Job]:
         setting = Setting(tuple(traced), variant)
         settings = (*jobs[key].settings, setting)
         jobs[key] = dataclasses.replace(jobs[key], settings=settings)
-        _validate(jobs[key].recipe, setting)
+    for job in jobs.values():
+        validate(job)
     return list(jobs.values())
 
 
-def _validate(recipe: Recipe, setting: Setting) -> None:
-    """Checks the operator's settings here, since inside a program they are traced."""
-    if recipe.improve is not None:
-        validate(dataclasses.replace(recipe.improve.config, **setting.of("improve")))
+def validate(job: Job) -> None:
+    """Raises `UserError` for values that make no sense; in programs they are traced."""
+    for owner, config in owners(job.recipe).items():
+        for setting in job.settings:
+            dataclasses.replace(config, **setting.of(owner)).validate()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -75,9 +75,7 @@ class Training:
         options.validate()
         sinks.check(options.log)
         environments.require_known(dataset.spec)
-        for owner, config in settings.owners(job.recipe).items():
-            for setting in job.settings:
-                dataclasses.replace(config, **setting.of(owner)).validate()
+        settings.validate(job)
         if job.recipe.validate is not None:
             job.recipe.validate(job.recipe, dataset)
         config = resolve_config(job, method, preset, dataset, options)
