@@ -155,7 +155,7 @@ def test_operator_works_in_the_distributions_box():
     key = jax.random.key(0)
     got = action_gradient(dist, lambda a: 2.0 * a[0], key, config)
     assert float(got[0]) == pytest.approx(5.0 + 3 * 0.1 * 2.0)
-    config = Config(step_size=0.1, ascent_steps=3, step_mode="normalised")
+    config = Config(step_size=0.1, ascent_steps=3, step_mode="normalized")
     got = action_gradient(dist, lambda a: a[0], key, config)
     assert float(got[0]) == pytest.approx(5.0 + 3 * 0.1 * 4.0)
     config = Config(step_size=0.1, ascent_steps=100)

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from offjax.runner import compilation
+from offjax.devices import compilation
 
 PROGRAM = """
 import jax, jax.numpy as jnp
-from offjax.runner import compilation
+from offjax.devices import compilation
 compilation.MIN_SECONDS = 0.0
 print(compilation.keep_programs())
 jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones((3, 3)))
@@ -85,7 +85,7 @@ def test_programs_are_released_where_they_take_too_many_maps(tmp_path, monkeypat
 def test_released_programs_give_their_maps_back():
     code = """
 import jax, jax.numpy as jnp
-from offjax.runner import compilation
+from offjax.devices import compilation
 compilation.MAPS_SHARE = 0.0
 count = lambda: compilation.MAPS.read_bytes().count(b"\\n")
 jax.pmap(lambda x: x + 1)(jnp.ones((1, 3)))

@@ -233,7 +233,7 @@ def test_resuming_another_configuration_is_refused(budget_dataset, tmp_path):
     [
         ("iql", {"expectil": 0.7}, "Did you mean expectile"),
         ("iql", {"expectile": [0.7, 7.0]}, "expectile=7.0"),
-        ("iql", {"iql.lr": "fast"}, "fast"),
+        ("iql", {"iql.critic_lr": "fast"}, "fast"),
         ("iqll", {}, "Did you mean iql"),
     ],
 )

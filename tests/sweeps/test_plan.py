@@ -40,7 +40,7 @@ def entry(**changes):
 
 
 def test_traced_values_share_a_job_and_the_others_do_not():
-    config = {"lr": (1e-3, 3e-4), "batch_size": (16, 32)}
+    config = {"actor_lr": (1e-3, 3e-4), "batch_size": (16, 32)}
     jobs = plan.expand([entry(config=config)], small_dataset, "s")
     assert len(jobs) == 2 * 2 * 2  # methods × datasets × batch sizes
     assert len({job.hash for job in jobs}) == 8
@@ -48,7 +48,7 @@ def test_traced_values_share_a_job_and_the_others_do_not():
 
 
 def test_a_job_survives_its_file_with_the_order_of_its_overrides():
-    config = {"lr": (1e-3, 3e-4), "batch_size": (16,), "hidden_dims": ((8, 8),)}
+    config = {"actor_lr": (1e-3, 3e-4), "batch_size": (16,), "hidden_dims": ((8, 8),)}
     (job,) = plan.expand(
         [entry(methods=("bc",), datasets=("mine/one-v0",), config=config)],
         small_dataset,
@@ -136,7 +136,7 @@ def test_unknown_names_are_told_before_anything_starts(changes, match):
     ("changes", "words"),
     [
         ({"config": {"learning_rate": (1e-3,)}}, "learning_rate"),
-        ({"config": {"lr": ("fast",)}}, "fast"),
+        ({"config": {"actor_lr": ("fast",)}}, "fast"),
         ({"methods": ("bc", "bcc")}, "bcc"),
         ({"options": {"num_seeds": 0}}, "num_seeds=0"),
     ],
