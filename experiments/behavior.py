@@ -31,11 +31,16 @@ def main(argv: list[str]) -> None:
     del argv
     if _CURVES.value is None and _VIDEOS.value is None:
         raise UserError("Name what to make: --curves=FILE.png or --videos=FOLDER.")
-    robots = _ROBOTS.value or list(collected.ROBOTS[1])
+    robots = _ROBOTS.value or policies.packaged(1)
     unknown = [robot for robot in robots if robot not in collected.ROBOTS[1]]
     if unknown:
         raise UserError(
             f"--robots={','.join(unknown)}: there are {', '.join(collected.ROBOTS[1])}."
+        )
+    if not robots:
+        raise UserError(
+            "No robot's policies of version 1 are packaged: train some with "
+            "`python -m experiments.train_behavior`."
         )
     if _CURVES.value is not None:
         draw_curves(robots, Path(_CURVES.value))
@@ -63,10 +68,11 @@ def draw_curves(robots: list[str], path: Path) -> None:
     figure = Figure(figsize=(3.2 * len(robots), 2.8), layout="constrained")
     axes = figure.subplots(1, len(robots), squeeze=False)[0]
     for axis, robot in zip(axes, robots, strict=True):
+        chosen = policies.table(robot, 1)
         curve = training.read_table(policies.folder(1) / f"{robot}_curve.csv")
         steps = [int(row["env_steps"]) / 1e6 for row in curve]
         axis.plot(steps, [float(row["score"]) for row in curve], lw=1, color="0.4")
-        for row in policies.table(robot, 1):
+        for row in chosen:
             (point,) = axis.plot(
                 int(row["env_steps"]) / 1e6, float(row["score"]), "o", ms=5
             )

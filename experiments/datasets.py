@@ -116,6 +116,7 @@ def _policy_table() -> list[str]:
         (version, entry)
         for version, robots in enumerate(collected.ROBOTS)
         for robot in robots
+        if robot in policies.packaged(version)
         for entry in policies.table(robot, version)
     ]
     packaged += [(0, entry) for entry in policies.table(ant_goal.NAME)]

@@ -129,6 +129,11 @@ def folder(version: int) -> Path:
     return FOLDER if version == 0 else FOLDER / f"v{version}"
 
 
+def packaged(version: int) -> list[str]:
+    """Names of the robots whose policies for a version's datasets are at hand."""
+    return sorted(path.stem for path in folder(version).glob("*.npz"))
+
+
 def spec(robot: str) -> EnvSpec:
     """Where a robot is trained and its policies are scored."""
     return ant_goal.spec() if robot == ant_goal.NAME else mujoco.spec(robot)

@@ -206,7 +206,9 @@ Entry = Budget | Maze2D | AntMaze | Locomotion | Play
 
 
 def ids() -> list[str]:
-    """The ids with default instance, kappa and noise."""
+    """The ids with default instance, kappa and noise, of what can be collected."""
+    from offjax.behavior import policies
+
     budgets = [Budget(t, kind).name for t in BUDGET_HORIZONS for kind in BUDGET_KINDS]
     mazes = [Maze2D(maze, dense).name for dense in (False, True) for maze in MAZES]
     mazes += [AntMaze(kind).name for kind in ANT_MAZES]
@@ -215,6 +217,7 @@ def ids() -> list[str]:
         for version in (0, 1)
         for robot in ROBOTS[version]
         for kind in KINDS[version]
+        if kind == "random" or robot in policies.packaged(version)
     ]
     return budgets + mazes + robots + [Play(scene).name for scene in SCENES]
 

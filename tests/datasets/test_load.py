@@ -8,14 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from offjax.datasets import (
-    Dataset,
-    catalog,
-    collect_dataset,
-    list_datasets,
-    load_dataset,
-    minari_io,
-)
+from offjax.catalog import collected
+from offjax.catalog.load import collect_dataset, list_datasets, load_dataset
+from offjax.datasets import Dataset, minari_io
 from offjax.envs import maze2d
 from offjax.errors import UserError
 
@@ -32,13 +27,13 @@ def root(tmp_path, monkeypatch):
 def generated(monkeypatch):
     """Counts how often data are generated."""
     calls = []
-    generate = catalog.generate
+    generate = collected.generate
 
     def counting(entry, size, seed, *arguments):
         calls.append((entry.name, size, seed))
         return generate(entry, size, seed, *arguments)
 
-    monkeypatch.setattr(catalog, "generate", counting)
+    monkeypatch.setattr(collected, "generate", counting)
     return calls
 
 
@@ -49,8 +44,8 @@ def test_collected_on_first_use_only(generated):
     assert generated == [(NAME, None, 0)]
     assert len(lines) == 1 and "2,000 episodes" in lines[0]
     np.testing.assert_array_equal(first.observations, second.observations)
-    made_from = catalog.specification(catalog.parse(NAME), None, 0)
-    assert first.card.identity == second.card.identity == catalog.identity(made_from)
+    made_from = collected.specification(collected.parse(NAME), None, 0)
+    assert first.card.identity == second.card.identity == collected.identity(made_from)
     assert first.card.episodes == 2000 and first.spec.horizon == 10
 
 
@@ -62,14 +57,14 @@ def test_data_dir_comes_before_the_environment_variable(root, tmp_path):
 
 
 def _collect(root, barrier, queue):
-    slow = catalog.generate
+    slow = collected.generate
 
     def generate(*arguments):
         time.sleep(0.5)
         queue.put("generated")
         return slow(*arguments)
 
-    catalog.generate = generate
+    collected.generate = generate
     barrier.wait()
     collect_dataset(NAME, size=3, data_dir=root, progress=queue.put)
 
@@ -163,7 +158,7 @@ def test_other_local_datasets_are_read_and_listed():
     minari_io.write(dataset, {})
     assert load_dataset("mine/maze/two-rows-v3").card.rows == 2
     collect_dataset(NAME, size=2)
-    assert list_datasets() == [*catalog.ids(), "mine/maze/two-rows-v3"]
+    assert list_datasets() == [*collected.ids(), "mine/maze/two-rows-v3"]
 
 
 def test_an_interrupted_collection_goes_on_and_leaves_no_parts(root):
@@ -171,8 +166,8 @@ def test_an_interrupted_collection_goes_on_and_leaves_no_parts(root):
     from offjax.behavior import locomotion
 
     name = "offjax/hopper/random-v1"
-    wanted = catalog.specification(catalog.parse(name), 150, 2)
-    scratch = minari_io.scratch(name, root, catalog.identity(wanted))
+    wanted = collected.specification(collected.parse(name), 150, 2)
+    scratch = minari_io.scratch(name, root, collected.identity(wanted))
     # What is left of a collection that was killed before its data were written.
     expected = locomotion.generate(
         "hopper", "random", 150, seed=2, version=1, scratch=scratch
@@ -195,4 +190,4 @@ def test_an_interrupted_collection_goes_on_and_leaves_no_parts(root):
 def test_a_replay_takes_no_seed():
     pytest.importorskip("mujoco.batch")
     with pytest.raises(UserError, match="--seed=1 does not apply"):
-        collect_dataset("offjax/hopper/medium-replay-v1", seed=1)
+        collected.parse("offjax/hopper/medium-replay-v1").generate(10, seed=1)
