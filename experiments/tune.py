@@ -1,7 +1,7 @@
 """Tune methods with the same effort each, then measure them on other seeds.
 
-python -m experiments.tune --methods=bc,asp --datasets=offjax/budget/t50-smooth-v0
-    --config.lr=1e-3,3e-4 [--search=grid|random|halving] [--num_trials=8]
+python -m experiments.tune --methods=bc,iql --datasets=offjax/maze2d/medium-v0
+    --config.actor_lr=1e-3,3e-4 [--search=grid|random|halving] [--num_trials=8]
 
 Trials are trained on tuning seeds and judged on tuning episodes; the chosen setting is
 trained anew on the final seeds and measured on the final episodes. Trials lie in
