@@ -1,7 +1,8 @@
 """Many runs at once: methods × datasets × settings, here or on a Ray cluster.
 
 python -m experiments.sweep --methods=bc,iql --datasets=offjax/maze2d/umaze-v0
-    [--config.actor_lr=1e-3,3e-4] [--name=first] [--engine=local|ray] [--dry_run] [--resume]
+    [--config.actor_lr=1e-3,3e-4] [--name=first] [--engine=local|ray] [--dry_run]
+    [--resume]
 python -m experiments.sweep --sweep_file=sweep.json
 
 Values of traced hyperparameters are packed into one program with the seeds; the other

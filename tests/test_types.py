@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from offjax.types import EnvSpec, Policy, config, static, traced_fields
+from offjax.types import Actor, EnvSpec, config, static, traced_fields
 
 
 @config
@@ -61,10 +61,10 @@ def test_scores_are_normalised_returns():
     assert np.isnan(unknown.score(np.array([1.0, 2.0]))).all()
 
 
-def test_a_policy_by_default_plans_and_records_nothing():
-    policy = Policy()
-    assert policy.period == 1
-    assert policy.plan(None, "carry", None, None) == "carry"
-    assert policy.record("carry", None) == "carry"
+def test_an_actor_by_default_plans_and_records_nothing():
+    actor = Actor()
+    assert actor.period == 1
+    assert actor.plan(None, "carry", None, None) == "carry"
+    assert actor.record("carry", None) == "carry"
     with pytest.raises(NotImplementedError):
-        policy.propose(None, None, None, None, None)
+        actor.act(None, None, None, None, None)

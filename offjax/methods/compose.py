@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -156,6 +157,9 @@ def check(kind: str, name: str, known: Iterable[str]) -> None:
     known = list(known)
     if name in known:
         return
-    close = difflib.get_close_matches(name, known, 3, 0.4)
+    # Papers write TD3-BC or TD3+BC for td3_bc.
+    plain = {re.sub("[^a-z0-9]+", "_", each.lower()): each for each in known}
+    typed = re.sub("[^a-z0-9]+", "_", name.lower())
+    close = [plain[n] for n in difflib.get_close_matches(typed, plain, 3, 0.4)]
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
     raise UserError(f"there is no {kind} {name!r}.{hint} Known: {', '.join(known)}.")

@@ -99,7 +99,7 @@ def test_a_later_stage_reads_stages_that_were_begun():
     words = 64 * 32  # forth, and back to the weights
     layers = (32 + 32) * 8 + 8 * 8 + 8 * 32  # forth, back to weights and to inputs
     assert training.flops == 2 * (tokens * 2 * words + rows * 3 * layers)
-    with pytest.raises(UserError, match="no stage 'critic': gcbc, sampling, planner"):
+    with pytest.raises(UserError, match="no stage 'critic': gcbc, planner"):
         harness.Training("lcd_mlp:critic", 2, 500, preset="demo")
 
 

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from offjax.behavior import policies
 from offjax.catalog import collected
 from offjax.catalog.collected import AntMaze, Budget, Maze2D, Play, parse
 from offjax.errors import UserError
@@ -37,7 +38,8 @@ def test_ids_are_parsed_and_spelt(name, entry):
 
 def test_every_listed_id_is_parsed_to_itself():
     names = collected.ids()
-    assert len(names) == len(set(names)) == 5 * 6 + 3 * 2 + 6 + 3 * 5 + 4 * 6 + 3
+    robots = 3 * 5 + 4 + 5 * len(policies.packaged(1))  # random data need no policy
+    assert len(names) == len(set(names)) == 5 * 6 + 3 * 2 + 6 + robots + 3
     assert [parse(name).name for name in names] == names
 
 

@@ -11,11 +11,11 @@ from offjax.distributions import point
 from offjax.errors import UserError
 from offjax.evaluation import fqe
 from offjax.evaluation.rollout import Agent
-from offjax.types import Params, Policy, Statistics, Transitions
+from offjax.types import Actor, Params, Statistics, Transitions
 
 POLICIES = np.array([-0.5, 0.0, 0.8], np.float32)
 CONFIG = fqe.Config(
-    lr=3e-3, discount=0.9, polyak=0.05, hidden_dims=(32, 32), batch_size=64
+    lr=3e-3, discount=0.9, tau=0.05, hidden_dims=(32, 32), batch_size=64
 )
 
 
@@ -86,7 +86,7 @@ def test_values_of_a_linear_problem():
             Statistics(0 * one, one, -one, one),
         ),
         fqe.Config(
-            lr=3e-3, discount=discount, polyak=0.05, hidden_dims=(32, 32), batch_size=64
+            lr=3e-3, discount=discount, tau=0.05, hidden_dims=(32, 32), batch_size=64
         ),
         num_steps=1000,
     )
@@ -96,17 +96,17 @@ def test_values_of_a_linear_problem():
 
 
 def test_policies_that_remember_are_refused():
-    class Remembers(Policy):
-        def init(self, params, task, key):
+    class Remembers(Actor):
+        def begin(self, params, task, key):
             return jnp.zeros(1)
 
-    class Plans(Policy):
+    class Plans(Actor):
         period = 5
 
     for policy in (Remembers(), Plans()):
         with pytest.raises(UserError, match="acts on more than the observation"):
             fqe.policy_actions(
-                Agent(policy, None, None), None, np.zeros((2, 1)), jax.random.PRNGKey(0)
+                Agent(policy), None, np.zeros((2, 1)), jax.random.PRNGKey(0)
             )
 
 
@@ -121,12 +121,12 @@ def test_policies_are_fitted_as_if_alone():
 
 
 def test_actions_of_every_policy_at_every_state():
-    class Constant(Policy):
-        def propose(self, params, carry, observation, reward, key):
-            return point(params.states["gain"] * observation), carry
+    class Constant(Actor):
+        def act(self, params, carry, observation, reward, key):
+            return point(params.acting["gain"] * observation), carry
 
-    agent = Agent(Constant(), None, None)
-    params = Params({"gain": jnp.array([1.0, 2.0])}, {}, None)
+    agent = Agent(Constant())
+    params = Params({}, {"gain": jnp.array([1.0, 2.0])}, None)
     observations = np.arange(10, dtype=np.float32).reshape(5, 2)
     got = fqe.policy_actions(
         agent, params, observations, jax.random.PRNGKey(0), chunk=2

@@ -11,12 +11,11 @@ import pytest
 from gymnasium.experimental.functional import FuncEnv
 
 from offjax.devices.layout import choose_layout
-from offjax.devices.program import Program
 from offjax.distributions import point
 from offjax.evaluation import host
 from offjax.evaluation.batched import BatchedAgent
 from offjax.evaluation.rollout import Agent, evaluate_slot, slot_key
-from offjax.types import EnvSpec, Params, Policy
+from offjax.types import Actor, EnvSpec, Params
 
 HIDDEN = 64
 
@@ -79,7 +78,7 @@ class Line(FuncEnv):
 
 
 @dataclasses.dataclass(frozen=True)
-class Noisy(Policy):
+class Noisy(Actor):
     """Uses all that a policy is given, every key included, and a small network.
 
     Carry: (plan, plans made, last executed action, task, noise of the start).
@@ -87,21 +86,21 @@ class Noisy(Policy):
 
     period: int = 3
 
-    def init(self, params, task, key):
+    def begin(self, params, task, key):
         task = jnp.float32(0) if task is None else task
         start = 0.1 * jax.random.normal(key)
         return jnp.float32(0), jnp.int32(0), jnp.float32(0), task, start
 
     def plan(self, params, carry, observation, key):
-        hidden = jnp.tanh(observation @ params.states["w"])
-        plan = jnp.mean(hidden @ params.states["v"]) + 0.1 * jax.random.normal(key)
+        hidden = jnp.tanh(observation @ params.acting["w"])
+        plan = jnp.mean(hidden @ params.acting["v"]) + 0.1 * jax.random.normal(key)
         return plan, carry[1] + 1, *carry[2:]
 
-    def propose(self, params, carry, observation, reward, key):
+    def act(self, params, carry, observation, reward, key):
         plan, plans, last, task, start = carry
         action = plan + 0.1 * plans - 0.5 * last + 0.05 * reward + task + start
         noise = 0.1 * jax.random.normal(key)
-        return point((action + noise + params.configs["gain"])[None]), carry
+        return point((action + noise + params.acting["gain"])[None]), carry
 
     def record(self, carry, action):
         return (*carry[:2], action[0], *carry[3:])
@@ -113,7 +112,8 @@ def parameters(num_slots):
         "w": rng.normal(size=(num_slots, 1, HIDDEN)).astype(np.float32),
         "v": rng.normal(size=(num_slots, HIDDEN, HIDDEN)).astype(np.float32),
     }
-    return Params(states, {"gain": np.linspace(0, 1, num_slots, dtype=np.float32)})
+    gain = np.linspace(0, 1, num_slots, dtype=np.float32)
+    return Params({}, states | {"gain": gain})
 
 
 SPEC = EnvSpec("line", 1, (-0.5,), (1.5,), 7)
@@ -121,8 +121,8 @@ SPEC = EnvSpec("line", 1, (-0.5,), (1.5,), 7)
 
 def make(num_slots, places, period=3, layout="map", params=None, policy=None):
     layout = choose_layout(num_slots, layout)
-    agent = Agent(policy or Noisy(period), None, None)
-    batched = BatchedAgent(agent, SPEC, places, layout, Program)
+    agent = Agent(policy or Noisy(period))
+    batched = BatchedAgent(agent, SPEC, places, layout)
     batched.load(parameters(num_slots) if params is None else params)
     return batched
 
@@ -144,9 +144,7 @@ def run(agent, seeds, episodes, end=4.0, starts=start, eval_seed=0):
 def test_episodes_are_those_of_device_rollouts(period, layout):
     agent = make(2, 5, period, layout)
     found, _ = run(agent, [4, 9], 5, starts=lambda seed: 0.0)
-    evaluate = jax.jit(
-        evaluate_slot(Agent(Noisy(period), None, None), Line(4.0), SPEC, 5)
-    )
+    evaluate = jax.jit(evaluate_slot(Agent(Noisy(period)), Line(4.0), SPEC, 5))
     for i, seed in enumerate([4, 9]):
         params = jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), parameters(2))
         returns, lengths = evaluate(params, slot_key(seed, 0))
@@ -219,18 +217,18 @@ def test_nothing_compiles_again_when_episodes_end_or_parameters_change(whole):
 
 
 @dataclasses.dataclass(frozen=True)
-class Steps(Policy):
+class Steps(Actor):
     """Proposes task + 0.1 · plans made + 0.01 · reward; carry: (task, plans)."""
 
     period: int = 2
 
-    def init(self, params, task, key):
+    def begin(self, params, task, key):
         return jnp.float32(0) if task is None else task, jnp.float32(0)
 
     def plan(self, params, carry, observation, key):
         return carry[0], carry[1] + 1
 
-    def propose(self, params, carry, observation, reward, key):
+    def act(self, params, carry, observation, reward, key):
         return point((carry[0] + 0.1 * carry[1] + 0.01 * reward)[None]), carry
 
 
@@ -248,9 +246,7 @@ def test_clipped_actions_are_counted_and_executed_clipped():
     np.testing.assert_allclose(results.returns, total, rtol=1e-5)
     assert results.clipped[0] == 0 == beyond
     tight = dataclasses.replace(SPEC, action_high=(0.35,))
-    agent = BatchedAgent(
-        Agent(Steps(1), None, None), tight, 2, choose_layout(1), Program
-    )
+    agent = BatchedAgent(Agent(Steps(1)), tight, 2, choose_layout(1))
     agent.load(parameters(1))
     results, env = run(agent, [0], 2, end=np.inf, starts=lambda seed: 0.0)
     # Proposed are .1, .21, .32, .43, …: the last four of seven lie outside.
@@ -298,7 +294,7 @@ def test_places_are_shared_between_many_slots():
 
 
 @dataclasses.dataclass(frozen=True)
-class Network(Policy):
+class Network(Actor):
     """Two matrix products; with `depth` more of them in every second step's plan."""
 
     period: int = 2
@@ -307,32 +303,31 @@ class Network(Policy):
     def plan(self, params, carry, observation, key):
         x = jnp.concatenate([observation, jnp.zeros(HIDDEN - 1)])
         for _ in range(self.depth):
-            x = params.states["v"] @ x
+            x = params.acting["v"] @ x
         return (jnp.sum(x),) if self.depth else carry
 
-    def init(self, params, task, key):
+    def begin(self, params, task, key):
         return (jnp.float32(0),)
 
-    def propose(self, params, carry, observation, reward, key):
-        hidden = params.states["v"] @ (observation @ params.states["w"])
+    def act(self, params, carry, observation, reward, key):
+        hidden = params.acting["v"] @ (observation @ params.acting["w"])
         return point(jnp.sum(hidden)[None] + carry[0]), carry
 
 
 def test_operations_of_an_action_are_counted():
     multiply = 2 * HIDDEN * HIDDEN
     found = [
-        host.flops_per_action(Agent(Network(2, d), None, None), parameters(2), SPEC)
-        for d in (0, 4)
+        host.flops_per_action(Agent(Network(2, d)), parameters(2), SPEC) for d in (0, 4)
     ]
     np.testing.assert_allclose(found, [multiply, 3 * multiply], rtol=0.1)
 
 
 @dataclasses.dataclass(frozen=True)
-class Constant(Policy):
+class Constant(Actor):
     """The same action always."""
 
-    def propose(self, params, carry, observation, reward, key):
-        return point(params.states["action"]), carry
+    def act(self, params, carry, observation, reward, key):
+        return point(params.acting["action"]), carry
 
 
 def test_hopper_falls_as_it_does_in_gymnasium():
@@ -342,10 +337,8 @@ def test_hopper_falls_as_it_does_in_gymnasium():
 
     spec = dataclasses.replace(robots.spec("hopper"), horizon=40)
     actions = np.array([[0.3, -0.2, 0.9], [1.7, 0.0, -0.4]], np.float32)
-    agent = BatchedAgent(
-        Agent(Constant(), None, None), spec, 2, choose_layout(2, "map"), Program
-    )
-    agent.load(Params({"action": actions}, {}))
+    agent = BatchedAgent(Agent(Constant()), spec, 2, choose_layout(2, "map"))
+    agent.load(Params({}, {"action": actions}))
     found = host.evaluate(agent, make_batched(spec, 4), spec.horizon, [3, 5], 3, 1)
     env = make_one(spec)
     for i, seed in enumerate([3, 5]):

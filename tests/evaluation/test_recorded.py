@@ -57,6 +57,9 @@ class Actor:
     def act(self, observations, rewards, active):
         return observations[..., 1:] / 10
 
+    def embed(self, sentences):
+        return {}
+
 
 TRIALS = [
     Trial(7, ("two", "three"), ("do two", "then three")),
@@ -67,9 +70,7 @@ TRIALS = [
 
 def played(slots, places):
     env = recorded.Recorder(Counting(slots * places), places)
-    instructions.evaluate(
-        Actor(slots, places), env, TRIALS, [*range(slots)], lambda said: {}
-    )
+    instructions.evaluate(Actor(slots, places), env, TRIALS, [*range(slots)])
     return env.spans
 
 

@@ -13,7 +13,7 @@ from gymnasium.experimental.functional import FuncEnv
 
 from offjax.distributions import point
 from offjax.evaluation.rollout import Agent, evaluate_slot
-from offjax.types import EnvSpec, Improvement, Params, Policy
+from offjax.types import Actor, EnvSpec, Improvement, Params
 
 
 class Line(FuncEnv):
@@ -42,7 +42,7 @@ class Line(FuncEnv):
 
 
 @dataclasses.dataclass(frozen=True)
-class Planned(Policy):
+class Planned(Actor):
     """Plans a = observation + 0.3 for the window; carry: (plan, plans, last, steps).
 
     Every step proposes the plan + steps/10 + the previous reward/100, and records
@@ -51,14 +51,14 @@ class Planned(Policy):
 
     period: int = 3
 
-    def init(self, params, task, key):
+    def begin(self, params, task, key):
         return jnp.float32(0), jnp.int32(0), jnp.float32(0), jnp.int32(0)
 
     def plan(self, params, carry, observation, key):
         _, plans, last, steps = carry
-        return params.states["gain"] * observation[0] + 0.3, plans + 1, last, steps
+        return params.acting["gain"] * observation[0] + 0.3, plans + 1, last, steps
 
-    def propose(self, params, carry, observation, reward, key):
+    def act(self, params, carry, observation, reward, key):
         plan, plans, last, steps = carry
         action = plan + plans + 0.1 * steps + 0.01 * reward - 0.5 * last
         return point(action[None]), carry
@@ -88,7 +88,7 @@ def spec(horizon=7, low=-10.0, high=10.0):
 
 
 def run(env, spec, gain=0.1, period=3, episodes=2, seed=0):
-    params = Params({"gain": jnp.float32(gain)}, {})
+    params = Params({}, {"gain": jnp.float32(gain)})
     agent = Agent(Planned(period), None, None)
     evaluate = jax.jit(evaluate_slot(agent, env, spec, episodes))
     returns, lengths = evaluate(params, jax.random.PRNGKey(seed))
@@ -135,7 +135,7 @@ def test_an_operator_acts_with_the_critic_at_the_observation():
         return candidates[jnp.argmax(jax.vmap(q)(candidates))]
 
     improve = Improvement("best_of_two", best_of_two, 1.0)
-    params = Params({"gain": jnp.float32(0.0)}, {}, jnp.float32(1.0))
+    params = Params({}, {"gain": jnp.float32(0.0)}, jnp.float32(1.0))
 
     def value(params):  # prefers the larger action where x < 2 only
         return lambda observation, action: (

@@ -153,7 +153,7 @@ def test_a_dataset_without_its_environment_is_refused_before_training(
     monkeypatch.setattr(tuned, "load_dataset", lambda name, root: blind)
     setup = tuned.Setup("demo", runs_dir=str(tmp_path))
     with pytest.raises(UserError, match="cannot be evaluated on 'mine-v0': no env"):
-        tuned.measure(setup, "bc", "mine-v0", ["mine-v0"], {"lr": (1e-3,)}, {})
+        tuned.measure(setup, "bc", "mine-v0", ["mine-v0"], {"actor_lr": (1e-3,)}, {})
 
 
 @pytest.mark.long

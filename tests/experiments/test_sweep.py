@@ -19,13 +19,13 @@ def command(module, tmp_path, *flags):
 
 def test_a_plan_is_printed_and_nothing_is_run(tmp_path):
     done = command(
-        "sweep", tmp_path, "--methods=bc,asp", f"--datasets={DATASET}",
-        "--config.lr=2e-3,3e-3", "--config.batch_size=16,32", "--dry_run",
+        "sweep", tmp_path, "--methods=bc,percent_bc", f"--datasets={DATASET}",
+        "--config.actor_lr=2e-3,3e-3", "--config.batch_size=16,32", "--dry_run",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "4 jobs, 0 of them finished before" in done.stdout
     assert done.stdout.count("waiting     ") == 4
-    assert "batch_size=16,lr=0.002 and 1 more" in done.stdout
+    assert "actor_lr=0.002,batch_size=16 and 1 more" in done.stdout
     assert not (tmp_path / "runs").exists()
 
 

@@ -41,7 +41,8 @@ def entry(**changes):
 
 def test_traced_values_share_a_job_and_the_others_do_not():
     config = {"actor_lr": (1e-3, 3e-4), "batch_size": (16, 32)}
-    jobs = plan.expand([entry(config=config)], small_dataset, "s")
+    methods = ("bc", "percent_bc")
+    jobs = plan.expand([entry(methods=methods, config=config)], small_dataset, "s")
     assert len(jobs) == 2 * 2 * 2  # methods × datasets × batch sizes
     assert len({job.hash for job in jobs}) == 8
     assert all(len(job.variants) == 2 for job in jobs)  # the learning rates
