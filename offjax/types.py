@@ -92,7 +92,7 @@ class EnvSpec:
         return len(self.action_low)
 
     def score(self, returns: np.ndarray) -> np.ndarray:
-        """Normalised scores: 100·(R − R_min)/(R_max − R_min); NaN if unknown."""
+        """Normalized scores: 100·(R − R_min)/(R_max − R_min); NaN if unknown."""
         returns = np.asarray(returns, np.float64)
         if self.ref_min_score is None or self.ref_max_score is None:
             return np.full_like(returns, np.nan)

@@ -10,7 +10,7 @@ import tempfile
 import pytest
 
 # Many tests train the same small programs: compile each once, for all processes that
-# the tests start, and without the passes that take longest and the optimisation of
+# the tests start, and without the passes that take longest and the optimization of
 # machine code, which pays in long trainings only.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the workers inherit it
     programs = tempfile.mkdtemp(prefix="offjax-xla-")

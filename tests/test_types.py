@@ -52,7 +52,7 @@ def test_configs_are_frozen():
         Settings().lr = 1.0
 
 
-def test_scores_are_normalised_returns():
+def test_scores_are_normalized_returns():
     spec = EnvSpec("e", 3, (-1.0, 0.0), (1.0, 2.0), 10, 20.0, 120.0)
     assert spec.action_dim == 2
     np.testing.assert_allclose(spec.score(np.array([20, 120, 45])), [0, 100, 25])

@@ -4,14 +4,14 @@
         [--step_sizes=0.003,0.01,0.03,0.1] [--ascent_steps=1,3,5,10,20]
         [--optimizers=sgd,momentum,…] [--choose] [--out=FOLDER]
 
-Nothing is trained. All η × n × seeds × episodes of an optimiser are one program, which
+Nothing is trained. All η × n × seeds × episodes of an optimizer are one program, which
 runs the longest ascent and hides the steps beyond each n; the policy alone (n = 0)
 stands beside. The scores are those of tuning episodes (`--tune_seed`); `--choose` takes
 the best setting of them, the policy alone among them, and reports it and n = 0 on other
 episodes (`--eval_seed`), recorded in the run's evaluations/. The published tables show
 the best of several variants on the episodes on which it was found.
 
-Writes surface.csv, and surface.png with one map per optimiser, to `--out` (by default
+Writes surface.csv, and surface.png with one map per optimizer, to `--out` (by default
 the run's folder).
 """
 
@@ -131,7 +131,7 @@ def surface(
     eval_seed: int,
     **options: Any,
 ) -> list[Point]:
-    """The policy alone first, then every optimiser × step size × number of steps."""
+    """The policy alone first, then every optimizer × step size × number of steps."""
     alone = evaluate(path, {"ascent_steps": (0,)}, episodes, eval_seed, **options)
     grid = {
         "optimizer": tuple(optimizers),
@@ -158,7 +158,7 @@ def write(points: Sequence[Point], path: Path) -> None:
 
 
 def plot(points: Sequence[Point], path: Path) -> None:
-    """Mean score over η and n, one map per optimiser, as differences from n = 0."""
+    """Mean score over η and n, one map per optimizer, as differences from n = 0."""
     from matplotlib.figure import Figure
 
     alone = points[0].mean
@@ -219,7 +219,7 @@ def define_flags() -> None:
     flags.DEFINE_string("run", None, "Folder of a finished run.")
     flags.DEFINE_list("step_sizes", ["0.003", "0.01", "0.03", "0.1"], "Values of η.")
     flags.DEFINE_list("ascent_steps", ["1", "3", "5", "10", "20"], "Values of n.")
-    flags.DEFINE_list("optimizers", ["sgd"], "Optimisers, or `all`.")
+    flags.DEFINE_list("optimizers", ["sgd"], "Optimizers, or `all`.")
     flags.DEFINE_integer("eval_episodes", 20, "Episodes per seed and setting.")
     flags.DEFINE_integer("tune_seed", 1000, "Set of the tuning episodes.")
     flags.DEFINE_integer("eval_seed", 0, "Set of the reported episodes.")

@@ -7,7 +7,7 @@
     all               BC, DT, DT+AG, Reinformer, +AG, +PG, +AWAC
     2                 Reinformer, +PG, +AWAC, +AG: one critic, used in three ways
     3                 DT, DT+AG, of the same checkpoint
-    4                 the optimisers of the ascent: none, FM, SM, FM+SM, each as printed
+    4                 the optimizers of the ascent: none, FM, SM, FM+SM, each as printed
                       and, where that differs, as its authors name it
     token_prediction  a return asked for or predicted, without and with AG
     returns           Reinformer that sees its earlier returns, and on maze2d's streams
@@ -41,7 +41,7 @@ class Entry(NamedTuple):
     settings: tuple[tuple[str, str], ...] = ()
 
 
-OPTIMISERS = (("optimizer", "sgd,momentum,momentum_paper,rmsprop,adam,adam_paper"),)
+OPTIMIZERS = (("optimizer", "sgd,momentum,momentum_paper,rmsprop,adam,adam_paper"),)
 BASE, REFINED = Entry("reinformer"), Entry("reinformer_ag")
 RIVALS = (Entry("reinformer_pg"), Entry("reinformer_awac"))
 CONDITIONED = (Entry("decision_transformer"), Entry("dt_ag"))
@@ -50,7 +50,7 @@ TABLES: dict[str, tuple[Entry, ...]] = {
     "all": (Entry("bc"), *CONDITIONED, BASE, REFINED, *RIVALS),
     "2": (BASE, *RIVALS, REFINED),
     "3": CONDITIONED,
-    "4": (BASE, Entry("reinformer_ag", OPTIMISERS)),
+    "4": (BASE, Entry("reinformer_ag", OPTIMIZERS)),
     "token_prediction": (*CONDITIONED, BASE, REFINED),
     "returns": (
         BASE,

@@ -48,7 +48,7 @@ class PlanStatistics(NamedTuple):
     Attributes:
       first_error: RMS distance of the window's first action to the recorded one.
       last_error: that of its last action to what was recorded then: how far an
-        open-loop plan has drifted from the behaviour.
+        open-loop plan has drifted from the behavior.
       spread: standard deviation over seeds of the planned action, RMS over a window.
     """
 

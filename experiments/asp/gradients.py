@@ -4,7 +4,7 @@ python -m experiments.asp.gradients --out=docs/results/asp_gradients
 
 The paper shows that the gradient of its cross-entropy is smoother than that of the
 likelihood. Here the two differ in one thing at a time: the weights (signed, as its
-listing standardises them, or positive), and the deviation σ of the likelihood (learnt,
+listing standardizes them, or positive), and the deviation σ of the likelihood (learned,
 floored, fixed). Norms of the whole gradient are recorded at every update.
 """
 
@@ -26,7 +26,7 @@ _OUT = flags.DEFINE_string("out", "docs/results/asp_gradients", "Table and figur
 LOSSES: dict[str, dict[str, Any]] = {
     "CE, anchored": {},
     "CE, listing": {"mode": "listing", "batch_size": 64},
-    "MLE, σ learnt": {"mode": "mle"},
+    "MLE, σ learned": {"mode": "mle"},
     "MLE, σ ≥ 0.1": {"mode": "mle", "std_min": 0.1},
     "MLE, σ = 0.3": {"mode": "mle", "std_min": 0.3, "learn_std": False},
 }

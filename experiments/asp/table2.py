@@ -93,7 +93,7 @@ def define_flags() -> None:
     """The command's flags; not at import, where commands' names would collide."""
     tuned.define_flags("docs/results/asp_table2", num_steps=10_000, eval_episodes=2)
     flags.DEFINE_list("horizons", ["10", "20", "50", "100", "200"], "T.")
-    flags.DEFINE_list("kinds", ["smooth", "mixed"], "Kinds of behaviour data.")
+    flags.DEFINE_list("kinds", ["smooth", "mixed"], "Kinds of behavior data.")
     flags.DEFINE_list("instances", ["0", "1", "2"], "Instances that are reported.")
     flags.DEFINE_integer("tune_instance", 3, "Instance that settings are chosen on.")
     flags.DEFINE_float("noise", 0.0, "Deviation of the noise on recorded rewards.")

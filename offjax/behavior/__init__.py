@@ -1,1 +1,1 @@
-"""What collects data: scripted and trained behaviour."""
+"""What collects data: scripted and trained behavior."""

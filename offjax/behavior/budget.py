@@ -1,4 +1,4 @@
-"""Behaviour data for Budget Allocation, vectorised in NumPy.
+"""Behavior data for Budget Allocation, vectorized in NumPy.
 
 The paper does not say how its data were collected; these kinds are this project's own.
 An allocation is drawn as a Dirichlet around a mean plan:
@@ -48,7 +48,7 @@ def generate(
     seed: int = 0,
     instances: int = 1,
 ) -> dict[str, np.ndarray]:
-    """Episodes of one kind of behaviour in the default reading of the environment.
+    """Episodes of one kind of behavior in the default reading of the environment.
 
     Args:
       horizon: T.
@@ -57,7 +57,7 @@ def generate(
       kappa: Σβ.
       noise: standard deviation of the Gaussian noise on rewards.
       num_episodes: E; 2 000, or 10 000 from T = 100 on, if None.
-      seed: seed of the behaviour, which differs between instances, too.
+      seed: seed of the behavior, which differs between instances, too.
       instances: each episode is of one of so many, drawn from those with seeds from
         `instance` on, and observations have the environment's `context`.
 
@@ -71,7 +71,7 @@ def generate(
     """
     if kind not in KINDS:
         raise UserError(
-            f"Unknown behaviour {kind!r} for Budget Allocation: choose one of "
+            f"Unknown behavior {kind!r} for Budget Allocation: choose one of "
             f"{', '.join(KINDS)}."
         )
     if num_episodes is None:
@@ -110,7 +110,7 @@ def _shares(
     """Allocations of one kind, each summing to at most 1.
 
     Args:
-      rng: of the behaviour.
+      rng: of the behavior.
       kind: see the module.
       optima: best allocation of each episode's instance, [E, T].
 
@@ -123,12 +123,12 @@ def _shares(
         return order, rng.dirichlet(np.full(horizon, 3.0), size)
     if kind == "smooth":
         profile = 0.5 * fourier_profile(rng, horizon, size)
-        return order, _dirichlet(rng, _normalise(np.exp(profile)))
+        return order, _dirichlet(rng, _normalize(np.exp(profile)))
     if kind in SKILL:
         skill = rng.uniform(*SKILL[kind], (size, 1))
         profile = 0.5 * fourier_profile(rng, horizon, size)
         plan = (1 - skill) / horizon + skill * optima
-        plan = _normalise(plan * np.exp((1 - skill) * profile))
+        plan = _normalize(plan * np.exp((1 - skill) * profile))
         # The optimum leaves a part of an ample budget (Σβ < 1).
         total = 1 - skill + skill * optima.sum(1, keepdims=True)
         half = size // 2
@@ -148,13 +148,13 @@ def _shares(
     return order[shuffle], joined[shuffle]
 
 
-def _normalise(plan: np.ndarray) -> np.ndarray:
+def _normalize(plan: np.ndarray) -> np.ndarray:
     return plan / plan.sum(1, keepdims=True)
 
 
 def _dirichlet(rng: np.random.Generator, plan: np.ndarray) -> np.ndarray:
     """One draw per row around each plan, [E, T] → [E, T]."""
-    return _normalise(rng.standard_gamma(CONCENTRATION * plan.shape[1] * plan))
+    return _normalize(rng.standard_gamma(CONCENTRATION * plan.shape[1] * plan))
 
 
 def _break_stick(rng: np.random.Generator, plan: np.ndarray) -> np.ndarray:

@@ -60,7 +60,7 @@ def parts(
     robots, kinds = (ROBOTS, KINDS) if version == 0 else (ROBOTS_V1, SAMPLED_V1)
     if robot not in robots or kind not in kinds:
         raise UserError(
-            f"No behaviour {kind!r} for the robot {robot!r} in version {version}: "
+            f"No behavior {kind!r} for the robot {robot!r} in version {version}: "
             f"robots are {', '.join(robots)}, kinds {', '.join(kinds)}."
         )
     roles = {"medium-replay": (policies.REPLAY,), "medium-expert": ("medium", "expert")}

@@ -4,7 +4,7 @@ Updates improve twin critics, and after every `policy_delay` of them the tanh Ga
 actor and the temperature α; `update_many` scans over many in one program. Arrays are
 plain pytrees, and nothing here knows environments, files or flags.
 
-Sources: Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications" (learnt
+Sources: Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications" (learned
 temperature, target entropy −A); Fujimoto et al. 2018, "Addressing Function
 Approximation Error in Actor-Critic Methods" (delayed policy updates). The critics have
 LayerNorm before each activation, which lets them learn at three times the usual rate
@@ -89,12 +89,12 @@ def init(key: Key, observation_dim: int, action_dim: int, config: Config) -> Sta
     critics = jax.vmap(lambda k: init_mlp(k, sizes, layer_norm=True))(
         jnp.stack(critic_keys)
     )
-    optimiser = _optimiser(config.actor_lr, config.num_updates)
+    optimizer = _optimizer(config.actor_lr, config.num_updates)
     return State(
-        trained(actor, optimiser),
-        trained(critics, optimiser),
+        trained(actor, optimizer),
+        trained(critics, optimizer),
         jax.tree.map(jnp.copy, critics),
-        trained(jnp.zeros(()), optimiser),
+        trained(jnp.zeros(()), optimizer),
         jnp.zeros((), jnp.int32),
     )
 
@@ -273,7 +273,7 @@ def update(
         critics, loss, value = descend(
             critic_loss,
             state.critics,
-            _optimiser(config.critic_lr, config.num_updates),
+            _optimizer(config.critic_lr, config.num_updates),
             batch,
             target,
             config,
@@ -283,7 +283,7 @@ def update(
     actor, _, log_prob = descend(
         actor_loss,
         state.actor,
-        _optimiser(config.actor_lr, num_updates),
+        _optimizer(config.actor_lr, num_updates),
         critics.params,
         jnp.exp(state.log_temperature.params),
         batch,
@@ -293,7 +293,7 @@ def update(
     log_temperature, _, _ = descend(
         temperature_loss,
         state.log_temperature,
-        _optimiser(config.temperature_lr, num_updates),
+        _optimizer(config.temperature_lr, num_updates),
         log_prob,
         batch.actions.shape[-1],
     )
@@ -331,7 +331,7 @@ def update_many(
     return state, jax.tree.map(jnp.mean, metrics)
 
 
-def _optimiser(rate: float, num_updates: int) -> optax.GradientTransformation:
+def _optimizer(rate: float, num_updates: int) -> optax.GradientTransformation:
     half = num_updates // 2
     schedule = optax.join_schedules(
         [

@@ -1,4 +1,4 @@
-"""Trains a robot's behaviour policies and keeps snapshots of them along the way.
+"""Trains a robot's behavior policies and keeps snapshots of them along the way.
 
 Many episodes are stepped by the batched engine; after each vector step the networks
 get their share of updates in one compiled call. Snapshots are denser at first (their

@@ -33,7 +33,7 @@ from offjax.types import Key
 
 P_GAIN, D_GAIN = 10.0, -1.0
 THRESHOLD = 0.1  # at this distance a waypoint or goal counts as reached
-# A waypoint is its cell's qpos minus U(0, .2): the cell's centre is .2 off that qpos.
+# A waypoint is its cell's qpos minus U(0, .2): the cell's center is .2 off that qpos.
 JITTER = 0.2
 GOAL_NOISE = 0.1
 MOVES = ((0, -1), (0, 1), (-1, 0), (1, 0))  # ties go to the first
@@ -49,7 +49,7 @@ def shortest_paths(walls: np.ndarray) -> np.ndarray:
     """The cell after cell i on the way to cell j, [C, C] int, for walls [W, H] bool.
 
     Cell (w, h) has index w·H + h. From a wall (the ball's rounded position can be one)
-    the path starts in the free neighbour nearest to the goal. Entries of walls as goals
+    the path starts in the free neighbor nearest to the goal. Entries of walls as goals
     are meaningless.
     """
     width, height = walls.shape
@@ -111,7 +111,7 @@ def _round(maze: str, qpos: chex.Array) -> chex.Array:
     return cell[..., 0] * layout(maze).walls.shape[1] + cell[..., 1]
 
 
-def _centre(maze: str, cell: chex.Array) -> chex.Array:
+def _center(maze: str, cell: chex.Array) -> chex.Array:
     """The qpos of cells [...] by index, [..., 2] f32."""
     height = layout(maze).walls.shape[1]
     return jnp.stack([cell // height, cell % height], axis=-1).astype(jnp.float32)
@@ -131,7 +131,7 @@ def _goal(maze: str, key: Key, size: int) -> tuple[chex.Array, chex.Array]:
 def _waypoint(maze: str, key: Key, cell: chex.Array, target: chex.Array) -> chex.Array:
     """Points to steer to in cells [E], [E, 2]: jittered but in the target's cell."""
     jitter = jax.random.uniform(key, (*cell.shape, 2), maxval=JITTER)
-    return _centre(maze, cell) - jnp.where((cell == target)[:, None], 0, jitter)
+    return _center(maze, cell) - jnp.where((cell == target)[:, None], 0, jitter)
 
 
 def _distance(a: chex.Array, b: chex.Array) -> chex.Array:
@@ -152,7 +152,7 @@ def _start(maze: str, key: Key, size: int) -> Stream:
 def _control(maze: str, stream: Stream) -> tuple[chex.Array, chex.Array]:
     """The PD law's actions [E, 2], and which goals have been reached [E]."""
     qpos, qvel = stream.seen
-    end = _centre(maze, stream.target)
+    end = _center(maze, stream.target)
     solved = _distance(qpos, end) < THRESHOLD
     aim = jnp.where(solved[:, None], end, stream.waypoint)
     return jnp.clip(P_GAIN * (aim - qpos) + D_GAIN * qvel, -1, 1), solved

@@ -88,7 +88,7 @@ class Budget:
 
     @property
     def origin(self) -> dict[str, str]:
-        """What else the data depend on: how the behaviour is drawn.
+        """What else the data depend on: how the behavior is drawn.
 
         Until it was drawn for each instance anew, all had the actions of instance 0.
         """
@@ -367,7 +367,7 @@ def _parse_robot(name: str, robot: str, stem: str, version: int) -> Locomotion:
     if robot not in ROBOTS[version]:
         raise _unknown(name, f"is of version {version}, which has no {robot}")
     if stem not in KINDS[version]:
-        raise _unknown(name, f"names no behaviour: {', '.join(KINDS[version])}")
+        raise _unknown(name, f"names no behavior: {', '.join(KINDS[version])}")
     return Locomotion(robot, stem, version)
 
 

@@ -10,7 +10,7 @@ from offjax.datasets.calvin import ANNOTATIONS, BOUNDS, RECORDED, TESTED, frame
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import Annotations, require
 from offjax.datasets.text import encode
-from offjax.envs.scene import CENTRE, PROPRIOCEPTION
+from offjax.envs.scene import CENTER, PROPRIOCEPTION
 from offjax.errors import UserError
 
 
@@ -102,6 +102,6 @@ def _poses(dataset: Dataset) -> np.ndarray:
             f"Dataset {dataset.card.id!r} holds no next observations, from which the "
             "absolute actions are read."
         )
-    position = after[:, 12:15] / 10 + CENTRE
+    position = after[:, 12:15] / 10 + CENTER
     yaw = np.arctan2(after[:, 16], after[:, 15])
     return np.column_stack([position, yaw, after[:, 17] / 3]).astype(np.float32)

@@ -1,4 +1,4 @@
-"""From recorded episodes to what training reads, vectorised, on the host.
+"""From recorded episodes to what training reads, vectorized, on the host.
 
 Terminals mask bootstrapping; time-outs never do. The next action is the one that
 was recorded next in the same episode, and never the first of another.
@@ -198,7 +198,7 @@ def statistics(
 
     Args:
       dataset: any dataset.
-      normalize_observations: standardise by the mean and deviation of all rows;
+      normalize_observations: standardize by the mean and deviation of all rows;
         otherwise mean 0 and deviation 1, which change nothing.
       action_box: the box that models map to [-1, 1]: the environment's bounds, or
         the smallest box around the recorded actions (also used where the

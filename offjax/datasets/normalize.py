@@ -10,7 +10,7 @@ from offjax.types import Statistics
 
 @flax.struct.dataclass
 class Normalizer:
-    """Standardises observations: (x − mean) / std.
+    """Standardizes observations: (x − mean) / std.
 
     The same object serves training and acting, the observation at reset included.
 
@@ -28,11 +28,11 @@ class Normalizer:
         return cls(statistics.observation_mean, statistics.observation_std)
 
     def __call__(self, observations: chex.Array) -> chex.Array:
-        """Raw observations [..., O] → standardised ones."""
+        """Raw observations [..., O] → standardized ones."""
         return (observations - self.mean) / self.std
 
     def inverse(self, normalized: chex.Array) -> chex.Array:
-        """Standardised observations [..., O] → raw ones."""
+        """Standardized observations [..., O] → raw ones."""
         return normalized * self.std + self.mean
 
 
@@ -50,7 +50,7 @@ class ActionBox:
 
     @property
     def shift(self) -> chex.Array:
-        """Centre of the box, [A]."""
+        """Center of the box, [A]."""
         return (self.high + self.low) / 2
 
     @property

@@ -7,7 +7,7 @@ Both names mean the file `<environment>-<collection>-v0.npz`, and its validation
 `…-val.npz`. A file holds T + 1 states of each trajectory of T steps; `terminals` marks
 the last of them, where the recording was cut, and its action was never executed.
 
-A single task is relabelled from the recorded states as OGBench does since 1.2, from
+A single task is relabeled from the recorded states as OGBench does since 1.2, from
 the state before the action: in mazes the reward is 0 within the tolerance of the goal
 and −1 elsewhere; at the table it is minus the number of objects that are not in place
 (cubes, drawer and window within .04, buttons equal). The MDP ends with success, so

@@ -57,7 +57,7 @@ def instance(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scales α and optimal proportions β of one instance, [T] float64 each.
 
-    α_t = T·exp(z_1/2) and β_t = min(1, κ·e^{.7 z_2}/Σe^{.7 z_2}) for two standardised
+    α_t = T·exp(z_1/2) and β_t = min(1, κ·e^{.7 z_2}/Σe^{.7 z_2}) for two standardized
     Fourier profiles. κ = Σβ says how scarce the budget is: at κ = 1 the optimum is β
     itself. Draws whose optimum gains less than .001 over the uniform allocation are
     rejected.

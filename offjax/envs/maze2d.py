@@ -37,7 +37,7 @@ MAX_VELOCITY = 5.0  # clipped before each step, so that 5.23 can be observed
 GOAL_RADIUS = 0.5
 
 # Cell (w, h) spans [w - OFFSET, w - OFFSET + 1] × [h - OFFSET, …] in qpos: D4RL's ball
-# starts .2 off the centre of its cell.
+# starts .2 off the center of its cell.
 OFFSET = 0.7
 
 MARGIN = 0.002
@@ -86,7 +86,7 @@ class Maze:
 
         Entry `4·(w·H + h) + 2·low_x + low_y` is for the quarter of cell (w, h) with
         smaller x (y) where low_x (low_y) is 1. Bits 1, 2 and 4 of it are set where the
-        neighbour next to that quarter along x, along y and diagonally is a wall.
+        neighbor next to that quarter along x, along y and diagonally is a wall.
         """
         width, height = self.walls.shape
         padded = np.pad(self.walls, 1)
@@ -158,7 +158,7 @@ def _contact(
     """Strength d = imp/(1 − imp) of one contact (0: none), and its aim.
 
     The contact pulls the acceleration along its normal up to the aim (MuJoCo's aref)
-    and never down. `distance` is that of the ball's centre to the wall, `speed` the
+    and never down. `distance` is that of the ball's center to the wall, `speed` the
     velocity away from it.
     """
     depth = RADIUS + MARGIN - distance
@@ -178,7 +178,7 @@ def _constrained(
 ) -> list[chex.Array]:
     """Accelerations (x, y) under a contact along each axis and one along `normal`.
 
-    Minimises |a − free|² + Σ_i d_i min(0, n_i·a − aim_i)². Given the force f ≥ 0 of the
+    Minimizes |a − free|² + Σ_i d_i min(0, n_i·a − aim_i)². Given the force f ≥ 0 of the
     corner's contact, each axis is by itself, and is the larger of two functions linear
     in f: without and with its own contact. Since `normal` is positive, f's equation
     f/d = aim − n·a(f) has the convex increasing n·a on its right: it is the smallest
@@ -209,7 +209,7 @@ def dynamics(
 ) -> tuple[chex.Array, chex.Array]:
     """One step of .01 s, in the arguments' floating type; pure and traceable.
 
-    Exact (against MuJoCo) wherever the ball can get: its centre in a free cell.
+    Exact (against MuJoCo) wherever the ball can get: its center in a free cell.
 
     Args:
       maze: umaze, medium or large; UserError for another.
@@ -234,8 +234,8 @@ def dynamics(
     index = 4 * (w * height + h) + 2 * low[0] + low[1]
     code = jnp.asarray(codes).at[index].get(mode="clip")
 
-    # Mirrored so that the nearest neighbours push along +x, +y and (+, +). The axes are
-    # separate scalars from here on: that vectorises far better over mazes.
+    # Mirrored so that the nearest neighbors push along +x, +y and (+, +). The axes are
+    # separate scalars from here on: that vectorizes far better over mazes.
     mirror = jnp.where(low, 1, -1).astype(dtype)
     gap_x, gap_y = jnp.where(low, inside, 1 - inside)
     v_x, v_y = mirror * velocity

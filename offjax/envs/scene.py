@@ -1,7 +1,7 @@
 """Table-top scenes of OGBench that are commanded in language.
 
 A robot arm with a gripper, and in `scene` a drawer, a window, a button that locks
-each of them, and a cube; in `cube-double` and `cube-triple` coloured cubes. What the
+each of them, and a cube; in `cube-double` and `cube-triple` colored cubes. What the
 instructions speak of is read off the observation, so that success, feasibility and
 chains are plain functions of arrays (`scene_instructions`). OGBench itself (extra
 `ogbench`) is imported where a scene is simulated.
@@ -21,8 +21,8 @@ import numpy as np
 from offjax.errors import UserError
 from offjax.types import EnvSpec
 
-CENTRE = np.array([0.425, 0.0, 0.0])
-"""Positions (m) are observed as (position − CENTRE) · 10."""
+CENTER = np.array([0.425, 0.0, 0.0])
+"""Positions (m) are observed as (position − CENTER) · 10."""
 OPEN_DRAWER, OPEN_WINDOW = 0.16, 0.2  # full travel, m
 PROPRIOCEPTION = 19  # joints, joint velocities, effector, gripper
 PER_CUBE = 9  # position, quaternion, cosine and sine of the yaw
@@ -34,7 +34,7 @@ class Scene:
 
     Attributes:
       name: key of `SCENES`.
-      cubes: the cubes' colours; "" where there is only one.
+      cubes: the cubes' colors; "" where there is only one.
       furniture: whether there are drawer, window and buttons.
       low: least x and y (m) that cubes are put at.
       high: largest x and y.
@@ -124,7 +124,7 @@ def decode(scene: Scene, observations: chex.Array) -> SceneState:
     lead = observations.shape[:-1]
     end = PROPRIOCEPTION + PER_CUBE * len(scene.cubes)
     cubes = observations[..., PROPRIOCEPTION:end].reshape(*lead, -1, PER_CUBE)
-    positions = cubes[..., :3] / 10 + CENTRE
+    positions = cubes[..., :3] / 10 + CENTER
     if not scene.furniture:
         nothing = np.zeros(lead)
         return SceneState(positions, np.zeros((*lead, 2), bool), nothing, nothing)

@@ -231,14 +231,14 @@ def _single(scene: Scene) -> list[Instruction]:
                 for k in ("lock", "unlock")
             ]
         found.append(Instruction("put_cube_in_drawer", "put", "cube", 0))
-    for index, colour in enumerate(scene.cubes):
-        cube = f"{colour}_cube".lstrip("_")
+    for index, color in enumerate(scene.cubes):
+        cube = f"{color}_cube".lstrip("_")
         found += [
             Instruction(f"move_{cube}_{side}", side, cube, index)
             for side in ("left", "right")
         ]
         found += [
-            Instruction(f"stack_{colour}_on_{other}", "stack", cube, index, onto)
+            Instruction(f"stack_{color}_on_{other}", "stack", cube, index, onto)
             for onto, other in enumerate(scene.cubes)
             if onto != index
         ]

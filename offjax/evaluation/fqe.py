@@ -1,6 +1,6 @@
 """Fitted Q evaluation: the value of policies from data alone (Le et al., 2019).
 
-    Q_π  minimise E (r + γ (1 − terminal) Q̄_π(s', π(s')) − Q_π(s, a))²
+    Q_π  minimize E (r + γ (1 − terminal) Q̄_π(s', π(s')) − Q_π(s, a))²
     V(π) = mean over the episodes' first states of Q_π(s₀, π(s₀))
 
 for choosing a policy without its environment. All policies are fitted together, each

@@ -1,6 +1,6 @@
-"""Small SVG charts for the page, coloured by CSS so that they follow its theme.
+"""Small SVG charts for the page, colored by CSS so that they follow its theme.
 
-A series carries its key as `data-method` and its colour as a class `s0`…`s9`; the
+A series carries its key as `data-method` and its color as a class `s0`…`s9`; the
 page's script fades and hides series by that key. All are drawn 360 wide, so that
 their text stays readable on a phone.
 """
@@ -30,7 +30,7 @@ class Style(NamedTuple):
 
     @property
     def classes(self) -> str:
-        """Colour class; from the eleventh on also a dash pattern."""
+        """Color class; from the eleventh on also a dash pattern."""
         dash = f" d{self.place // COLORS % 4}" if self.place >= COLORS else ""
         return f"s{self.place % COLORS}{dash}"
 

@@ -221,6 +221,6 @@ def short_name(dataset: str) -> str:
 
 
 def make_styles(columns: Sequence[Column]) -> Styles:
-    """A fixed colour for every column of the page, measured ones first."""
+    """A fixed color for every column of the page, measured ones first."""
     ordered = sorted(set(columns), key=lambda c: (c.source, c.label))
     return {c: Style(f"m{i}", c.label, i) for i, c in enumerate(ordered)}

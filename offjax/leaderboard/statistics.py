@@ -176,7 +176,7 @@ def cell_intervals(
         index = [i for i, cell in enumerate(cells) if len(cell) == size]
         values = np.sort(np.stack([np.asarray(cells[i], np.float64) for i in index]))
         trim = size // 4
-        centre = values[:, trim : size - trim].mean(1)
+        center = values[:, trim : size - trim].mean(1)
         if size < 2:
             bounds = np.full((2, len(index)), np.nan)
         else:
@@ -185,7 +185,7 @@ def cell_intervals(
             weights = np.diff(below, axis=1, prepend=trim) / (size - 2 * trim)
             tail = 50.0 * (1.0 - confidence)
             bounds = np.percentile(weights @ values.T, [tail, 100 - tail], axis=0)
-        for place, value, low, high in zip(index, centre, *bounds, strict=True):
+        for place, value, low, high in zip(index, center, *bounds, strict=True):
             result[place] = Estimate(float(value), float(low), float(high))
     return result
 

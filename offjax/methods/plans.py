@@ -48,7 +48,7 @@ class PlanData(NamedTuple):
     """Latents of a recording with its described spans."""
 
     states: chex.Array  # [N, Z] latents
-    actions: chex.Array  # [N, A] the environment's, less the centre of its box
+    actions: chex.Array  # [N, A] the environment's, less the center of its box
     starts: chex.Array  # [M] i32 first row of each span
     ends: chex.Array  # [M] i32 one past its last
     texts: chex.Array  # [M] i32 row of `text`
@@ -116,7 +116,7 @@ class PlanView(View):
         dataset = source(dataset, config)
         annotations, starts, ends, keep = described(dataset, config)
         states = latents_of(encoder_of(upstream), dataset.observations)
-        actions = _centred_actions(dataset)
+        actions = _centered_actions(dataset)
         if self.moves == "latents":
             actions = actions[:, :0]
         lengths = ends - starts
@@ -145,13 +145,13 @@ class PlanView(View):
         return PlanBatch(plans, arrays.text.tokens[text], arrays.text.mask[text])
 
 
-def _centred_actions(dataset: Dataset) -> np.ndarray:
-    """The environment's actions [N, A], less the centre of their box."""
-    centre = np.zeros(dataset.actions.shape[1], np.float32)
+def _centered_actions(dataset: Dataset) -> np.ndarray:
+    """The environment's actions [N, A], less the center of their box."""
+    center = np.zeros(dataset.actions.shape[1], np.float32)
     if dataset.spec is not None:
         box = np.array([dataset.spec.action_low, dataset.spec.action_high], np.float32)
-        centre = box.mean(axis=0)
-    return dataset.actions - centre
+        center = box.mean(axis=0)
+    return dataset.actions - center
 
 
 def _columns(

@@ -14,7 +14,7 @@ from offjax.networks.mlp import MLP
 
 
 class GlobalStdGaussian(nn.Module):
-    """Mean by an MLP, one learnt log deviation per action dimension.
+    """Mean by an MLP, one learned log deviation per action dimension.
 
     Attributes:
       hidden_dims: widths of the hidden layers.
@@ -50,7 +50,7 @@ class GlobalStdGaussian(nn.Module):
 class TanhGaussian(nn.Module):
     """Mean and deviation before tanh, both by one MLP.
 
-    The log deviation is m·x + b of the output x with learnt scalars m = 1 and b = −1
+    The log deviation is m·x + b of the output x with learned scalars m = 1 and b = −1
     at first, clipped (the actor of public CQL code).
 
     Attributes:

@@ -28,7 +28,7 @@ EDGE = 0.999
 class LogisticMixture(NamedTuple):
     """Parameters of K components for each of A entries."""
 
-    logits: chex.Array  # [..., A, K] unnormalised log weights
+    logits: chex.Array  # [..., A, K] unnormalized log weights
     means: chex.Array  # [..., A, K]
     log_scales: chex.Array  # [..., A, K], at least LOG_SCALE_MIN
 
@@ -39,18 +39,18 @@ def log_prob(
     """Log probability of the actions' bins, summed over entries: [..., A] → [...].
 
     Where a bin is so narrow for its component that the difference of the two sigmoids
-    vanishes, the density at its centre times its width stands in.
+    vanishes, the density at its center times its width stands in.
 
     Args:
       mixture: parameters.
       actions: in the unit box; values beyond it count as its edge.
       num_classes: n, bins of [-1, 1].
     """
-    centred = actions[..., None] - mixture.means
+    centered = actions[..., None] - mixture.means
     inverse = jnp.exp(-mixture.log_scales)
     half_bin = 1.0 / (num_classes - 1)
     upper, middle, lower = (
-        inverse * (centred + offset) for offset in (half_bin, 0.0, -half_bin)
+        inverse * (centered + offset) for offset in (half_bin, 0.0, -half_bin)
     )
     mass = jax.nn.sigmoid(upper) - jax.nn.sigmoid(lower)
     # The density is exp(middle) / (scale (1 + exp middle)²), the bin 2 half_bins wide.

@@ -133,7 +133,7 @@ class CameraEncoder(nn.Module):
 
 
 class StateEncoder(nn.Module):
-    """Normalised features of a state vector."""
+    """Normalized features of a state vector."""
 
     hidden_dims: Sequence[int]
     features: int = 128

@@ -85,8 +85,8 @@ class GaussianPlan:
 
     def kl(self, posterior: chex.Array, prior: chex.Array) -> chex.Array:
         """KL(posterior ‖ prior), summed over the dimensions: [...]."""
-        (mean, std), (centre, width) = self._moments(posterior), self._moments(prior)
-        ratio, shift = std / width, (mean - centre) / width
+        (mean, std), (center, width) = self._moments(posterior), self._moments(prior)
+        ratio, shift = std / width, (mean - center) / width
         return jnp.sum(0.5 * (ratio**2 + shift**2 - 1) - jnp.log(ratio), axis=-1)
 
 

@@ -208,7 +208,7 @@ def check_sizes(
 
     Raises:
       UserError: no levels, channels that the groups do not divide, an odd width of
-        the time embedding, or a kernel without a centre.
+        the time embedding, or a kernel without a center.
     """
     if not multipliers or min(multipliers) < 1:
         raise UserError(

@@ -232,8 +232,8 @@ class TrajectoryTransformer(nn.Module):
       pre_norm: norms before the sublayers and a final one; else after them.
       activation: of the perceptrons, "relu" or "gelu".
       embedding_dropout: dropout of the embedded tokens.
-      body_init: initialisation of the blocks, see `Linear`.
-      outer_init: initialisation of the embeddings.
+      body_init: initialization of the blocks, see `Linear`.
+      outer_init: initialization of the embeddings.
       time_std: of the time embeddings at first; 0: 1 (PyTorch's), or 0.02 where
         `outer_init` is "normal".
     """

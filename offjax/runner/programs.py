@@ -1,4 +1,4 @@
-"""The compiled programs of a stage: initialise, train a chunk, evaluate.
+"""The compiled programs of a stage: initialize, train a chunk, evaluate.
 
 Each is compiled once, ahead of time, for all slots; the number of updates of a chunk
 is an argument, so that any chunk fits the same program.

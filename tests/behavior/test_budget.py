@@ -1,4 +1,4 @@
-"""Behaviour data of Budget Allocation, replayed in the environment itself."""
+"""Behavior data of Budget Allocation, replayed in the environment itself."""
 
 from __future__ import annotations
 

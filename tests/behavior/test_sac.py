@@ -52,12 +52,12 @@ def _twins(reference, name):
 
 
 def _state(reference):
-    optimiser = sac._optimiser(1.0, 100)  # its state does not depend on the rate
+    optimizer = sac._optimizer(1.0, 100)  # its state does not depend on the rate
     return sac.State(
-        trained(_layers(reference, "actor"), optimiser),
-        trained(_twins(reference, "critic"), optimiser),
+        trained(_layers(reference, "actor"), optimizer),
+        trained(_twins(reference, "critic"), optimizer),
         _twins(reference, "target"),
-        trained(jnp.float32(reference["log_temperature"]), optimiser),
+        trained(jnp.float32(reference["log_temperature"]), optimizer),
         jnp.int32(0),
     )
 
@@ -162,11 +162,11 @@ def test_the_actor_moves_after_every_second_update_of_the_critics(reference):
 
 
 def test_rates_fall_to_a_tenth():
-    optimiser = sac._optimiser(1e-2, 100)
+    optimizer = sac._optimizer(1e-2, 100)
     params, gradient = jnp.zeros(()), jnp.ones(())
-    state, steps = optimiser.init(params), []
+    state, steps = optimizer.init(params), []
     for _ in range(100):
-        step, state = optimiser.update(gradient, state)
+        step, state = optimizer.update(gradient, state)
         steps.append(-float(step))
     np.testing.assert_allclose(steps[:50], 1e-2, rtol=1e-3)
     np.testing.assert_allclose(steps[75], 0.55e-2, rtol=1e-2)

@@ -47,9 +47,9 @@ def test_paths_are_shortest(maze):
             else:
                 assert distance[start, new] == 1
                 assert distance[new, goal] == distance[start, goal] - 1
-    # A ball whose position rounds to a wall heads for its nearest free neighbour.
-    wall, neighbour = 1, height + 1  # (0, 1) and (1, 1)
-    assert (table[wall, free] == neighbour).all()
+    # A ball whose position rounds to a wall heads for its nearest free neighbor.
+    wall, neighbor = 1, height + 1  # (0, 1) and (1, 1)
+    assert (table[wall, free] == neighbor).all()
 
 
 def test_streams_are_continuous_and_obey_the_dynamics():

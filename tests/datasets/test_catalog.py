@@ -66,7 +66,7 @@ def test_every_listed_id_is_parsed_to_itself():
         ("offjax/maze2d/umaze-densest-v0", "names no maze"),
         ("offjax/hopper/medum-v0", "offjax/hopper/medium-v0"),
         ("offjax/ant/medium-v0", "version 0, which has no ant"),
-        ("offjax/hopper/full-replay-v0", "names no behaviour"),
+        ("offjax/hopper/full-replay-v0", "names no behavior"),
         ("offjax/hopper/medium-v2", "there is only v0 and v1"),
         ("offjax/antmaze/large-v0", "large-play"),
         ("offjax/antmaze/large-play-v1", "there is only v0"),

@@ -61,7 +61,7 @@ def test_split_holds_out_a_twentieth():
     assert not np.array_equal(held_out, sarsa_steps.split(1000, seed=4)[1])
 
 
-def test_curve_falls_towards_a_reference_that_can_be_learnt():
+def test_curve_falls_towards_a_reference_that_can_be_learned():
     """Terminal rows: Q is the reward, and the reference is the reward itself."""
     rng = np.random.default_rng(0)
     rows = 400

@@ -122,13 +122,13 @@ def test_equals_numerical_optimum(n, a, full):
             return sum(w * g(x) for w, (_, g) in zip(weights, logs, strict=True))
 
         bound = weights @ at_peaks - log_tau
-        centre = minimize(
+        center = minimize(
             lambda x: -mean_log(x), means[0], jac=lambda x: -mean_log_grad(x), tol=1e-12
         ).x
-        assert bool(jensen_feasible) == (mean_log(centre) >= bound - 1e-9)
-        best = grads[0] @ centre
+        assert bool(jensen_feasible) == (mean_log(center) >= bound - 1e-9)
+        best = grads[0] @ center
         if jensen_feasible:
-            best = solve(centre, grads[0], mean_log, mean_log_grad, bound)
+            best = solve(center, grads[0], mean_log, mean_log_grad, bound)
         assert grads[0] @ np.asarray(jensen) == pytest.approx(best, abs=1e-4 * scale)
 
 
@@ -239,9 +239,9 @@ def test_golden_radii():
     got, _ = cf.mixture_lse(*problem, grads, 0.5)
     lengths = jnp.sqrt(jnp.sum((got - GOLDEN_MEANS) ** 2 / GOLDEN_VARIANCES, axis=1))
     np.testing.assert_allclose(lengths, (1.0, 0.520302), atol=2e-6)
-    centre, feasible = cf.mixture_jensen(*problem, jnp.zeros_like, 0.47)
+    center, feasible = cf.mixture_jensen(*problem, jnp.zeros_like, 0.47)
     assert not feasible  # D/2 = 0.477706
-    np.testing.assert_allclose(centre, (0.404082, -0.241772), atol=2e-6)
+    np.testing.assert_allclose(center, (0.404082, -0.241772), atol=2e-6)
     assert cf.mixture_jensen(*problem, jnp.zeros_like, 0.478)[1]
 
 

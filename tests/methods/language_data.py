@@ -1,4 +1,4 @@
-"""A small play dataset made of a point that walks to coloured corners on command."""
+"""A small play dataset made of a point that walks to colored corners on command."""
 
 import numpy as np
 

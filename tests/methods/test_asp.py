@@ -178,7 +178,7 @@ def test_gradient_is_p_times_the_total_minus_w():
     np.testing.assert_allclose(gradient, differences, atol=1e-8)
 
 
-def test_loss_is_linear_where_one_standardised_return_weights_all_steps():
+def test_loss_is_linear_where_one_standardized_return_weights_all_steps():
     data, w = weighted_problem(per_step=False)
     config = settings("listing", 6, weights="std")
     for _ in range(3):

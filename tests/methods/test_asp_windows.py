@@ -50,7 +50,7 @@ def to_go(rewards, discount):
     return found[::-1]
 
 
-def test_returns_are_standardised_among_those_of_the_same_step(budget_dataset):
+def test_returns_are_standardized_among_those_of_the_same_step(budget_dataset):
     data = VIEW.arrays(budget_dataset, config(), {})
     rewards = np.float64(budget_dataset.rewards).reshape(60, 10)
     table = np.array([to_go(episode, 0.999) for episode in rewards])
@@ -69,7 +69,7 @@ def test_returns_are_standardised_among_those_of_the_same_step(budget_dataset):
     np.testing.assert_array_equal(data.remaining.reshape(60, 10)[7], 10 - np.arange(10))
 
 
-def test_without_a_common_clock_they_are_standardised_over_all_rows():
+def test_without_a_common_clock_they_are_standardized_over_all_rows():
     dataset = uneven()
     data = VIEW.arrays(dataset, config(discount=0.5), {})
     rewards = np.split(np.float64(dataset.rewards), [4, 11])

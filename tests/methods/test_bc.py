@@ -1,4 +1,4 @@
-"""Cloning recipes: which data, and acting with what was learnt."""
+"""Cloning recipes: which data, and acting with what was learned."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ def test_percent_bc_clones_the_best_episodes_only(budget_dataset):
     best = np.sort(np.argsort(returns)[-6:])
     expected = budget_dataset.actions.reshape(60, 10, 1)[best].reshape(60, 1)
     np.testing.assert_array_equal(data.rows.actions, without_outliers(expected))
-    # It normalises by what it clones.
+    # It normalizes by what it clones.
     np.testing.assert_allclose(data.statistics.action_low, expected.min(0))
     (stage,) = bc.recipe(budget_dataset.spec, "demo").stages
     everything = stage.view.arrays(budget_dataset, stage.config, {})

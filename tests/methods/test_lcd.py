@@ -333,7 +333,7 @@ def test_planned_actions_are_executed_in_order():
     for _ in range(4):
         distribution, carry = actor.act(params, carry, observation, 0.0, None)
         found.append(float(distribution.mode()[0]))
-    # 10 · (1 + 5 + (0, 1 | 3, 4)) around the centre of the box, 1.
+    # 10 · (1 + 5 + (0, 1 | 3, 4)) around the center of the box, 1.
     assert found == [61, 71, 91, 101]
     with pytest.raises(UserError, match="a plan holds 4 actions"):
         dataclasses.replace(actor, period=5).begin(params, TASK, None)
@@ -392,7 +392,7 @@ def test_autoencoder_keeps_what_there_is(dataset):
     assert np.abs(design @ solution - dataset.observations).std() < 0.15
     # The divergence of N(mean, std²) from N(0, 1), and the error, by hand.
     params, key = model.state.vae.params, jax.random.key(1)
-    centre = data.statistics.observation_mean[None]  # standardized, it is zero
+    center = data.statistics.observation_mean[None]  # standardized, it is zero
     one, noise = jnp.zeros((1, 2)), jax.random.normal(key, (1, 3))
     network = observation_vae.Network(config, 2)
     decoded, mean, log_std = (
@@ -400,7 +400,7 @@ def test_autoencoder_keeps_what_there_is(dataset):
     )
     variance = np.exp(2 * log_std)
     divergence = 0.5 * np.sum(mean**2 + variance - 1 - np.log(variance))
-    loss, _ = observation_vae.vae_loss(params, model.state, centre, key, config)
+    loss, _ = observation_vae.vae_loss(params, model.state, center, key, config)
     np.testing.assert_allclose(loss, np.sum(decoded**2) + 1e-3 * divergence, rtol=1e-4)
 
 

@@ -45,8 +45,8 @@ def test_log_probability_is_scipys(classes):
 
 def test_the_bins_probabilities_sum_to_one():
     classes = 10
-    centres = jnp.asarray(np.linspace(-1, 1, classes), jnp.float32)
-    grid = jnp.stack(jnp.meshgrid(centres, centres), axis=-1).reshape(-1, A)
+    centers = jnp.asarray(np.linspace(-1, 1, classes), jnp.float32)
+    grid = jnp.stack(jnp.meshgrid(centers, centers), axis=-1).reshape(-1, A)
     total = np.exp(log_prob(MIXTURE, grid, classes)).sum()
     np.testing.assert_allclose(total, 1.0, atol=1e-3)
 

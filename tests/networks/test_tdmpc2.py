@@ -33,7 +33,7 @@ def test_symlog_and_its_inverse():
 
 
 def test_two_hot_by_hand():
-    bins = Bins(5, 2.0)  # centres -2 … 2
+    bins = Bins(5, 2.0)  # centers -2 … 2
     x = np.array([0.0, np.e - 1, -(np.exp(0.25) - 1), 1e6, -1e6])
     expected = [
         [0, 0, 1, 0, 0],

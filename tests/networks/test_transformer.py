@@ -114,7 +114,7 @@ def test_dropout_keeps_the_mean_and_drops_its_share(rate):
     assert (y == 0).mean() == pytest.approx(rate, abs=0.005)
     assert y.mean() == pytest.approx(1.0, abs=0.01)
     assert set(np.unique(y)) == {0.0, np.float32(1 / (1 - round(rate * 2**16) / 2**16))}
-    rows = (y == 0).astype(float) - rate  # neighbours are independent
+    rows = (y == 0).astype(float) - rate  # neighbors are independent
     assert abs((rows[:, 1:] * rows[:, :-1]).mean()) < 0.005
     assert not np.array_equal(y, drop(jax.random.key(1)))
     np.testing.assert_array_equal(Dropout(rate).apply({}, x, False), x)
