@@ -195,7 +195,11 @@ class _StageLoop:
         """Fresh slots, or those of the checkpoint at `step`."""
         run, layout, slots = self.stage_run, self.layout, self.slots
         count = run.slots.num_slots
-        tree = {"state": like, "alive": np.ones(count, bool), "sums": self._sums(data)}
+        tree = {
+            "state": like,
+            "alive": np.ones(count, bool),
+            "sums": self._sums(data, like),
+        }
         if step:
             saved, meta = self.recorder.restore(run.first_step + step, tree)
             run.diverged = [tuple(d) for d in meta["diverged"]]
@@ -211,7 +215,7 @@ class _StageLoop:
         slots |= {"state": state, "kept": jax.tree.map(jnp.copy, state)}
         self.recorder.account.compiled(f"{run.stage.name}/init", init)
 
-    def _sums(self, data: Pytree) -> Pytree:
+    def _sums(self, data: Pytree, states: Pytree) -> Pytree:
         """Zeros like the sums of the stage's metrics, NumPy [slots, …]."""
         run = self.stage_run
 
@@ -223,8 +227,7 @@ class _StageLoop:
             "config": first(run.configs),
             "upstream": first(self.training.upstream(run)),
         }
-        like = first(template(run, data, self.training.upstream(run)))
-        blank = programs.blank_metrics(run.stage, like, data, slot)
+        blank = programs.blank_metrics(run.stage, first(states), data, slot)
         return jax.tree.map(lambda x: np.stack([x] * run.slots.num_slots), blank)
 
     def _next_chunk(self, begin: Begin, step: int) -> Chunk | None:
