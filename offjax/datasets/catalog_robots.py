@@ -1,10 +1,9 @@
 """The robots' datasets of this project: their names and specification.
 
     offjax/{hopper,halfcheetah,walker2d}/<kind>-v0
-    offjax/{hopper,halfcheetah,walker2d,ant}/<kind>-v1
+    offjax/{hopper,halfcheetah,walker2d}/<kind>-v1, and of ant if it has policies
 
-Version 1 has D4RL's sizes, policies at about its levels, and replays that are those of
-a training.
+Version 1 has D4RL's sizes, and replays that are those of a training.
 """
 
 from __future__ import annotations
@@ -17,9 +16,17 @@ from typing import Any
 from offjax.errors import UserError
 from offjax.types import EnvSpec
 
+_POLICIES = Path(__file__).parents[1] / "behavior" / "policies"
 _ROBOTS = ("hopper", "halfcheetah", "walker2d")
-ROBOTS = (_ROBOTS, (*_ROBOTS, "ant"))
-"""Robots of each version."""
+ROBOTS = (
+    _ROBOTS,
+    tuple(
+        robot
+        for robot in (*_ROBOTS, "ant")
+        if (_POLICIES / "v1" / f"{robot}.csv").is_file()
+    ),
+)
+"""Robots of each version: those whose policies are packaged."""
 
 _KINDS = ("random", "medium", "medium-replay", "medium-expert", "expert")
 KINDS = (_KINDS, (*_KINDS, "full-replay"))

@@ -83,7 +83,7 @@ def test_packaged_policies(robot):
     assert all(row["command"].startswith("python -m") for row in table)
 
 
-@pytest.mark.parametrize("robot", locomotion.ROBOTS_V1)
+@pytest.mark.parametrize("robot", catalog.ROBOTS[1])
 def test_packaged_policies_of_version_1(robot):
     spec = mujoco.spec(robot)
     assert policies.folder(1).joinpath(f"{robot}.npz").stat().st_size < 1e6
