@@ -136,7 +136,7 @@ def _drawn(
         raise UserError(f"{spec.id} has no picture that a video could show.")
     kwargs = (*spec.kwargs, ("render_mode", "rgb_array"))
     if spec.id in mujoco.IDS:
-        kwargs += (("width", PIXELS), ("height", PIXELS))
+        kwargs += (("width", PIXELS), ("height", PIXELS), ("camera_name", "track"))
     drawn = dataclasses.replace(spec, kwargs=kwargs)
     with _drawing(spec):
         made = [batched.make_one(drawn) for _ in range(count)]
@@ -174,5 +174,5 @@ def _maze_frame(maze: str, observation: np.ndarray) -> np.ndarray:
 
 def _background(maze: str) -> np.ndarray:
     walls = maze2d.layout(maze).walls
-    colors = np.array([(245, 245, 245), (90, 90, 100)], np.uint8)
-    return colors[walls.astype(int)]
+    colours = np.array([(245, 245, 245), (90, 90, 100)], np.uint8)
+    return colours[walls.astype(int)]

@@ -83,3 +83,22 @@ def test_a_robot_is_filmed(tmp_path):
     frames = imageio.mimread(path)
     assert len(frames) == 2 and frames[0].shape == (240, 240, 3)
     assert frames[0].std() > 10
+
+
+@pytest.mark.long
+def test_the_camera_follows_a_robot(tmp_path):
+    """Far from where it began, a robot is still in the middle of the picture."""
+    pytest.importorskip("mujoco")
+    path = tmp_path / "a.mp4"
+    env = render.RenderedEnv(mujoco.spec("halfcheetah"), [path])
+    place = np.array([0])
+    env.reset(place, [0])
+    env._envs[0].unwrapped.data.qpos[0] = 50.0
+    for _ in range(8):
+        env.step(place, np.zeros((1, 6), np.float32))
+    env.close()
+    middles = [frame[60:200, 60:180] for frame in imageio.mimread(path)]
+    # The robot is the only thing that is neither black, gray nor pale green.
+    for middle in (middles[0], middles[-1]):
+        red, _, blue = np.moveaxis(middle.astype(int), -1, 0)
+        assert (red - blue > 40).sum() > 100
