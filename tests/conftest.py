@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import importlib.machinery
 import os
 import shutil
+import sys
 import tempfile
+import types
 
+import numpy as np
 import pytest
 
 # Many tests train the same small programs: compile each once, for all processes that
@@ -57,3 +61,55 @@ def budget_dataset():
         spec=budget.spec(horizon=10),
         id="test/budget10-v0",
     )
+
+
+class _Hidden:
+    """The part of a tensor's interface that embedding a sentence needs."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __getitem__(self, row):
+        return _Hidden(self.values[row])
+
+    def detach(self):
+        return self
+
+    def numpy(self):
+        return self.values
+
+
+@pytest.fixture
+def encoder_library(monkeypatch):
+    """Stand-ins for `transformers` and `torch`; gives the texts embedded so far.
+
+    A text of n words has n hidden states of two numbers: the text's length.
+    """
+    asked = []
+
+    class Pretrained:
+        @classmethod
+        def from_pretrained(cls, weights, local_files_only):
+            assert local_files_only and (weights / "config.json").exists()
+            return cls()
+
+        def eval(self):
+            return self
+
+    class AutoTokenizer(Pretrained):
+        def __call__(self, text, return_tensors):
+            assert return_tensors == "pt"
+            return {"text": text}
+
+    class AutoModel(Pretrained):
+        def __call__(self, text):
+            asked.append(text)
+            states = np.full((1, len(text.split()), 2), len(text), np.float32)
+            return types.SimpleNamespace(last_hidden_state=_Hidden(states))
+
+    for name in ("transformers", "torch"):
+        library = types.ModuleType(name)
+        library.__spec__ = importlib.machinery.ModuleSpec(name, None)
+        library.AutoTokenizer, library.AutoModel = AutoTokenizer, AutoModel
+        monkeypatch.setitem(sys.modules, name, library)
+    return asked

@@ -117,6 +117,13 @@ def twin_values(
     return critics(model.config.hidden_dims).apply(state.critic.params, *inputs)
 
 
+def min_q_value(
+    model: Model, observation: chex.Array, action: chex.Array
+) -> chex.Array:
+    """Minimum of the two online critics [] at one raw observation and action."""
+    return twin_values(model, observation, action).min(0)
+
+
 def bootstrap(
     batch: Transitions, next_values: chex.Array, discount: chex.Numeric
 ) -> chex.Array:

@@ -32,13 +32,13 @@ from offjax.methods.common import (
     critics,
     domain,
     memoryless,
+    min_q_value,
     pick,
     reads_critic,
     soft_update,
     squared_error,
     start,
     step_rewards,
-    twin_values,
     zeros,
 )
 from offjax.networks.gaussian import TanhGaussian, tanh_sample
@@ -279,12 +279,7 @@ def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
     return gaussian(mean, jnp.exp(log_std), box.shift, box.scale, squashed=True)
 
 
-def q_value(model: Model, observation: chex.Array, action: chex.Array) -> chex.Array:
-    """Minimum of the two online critics [] at one raw observation and action."""
-    return twin_values(model, observation, action).min(0)
-
-
-METHOD = Method("cql", 1, init, update, act, q_value)
+METHOD = Method("cql", 1, init, update, act, min_q_value)
 
 
 def kind_of(dataset: str) -> tuple[str, str]:

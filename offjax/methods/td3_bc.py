@@ -31,13 +31,13 @@ from offjax.methods.common import (
     domain,
     first_critic,
     memoryless,
+    min_q_value,
     pick,
     reads_critic,
     soft_update,
     squared_error,
     start,
     step_rewards,
-    twin_values,
     zeros,
 )
 from offjax.networks.mlp import MLP
@@ -194,12 +194,7 @@ def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
     return unit_point(unit, state.action_box.shift, state.action_box.scale)
 
 
-def q_value(model: Model, observation: chex.Array, action: chex.Array) -> chex.Array:
-    """Minimum of the two online critics [] at one raw observation and action."""
-    return twin_values(model, observation, action).min(0)
-
-
-METHOD = Method("td3_bc", 1, init, update, act, q_value)
+METHOD = Method("td3_bc", 1, init, update, act, min_q_value)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -106,18 +106,10 @@ def test_what_cannot_be_embedded(texts, settings, message):
         encode(texts, **settings)
 
 
-def test_pretrained_vectors_are_kept_on_disk(tmp_path, monkeypatch):
-    """With a stand-in for the model, which must be asked once for each sentence."""
+def test_pretrained_vectors_are_kept_on_disk(tmp_path, encoder_library):
+    """The model is asked once for each sentence."""
     (tmp_path / "config.json").write_text("{}")
-    asked = []
-
-    def embed(model, text):
-        asked.append(text)
-        tokens = np.full((len(text.split()), 2), len(text), np.float32)
-        return tokens, tokens.mean(0)
-
-    monkeypatch.setattr(language, "_load", lambda *_: "model")
-    monkeypatch.setattr(language, "_embed", embed)
+    asked = encoder_library
     settings = {"weights": tmp_path, "cache_dir": tmp_path / "cache"}
     first = encode(SENTENCES, "minilm", **settings)
     again = encode([SENTENCES[1], "a new one"], "minilm", **settings)
