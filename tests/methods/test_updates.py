@@ -144,3 +144,22 @@ def test_three_updates(case):
                 jax.tree.leaves(got), jax.tree.leaves(expected), strict=True
             ):
                 np.testing.assert_allclose(x, y, rtol=0, atol=1e-9, err_msg=name)
+
+
+def test_bcq_clips_moved_actions_to_the_box():
+    """Decoded at the upper bound and moved beyond it, which the fixture never is."""
+
+    def constant(params):  # zero kernels, biases of 5: both networks give about 1
+        return jax.tree.map(lambda x: jnp.full_like(x, 5.0 * (x.ndim == 1)), params)
+
+    statistics = Statistics(np.zeros(3), np.ones(3), np.full(2, -2.0), np.full(2, 4.0))
+    config = bcq.Config(hidden_dims=(8, 6), vae_hidden_dims=(8, 6))
+    state = make_state(bcq, jax.random.key(0), statistics, config, {})
+    state = state.replace(
+        vae=with_weights(state.vae, constant(weights(state.vae))),
+        actor=with_weights(state.actor, constant(weights(state.actor))),
+    )
+    model = Model(bcq.METHOD, config, state)
+    found = bcq.candidates(model, jnp.ones(3), jax.random.key(1), 4)
+    np.testing.assert_array_equal(found.means, np.ones((4, 2)))
+    np.testing.assert_array_equal(found.mode(), [4.0, 4.0])
