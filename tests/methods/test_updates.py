@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offjax.methods import awac, bc, bcq, cql, iql, rev_kl, sarsa, td3_bc
+from offjax.methods import awac, bc, bcq, cql, fql, iql, rebrac, rev_kl, sarsa, td3_bc
 from offjax.types import Model, Statistics, Transitions
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -163,3 +163,22 @@ def test_bcq_clips_moved_actions_to_the_box():
     found = bcq.candidates(model, jnp.ones(3), jax.random.key(1), 4)
     np.testing.assert_array_equal(found.means, np.ones((4, 2)))
     np.testing.assert_array_equal(found.mode(), [4.0, 4.0])
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [(awac, 3), (cql, 3), (iql, 3), (td3_bc, 3), (rebrac, 3), (fql, 5), (bcq, 7)],
+)
+def test_value_of_two_critics(method, expected):
+    """Critics that are 7 and 3 everywhere: the lower, their mean, or the first."""
+
+    def constant(x):  # only the biases of the last layer have the shape [2, 1]
+        last = x.shape == (2, 1)
+        return jnp.array([[7.0], [3.0]]) if last else jnp.zeros_like(x)
+
+    statistics = Statistics(np.zeros(3), np.ones(3), np.full(2, -1.0), np.full(2, 1.0))
+    config = method.Config()
+    state = make_state(method, jax.random.key(0), statistics, config, {})
+    critic = with_weights(state.critic, jax.tree.map(constant, state.critic.params))
+    model = Model(method.METHOD, config, state.replace(critic=critic))
+    assert float(model.q_value(jnp.ones(3), jnp.zeros(2))) == expected
