@@ -194,17 +194,18 @@ def test_goals_and_starts_lie_where_d4rl_puts_them(random_start):
 
 
 def test_reaching_ends_and_falling_does_not():
-    batch = make_batched(antmaze.spec("umaze"), 2)
-    places, still = np.arange(2), np.zeros((2, 8), np.float32)
-    batch.reset(places, [0, 1])
+    batch = make_batched(antmaze.spec("umaze"), 3)
+    places, still = np.arange(3), np.zeros((3, 8), np.float32)
+    batch.reset(places, [0, 1, 2])
     qpos, qvel = batch.ants.states(places)
-    qpos[0, :2] = batch.goals[0] + [0.48, 0.0]  # D4RL: within half a meter
-    qpos[1, :2] = batch.goals[1] + [0.52, 0.0]
-    qpos[1, 3:7] = 0, 1, 0, 0  # upside down
+    # D4RL: within half a meter. An ant at rest moves little in a step.
+    for place, distance in enumerate((0.48, 0.52, 0.7)):
+        qpos[place, :2] = batch.goals[place] + [distance, 0.0]
+    qpos[2, 3:7] = 0, 1, 0, 0  # upside down
     batch.ants.place(places, qpos, 0 * qvel)
     _, rewards, terminals = batch.step(places, still)
-    assert rewards.tolist() == [1.0, 0.0]
-    assert terminals.tolist() == [True, False]
+    assert rewards.tolist() == [1.0, 0.0, 0.0]
+    assert terminals.tolist() == [True, False, False]
 
 
 def test_random_actions_score_nothing():
