@@ -164,7 +164,6 @@ def action_gradient(
     Raises:
       UserError: as `refine`, or an unknown `step_mode`.
     """
-    del key
     if config.step_mode not in STEP_MODES:
         raise UserError(
             f"step_mode is {config.step_mode!r}; choose one of {', '.join(STEP_MODES)}."

@@ -41,7 +41,6 @@ def improve(
     Raises:
       UserError: a critic that does not return one number.
     """
-    del key
     checks.scalar_critic(q, distribution.means[0])
     candidates = latent.to_box(distribution, distribution.means)
     allowed = heavy(distribution.logits, config.weight_threshold)

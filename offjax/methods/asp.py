@@ -170,7 +170,6 @@ def _network(config: Config, action_dim: int) -> Planner:
 
 def init(key: Key, data: WindowData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     observation, action = zeros(data)
     params = _network(config, action.shape[-1]).init(key, observation, jnp.float32(0))
     return State(**start(key, data), planner=trained(params, optax.adam(config.lr)))
@@ -257,7 +256,6 @@ def loss(
     params: Pytree, state: State, batch: Windows, key: Key, config: Config
 ) -> tuple[chex.Array, None]:
     """The loss of `config.mode` on a batch of segments."""
-    del key
     box = state.action_box
     outputs = _outputs(params, state, batch.observations, batch.times, config)
     if config.mode == "mle":
@@ -277,7 +275,6 @@ def update(
     state: State, batch: Windows, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, chex.Array]]:
     """One Adam step on a batch of segments."""
-    del upstream
     # Not `descend`: the paper's claim is about the size of these gradients.
     (value, _), grads = jax.value_and_grad(loss, has_aux=True)(
         state.planner.params, state, batch, state.key, config

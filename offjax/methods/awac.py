@@ -92,7 +92,6 @@ def _sample(
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     observation, action = zeros(data)
     actor_key, critic_key = jax.random.split(key)
     actor = _actor(config, action.shape[-1]).init(actor_key, observation)
@@ -149,7 +148,6 @@ def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, chex.Array]]:
     """One step of the critics, then of the policy, then of the targets."""
-    del upstream
     next_key, key = jax.random.split(jax.random.fold_in(state.key, state.step))
     adam, actor_adam = optax.adam(config.critic_lr), optax.adam(config.actor_lr)
     critic, loss_q, _ = descend(
@@ -174,7 +172,6 @@ def update(
 
 def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
     """The learned policy at one raw observation [O]; the environment clips it."""
-    del key
     state, box = model.state, model.state.action_box
     mean, log_std = _actor(model.config, box.low.shape[-1]).apply(
         state.actor.params, state.normalizer(observation)

@@ -124,7 +124,6 @@ def _policy(
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     observation, action = zeros(data)
     actor = _network(config, action.shape[-1]).init(key, observation)
     return State(**start(key, data), actor=trained(actor, optax.adam(config.actor_lr)))
@@ -134,7 +133,6 @@ def actor_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
 ) -> tuple[chex.Array, None]:
     """Mean negative log-likelihood (constants dropped) or squared error; no info."""
-    del key
     actions = state.action_box.to_unit(batch.actions)
     observations = state.normalizer(batch.observations)
     logits, means, stds = _policy(params, observations, config, actions.shape[-1])
@@ -154,7 +152,6 @@ def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, chex.Array]]:
     """One Adam step."""
-    del upstream
     adam = optax.adam(config.actor_lr)
     actor, loss, _ = descend(
         actor_loss, state.actor, adam, state, batch, state.key, config
@@ -164,7 +161,6 @@ def update(
 
 def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
     """The cloned policy at one raw observation [O]."""
-    del key
     state, config = model.state, model.config
     box = state.action_box
     logits, means, stds = _policy(
@@ -213,7 +209,6 @@ class Sampling(Actor):
         key: Key,
     ) -> tuple[Distribution, Pytree]:
         """The sample, as a point; the carry is empty."""
-        del reward
         distribution = params.models[self.stage].act(observation, key)
         action = distribution.sample(key)
         return point(action, distribution.shift, distribution.scale), carry
@@ -221,7 +216,6 @@ class Sampling(Actor):
 
 def stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
     """Stage `bc`: a Gaussian, on all transitions."""
-    del spec
     settings = {"hidden_dims": hidden_dims(preset)} | settings
     steps = pick(preset, paper=500_000, small=20_000, demo=3_000)
     return Stage("bc", METHOD, Config(**settings), TransitionView(), steps)

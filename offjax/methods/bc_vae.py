@@ -69,7 +69,6 @@ def network(config: Config, action_dim: int) -> Network:
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     observation, action = zeros(data)
     vae = network(config, action.shape[-1])
     params = vae.init(key, observation, action, jnp.zeros(vae.latent_dim))
@@ -94,7 +93,6 @@ def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, chex.Array]]:
     """One Adam step."""
-    del upstream
     key = jax.random.fold_in(state.key, state.step)
     adam = optax.adam(config.actor_lr)
     vae, loss, reconstruction = descend(
@@ -166,7 +164,6 @@ class Candidates(Actor):
         key: Key,
     ) -> tuple[Distribution, Pytree]:
         """The candidates as atoms; the carry is empty."""
-        del reward
         return self.propose(
             params.models[self.stage], observation, key, self.num
         ), carry

@@ -165,7 +165,6 @@ def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, chex.Array]]:
     """One step of the autoencoder, then critics, then perturbation, then targets."""
-    del upstream
     adam = optax.adam(config.critic_lr)
     keys = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
     vae, loss_vae, _ = descend(

@@ -154,7 +154,6 @@ class Memoryless(Actor):
         key: Key,
     ) -> tuple[Distribution, Pytree]:
         """The model's distribution; the carry is empty."""
-        del reward
         return params.models[self.stage].act(observation, key), carry
 
 

@@ -148,7 +148,6 @@ def _values(
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     observation, action = zeros(data)
     actor_key, critic_key = jax.random.split(key)
     actor = _actor(config, action.shape[-1]).init(actor_key, observation)
@@ -224,7 +223,6 @@ def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, chex.Array]]:
     """One step of everything, all from the weights before it."""
-    del upstream
     key = jax.random.fold_in(state.key, state.step)
     actor_adam = optax.adam(config.actor_lr)
     actor, loss_pi, log_prob = descend(
@@ -271,7 +269,6 @@ def update(
 
 def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
     """The learned policy, tanh of a Gaussian, at one raw observation [O]."""
-    del key
     state, box = model.state, model.state.action_box
     mean, log_std = _actor(model.config, box.low.shape[-1]).apply(
         state.actor.params, state.normalizer(observation)

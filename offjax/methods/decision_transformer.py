@@ -148,7 +148,6 @@ def optimizer(config: Config) -> optax.GradientTransformation:
 
 def init(key: Key, data: Trajectories, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     steps = example_steps(data.statistics)
     params = Network(config, steps.actions.shape[-1]).init(key, steps)
     return State(
@@ -160,7 +159,6 @@ def loss(
     params: Pytree, state: State, batch: Segments, key: Key, config: Config
 ) -> tuple[chex.Array, None]:
     """Mean squared error of the actions on recorded steps; `key` is the dropout's."""
-    del state
     steps = steps_of(batch)
     network = Network(config, steps.actions.shape[-1])
     actions: Any = network.apply(params, steps, True, rngs={"dropout": key})
@@ -172,7 +170,6 @@ def update(
     state: State, batch: Segments, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, chex.Array]]:
     """One step of AdamW on a batch of segments."""
-    del upstream
     batch = transformed(state, batch)
     key = jax.random.fold_in(state.key, state.step)
     network, value, _ = descend(
@@ -184,7 +181,6 @@ def update(
 
 def act(model: Model, window: Steps, key: Key) -> Distribution:
     """The action, a point, at the last step of a context [K, …]."""
-    del key
     network = Network(model.config, window.actions.shape[-1])
     batched = jax.tree.map(lambda x: x[None], window)
     actions: Any = network.apply(model.state.network.params, batched)

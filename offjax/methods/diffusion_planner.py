@@ -188,7 +188,6 @@ def _shapes(sizes: Sizes, width: int, text_width: int) -> Pytree:
 
 def init(key: Key, data: PlanData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     width, tokens = data.mean.shape[-1], data.text.tokens.shape[1:]
     network = TemporalUNet(*_sizes(config))
     plans, times = jnp.zeros((1, 1, width)), jnp.zeros(1, jnp.int32)
@@ -272,7 +271,6 @@ def update(
     state: State, batch: PlanBatch, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, chex.Array]]:
     """One Adam step on a batch of plans, and perhaps one of the average."""
-    del upstream
     key = jax.random.fold_in(state.key, state.step)
     adam = optax.adam(config.lr)
     planner, loss, first = descend(

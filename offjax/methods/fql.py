@@ -158,7 +158,6 @@ def flow(
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     observation, action = zeros(data)
     flow_key, actor_key, critic_key = jax.random.split(key, 3)
     network = _vector_field(config, action.shape[-1])
@@ -232,7 +231,6 @@ def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, chex.Array]]:
     """One step of everything, all from the weights before it."""
-    del upstream
     return learn(state, batch, jax.random.fold_in(state.key, state.step), config)
 
 

@@ -161,7 +161,6 @@ def init(key: Key, data: Play, config: Config, upstream: Upstream) -> State:
     Raises:
       UserError: objects that the observations do not hold.
     """
-    del upstream
     observation, action = zeros(data)
     check_objects(config.objects, observation.shape[-1])
     network: Any = GoalPolicy(config, action.shape[-1], observation.shape[-1])
@@ -225,7 +224,6 @@ def update(
     state: State, batch: ChunkBatch, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, chex.Array]]:
     """One Adam step on a batch of chunks, and one of the averaged parameters."""
-    del upstream
     key = jax.random.fold_in(state.key, state.step)
     adam = optax.adam(config.lr)
     actor, _, metrics = descend(
@@ -267,7 +265,6 @@ def empty(model: Model) -> Carry:
 
 def begin(model: Model, observation: chex.Array, latent: chex.Array, key: Key) -> Carry:
     """Carry at the moment a goal is set: the next action begins a new chunk."""
-    del observation, latent, key
     return empty(model)
 
 
@@ -283,7 +280,6 @@ def act_towards(
       latent: of `encode_goal` or `encode_text`, [Z].
       key: not read.
     """
-    del key
     place = carry.index % model.config.execute
     fresh = chunk(model, observation, latent)
     actions = jnp.where(place == 0, fresh, carry.actions)

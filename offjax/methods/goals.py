@@ -79,7 +79,6 @@ class InstructedActor(Actor):
 
     def begin(self, params: Params, task: Pytree, key: Key) -> Carry:
         """The instruction's latent; `task["sentence"]` is its embedding [E]."""
-        del key
         model = self.model(params)
         method = goal_method(model)
         latent = method.encode_text(model, task["sentence"])
@@ -102,7 +101,6 @@ class InstructedActor(Actor):
         key: Key,
     ) -> tuple[Distribution, Carry]:
         """The method's next action towards the latent."""
-        del reward
         model = self.model(params)
         distribution, inner = goal_method(model).act_towards(
             model, carry.inner, observation, carry.latent, key
@@ -126,7 +124,6 @@ class SubgoalActor(InstructedActor):
 
         The actor begins at the first of them.
         """
-        del key
         model = self.model(params)
         goals = jnp.asarray(task["goals"], jnp.float32)
         latent = jnp.zeros(model.config.latent_dim)
@@ -145,7 +142,6 @@ class SubgoalActor(InstructedActor):
 
     def record(self, carry: Carry, action: chex.Array) -> Carry:
         """Counts the step."""
-        del action
         assert carry.time is not None
         return carry._replace(time=carry.time + 1)
 

@@ -38,7 +38,6 @@ class State(TrainState):
 
 def init(key: Key, data: Any, config: Config, upstream: Upstream) -> State:
     """Norm 1, until the first update."""
-    del config, upstream
     return State(**start(key, data), norm=jnp.float32(1.0))
 
 
@@ -46,7 +45,6 @@ def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, chex.Array]]:
     """Measures the median on a batch."""
-    del config
     (critic,) = upstream.values()
     norm = median_gradient_norm(critic.q_value, batch.observations, batch.actions)
     # A critic that is flat everywhere has no unit; 1 leaves it as it is.

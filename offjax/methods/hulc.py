@@ -204,7 +204,6 @@ def _network(config: Config, state: State) -> Any:
 
 def init(key: Key, data: Play, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     observations = jax.tree.map(
         lambda x: jnp.zeros((config.window, *x.shape[1:])), data.observations
     )
@@ -306,7 +305,6 @@ def update(
     state: State, batch: WindowBatch, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, chex.Array]]:
     """One Adam step on a batch of windows, and one of the averaged parameters."""
-    del upstream
     key = jax.random.fold_in(state.key, state.step)
     adam = optax.adam(config.lr)
     actor, _, metrics = descend(

@@ -127,7 +127,6 @@ def _actor_optimizer(config: Config) -> optax.GradientTransformation:
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     observation, action = zeros(data)
     actor_key, critic_key, value_key = jax.random.split(key, 3)
     actor = _actor(config, action.shape[-1]).init(actor_key, observation)
@@ -147,7 +146,6 @@ def value_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
 ) -> tuple[chex.Array, chex.Array]:
     """Expectile loss of V towards the target critics' minimum; info is its mean."""
-    del key
     q = _target_q(state, batch, config)
     error = q - _value(params, state, batch.observations, config)
     weight = jnp.where(error > 0, config.expectile, 1 - config.expectile)
@@ -178,7 +176,6 @@ def critic_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
 ) -> tuple[chex.Array, None]:
     """Sum over the critics of their error towards r + γ V(s'); no info."""
-    del key
     next_v = _value(state.value.params, state, batch.next_observations, config)
     targets = bootstrap(batch, next_v, config.discount)
     observations = state.normalizer(batch.observations)
@@ -191,7 +188,6 @@ def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, chex.Array]]:
     """One step of V, then of the policy, then of the critics, then of the targets."""
-    del upstream
     key, adam = jax.random.fold_in(state.key, state.step), optax.adam(config.critic_lr)
     value, loss_v, q = descend(value_loss, state.value, adam, state, batch, key, config)
     metrics = {"iql/value_loss": loss_v, "iql/q": q}
@@ -217,7 +213,6 @@ def update(
 
 def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
     """The learned policy at one raw observation [O]."""
-    del key
     state, box = model.state, model.state.action_box
     mean, log_std = _actor(model.config, box.low.shape[-1]).apply(
         state.actor.params, state.normalizer(observation)

@@ -110,7 +110,6 @@ class State(flax.struct.PyTreeNode):
 
 def init(key: Key, data: PlanData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     latent_dim = data.states.shape[-1]
     network: Any = Network(config, latent_dim)
     tokens = data.text.tokens.shape[1:]
@@ -131,7 +130,6 @@ def planner_loss(
     params: Pytree, state: State, batch: PlanBatch, key: Key, config: Config
 ) -> tuple[chex.Array, tuple[()]]:
     """Mean squared error over all rows of standardized plans."""
-    del key
     plans = (batch.plans - state.mean) / state.std
     network: Any = Network(config, plans.shape[-1] // 2)
     following, present = jnp.split(plans, 2, axis=-1)
@@ -143,7 +141,6 @@ def update(
     state: State, batch: PlanBatch, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, chex.Array]]:
     """One Adam step on a batch of plans, and one of the average."""
-    del upstream
     adam = optax.adam(config.lr)
     planner, loss, _ = descend(
         planner_loss, state.planner, adam, state, batch, state.key, config
@@ -160,7 +157,6 @@ def plan(
 
     `key` and `sampling` are not read.
     """
-    del key, sampling
     state, dim = model.state, latent.shape[-1]
     network: Any = Network(model.config, dim)
     present = (latent - state.mean[dim:]) / state.std[dim:]

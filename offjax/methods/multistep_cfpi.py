@@ -57,7 +57,6 @@ def _before(upstream: Upstream) -> Model:
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """The critics of the block before, with a fresh optimizer."""
-    del data
     before = jax.tree.map(jnp.copy, _before(upstream).state)
     critic = trained(before.critic.params, optax.adam(config.critic_lr))
     return before.replace(critic=critic, key=key, step=jnp.int32(0))

@@ -80,7 +80,6 @@ class State(TrainState):
 
 def init(key: Key, data: Observations, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     observation, _ = zeros(data)
     network: Any = Network(config, observation.shape[-1])
     params = network.init(key, observation, jnp.zeros(config.latent_dim))
@@ -111,7 +110,6 @@ def update(
     state: State, batch: chex.Array, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, chex.Array]]:
     """One Adam step on raw observations [B, O]."""
-    del upstream
     key = jax.random.fold_in(state.key, state.step)
     adam = optax.adam(config.lr)
     vae, _, metrics = descend(vae_loss, state.vae, adam, state, batch, key, config)

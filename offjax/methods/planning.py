@@ -159,7 +159,6 @@ class PlannedSubgoalActor(PlanningActor):
 
     def begin(self, params: Params, task: Pytree, key: Key) -> SubgoalCarry:
         """No subgoal yet."""
-        del key
         self.check(params, task)
         model = self.low_level(params)
         goal = jnp.zeros(params.models["planner"].state.probe.latents.shape[-1])
@@ -186,7 +185,6 @@ class PlannedSubgoalActor(PlanningActor):
         key: Key,
     ) -> tuple[Distribution, SubgoalCarry]:
         """The low-level policy's action towards the subgoal."""
-        del reward
         model = self.low_level(params)
         distribution, low = goal_method(model).act_towards(
             model, carry.low, observation, carry.goal, key
@@ -208,7 +206,6 @@ class PlannedActionActor(PlanningActor):
 
     def begin(self, params: Params, task: Pytree, key: Key) -> ActionCarry:
         """An empty plan."""
-        del key
         self.check(params, task)
         planner, box = params.models["planner"].config, self._box(params)
         steps = planner.stride * (params.acting["sampling"].rows or planner.horizon)
@@ -242,7 +239,6 @@ class PlannedActionActor(PlanningActor):
         key: Key,
     ) -> tuple[Distribution, ActionCarry]:
         """The plan's next action, a point."""
-        del observation, reward, key
         box = self._box(params)
         distribution = point(carry.actions[carry.index], box.shift, box.scale)
         return distribution, carry._replace(index=carry.index + 1)

@@ -131,7 +131,6 @@ def _policy(
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     observation, action = zeros(data)
     actor_key, critic_key = jax.random.split(key)
     actor = _actor(config, action.shape[-1]).init(actor_key, observation)
@@ -171,7 +170,6 @@ def actor_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
 ) -> tuple[chex.Array, chex.Array]:
     """Loss of the policy; info is the mean of min_k Q_k."""
-    del key
     observations = state.normalizer(batch.observations)
     actions = state.action_box.to_unit(batch.actions)
     proposed = _policy(params, state, observations, config)
@@ -187,7 +185,6 @@ def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, chex.Array]]:
     """`policy_freq` critic steps on as many parts of the batch, one of the policy."""
-    del upstream
     steps = state.step + jnp.arange(config.policy_freq)
     keys = jax.vmap(lambda i: jax.random.fold_in(state.key, i))(steps)
     return learn(state, batch, keys, config)
@@ -233,7 +230,6 @@ def learn(
 
 def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
     """The policy's action at one raw observation [O], as a point."""
-    del key
     state = model.state
     observation = state.normalizer(observation)
     unit = _policy(state.actor.params, state, observation, model.config)

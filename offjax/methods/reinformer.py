@@ -201,7 +201,6 @@ def initial_alpha(config: Config) -> Trained:
 
 def init(key: Key, data: Trajectories, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     steps = example_steps(data.statistics)
     return_key, action_key = jax.random.split(key)
     returns = ReturnNetwork(config).init(return_key, steps)
@@ -247,7 +246,6 @@ def return_loss(
     params: Pytree, state: State, batch: Segments, key: Key, config: Config
 ) -> tuple[chex.Array, None]:
     """Expectile loss of the returns' network; `key` is the dropout's."""
-    del state
     steps = steps_of(batch)
     network = ReturnNetwork(config)
     predictions: Any = network.apply(params, steps, True, rngs={"dropout": key})
@@ -354,7 +352,6 @@ def predict_return(model: Model, window: Steps) -> chex.Array:
 
 def act(model: Model, window: Steps, key: Key) -> Distribution:
     """Gaussian action at the last step of a context [K, …] that holds its return."""
-    del key
     state, config = model.state, model.config
     mask = context_mask(window.returns, window.mask, config.adaptive_context)
     batched = jax.tree.map(lambda x: x[None], window._replace(mask=mask))

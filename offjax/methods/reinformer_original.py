@@ -93,7 +93,6 @@ class Network(nn.Module):
 
 def init(key: Key, data: Trajectories, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     steps = example_steps(data.statistics)
     params = Network(config, steps.actions.shape[-1]).init(key, steps)
     return State(
@@ -125,7 +124,6 @@ def update(
     state: State, batch: Segments, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, chex.Array]]:
     """One step of the optimizer, and one of Adam for the entropy's weight."""
-    del upstream
     batch = transformed(state, batch)
     key = jax.random.fold_in(state.key, state.step)
     optimizer, adam = reinformer.optimizer(config), optax.adam(config.alpha_lr)
@@ -151,7 +149,6 @@ def predict_return(model: Model, window: Steps) -> chex.Array:
 
 def act(model: Model, window: Steps, key: Key) -> Distribution:
     """Gaussian action at the last step of a context [K, …] that holds its return."""
-    del key
     rule, box = model.config.adaptive_context, model.state.action_box
     mask = reinformer.context_mask(window.returns, window.mask, rule)
     _, means, log_std = _apply(model, window._replace(mask=mask))

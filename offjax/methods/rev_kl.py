@@ -132,7 +132,6 @@ def update(
 
 def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
     """The improved policy at one raw observation [O]."""
-    del key
     return _policy(model.state.actor.params, model.state.cloned, observation)
 
 
@@ -141,7 +140,6 @@ METHOD = Method("rev_kl", 1, init, update, act)
 
 def validate(recipe: Recipe, dataset: Dataset) -> None:
     """Refuses a cloned policy without a density."""
-    del dataset
     if recipe.config("bc").head == "deterministic":
         raise UserError(
             "rev_kl bounds a divergence from the cloned policy, but bc.head is "

@@ -157,7 +157,6 @@ def network(config: Config) -> Network:
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     inputs: tuple[chex.Array, ...] = zeros(data)
     if config.network == "iqn":
         inputs = (*inputs, jnp.zeros(1))
@@ -281,7 +280,6 @@ def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, chex.Array]]:
     """One step of every critic; rows must have a true next action or be terminal."""
-    del upstream
     return learn(critic_loss, state, batch, config)
 
 

@@ -207,7 +207,6 @@ class SequenceActor(Actor):
 
     def begin(self, params: Params, task: Pytree, key: Key) -> Carry:
         """An empty context; `task` is the return that is asked for, if any."""
-        del key
         model = params.models[self.stage]
         window = empty_window(
             model.config.context_length,
@@ -217,7 +216,6 @@ class SequenceActor(Actor):
         return Carry(window, self._target(params, task), jnp.int32(0))
 
     def _target(self, params: Params, task: Pytree) -> chex.Array:
-        del params, task
         return jnp.float32(0)
 
     def record(self, carry: Carry, action: chex.Array) -> Carry:
@@ -305,7 +303,6 @@ class MaxReturnActor(SequenceActor):
         key: Key,
     ) -> tuple[Distribution, Carry]:
         """The action that goes with the predicted return; no target, no decrement."""
-        del reward
         model = params.models[self.stage]
         window = _pushed(model, carry, observation, jnp.float32(0))
         context = _in_unit_box(model, window)

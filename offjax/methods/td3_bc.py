@@ -99,7 +99,6 @@ def _policy(params: Pytree, observations: chex.Array, config: Config) -> chex.Ar
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     observation, action = zeros(data)
     actor_key, critic_key = jax.random.split(key)
     actor = MLP(config.hidden_dims, action.shape[-1]).init(actor_key, observation)
@@ -136,7 +135,6 @@ def actor_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
 ) -> tuple[chex.Array, chex.Array]:
     """Loss of the policy; info is the mean of Q_1."""
-    del key
     observations = state.normalizer(batch.observations)
     actions = state.action_box.to_unit(batch.actions)
     proposed = _policy(params, observations, config)
@@ -150,7 +148,6 @@ def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, chex.Array]]:
     """`policy_freq` critic steps on as many parts of the batch, one of the policy."""
-    del upstream
     parts = jax.tree.map(
         lambda x: x.reshape(config.policy_freq, -1, *x.shape[1:]), batch
     )
@@ -188,7 +185,6 @@ def update(
 
 def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
     """The policy's action at one raw observation [O], as a point."""
-    del key
     state = model.state
     unit = _policy(state.actor.params, state.normalizer(observation), model.config)
     return unit_point(unit, state.action_box.shift, state.action_box.scale)

@@ -154,7 +154,6 @@ def model_optimizer(config: Config) -> optax.GradientTransformation:
     """Adam after clipping, slower for the encoder."""
 
     def slow_encoder(updates: Pytree, params: Pytree) -> Pytree:
-        del params
         slow = jax.tree.map(lambda u: config.encoder_lr_scale * u, updates["encoder"])
         return {**updates, "encoder": slow}
 
@@ -175,7 +174,6 @@ def policy_optimizer(config: Config) -> optax.GradientTransformation:
 
 def init(key: Key, data: SliceData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     observation, action = zeros(data)
     latent = jnp.zeros(config.world.size.latent_dim)
     both = join(latent, action)
@@ -326,7 +324,6 @@ def update(
     state: State, batch: Slices, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, chex.Array]]:
     """One step of each part, see `update_with`."""
-    del upstream
     rows = time_major(state, batch)
     noise = draw(jax.random.fold_in(state.key, state.step), rows, config)
     return update_with(state, rows, noise, config)
@@ -334,7 +331,6 @@ def update(
 
 def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
     """The policy prior at one raw observation [O]; its mode is tanh of the mean."""
-    del key
     box, policy = model.state.action_box, model.state.policy.params
     mean, log_std = model.config.world.policy_moments(
         policy, encode(model, observation), box.low.shape[-1]

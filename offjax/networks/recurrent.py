@@ -76,7 +76,6 @@ class BidirectionalRNN(nn.Module):
         The last step is the last recorded one, of which the backward half has seen
         nothing else. `train` changes nothing.
         """
-        del train
         for layer in range(self.num_layers):
             halves = []
             for name in ("forward", "backward"):
