@@ -35,7 +35,7 @@ import optax
 from offjax.datasets.normalize import ActionBox
 from offjax.datasets.windows import WindowData, Windows, WindowView
 from offjax.distributions import Distribution, point
-from offjax.errors import UserError
+from offjax.errors import UserError, require_least, require_option
 from offjax.methods import asp_printed
 from offjax.methods.asp_printed import log_normal, over_time
 from offjax.methods.common import TrainState, domain, hidden_dims, pick, start, zeros
@@ -66,7 +66,6 @@ class Config:
     """Hyperparameters.
 
     Attributes:
-      lr: Adam's step size.
       k: actions planned at once, 1…horizon.
       horizon: steps of an episode, T.
       segment_length: steps that the loss looks at together, in the modes that
@@ -117,31 +116,19 @@ class Config:
 
     def validate(self) -> None:
         """Raises `UserError` for settings that make no sense together."""
-        for name, value, known in (
-            ("mode", self.mode, MODES),
-            ("space", self.space, SPACES),
-            ("weights", self.weights, WEIGHTS),
-        ):
-            if value not in known:
-                raise UserError(
-                    f"asp: {name}={value!r} is not one of {', '.join(known)}."
-                )
+        require_option("mode", self.mode, MODES)
+        require_option("space", self.space, SPACES)
+        require_option("weights", self.weights, WEIGHTS)
+        require_least(1, segment_length=self.segment_length, batch_size=self.batch_size)
         if not 1 <= self.k <= self.horizon:
             raise UserError(
                 f"asp: k={self.k} actions cannot be planned in episodes of "
                 f"T={self.horizon} steps; k must be between 1 and T."
             )
-        for name, size in (
-            ("segment_length", self.segment_length),
-            ("batch_size", self.batch_size),
-            ("embedding_dim", self.embedding_dim),
-        ):
-            if size < 1:
-                raise UserError(f"asp: {name}={size} must be positive.")
-        if self.embedding_dim % 2:
+        if self.embedding_dim < 1 or self.embedding_dim % 2:
             raise UserError(
-                f"asp: embedding_dim={self.embedding_dim} must be even: half sines of "
-                "the time, half cosines."
+                f"asp: embedding_dim={self.embedding_dim} must be even and above 0: "
+                "half sines of the time, half cosines."
             )
         if self.mode in ("anchored", "mle") and self.kl_weight:
             raise UserError(

@@ -49,13 +49,8 @@ def equation_loss(
 ) -> chex.Array:
     """The printed equation: −Σ y G log p + λ Σ y (log y − log π(a)).
 
-    Args:
-      mean: [B, W, k, A] before the sigmoid.
-      std: [B, W, k, A].
-      weights: [B, W, k] w(G), not yet discounted.
-      batch: the segments.
-      box: of the actions.
-      config: `offjax.methods.asp.Config`.
+    `mean` [B, W, k, A] is before the sigmoid, `weights` [B, W, k] not yet discounted;
+    `config` is an `offjax.methods.asp.Config`.
     """
     share = over_time(batch, jax.nn.sigmoid(mean))
     actions = 0.5 * (box.to_unit(batch.actions) + 1.0)

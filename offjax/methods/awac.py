@@ -21,13 +21,12 @@ from offjax.distributions import LOG_2PI, Distribution, gaussian
 from offjax.methods.common import (
     Network,
     TrainState,
+    actor_critic,
     bootstrap,
     critics,
     domain,
-    memoryless,
     min_q_value,
     pick,
-    reads_critic,
     soft_update,
     start,
     step_rewards,
@@ -124,10 +123,7 @@ def critic_loss(
 def actor_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
 ) -> tuple[chex.Array, chex.Array]:
-    """Weighted negative log-likelihood; info is the mean advantage.
-
-    `key` draws the noise [B, A] of ã.
-    """
+    """Weighted negative log-likelihood; `key` draws ã. Info: the mean advantage."""
     observations = state.normalizer(batch.observations)
     actions = state.action_box.to_unit(batch.actions)
     noise = jax.random.normal(key, batch.actions.shape)
@@ -199,9 +195,4 @@ def stage(spec: EnvSpec | None, preset: str) -> Stage:
 
 def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
     """AWAC offline, acting with the policy's mean."""
-    return Recipe(
-        "awac",
-        (stage(spec, preset),),
-        memoryless("awac"),
-        critic=reads_critic("awac"),
-    )
+    return actor_critic(stage(spec, preset))

@@ -24,7 +24,7 @@ from offjax.datasets import convert
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.views import TransitionData, TransitionView
 from offjax.distributions import Distribution, point
-from offjax.errors import UserError
+from offjax.errors import require_least, require_option
 from offjax.methods.common import (
     Network,
     TrainState,
@@ -39,12 +39,10 @@ from offjax.networks.mixture import GaussianMixture
 from offjax.networks.mlp import MLP
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
-    Actor,
     EnvSpec,
     Key,
     Method,
     Model,
-    Params,
     Pytree,
     Recipe,
     Stage,
@@ -81,12 +79,8 @@ class Config:
 
     def validate(self) -> None:
         """Refuses an unknown head, and a mixture without components."""
-        if self.head not in HEADS:
-            raise UserError(f"head is {self.head!r}, but it must be one of {[*HEADS]}.")
-        if self.num_components < 1:
-            raise UserError(
-                f"num_components is {self.num_components}: a mixture needs at least 1."
-            )
+        require_option("head", self.head, HEADS)
+        require_least(1, num_components=self.num_components)
 
 
 class State(TrainState):
@@ -105,10 +99,7 @@ def _network(config: Config, action_dim: int) -> Network:
 def _policy(
     params: Pytree, observations: chex.Array, config: Config, action_dim: int
 ) -> tuple[chex.Array, chex.Array, chex.Array]:
-    """Log weights [..., N], means and deviations [..., N, A] of the head.
-
-    N is 1 but for mixtures.
-    """
+    """Log weights [..., N], means and deviations [..., N, A]; N = 1 but in mixtures."""
     out = _network(config, action_dim).apply(params, observations)
     if config.head == "mixture":
         logits, means, log_stds = out
@@ -172,6 +163,13 @@ def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
     )
 
 
+def sampled(model: Model, observation: chex.Array, key: Key) -> Distribution:
+    """A sample of the cloned policy at one raw observation [O], as a point."""
+    distribution = act(model, observation, key)
+    action = distribution.sample(key)
+    return point(action, distribution.shift, distribution.scale)
+
+
 METHOD = Method("bc", 1, init, update, act)
 
 
@@ -192,26 +190,6 @@ class BestEpisodes(TransitionView):
         """They and their own statistics."""
         best = convert.top_fraction(dataset, config.fraction)
         return super().arrays(best, config, upstream)
-
-
-@dataclasses.dataclass(frozen=True)
-class Sampling(Actor):
-    """Acts with a sample of a model's distribution."""
-
-    stage: str = ""
-
-    def act(
-        self,
-        params: Params,
-        carry: Pytree,
-        observation: chex.Array,
-        reward: chex.Array,
-        key: Key,
-    ) -> tuple[Distribution, Pytree]:
-        """The sample, as a point; the carry is empty."""
-        distribution = params.models[self.stage].act(observation, key)
-        action = distribution.sample(key)
-        return point(action, distribution.shift, distribution.scale), carry
 
 
 def stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
@@ -274,7 +252,7 @@ def bc_mixture(spec: EnvSpec | None, preset: str) -> Recipe:
 def bc_mixture_sampled(spec: EnvSpec | None, preset: str) -> Recipe:
     """The behavior model of cfpi alone, acting with a sample, as the release does."""
     stages = (behavior(spec, preset),)
-    return Recipe("bc_mixture_sampled", stages, lambda recipe: Sampling("bc"))
+    return Recipe("bc_mixture_sampled", stages, memoryless("bc", sampled))
 
 
 def bc_deterministic(spec: EnvSpec | None, preset: str) -> Recipe:

@@ -8,9 +8,6 @@ with the divergence averaged over the latent dimensions, as in BCQ (Fujimoto et 
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -23,12 +20,10 @@ from offjax.methods.common import Network, TrainState, memoryless, pick, start, 
 from offjax.networks.trained import Trained, descend, trained
 from offjax.networks.vae import ActionVAE
 from offjax.types import (
-    Actor,
     EnvSpec,
     Key,
     Method,
     Model,
-    Params,
     Pytree,
     Recipe,
     Stage,
@@ -110,10 +105,7 @@ def decode(
     num: int,
     action_dim: int,
 ) -> chex.Array:
-    """`num` actions in [-1, 1] for each normalized observation.
-
-    [..., O] → [..., num, A].
-    """
+    """`num` actions [..., num, A] in [-1, 1] at normalized observations [..., O]."""
     vae = network(config, action_dim)
     shape = (*observations.shape[:-1], num, observations.shape[-1])
     latents = jax.random.normal(key, (*shape[:-1], vae.latent_dim))
@@ -139,34 +131,6 @@ def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
 
 
 METHOD = Method("bc_vae", 1, init, update, act)
-
-
-@dataclasses.dataclass(frozen=True)
-class Candidates(Actor):
-    """Proposes `num` actions of a generative model, of which an operator picks one.
-
-    Attributes:
-      stage: of the model.
-      propose: `(model, observation, key, num) → Distribution` with `num` atoms.
-      num: how many.
-    """
-
-    stage: str
-    propose: Callable[[Model, chex.Array, Key, int], Distribution]
-    num: int
-
-    def act(
-        self,
-        params: Params,
-        carry: Pytree,
-        observation: chex.Array,
-        reward: chex.Array,
-        key: Key,
-    ) -> tuple[Distribution, Pytree]:
-        """The candidates as atoms; the carry is empty."""
-        return self.propose(
-            params.models[self.stage], observation, key, self.num
-        ), carry
 
 
 def stage(spec: EnvSpec | None, preset: str) -> Stage:

@@ -22,13 +22,13 @@ from offjax.datasets.views import TransitionData, TransitionView
 from offjax.distributions import Distribution, unit_atoms
 from offjax.improvement import improvement
 from offjax.methods import bc_vae
-from offjax.methods.bc_vae import Candidates
 from offjax.methods.common import (
     Network,
     TrainState,
     bootstrap,
     critics,
     first_critic,
+    memoryless,
     pick,
     reads_critic,
     soft_update,
@@ -210,6 +210,11 @@ def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
     return candidates(model, observation, key, 1)
 
 
+def propose(model: Model, observation: chex.Array, key: Key) -> Distribution:
+    """The actions at one raw observation [O] of which the critic takes the best."""
+    return candidates(model, observation, key, ACTING_SAMPLES)
+
+
 def q_value(model: Model, observation: chex.Array, action: chex.Array) -> chex.Array:
     """The first critic [] at one raw observation and action, as the authors act."""
     return twin_values(model, observation, action)[0]
@@ -232,7 +237,7 @@ def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
     return Recipe(
         "bcq",
         (stage(spec, preset),),
-        lambda recipe: Candidates("bcq", candidates, ACTING_SAMPLES),
+        memoryless("bcq", propose),
         improve=improvement("best_of_n", n=ACTING_SAMPLES),
         critic=reads_critic("bcq"),
     )

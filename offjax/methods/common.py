@@ -15,7 +15,7 @@ import optax
 
 from offjax.datasets.normalize import ActionBox, Normalizer
 from offjax.distributions import Distribution
-from offjax.errors import UserError
+from offjax.errors import UserError, require_option
 from offjax.improvement import action_gradient
 from offjax.networks.mlp import QEnsemble
 from offjax.types import (
@@ -27,10 +27,12 @@ from offjax.types import (
     Pytree,
     QFunction,
     Recipe,
+    Stage,
     Transitions,
 )
 
 PRESETS = ("paper", "small", "demo")
+CLIP = 5.0
 Network = Any
 """A flax module. The type of `apply` is a union that fits no use of it."""
 
@@ -75,18 +77,20 @@ def soft_update(params: Pytree, target: Pytree, tau: chex.Numeric) -> Pytree:
 def average(
     params: Pytree, ema: Pytree, decay: chex.Numeric, step: chex.Array
 ) -> Pytree:
-    """Exponential moving average of parameters, with a warm-up.
+    """Moving average of `params` after update number `step`, counted from 0.
 
-    Early averages forget quickly: they would remember the initial parameters else.
-
-    Args:
-      params: after the update.
-      ema: the average before.
-      decay: once there are enough updates.
-      step: [] number of updates before this one.
+    Early averages forget quickly: else they would remember the initial parameters.
     """
     decay = jnp.minimum(decay, (1 + step) / (10 + step))
     return optax.incremental_update(params, ema, 1 - decay)
+
+
+def clipped(state: TrainState, observations: chex.Array) -> chex.Array:
+    """Raw observations [..., O] → standardized ones within ±5.
+
+    A joint that hardly moves in the data must not drown the others where it does.
+    """
+    return jnp.clip(state.normalizer(observations), -CLIP, CLIP)
 
 
 # -- twin critics -------------------------------------------------------------
@@ -141,9 +145,15 @@ def squared_error(q: chex.Array, targets: chex.Array) -> chex.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Memoryless(Actor):
-    """Acts with a model's `act`, which reads the present observation alone."""
+    """Acts by the present observation alone.
 
-    stage: str = ""
+    Attributes:
+      stage: of the model that acts.
+      propose: `(model, observation, key) → Distribution`.
+    """
+
+    stage: str
+    propose: Callable[[Model, chex.Array, Key], Distribution] = Model.act
 
     def act(
         self,
@@ -154,17 +164,26 @@ class Memoryless(Actor):
         key: Key,
     ) -> tuple[Distribution, Pytree]:
         """The model's distribution; the carry is empty."""
-        return params.models[self.stage].act(observation, key), carry
+        return self.propose(params.models[self.stage], observation, key), carry
 
 
-def memoryless(stage: str) -> Callable[[Recipe], Actor]:
-    """`Recipe.actor` of a stage whose module has `act`."""
-    return lambda recipe: Memoryless(stage)
+def memoryless(
+    stage: str, propose: Callable[..., Distribution] = Model.act
+) -> Callable[[Recipe], Actor]:
+    """`Recipe.actor` that is `Memoryless`."""
+    return lambda recipe: Memoryless(stage, propose)
 
 
 def reads_critic(stage: str) -> Callable[[Params], QFunction]:
     """`Recipe.critic` that is the `q_value` of a stage, in the operator's unit."""
     return lambda params: in_unit(params, stage, params.models[stage].q_value)
+
+
+def actor_critic(stage: Stage, **settings: Any) -> Recipe:
+    """The recipe of one stage with policy and critic, which acts with the policy."""
+    name = stage.name
+    actor, critic = memoryless(name), reads_critic(name)
+    return Recipe(name, (stage,), actor, critic=critic, **settings)
 
 
 def in_unit(params: Params, stage: str, q: QFunction) -> QFunction:
@@ -177,9 +196,8 @@ def in_unit(params: Params, stage: str, q: QFunction) -> QFunction:
       UserError: normalized steps, but no such stage.
     """
     operator = params.improve
-    if not isinstance(operator, action_gradient.Config):
-        return q
-    if operator.step_mode != "normalized":
+    gradient = isinstance(operator, action_gradient.Config)
+    if not gradient or operator.step_mode != "normalized":
         return q
     if "gradient_norm" not in params.models:
         raise UserError(
@@ -196,8 +214,7 @@ def in_unit(params: Params, stage: str, q: QFunction) -> QFunction:
 
 def pick(preset: str, **by_preset: Any) -> Any:
     """The value for a preset: `pick(preset, paper=…, small=…, demo=…)`."""
-    if preset not in PRESETS:
-        raise UserError(f"preset {preset!r} is not one of {', '.join(PRESETS)}.")
+    require_option("preset", preset, PRESETS)
     return by_preset[preset]
 
 
@@ -221,11 +238,8 @@ def hidden_dims(preset: str) -> tuple[int, ...]:
 
 
 def step_rewards(spec: EnvSpec | None) -> float:
-    """Factor on the rewards with which they are about 1 a step.
-
-    Those of Budget Allocation are about 1/T; the published settings of value-based
-    methods (temperatures, penalties, entropies, bins) presume the rewards of the usual
-    benchmarks.
+    """Factor on the rewards with which they are about 1 a step, as published settings
+    of value-based methods presume; those of Budget Allocation are about 1/T.
     """
     if spec is None or spec.domain != "budget":
         return 1.0

@@ -31,15 +31,14 @@ import optax
 
 from offjax.datasets.views import TransitionData, TransitionView
 from offjax.distributions import Distribution, unit_point
-from offjax.errors import UserError
+from offjax.errors import require_least, require_option
 from offjax.methods.common import (
     Network,
     TrainState,
+    actor_critic,
     bootstrap,
     domain,
-    memoryless,
     pick,
-    reads_critic,
     soft_update,
     start,
     step_rewards,
@@ -85,12 +84,8 @@ class Config:
 
     def validate(self) -> None:
         """Raises `UserError` for an unknown aggregation, or no steps of the flow."""
-        if self.q_aggregation not in ("mean", "min"):
-            raise UserError(
-                f"q_aggregation is {self.q_aggregation!r}: choose mean or min."
-            )
-        if self.flow_steps < 1:
-            raise UserError(f"flow_steps is {self.flow_steps}: at least 1 is needed.")
+        require_option("q_aggregation", self.q_aggregation, ("mean", "min"))
+        require_least(1, flow_steps=self.flow_steps)
 
 
 class State(TrainState):
@@ -317,9 +312,4 @@ def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
     )
     config = Config(**_settings(kind, preset))
     steps = pick(preset, paper=1_000_000, small=100_000, demo=5_000)
-    return Recipe(
-        "fql",
-        (Stage("fql", METHOD, config, view, steps),),
-        memoryless("fql"),
-        critic=reads_critic("fql"),
-    )
+    return actor_critic(Stage("fql", METHOD, config, view, steps))

@@ -21,11 +21,7 @@ from offjax.types import Key, Method, Stage, Transitions, Upstream, config
 
 @config
 class Config:
-    """Settings.
-
-    Attributes:
-      batch_size: recorded pairs that the median is taken over.
-    """
+    """`batch_size` recorded pairs are what the median is taken over."""
 
     batch_size: int = 1024
 

@@ -27,13 +27,12 @@ from offjax.improvement import improvement
 from offjax.methods.common import (
     Network,
     TrainState,
+    actor_critic,
     bootstrap,
     critics,
     domain,
-    memoryless,
     min_q_value,
     pick,
-    reads_critic,
     soft_update,
     squared_error,
     start,
@@ -250,12 +249,7 @@ def stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
 
 def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
     """Implicit Q-learning, acting with the policy's mean."""
-    return Recipe(
-        "iql",
-        (stage(spec, preset),),
-        memoryless("iql"),
-        critic=reads_critic("iql"),
-    )
+    return actor_critic(stage(spec, preset))
 
 
 def iql_cfpi(spec: EnvSpec | None, preset: str) -> Recipe:

@@ -14,6 +14,8 @@ losses and their joining for acting are those of `sarsa`.
 
 from __future__ import annotations
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -72,12 +74,8 @@ def improved_actions(
     """I_MG of the behavior model at raw observations [B, O] → actions [B, A]."""
 
     def improve(observation: chex.Array) -> chex.Array:
-        return operators.mixture(
-            behavior.act(observation, key),
-            lambda action: q(observation, action),
-            key,
-            settings,
-        )
+        distribution = behavior.act(observation, key)
+        return operators.mixture(distribution, partial(q, observation), key, settings)
 
     return jax.vmap(improve)(observations)
 

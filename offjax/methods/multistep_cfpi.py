@@ -77,14 +77,12 @@ class ImprovedView(TransitionView):
         """All rows: each has a next action."""
         data = super().arrays(dataset, config, upstream)
         settings = operators.MixtureConfig(log_tau=config.log_tau)
-        behavior, before = upstream["bc"], _before(upstream)
+        behavior, q = upstream["bc"], _before(upstream).q_value
 
         @jax.jit
         def improve(observations: jax.Array) -> jax.Array:
             key = jax.random.PRNGKey(0)
-            return improved_actions(
-                behavior, before.q_value, observations, settings, key
-            )
+            return improved_actions(behavior, q, observations, settings, key)
 
         following = np.asarray(data.rows.next_observations)
         padding = ((0, -len(following) % CHUNK), (0, 0))

@@ -31,12 +31,11 @@ from offjax.distributions import Distribution, unit_point
 from offjax.methods.common import (
     Network,
     TrainState,
+    actor_critic,
     bootstrap,
     d4rl_name,
     domain,
-    memoryless,
     pick,
-    reads_critic,
     soft_update,
     squared_error,
     start,
@@ -316,13 +315,8 @@ def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
         view = dataclasses.replace(view, reward_scale=step_rewards(spec))
     config = Config(**_settings(kind, preset))
     steps = pick(preset, paper=500_000, small=50_000, demo=5_000)
-    return Recipe(
-        "rebrac",
-        (Stage("rebrac", METHOD, config, view, steps),),
-        memoryless("rebrac"),
-        critic=reads_critic("rebrac"),
-        for_dataset=_with_coefficients,
-    )
+    stage = Stage("rebrac", METHOD, config, view, steps)
+    return actor_critic(stage, for_dataset=_with_coefficients)
 
 
 def _with_coefficients(recipe: Recipe, dataset: str) -> Recipe:

@@ -84,16 +84,12 @@ def actor_loss(
     config: Config,
     critic: Model,
 ) -> tuple[chex.Array, chex.Array]:
-    """α KL − Q; info is the mean divergence.
-
-    `key` draws the noise [B, M, N, A]: M samples of each of the N components, of which
-    the first serves for Q.
-    """
+    """α KL − Q; info is the mean divergence. `key` draws M samples per component."""
     settings = state.cloned.config
     components = settings.num_components if settings.head == "mixture" else 1
     rows, action_dim = batch.actions.shape
     shape = (rows, config.num_samples, components, action_dim)
-    noise = jax.random.normal(key, shape)
+    noise = jax.random.normal(key, shape)  # the first sample serves for Q
 
     def of_state(observation: chex.Array, eps: chex.Array) -> tuple[chex.Array, ...]:
         new = _policy(params, state.cloned, observation)

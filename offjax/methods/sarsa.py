@@ -31,7 +31,7 @@ import numpy as np
 import optax
 
 from offjax.datasets.views import TransitionData
-from offjax.errors import UserError
+from offjax.errors import require_option
 from offjax.methods.bc import cfpi_view
 from offjax.methods.common import (
     Network,
@@ -69,8 +69,6 @@ class Config:
     """Hyperparameters; the paper's.
 
     Attributes:
-      discount: γ.
-      tau: share of the online weights that enters the target at each step.
       network: "iqn" or "mlp".
       ensemble_size: number of critics.
       num_fractions: N_q, fractions per state in training.
@@ -94,10 +92,8 @@ class Config:
 
     def validate(self) -> None:
         """Refuses an unknown network, and an unknown way to join the members."""
-        for name, known in (("network", NETWORKS), ("aggregate", AGGREGATES)):
-            value = getattr(self, name)
-            if value not in known:
-                raise UserError(f"{name} is {value!r}, but it must be one of {known}.")
+        require_option("network", self.network, NETWORKS)
+        require_option("aggregate", self.aggregate, AGGREGATES)
 
 
 @config
@@ -175,12 +171,9 @@ def quantile_loss(
     midpoints: chex.Array,
     target_increments: chex.Array,
 ) -> chex.Array:
-    """Quantile Huber loss (threshold 1), [...].
+    """Quantile Huber loss [...] (threshold 1) of predictions [..., F] at `midpoints`.
 
-    Args:
-      quantiles: [..., F] predictions at `midpoints` [..., F].
-      targets: [..., G] samples of the target with weights `target_increments`
-        [..., G], which sum to one.
+    The increments [..., G] are the weights of the targets [..., G], and sum to one.
     """
     errors = targets[..., None, :] - quantiles[..., :, None]
     size = jnp.abs(errors)
@@ -238,10 +231,7 @@ def bootstrap(batch: Transitions, values: chex.Array, config: Config) -> chex.Ar
 def critic_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
 ) -> tuple[chex.Array, chex.Array]:
-    """Each critic's loss towards its own target, summed; info is the targets.
-
-    The fractions are drawn from `key`.
-    """
+    """Each critic's loss towards its own target, summed; info is the targets."""
     noise = draw_noise(key, batch.rewards.shape[0], config)
     values = next_values(state, batch, batch.next_actions, noise, config)
     targets = bootstrap(batch, values, config)
@@ -255,14 +245,9 @@ def learn(
     config: Config,
     *args: Pytree,
 ) -> tuple[State, dict[str, chex.Array]]:
-    """One Adam step of every critic on `loss`, and one of the target networks.
+    """One step of every critic on a loss such as `critic_loss`, and of the targets.
 
-    Args:
-      loss: of the shape of `critic_loss`; `args` follow `config`.
-      state: before.
-      batch: rows.
-      config: hyperparameters.
-      *args: what else the loss reads.
+    `args` are what the loss reads after `config`.
     """
     key, adam = jax.random.fold_in(state.key, state.step), optax.adam(config.critic_lr)
     critic, value, targets = descend(
@@ -352,9 +337,8 @@ def settings(preset: str) -> dict[str, Any]:
     """Sizes, and how fast the target networks follow.
 
     The published share of 0.005 lets a reward travel back one step in some 200 updates:
-    within those of the shorter presets values would hardly look ahead, and acting on
-    them be worse than cloning. The behavior's value does not run away from a faster
-    target, as those of critics that look for better actions do.
+    too slow for the shorter presets. The behavior's value does not run away from a
+    faster target, as the values of critics do that look for better actions.
     """
     return sizes(preset) | {"tau": pick(preset, paper=0.005, small=0.1, demo=0.1)}
 

@@ -26,14 +26,13 @@ from offjax.distributions import Distribution, unit_point
 from offjax.methods.common import (
     Network,
     TrainState,
+    actor_critic,
     bootstrap,
     critics,
     domain,
     first_critic,
-    memoryless,
     min_q_value,
     pick,
-    reads_critic,
     soft_update,
     squared_error,
     start,
@@ -216,9 +215,4 @@ def stage(spec: EnvSpec | None, preset: str) -> Stage:
 
 def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
     """TD3+BC, acting with the policy."""
-    return Recipe(
-        "td3_bc",
-        (stage(spec, preset),),
-        memoryless("td3_bc"),
-        critic=reads_critic("td3_bc"),
-    )
+    return actor_critic(stage(spec, preset))
