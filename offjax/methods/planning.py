@@ -20,7 +20,7 @@ from offjax.datasets.text import Text, TextEncoder
 from offjax.distributions import Distribution, point
 from offjax.errors import UserError
 from offjax.methods.goals import goal_method
-from offjax.methods.plans import encode_goal
+from offjax.methods.plans import PlannerState, encode_goal
 from offjax.types import Actor, Key, Method, Model, Params, Pytree
 
 TOLERANCE = 0.1
@@ -34,7 +34,7 @@ REMEDY = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Planner(Method):
-    """A method that plans; its state has `probe`, a `Probe` of the latents.
+    """A method that plans; its state is a `PlannerState`.
 
     Attributes:
       plan: `(model, latent, text, key, sampling) → rows [H, M + Z]` from the present
@@ -49,32 +49,26 @@ def first_move(rows: chex.Array, latent_dim: int) -> chex.Array:
     return rows[0, : rows.shape[-1] - latent_dim]
 
 
-def check_shapes(state: Pytree, shape: tuple[int, ...]) -> None:
-    """Refuses latents [P, Z] of another length than those planned in.
-
-    Raises:
-      UserError: they have.
-    """
-    expected = state.probe.latents.shape
-    if shape != expected:
-        raise UserError(
-            f"The planner was trained on latents of {expected[-1]} entries, but the "
-            f"low-level policy has {shape[-1]}. {REMEDY}"
-        )
-
-
-def check_latents(state: Pytree, latents: chex.Array) -> None:
+def check_latents(state: PlannerState, latents: chex.Array) -> None:
     """Refuses a low-level policy whose latents are not those planned in.
 
     Args:
       state: of a planner.
-      latents: what the policy makes of `state.probe.observations`, [P, Z].
+      latents: what the policy makes of `state.probe.observations`, [P, Z]. Inside a
+        program their values are unknown, and only their shape is compared.
 
     Raises:
       UserError: they differ.
     """
-    check_shapes(state, latents.shape)
-    error = float(np.max(np.abs(np.asarray(state.probe.latents) - np.asarray(latents))))
+    expected = state.probe.latents
+    if latents.shape != expected.shape:
+        raise UserError(
+            f"The planner was trained on latents of {expected.shape[-1]} entries, but "
+            f"the low-level policy has {latents.shape[-1]}. {REMEDY}"
+        )
+    if any(isinstance(x, jax.core.Tracer) for x in (latents, expected)):
+        return
+    error = float(np.max(np.abs(np.asarray(expected) - np.asarray(latents))))
     if not error < TOLERANCE:
         raise UserError(
             "The planner was trained on the latents of another low-level policy: for "
@@ -111,25 +105,14 @@ class PlanningActor(Actor):
         return encode_goal(self.low_level(params), observations)
 
     def check(self, params: Params, task: Pytree) -> None:
-        """Refuses parts that do not belong together.
-
-        Inside a program values are unknown; there only shapes are compared.
-
-        Raises:
-          UserError: no instruction, or a planner trained in other latents.
-        """
+        """Raises `UserError` without an instruction, or for other latents' planner."""
         if task is None:
             raise UserError(
                 "This policy acts on an instruction, and none was given: evaluate it "
                 "on instructions, or pass an embedded one as the task."
             )
         state = params.models["planner"].state
-        latents = self.latent(params, state.probe.observations)
-        parts = jax.tree.leaves((latents, state.probe))
-        if any(isinstance(x, jax.core.Tracer) for x in parts):
-            check_shapes(state, latents.shape)
-        else:
-            check_latents(state, latents)
+        check_latents(state, self.latent(params, state.probe.observations))
 
     def rows(
         self, params: Params, latent: chex.Array, text: Text, key: Key
