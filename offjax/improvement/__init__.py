@@ -10,25 +10,8 @@ from typing import Any
 
 import chex
 
-from offjax.improvement import (
-    action_gradient,
-    best_of_n,
-    closed_form,
-    mode_selection,
-    operators,
-)
+from offjax.improvement import action_gradient, best_of_n, mode_selection, operators
 from offjax.types import Improvement
-
-__all__ = [
-    "MASKS",
-    "OPERATORS",
-    "action_gradient",
-    "best_of_n",
-    "closed_form",
-    "improvement",
-    "mode_selection",
-    "operators",
-]
 
 OPERATORS: dict[str, tuple[Callable[..., chex.Array], Any]] = {
     "closed_form_gaussian": (operators.gaussian, operators.GaussianConfig),

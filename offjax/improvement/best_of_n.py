@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from offjax.distributions import Distribution
+from offjax.errors import require_least
 from offjax.improvement import checks, latent
 from offjax.types import Key, config
 
@@ -33,7 +34,7 @@ class Config:
 
     def validate(self) -> None:
         """Raises `UserError` where there is no sample."""
-        checks.at_least(self, n=1)
+        require_least(1, n=self.n)
 
 
 def improve(

@@ -22,25 +22,6 @@ def concrete(*arrays: Any) -> bool:
     return not any(isinstance(array, jax.core.Tracer) for array in arrays)
 
 
-def at_least(config: Any, **least: float) -> None:
-    """Refuses settings of an operator below their least value, or not a number."""
-    for name, lowest in least.items():
-        value = getattr(config, name)
-        if not value >= lowest:
-            raise UserError(
-                f"{name} is {value}, but the operator needs at least {lowest:g}."
-            )
-
-
-def log_tau_range(log_tau: float, log_tau_max: float, num_draws: int) -> None:
-    """Refuses a range of trust regions that is none."""
-    if num_draws > 1 and log_tau_max < log_tau:
-        raise UserError(
-            f"log_tau is {log_tau} and log_tau_max {log_tau_max}: with num_draws > 1 "
-            "they are the ends of a range, so the first must not be above the second."
-        )
-
-
 def radius(name: str, value: chex.Array) -> None:
     """Refuses a negative size of a trust region."""
     if concrete(value) and not np.all(np.asarray(value) >= 0):

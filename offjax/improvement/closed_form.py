@@ -40,10 +40,10 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from offjax.errors import UserError
+from offjax.distributions import LOG_2PI
+from offjax.errors import UserError, require_option
 from offjax.improvement import checks
 
-LOG_2PI = 1.8378770664093453
 OFFICIAL_EPSILON = 1e-7  # added to norms by the release
 OFFICIAL_VARIANCE = 1e-6  # added to variances in the release's Jensen bound
 
@@ -56,14 +56,8 @@ def single_gaussian(
 ) -> chex.Array:
     """I_SG: best action of a linear critic at most log τ below the density's peak.
 
-    Args:
-      mean: [A] mean of the behavior policy.
-      cov: [A] variances, or covariance matrix [A, A].
-      grad: [A] gradient of the critic at `mean`.
-      log_tau: size of the trust region; the step has Mahalanobis length √(2 log τ).
-
-    Returns:
-      Action [A].
+    From a mean [A] with variances [A] or a covariance matrix [A, A], along the critic's
+    gradient [A] there: a step [A] of Mahalanobis length √(2 log τ).
 
     Raises:
       UserError: negative log τ, a covariance that is not positive definite, shapes
@@ -111,7 +105,7 @@ def mixture_lse(
       log_tau: size of the trust region.
       weight_threshold: ξ; lighter components are infeasible, and do not count for the
         largest peak. The heaviest component always stays.
-      compat: "official" for the release's radius, norm and peak (diagonal only).
+      compat: see the module; with "official" covariances are diagonal.
 
     Returns:
       Candidates [N, A] and whether they are feasible [N]. An infeasible component has
@@ -150,13 +144,8 @@ def mixture_jensen(
 ) -> tuple[chex.Array, chex.Array]:
     """I_MG by the Jensen bound: one candidate, from the precision-weighted mean μ̄.
 
-    Args:
-      logits: [N] log weights, normalized here.
-      means: [N, A] component means.
-      covs: [N, A] variances or [N, A, A] matrices.
-      grad_fn: action [A] → gradient of the critic [A]; called once, at μ̄.
-      log_tau: size of the trust region.
-      compat: "official" adds 1e-6 to the variances (diagonal only).
+    `grad_fn`, action [A] → gradient of the critic [A], is called once, at μ̄; the other
+    arguments are as of `mixture_lse`.
 
     Returns:
       Candidate [A] (μ̄ itself where infeasible) and whether the bound has any feasible
@@ -204,9 +193,9 @@ def mixture(
     """I_MG: the best by the critic of the LSE and the Jensen candidates.
 
     Args:
-      logits: [N] log weights, normalized here.
-      means: [N, A] component means.
-      covs: [N, A] variances or [N, A, A] matrices.
+      logits: as of `mixture_lse`, like `means`, `covs` and `compat`.
+      means: [N, A].
+      covs: [N, A] or [N, A, A].
       q_fn: action [A] → value [], differentiable.
       log_tau: size of the trust region; at 0 this is mode selection.
       weight_threshold: ξ; lighter components propose nothing.
@@ -214,7 +203,7 @@ def mixture(
       infeasible: what a heavy enough component without a feasible point proposes:
         "keep" its mean, so that log τ → 0 tends to mode selection, or "drop": nothing,
         as the paper has it.
-      compat: "official" for the release's LSE and Jensen steps (diagonal only).
+      compat: "official" for the release's LSE and Jensen steps.
 
     Returns:
       Action [A]; of equal candidates the LSE bound's.
@@ -224,8 +213,8 @@ def mixture(
         that does not return one number; an unknown option.
     """
     logits, means, covs = _floats(logits, means, covs)
-    _option("bound", bound, ("both", "lse", "jensen"))
-    _option("infeasible", infeasible, ("keep", "drop"))
+    require_option("bound", bound, ("both", "lse", "jensen"))
+    require_option("infeasible", infeasible, ("keep", "drop"))
     _check_mixture(logits, means, covs, log_tau, compat)
     checks.scalar_critic(q_fn, means[0])
     grad_fn = jax.grad(q_fn)
@@ -289,7 +278,7 @@ def _check_mixture(
     log_tau: chex.Array | float,
     compat: str,
 ) -> None:
-    _option("compat", compat, ("", "official"))
+    require_option("compat", compat, ("", "official"))
     if means.ndim != 2:
         raise UserError(
             f"means have shape {means.shape}: pass one mean per component, [N, A]."
@@ -302,8 +291,3 @@ def _check_mixture(
             'compat="official" knows diagonal covariances only: pass variances '
             "[N, A], or leave compat out."
         )
-
-
-def _option(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UserError(f"{name} is {value!r}, but it must be one of {list(known)}.")

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from offjax.distributions import Distribution
-from offjax.errors import UserError
+from offjax.errors import require_least, require_option
 from offjax.types import Key
 
 QFn = Callable[[chex.Array], chex.Array]
@@ -52,8 +52,7 @@ def in_space(distribution: Distribution, space: str) -> Distribution:
     Raises:
       UserError: `space` is neither "latent" nor "action".
     """
-    if space not in ("latent", "action"):
-        raise UserError(f"space is {space!r}, but it must be 'latent' or 'action'.")
+    require_option("space", space, ("latent", "action"))
     if space == "action" and distribution.squashed:
         means = jnp.tanh(distribution.means)
         return distribution.replace(means=means, squashed=False)
@@ -62,8 +61,7 @@ def in_space(distribution: Distribution, space: str) -> Distribution:
 
 def candidates(distribution: Distribution, key: Key, n: int) -> chex.Array:
     """Samples [n, A] in latent space; of a point its atoms [N, A]."""
-    if n < 1:
-        raise UserError(f"The number of candidates is {n}, but it must be at least 1.")
+    require_least(1, candidates=n)
     if distribution.kind == "point":
         return distribution.means
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from offjax.distributions import Distribution
+from offjax.errors import require_least
 from offjax.improvement import checks, latent
 from offjax.improvement.closed_form import heavy
 from offjax.types import Key, config
@@ -27,7 +28,7 @@ class Config:
 
     def validate(self) -> None:
         """Raises `UserError` for a negative ξ."""
-        checks.at_least(self, weight_threshold=0)
+        require_least(0, weight_threshold=self.weight_threshold)
 
 
 def improve(

@@ -1,10 +1,7 @@
 """The closed-form operators as `types.Improvement` wants them.
 
 `(distribution, q, key, config) → action` for one state, with `q(action) → value` at
-that state. Tanh-squashed policies are improved in latent space: the step starts at the
-mean before tanh, under the latent covariance, along the gradient of the critic after
-tanh. For the others the latent is the action in units of its box, and proposals are
-clipped to it.
+that state; `offjax.improvement.latent` says where they work.
 """
 
 from __future__ import annotations
@@ -16,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from offjax.distributions import Distribution
-from offjax.errors import UserError
+from offjax.errors import UserError, require_least
 from offjax.improvement import checks, closed_form, latent
 from offjax.improvement.latent import QFn
 from offjax.types import Key, config
@@ -41,35 +38,34 @@ class GaussianConfig:
 
     def validate(self) -> None:
         """Raises `UserError` for trust regions that are none, or no draw."""
-        checks.at_least(self, log_tau=0, log_tau_max=0, num_draws=1)
-        checks.log_tau_range(self.log_tau, self.log_tau_max, self.num_draws)
+        require_least(0, log_tau=self.log_tau, log_tau_max=self.log_tau_max)
+        require_least(1, num_draws=self.num_draws)
+        if self.num_draws > 1 and self.log_tau_max < self.log_tau:
+            raise UserError(
+                f"log_tau is {self.log_tau} and log_tau_max {self.log_tau_max}: with "
+                "num_draws > 1 they are the ends of a range, so the first must not be "
+                "above the second."
+            )
 
 
 @config
-class MixtureConfig:
+class MixtureConfig(GaussianConfig):
     """I_MG; see `closed_form.mixture` for `bound`, `infeasible` and `compat`.
 
     Attributes:
-      log_tau: size of the trust region; the lowest of them if there are many.
-      log_tau_max: the highest, where `num_draws` > 1.
       weight_threshold: ξ, the weight below which a component proposes nothing.
-      num_draws: uniform draws of log τ per action, of which the critic picks one.
-      space: as in `GaussianConfig`.
     """
 
-    log_tau: float = 0.5
     log_tau_max: float = 1.0
     weight_threshold: float = 0.05
-    num_draws: int = 1
     bound: str = "both"
     infeasible: str = "keep"
-    space: str = "latent"
     compat: str = ""
 
     def validate(self) -> None:
-        """Raises `UserError` for trust regions that are none, or no draw."""
-        checks.at_least(self, log_tau=0, log_tau_max=0, weight_threshold=0, num_draws=1)
-        checks.log_tau_range(self.log_tau, self.log_tau_max, self.num_draws)
+        """Raises `UserError` as `GaussianConfig`, and for a negative ξ."""
+        GaussianConfig.validate(self)
+        require_least(0, weight_threshold=self.weight_threshold)
 
 
 @config
@@ -89,7 +85,8 @@ class DeterministicConfig:
 
     def validate(self) -> None:
         """Raises `UserError` for a negative δ, or no candidate."""
-        checks.at_least(self, delta=0, num_candidates=1)
+        require_least(0, delta=self.delta)
+        require_least(1, num_candidates=self.num_candidates)
 
 
 def gaussian(
@@ -167,7 +164,7 @@ def _best_draw(
     improve: Callable[[chex.Array], chex.Array],
     q_fn: QFn,
     key: Key,
-    config: GaussianConfig | MixtureConfig,
+    config: GaussianConfig,
 ) -> chex.Array:
     if config.num_draws == 1:
         return improve(config.log_tau)

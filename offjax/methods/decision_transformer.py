@@ -27,7 +27,7 @@ import optax
 
 from offjax.datasets.trajectories import Segments, SegmentView, Trajectories
 from offjax.distributions import Distribution, unit_point
-from offjax.errors import UserError
+from offjax.errors import UserError, require_option
 from offjax.methods.common import domain
 from offjax.methods.sequence import (
     MAZE_RETURN_SCALE,
@@ -46,7 +46,6 @@ from offjax.networks.transformer import (
     Linear,
     Steps,
     TrajectoryTransformer,
-    check_option,
     example_steps,
 )
 from offjax.types import (
@@ -79,18 +78,15 @@ class Config(SequenceConfig):
     def validate(self) -> None:
         """Raises `UserError` for sizes that do not fit together, unknown options."""
         SequenceConfig.validate(self)
-        check_option("initialization", self.initialization, ("official", "normal"))
-        check_option("attention_dropout", self.attention_dropout, ("weights", "output"))
-        check_option("activation", self.activation, tuple(ACTIVATIONS))
+        dropouts = ("weights", "output")
+        require_option("attention_dropout", self.attention_dropout, dropouts)
+        require_option("activation", self.activation, ACTIVATIONS)
+        require_option("initialization", self.initialization, ("official", "normal"))
 
 
 @config
 class Conditioning:
-    """What acting asks for; several values share one trained model.
-
-    Attributes:
-      return_target: return of an episode, in the units of the rewards.
-    """
+    """`return_target` is the return of an episode that acting asks for."""
 
     return_target: float = math.nan
 

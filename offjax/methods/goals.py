@@ -112,18 +112,15 @@ class InstructedActor(Actor):
 class SubgoalActor(InstructedActor):
     """Pursues given states: every `period` steps the one `lookahead` steps ahead.
 
-    What a planner of subgoals would reach if its subgoals were true. One state, or the
-    last of several, is a goal to stay with.
+    It shows what a planner would reach if its subgoals were true. The last state, or
+    the only one, is a goal to stay with.
     """
 
     lookahead: int = 16
     given_goals: bool = True
 
     def begin(self, params: Params, task: Pytree, key: Key) -> Carry:
-        """`task["goals"]` are raw states [L, O], one step apart, from the present on.
-
-        The actor begins at the first of them.
-        """
+        """`task["goals"]` are raw states [L, O] from the present on, one step apart."""
         model = self.model(params)
         goals = jnp.asarray(task["goals"], jnp.float32)
         latent = jnp.zeros(model.config.latent_dim)
@@ -149,9 +146,7 @@ class SubgoalActor(InstructedActor):
 def instructed(stage: str, period: Callable[[Any], int]) -> Callable[[Recipe], Actor]:
     """`Recipe.actor` of a stage that follows instructions.
 
-    Args:
-      stage: its name.
-      period: steps between its plans, of its config.
+    `period(config)` is the number of steps between its plans.
     """
 
     def actor(recipe: Recipe) -> Actor:

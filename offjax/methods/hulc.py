@@ -32,8 +32,8 @@ import optax
 from offjax.datasets.play import Play, WindowBatch, Windows
 from offjax.datasets.text import TextEncoder
 from offjax.distributions import Distribution, point
-from offjax.errors import UserError
-from offjax.methods.common import TrainState, average, pick, start
+from offjax.errors import UserError, require_option
+from offjax.methods.common import TrainState, average, clipped, pick, start
 from offjax.methods.goals import GoalMethod, instructed, text_encoder
 from offjax.methods.imitation import action_loss, contrastive_loss
 from offjax.methods.play_stages import play_stage
@@ -42,7 +42,6 @@ from offjax.networks.hulc import LatentPlanModel
 from offjax.networks.perception import Images, augment, scale_pixels
 from offjax.networks.plans import balanced_kl, plan_of
 from offjax.networks.trained import Trained, descend, trained
-from offjax.networks.transformer import check_option
 from offjax.types import (
     EnvSpec,
     Key,
@@ -55,8 +54,6 @@ from offjax.types import (
     static,
 )
 
-CLIP = 5.0
-"""Standardized states are clipped to ± this."""
 OPTIONS = {
     "encoder": ("cameras", "state"),
     "recognition": ("transformer", "rnn"),
@@ -72,7 +69,6 @@ class Config:
     """Hyperparameters; the defaults are HULC's.
 
     Attributes:
-      lr: Adam's step size.
       kl_weight: β.
       kl_mixing: share of the KL's gradient that goes to the prior.
       contrast_weight: λ.
@@ -157,14 +153,9 @@ class Config:
         return TextEncoder(self.text_encoder, self.text_weights)
 
     def validate(self) -> None:
-        """Refuses unknown options and sizes that do not fit together.
-
-        Raises:
-          UserError: an unknown option, heads that do not divide the features, or
-            windows whose shortest is longer than their longest.
-        """
+        """Raises `UserError` for unknown options, and sizes that do not fit."""
         for name, options in OPTIONS.items():
-            check_option(name, getattr(self, name), options)
+            require_option(name, getattr(self, name), options)
         transformer = self.recognition == "transformer"
         if transformer and self.features % self.recognition_heads:
             raise UserError(
@@ -219,7 +210,7 @@ def normalize(state: State, observations: Pytree) -> Pytree:
     """What the encoder reads of raw observations."""
     if isinstance(observations, Images):
         return scale_pixels(observations)
-    return jnp.clip(state.normalizer(observations), -CLIP, CLIP)
+    return clipped(state, observations)
 
 
 def _targets(state: State, windows: Windows, config: Config) -> chex.Array:
@@ -250,15 +241,9 @@ def loss_at(
     key: Key,
     config: Config,
 ) -> tuple[chex.Array, dict[str, chex.Array]]:
-    """`actor_loss` for given noise of the plans.
+    """`actor_loss` for given noise of the plans, leading axis 2B, play's first.
 
-    Args:
-      params: of the network.
-      state: read for its transforms.
-      batch: B windows of each kind.
-      noise: of `plan_of(config).noise`, leading axis 2B, play's first.
-      key: of augmentation and dropout.
-      config: hyperparameters.
+    `key` is that of augmentation and dropout.
     """
     network = _network(config, state)
     shift_key, dropout_key = jax.random.split(key)

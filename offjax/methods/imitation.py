@@ -14,13 +14,9 @@ from offjax.networks.hulc import Heads
 def action_loss(
     heads: Heads, actions: chex.Array, num_classes: int, gripper_weight: chex.Numeric
 ) -> chex.Array:
-    """−log π of actions [..., A] in the unit box: [...].
+    """−log π of actions [..., A] in the unit box, in `num_classes` bins each: [...].
 
-    Args:
-      heads: of the decoder.
-      actions: the last entry is -1 or 1 where `heads` treat the gripper apart.
-      num_classes: bins of each continuous entry.
-      gripper_weight: on the cross-entropy of the gripper's opening.
+    Where `heads` treat the gripper apart, the last entry is -1 or 1.
     """
     continuous = actions if heads.gripper is None else actions[..., :-1]
     loss = -logistic_mixture.log_prob(heads.mixture, continuous, num_classes)

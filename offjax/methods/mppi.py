@@ -18,7 +18,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from offjax.errors import UserError
+from offjax.errors import UserError, require_least
 from offjax.types import Key, config
 
 
@@ -56,8 +56,7 @@ class Config:
                 f"mppi: num_elites={self.num_elites} must be between 1 and num_samples="
                 f"{self.num_samples}."
             )
-        if self.iterations < 1:
-            raise UserError(f"mppi: iterations={self.iterations} must be positive.")
+        require_least(1, iterations=self.iterations)
 
 
 class Search(NamedTuple):
@@ -80,14 +79,9 @@ def improve(
     value: Callable[[chex.Array], chex.Array],
     config: Config,
 ) -> Search:
-    """One iteration.
+    """One iteration with standard normal noise [H, N − P, A] and proposals [H, P, A].
 
-    Args:
-      search: of which mean and deviation are read.
-      noise: standard normal, [H, N − P, A].
-      proposals: [H, P, A].
-      value: of sequences [H, N, A]; a NaN counts as 0.
-      config: settings.
+    `value` is that of sequences [H, N, A]; a NaN counts as 0.
     """
     drawn = search.mean[:, None] + search.std[:, None] * noise
     actions = jnp.concatenate([proposals, jnp.clip(drawn, -1.0, 1.0)], axis=1)
@@ -110,9 +104,8 @@ def search(
     def iteration(now: Search, key: Key) -> tuple[Search, None]:
         noise_key, value_key = jax.random.split(key)
         noise = jax.random.normal(noise_key, shape, mean.dtype)
-        return improve(
-            now, noise, proposals, lambda a: value(a, value_key), config
-        ), None
+        better = improve(now, noise, proposals, lambda a: value(a, value_key), config)
+        return better, None
 
     begin = Search(
         mean,
@@ -128,12 +121,7 @@ def plan(
 ) -> tuple[chex.Array, chex.Array]:
     """An action [A] in [-1, 1], and the search's mean [H, A] for the next step.
 
-    Args:
-      value: of action sequences.
-      proposals: the policy's sequences, [H, P, A].
-      last: the last step's mean [H, A], which is shifted by one; zeros at first.
-      key: random key.
-      config: settings.
+    The search begins at the last step's mean `last`, shifted by one; zeros at first.
     """
     search_key, choice_key = jax.random.split(key)
     begin = jnp.concatenate([last[1:], jnp.zeros_like(last[:1])])

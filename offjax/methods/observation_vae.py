@@ -18,25 +18,16 @@ import jax.numpy as jnp
 import optax
 
 from offjax.datasets.play import Observations, ObservationView
-from offjax.methods.common import TrainState, pick, start, zeros
+from offjax.methods.common import TrainState, clipped, pick, start, zeros
 from offjax.methods.plans import Encoder
 from offjax.networks.mlp import MLP
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import Key, Model, Pytree, Stage, Upstream, config
 
-CLIP = 5.0
-"""Standardized observations are clipped to ± this."""
-
 
 @config
 class Config:
-    """Hyperparameters.
-
-    Attributes:
-      lr: Adam's step size.
-      beta: weight of the divergence.
-      latent_dim: length of z.
-    """
+    """Hyperparameters; `beta` is β, and `latent_dim` the length of z."""
 
     lr: float = 1e-3
     beta: float = 0.01
@@ -86,17 +77,12 @@ def init(key: Key, data: Observations, config: Config, upstream: Upstream) -> St
     return State(**start(key, data), vae=trained(params, optax.adam(config.lr)))
 
 
-def normalize(state: State, observations: chex.Array) -> chex.Array:
-    """What the network reads of raw observations [..., O]."""
-    return jnp.clip(state.normalizer(observations), -CLIP, CLIP)
-
-
 def vae_loss(
     params: Pytree, state: State, batch: chex.Array, key: Key, config: Config
 ) -> tuple[chex.Array, dict[str, chex.Array]]:
     """The loss on raw observations [B, O], with its two parts; `key` draws z."""
     noise = jax.random.normal(key, (*batch.shape[:-1], config.latent_dim))
-    observations = normalize(state, batch)
+    observations = clipped(state, batch)
     network: Any = Network(config, observations.shape[-1])
     decoded, mean, log_std = network.apply(params, observations, noise)
     error = jnp.mean(jnp.sum((decoded - observations) ** 2, axis=-1))
@@ -119,7 +105,7 @@ def update(
 def encode_goal(model: Model, observations: chex.Array) -> chex.Array:
     """Latents [..., Z], the encoder's means, of raw observations [..., O]."""
     network: Any = Network(model.config, observations.shape[-1])
-    observations = normalize(model.state, observations)
+    observations = clipped(model.state, observations)
     return network.apply(model.state.vae.params, observations, method="encode")[0]
 
 

@@ -35,6 +35,7 @@ import optax
 
 from offjax.datasets.trajectories import Segments, SegmentView, Trajectories
 from offjax.distributions import LOG_2PI, Distribution, gaussian
+from offjax.errors import require_option
 from offjax.methods.common import domain
 from offjax.methods.sequence import (
     MAZE_RETURN_SCALE,
@@ -52,7 +53,6 @@ from offjax.networks.transformer import (
     Linear,
     Steps,
     TrajectoryTransformer,
-    check_option,
     example_steps,
 )
 from offjax.types import (
@@ -69,6 +69,7 @@ from offjax.types import (
     static,
 )
 
+CONTEXTS = ("chain", "every", "none")
 MAX_WEIGHT = 100.0
 MIN_RETURN_SIZE = 1e-3
 
@@ -118,12 +119,10 @@ class Config(SequenceConfig):
     def validate(self) -> None:
         """Raises `UserError` for sizes that do not fit together, unknown options."""
         SequenceConfig.validate(self)
-        check_option("optimizer", self.optimizer, ("lamb", "adamw"))
-        check_option("return_history", self.return_history, ("returns", "none"))
-        check_option(
-            "adaptive_context", self.adaptive_context, ("chain", "every", "none")
-        )
-        check_option("extra", self.extra, ("none", "pg", "awac"))
+        require_option("optimizer", self.optimizer, ("lamb", "adamw"))
+        require_option("return_history", self.return_history, ("returns", "none"))
+        require_option("adaptive_context", self.adaptive_context, CONTEXTS)
+        require_option("extra", self.extra, ("none", "pg", "awac"))
 
 
 class State(SequenceState):
@@ -261,10 +260,7 @@ def action_loss(
     config: Config,
     upstream: Upstream,
 ) -> tuple[chex.Array, dict[str, chex.Array]]:
-    """Loss of the actions' network and its parts; `key` is the dropout's.
-
-    `upstream` has the "critic" that `config.extra` reads.
-    """
+    """Loss of the actions' network and its parts; `key` is the dropout's."""
     steps, mask = steps_of(batch), batch.mask
     network = ActionNetwork(config, steps.actions.shape[-1])
     output: Any = network.apply(params, steps, True, rngs={"dropout": key})
@@ -329,10 +325,8 @@ def update(
 def context_mask(returns: chex.Array, mask: chex.Array, rule: str) -> chex.Array:
     """Steps [K] of a window that the actions' network sees.
 
-    Args:
-      returns: [K] predicted returns, the present one last.
-      mask: [K] bool, steps that happened.
-      rule: `Config.adaptive_context`.
+    Of those that happened, `mask` [K], by the predicted returns [K], the present one
+    last; `rule` is `Config.adaptive_context`.
     """
     if rule == "none":
         return mask

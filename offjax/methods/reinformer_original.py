@@ -23,6 +23,7 @@ import optax
 
 from offjax.datasets.trajectories import Segments, SegmentView, Trajectories
 from offjax.distributions import Distribution, gaussian
+from offjax.errors import require_option
 from offjax.methods import reinformer
 from offjax.methods.common import domain
 from offjax.methods.sequence import (
@@ -35,7 +36,7 @@ from offjax.methods.sequence import (
     transformed,
 )
 from offjax.networks.trained import Trained, descend, trained
-from offjax.networks.transformer import Linear, Steps, check_option, example_steps
+from offjax.networks.transformer import Linear, Steps, example_steps
 from offjax.types import (
     EnvSpec,
     Key,
@@ -60,8 +61,8 @@ class Config(reinformer.Config):
     def validate(self) -> None:
         """Raises `UserError` as `reinformer`, and for what one network cannot do."""
         reinformer.Config.validate(self)
-        check_option("extra", self.extra, ("none",))
-        check_option("return_history", self.return_history, ("returns",))
+        require_option("extra", self.extra, ("none",))
+        require_option("return_history", self.return_history, ("returns",))
 
 
 class State(SequenceState):
@@ -130,13 +131,8 @@ def update(
     network, value, parts = descend(
         loss, state.network, optimizer, state, batch, key, config
     )
-    log_alpha, _, _ = descend(
-        reinformer.alpha_loss,
-        state.log_alpha,
-        adam,
-        parts["entropy"],
-        batch.actions.shape[-1],
-    )
+    entropy = (parts["entropy"], batch.actions.shape[-1])
+    log_alpha, _, _ = descend(reinformer.alpha_loss, state.log_alpha, adam, *entropy)
     metrics = {"loss": value, "alpha": jnp.exp(state.log_alpha.params)} | parts
     state = state.replace(network=network, log_alpha=log_alpha, step=state.step + 1)
     return state, {f"reinformer_original/{k}": v for k, v in metrics.items()}

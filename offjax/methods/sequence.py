@@ -21,12 +21,12 @@ from offjax.datasets.trajectories import (
     Trajectories,
 )
 from offjax.distributions import Distribution
+from offjax.errors import require_option
 from offjax.methods.common import TrainState, pick, start
 from offjax.networks.transformer import (
     HISTORIES,
     UNSEEN,
     Steps,
-    check_option,
     check_sizes,
     empty_window,
     push,
@@ -102,9 +102,9 @@ class SequenceConfig:
     def validate(self) -> None:
         """Raises `UserError` for sizes that do not fit together, unknown options."""
         check_sizes(self.context_length, self.max_timesteps, self.width, self.num_heads)
-        check_option("weighting", self.weighting, WEIGHTINGS)
-        check_option("history", self.history, HISTORIES)
-        check_option("unseen_timesteps", self.unseen_timesteps, UNSEEN)
+        require_option("weighting", self.weighting, WEIGHTINGS)
+        require_option("history", self.history, HISTORIES)
+        require_option("unseen_timesteps", self.unseen_timesteps, UNSEEN)
 
     def learning_rate(self, count: chex.Numeric) -> chex.Numeric:
         """Step size at update `count`."""
@@ -196,10 +196,7 @@ class Carry(NamedTuple):
 class SequenceActor(Actor):
     """What acting with a sequence model has in common: a rolling context of K steps.
 
-    Attributes:
-      stage: of the sequence model.
-      history: what the context remembers, the "executed" action or the "base" one
-        that an improvement operator began with.
+    `history` is as of `SequenceConfig`.
     """
 
     stage: str

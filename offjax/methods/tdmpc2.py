@@ -35,7 +35,7 @@ import optax
 
 from offjax.datasets.slices import SliceData, Slices, SliceView
 from offjax.distributions import Distribution, gaussian
-from offjax.errors import UserError
+from offjax.errors import require_least, require_option
 from offjax.methods import mppi
 from offjax.methods.common import (
     TrainState,
@@ -117,17 +117,9 @@ class Config:
 
     def validate(self) -> None:
         """Raises `UserError` for settings that make no sense."""
-        if self.size not in SIZES:
-            raise UserError(
-                f"tdmpc2: size={self.size!r} is not one of {', '.join(SIZES)}."
-            )
-        for name, value, least in (
-            ("horizon", self.horizon, 1),
-            ("num_bins", self.num_bins, 2),
-            ("batch_size", self.batch_size, 1),
-        ):
-            if value < least:
-                raise UserError(f"tdmpc2: {name}={value}; it must be at least {least}.")
+        require_option("size", self.size, SIZES)
+        require_least(1, horizon=self.horizon, batch_size=self.batch_size)
+        require_least(2, num_bins=self.num_bins)
 
 
 class State(TrainState):
@@ -241,11 +233,7 @@ def td_targets(
 def model_loss(
     params: Pytree, state: State, rows: Slices, noise: Noise, config: Config
 ) -> tuple[chex.Array, tuple[chex.Array, dict[str, chex.Array]]]:
-    """Loss of the model on time-major rows.
-
-    Returns:
-      The loss, and (z_0 … z_H [H + 1, B, Z], each term of the loss without its weight).
-    """
+    """Loss of the model on time-major rows; info: (z_0 … z_H, each term unweighted)."""
     world = config.world
     next_latents, targets = td_targets(state, rows, noise, config)
     first = world.apply("encoder", params, rows.observations[0])
@@ -351,10 +339,7 @@ def discount(horizon: int) -> float:
 
 
 def stage(spec: EnvSpec | None, preset: str) -> Stage:
-    """Stage `tdmpc2`.
-
-    Observations are standardized, as the data's statistics are at hand.
-    """
+    """Stage `tdmpc2`; ours: observations are standardized."""
     config = Config(
         size=pick(preset, paper="5M", small="small", demo="demo"),
         batch_size=pick(preset, paper=256, small=64, demo=32),
@@ -366,10 +351,7 @@ def stage(spec: EnvSpec | None, preset: str) -> Stage:
 
 
 def search(spec: EnvSpec | None, preset: str) -> mppi.Config:
-    """Settings of the search.
-
-    As published, two iterations more where there are 20 action dimensions or more.
-    """
+    """Settings of the search; as published, two iterations more from 20 actions on."""
     config = mppi.Config(**({} if preset == "paper" else SMALL_SEARCH))
     if spec is not None and spec.action_dim >= 20:
         config = dataclasses.replace(config, iterations=config.iterations + 2)

@@ -78,17 +78,9 @@ def plan(
     key: Key,
     search: mppi.Config,
 ) -> tuple[chex.Array, chex.Array]:
-    """The planned environment action [A] at one raw observation [O].
+    """The planned environment action [A] at one raw [O], and the search's mean [H, A].
 
-    Args:
-      model: trained.
-      observation: raw.
-      last: mean [H, A] of the last step's search, zeros at the start of an episode.
-      key: random key.
-      search: its settings.
-
-    Returns:
-      The action, and the mean of this search.
+    `last` is the mean of the last step's search, zeros at the start of an episode.
     """
     latent = encode(model, observation)
     action_dim, num_q = last.shape[-1], model.config.world.size.num_q

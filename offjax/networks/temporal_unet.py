@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from offjax.errors import UserError
+from offjax.networks.initializers import symmetric_uniform, torch_uniform
 from offjax.networks.tdmpc2 import mish
 from offjax.networks.transformer import Linear
 
@@ -55,11 +56,7 @@ class Convolution(nn.Module):
     def __call__(self, x: chex.Array) -> chex.Array:
         """[B, H, in] → [B, H, width]."""
         length, channels = x.shape[-2:]
-        bound = (self.kernel * channels) ** -0.5
-
-        def init(key, shape, dtype=jnp.float32):
-            return jax.random.uniform(key, shape, dtype, -bound, bound)
-
+        init = symmetric_uniform((self.kernel * channels) ** -0.5)
         kernel = self.param("kernel", init, (self.kernel, channels, self.width))
         bias = self.param("bias", init, (self.width,))
         half = self.kernel // 2
@@ -122,7 +119,7 @@ class CrossAttention(nn.Module):
         size = self.num_heads * self.head_dim
 
         def heads(name: str, values: chex.Array) -> chex.Array:
-            init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+            init = torch_uniform()
             out = nn.Dense(size, use_bias=False, kernel_init=init, name=name)(values)
             return out.reshape(*out.shape[:-1], self.num_heads, self.head_dim)
 
@@ -162,13 +159,10 @@ class TemporalUNet(nn.Module):
         tokens: chex.Array,
         mask: chex.Array | None = None,
     ) -> chex.Array:
-        """What the network predicts of noisy plans, [B, H, D].
+        """What the network predicts of noisy plans [B, H, D] at diffusion steps [B].
 
-        Args:
-          plans: noisy, [B, H, D].
-          times: index of the diffusion step, [B].
-          tokens: embedded text, [B, T, E].
-          mask: tokens that may be attended to, [B, T] bool; None: all, padding too.
+        `mask` [B, T] says which of the text's tokens [B, T, E] may be attended to;
+        None: all, padding too.
         """
 
         def residual(x: chex.Array, width: int, name: str) -> chex.Array:
@@ -204,12 +198,7 @@ class TemporalUNet(nn.Module):
 def check_sizes(
     width: int, multipliers: tuple[int, ...], kernel: int, groups: int
 ) -> None:
-    """Refuses sizes that do not fit together.
-
-    Raises:
-      UserError: no levels, channels that the groups do not divide, an odd width of
-        the time embedding, or a kernel without a center.
-    """
+    """Raises `UserError` for sizes that do not fit together."""
     if not multipliers or min(multipliers) < 1:
         raise UserError(
             f"The U-Net's multipliers are {multipliers}: name one whole number of at "

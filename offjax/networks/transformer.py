@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from offjax.errors import UserError
+from offjax.networks.initializers import symmetric_uniform
 from offjax.types import Statistics
 
 Activation = Callable[[chex.Array], chex.Array]
@@ -63,13 +64,6 @@ def exact_gelu(x: chex.Array) -> chex.Array:
 ACTIVATIONS: dict[str, Activation] = {"relu": jax.nn.relu, "gelu": exact_gelu}
 
 
-def _symmetric_uniform(bound: float) -> nn.initializers.Initializer:
-    def init(key, shape, dtype=jnp.float32):
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
-
-
 class Linear(nn.Module):
     """Affine map [..., in] → [..., width].
 
@@ -86,7 +80,7 @@ class Linear(nn.Module):
     def __call__(self, x: chex.Array) -> chex.Array:
         """[..., in] → [..., width]."""
         fan_in = x.shape[-1]
-        weights = biases = _symmetric_uniform(fan_in**-0.5)
+        weights = biases = symmetric_uniform(fan_in**-0.5)
         if self.initialization == "normal":
             weights, biases = nn.initializers.normal(0.02), nn.initializers.zeros
         kernel = self.param("kernel", weights, (fan_in, self.width))
@@ -310,12 +304,7 @@ class TrajectoryTransformer(nn.Module):
 def check_sizes(
     context_length: int, max_timesteps: int, width: int, num_heads: int
 ) -> None:
-    """Refuses sizes that do not fit together.
-
-    Raises:
-      UserError: a context longer than the table of time embeddings or without a step,
-        or a width that the heads do not divide.
-    """
+    """Raises `UserError` for sizes that do not fit together."""
     if not 1 <= context_length <= max_timesteps:
         raise UserError(
             f"context_length is {context_length}, but the table of time embeddings "
@@ -337,16 +326,6 @@ def example_steps(statistics: Statistics) -> Steps:
         jnp.zeros((1, 1)),
         jnp.zeros((1, 1), jnp.int32),
     )
-
-
-def check_option(name: str, value: str, options: tuple[str, ...]) -> None:
-    """Refuses an unknown value of an option.
-
-    Raises:
-      UserError: `value` is not among `options`.
-    """
-    if value not in options:
-        raise UserError(f"{name} is {value!r}; choose one of {', '.join(options)}.")
 
 
 def empty_window(length: int, observation_dim: int, action_dim: int) -> Steps:

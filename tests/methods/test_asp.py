@@ -650,13 +650,13 @@ def test_uniform_data_and_returns_give_the_uniform_plan(k):
     [
         ({"k": 8}, "k=8"),
         ({"k": 0}, "k=0"),
-        ({"mode": "clip"}, "mode='clip'"),
-        ({"space": "ball"}, "space='ball'"),
-        ({"weights": "all"}, "weights='all'"),
+        ({"mode": "clip"}, "mode is 'clip'"),
+        ({"space": "ball"}, "space is 'ball'"),
+        ({"weights": "all"}, "weights is 'all'"),
         ({"kl_weight": 0.1}, "kl_weight=0.1"),
         ({"embedding_dim": 7}, "embedding_dim=7"),
-        ({"batch_size": 0}, "batch_size=0"),
-        ({"segment_length": 0}, "segment_length=0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"segment_length": 0}, "segment_length is 0"),
     ],
 )
 def test_settings_without_sense_are_refused(changes, words):
