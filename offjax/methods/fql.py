@@ -107,14 +107,14 @@ def _vector_field(config: Config, action_dim: int) -> Network:
 
 def _critics(config: Config) -> Network:
     weights = nn.initializers.xavier_uniform()
-    return QEnsemble(
-        config.hidden_dims,
-        layer_norm=True,
-        norm_last=True,
-        activation=nn.gelu,
-        weights=weights,
-        output_weights=weights,
-    )
+    settings = {
+        "activation": nn.gelu,
+        "layer_norm": True,
+        "norm_last": True,
+        "weights": weights,
+        "output_weights": weights,
+    }
+    return QEnsemble(config.hidden_dims, settings=settings)
 
 
 def _one_step(

@@ -109,15 +109,15 @@ def _actor(config: Config, action_dim: int) -> Network:
 
 
 def _critics(config: Config) -> Network:
-    return QEnsemble(
-        config.hidden_dims,
-        layer_norm=True,
-        norm_last=True,
-        weights=torch_uniform(),
-        biases=jax.nn.initializers.constant(0.1),
-        output_weights=symmetric_uniform(3e-3),
-        output_biases=symmetric_uniform(3e-3),
-    )
+    settings = {
+        "layer_norm": True,
+        "norm_last": True,
+        "weights": torch_uniform(),
+        "biases": jax.nn.initializers.constant(0.1),
+        "output_weights": symmetric_uniform(3e-3),
+        "output_biases": symmetric_uniform(3e-3),
+    }
+    return QEnsemble(config.hidden_dims, settings=settings)
 
 
 def _policy(

@@ -14,15 +14,9 @@ from offjax.networks.mlp import MLP
 
 
 class GlobalStdGaussian(nn.Module):
-    """Mean by an MLP, one learned log deviation per action dimension.
+    """Mean by an MLP, one learned and clipped log deviation per action dimension.
 
-    Attributes:
-      hidden_dims: widths of the hidden layers.
-      action_dim: A.
-      tanh_mean: whether the mean is squashed into [-1, 1].
-      log_std_min: lower clip of the log deviation.
-      log_std_max: upper clip.
-      dropout: share of the MLP's hidden units that training leaves out.
+    With `tanh_mean` the mean is squashed into [-1, 1].
     """
 
     hidden_dims: Sequence[int]
@@ -52,10 +46,6 @@ class TanhGaussian(nn.Module):
 
     The log deviation is m·x + b of the output x with learned scalars m = 1 and b = −1
     at first, clipped (the actor of public CQL code).
-
-    Attributes:
-      hidden_dims: widths of the hidden layers.
-      action_dim: A.
     """
 
     hidden_dims: Sequence[int]
@@ -64,10 +54,8 @@ class TanhGaussian(nn.Module):
     @nn.compact
     def __call__(self, observations: chex.Array) -> tuple[chex.Array, chex.Array]:
         """[..., O] → latent mean and log deviation, both [..., A]."""
-        out = MLP(self.hidden_dims, 2 * self.action_dim, output_scale=1e-2)(
-            observations
-        )
-        mean, log_std = jnp.split(out, 2, axis=-1)
+        network = MLP(self.hidden_dims, 2 * self.action_dim, output_scale=1e-2)
+        mean, log_std = jnp.split(network(observations), 2, axis=-1)
         slope = self.param("log_std_slope", nn.initializers.ones_init(), ())
         offset = self.param("log_std_offset", nn.initializers.constant(-1.0), ())
         return mean, jnp.clip(slope * log_std + offset, -20.0, 2.0)

@@ -15,10 +15,7 @@ from offjax.networks.objects import ObjectMLP
 class GoalPolicy(nn.Module):
     """Both goal encoders, the policy, and what gives states back.
 
-    Attributes:
-      config: sizes, with the fields of `offjax.methods.gcbc.Config`.
-      action_dim: entries of an action.
-      observation_dim: entries of a state.
+    `config` is an `offjax.methods.gcbc.Config`.
     """
 
     config: Any

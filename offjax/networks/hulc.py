@@ -100,14 +100,9 @@ class Heads(NamedTuple):
 
 
 class ActionDecoder(nn.Module):
-    """Two rectified recurrent layers and the heads of the action's distribution.
+    """Rectified recurrent layers and the heads of the action's distribution.
 
-    Attributes:
-      action_dim: entries of the mixture.
-      width: of the recurrent layers.
-      num_layers: number of recurrent layers.
-      num_components: K of the mixture.
-      binary_gripper: whether there is a head of two classes for a gripper.
+    With `binary_gripper` there is a head of two classes beside the mixture's entries.
     """
 
     action_dim: int
@@ -120,15 +115,10 @@ class ActionDecoder(nn.Module):
     def __call__(
         self, context: chex.Array, features: chex.Array, hidden: chex.Array | None
     ) -> tuple[Heads, chex.Array]:
-        """Heads at every step, and the state after the last one.
+        """Heads at every step of features [..., T, F], and the state after the last.
 
-        Args:
-          context: what is the same at all steps, plan and goal, [..., C].
-          features: [..., T, F].
-          hidden: state [num_layers, ..., width]; zeros if None.
-
-        Returns:
-          Heads with leading axes [..., T], and the state [num_layers, ..., width].
+        `context` [..., C] is the same at all steps: plan and goal. The state `hidden`
+        is [num_layers, ..., width]; None is 0.
         """
         constant = nn.Dense(self.width, use_bias=False, name="context")(context)
         x = Linear(self.width, name="in0")(features) + constant[..., None, :]
@@ -152,10 +142,7 @@ class ActionDecoder(nn.Module):
 class LatentPlanModel(nn.Module):
     """All networks of HULC or MCIL.
 
-    Attributes:
-      config: sizes, with the fields of `offjax.methods.hulc.Config`.
-      plan: kind of the plan's distribution.
-      action_dim: entries of an action, a binary gripper (the last) included.
+    `config` is an `offjax.methods.hulc.Config`; `action_dim` counts a binary gripper.
     """
 
     config: Any
@@ -249,12 +236,7 @@ class LatentPlanModel(nn.Module):
         return window, text, self.logit_scale
 
     def __call__(self, observations: Any, sentence: chex.Array) -> chex.Array:
-        """Calls every part once, so that `init` makes all parameters.
-
-        Args:
-          observations: of one window, leaves [T, ...].
-          sentence: [E].
-        """
+        """Calls every part on one window and one sentence, to make all parameters."""
         features = self.encode(observations)
         latent = self.encode_state(features[-1]) + self.encode_text(sentence)
         mask = jnp.ones(features.shape[:-1])

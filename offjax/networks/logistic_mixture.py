@@ -36,15 +36,10 @@ class LogisticMixture(NamedTuple):
 def log_prob(
     mixture: LogisticMixture, actions: chex.Array, num_classes: int
 ) -> chex.Array:
-    """Log probability of the actions' bins, summed over entries: [..., A] → [...].
+    """Log probability of the bins of actions in [-1, 1], summed: [..., A] → [...].
 
     Where a bin is so narrow for its component that the difference of the two sigmoids
     vanishes, the density at its center times its width stands in.
-
-    Args:
-      mixture: parameters.
-      actions: in the unit box; values beyond it count as its edge.
-      num_classes: n, bins of [-1, 1].
     """
     centered = actions[..., None] - mixture.means
     inverse = jnp.exp(-mixture.log_scales)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import chex
 import flax.linen as nn
@@ -16,11 +17,6 @@ class GaussianMixture(nn.Module):
 
     The log weights read a copy of the features that passes no gradient back, so that
     the choice of component does not shape the trunk (Li et al., 2023, release).
-
-    Attributes:
-      hidden_dims: widths of the trunk.
-      num_components: N.
-      action_dim: A.
     """
 
     hidden_dims: Sequence[int]
@@ -40,10 +36,8 @@ class GaussianMixture(nn.Module):
         small = symmetric_uniform(1e-3)
         means = nn.Dense(size, kernel_init=small, name="means")(features)
         # Equal components would stay equal: their deviations differ at first.
-        log_stds = nn.Dense(size, kernel_init=small, bias_init=small, name="log_stds")(
-            features
-        )
-        logits = nn.Dense(
-            self.num_components, kernel_init=small, bias_init=small, name="logits"
-        )(jax.lax.stop_gradient(features))
+        head = partial(nn.Dense, kernel_init=small, bias_init=small)
+        log_stds = head(size, name="log_stds")(features)
+        fixed = jax.lax.stop_gradient(features)
+        logits = head(self.num_components, name="logits")(fixed)
         return logits, means.reshape(shape), log_stds.reshape(shape)

@@ -29,9 +29,7 @@ class ObjectMLP(nn.Module):
     """See the module.
 
     Attributes:
-      objects: where the objects stand among the observations' columns.
       hidden_dims: widths of g's hidden layers.
-      output_dim: width of the linear output layer.
       object_dims: widths of f's layers.
       query_dim: width of q's hidden layer.
       num_heads: of the attention; two, as instructions name two objects at most.
@@ -51,13 +49,9 @@ class ObjectMLP(nn.Module):
         lead, end = observations.shape[:-1], first + count * width
         before, listed, after = jnp.split(observations, (first, end), axis=-1)
         rest = jnp.concatenate([before, after], axis=-1)
-        x = jnp.concatenate(
-            [
-                jnp.broadcast_to(rest[..., None, :], (*lead, count, rest.shape[-1])),
-                listed.reshape(*lead, count, width),
-            ],
-            axis=-1,
-        )
+        shared = jnp.broadcast_to(rest[..., None, :], (*lead, count, rest.shape[-1]))
+        own = listed.reshape(*lead, count, width)
+        x = jnp.concatenate([shared, own], axis=-1)
         for size in self.object_dims:
             x = nn.gelu(nn.LayerNorm()(nn.Dense(size)(x)))
         asked = jnp.concatenate([observations, condition], axis=-1)

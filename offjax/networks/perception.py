@@ -39,12 +39,9 @@ def scale_pixels(images: Images) -> Images:
 
 
 def random_shift(images: chex.Array, key: Key, pad: int) -> chex.Array:
-    """Moves every image by up to `pad` pixels along both axes, edges repeated.
+    """Moves each image of [..., H, W, C] by up to `pad` pixels along both axes.
 
-    Args:
-      images: [..., H, W, C]; each draws its own shift.
-      key: random key.
-      pad: largest shift.
+    Edges are repeated.
     """
     flat = images.reshape(-1, *images.shape[-3:])
     padded = jnp.pad(flat, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="edge")
@@ -69,11 +66,7 @@ def augment(images: Images, key: Key) -> Images:
 def spatial_softmax(maps: chex.Array) -> chex.Array:
     """Expected place of each channel's activation, the maps' corners being ±1.
 
-    Args:
-      maps: [..., H, W, C].
-
-    Returns:
-      [..., 2C]: x and y of the first channel, of the second, …
+    [..., H, W, C] → [..., 2C]: x and y of the first channel, of the second, …
     """
     height, width, channels = maps.shape[-3:]
     flat = maps.reshape(*maps.shape[:-3], height * width, channels)

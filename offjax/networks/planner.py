@@ -14,11 +14,7 @@ from offjax.networks.mlp import MLP
 class Planner(nn.Module):
     """State embedding + position encoding → MLP → outputs of the whole window.
 
-    Attributes:
-      output_dim: width of the output.
-      hidden_dims: widths of the MLP.
-      embedding_dim: width of the embedding, even.
-      position_encoding: whether it reads the time at which the window starts.
+    The embedding's width is even; the position is the time of the window's start.
     """
 
     output_dim: int

@@ -99,13 +99,7 @@ def balanced_kl(
     """KL(posterior ‖ prior), whose gradient moves the prior more than the posterior.
 
     mixing · KL(sg(posterior) ‖ prior) + (1 − mixing) · KL(posterior ‖ sg(prior)), with
-    sg the identity that stops gradients.
-
-    Args:
-      plan: kind of distribution.
-      posterior: its parameters, [..., outputs].
-      prior: likewise.
-      mixing: share of the gradient that the prior gets; HULC: 0.8.
+    sg the identity that stops gradients; of parameters [..., outputs] to [...].
     """
     stop = jax.lax.stop_gradient
     to_prior = plan.kl(stop(posterior), prior)

@@ -15,9 +15,7 @@ from offjax.networks.transformer import Linear
 class Recurrence(nn.Module):
     """h_t = g(x_t + U h_{t−1} + b): an Elman layer whose inputs are mapped outside.
 
-    Attributes:
-      activation: g.
-      reverse: run from the last step to the first.
+    With `reverse` it runs from the last step to the first.
     """
 
     activation: Callable[[chex.Array], chex.Array]
@@ -30,12 +28,10 @@ class Recurrence(nn.Module):
         hidden: chex.Array | None = None,
         mask: chex.Array | None = None,
     ) -> tuple[chex.Array, chex.Array]:
-        """Outputs [..., T, H] and the last hidden state [..., H].
+        """Outputs [..., T, H] and the last state [..., H], from inputs [..., T, H].
 
-        Args:
-          inputs: [..., T, H].
-          hidden: state before the first step [..., H]; zeros if None.
-          mask: [..., T]; steps where it is 0 leave the state as it is.
+        The state before the first step is `hidden` [..., H], or 0. Steps where `mask`
+        [..., T] is 0 leave the state as it is.
         """
         recur = Linear(inputs.shape[-1], name="recur")
         if hidden is None:
@@ -59,12 +55,7 @@ class Recurrence(nn.Module):
 
 
 class BidirectionalRNN(nn.Module):
-    """Layers of two tanh recurrences, one in each direction; the last step's outputs.
-
-    Attributes:
-      width: of one direction's hidden state.
-      num_layers: number of layers.
-    """
+    """Layers of two tanh recurrences, one in each direction; the last step's output."""
 
     width: int = 2048
     num_layers: int = 2

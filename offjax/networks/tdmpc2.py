@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from offjax.distributions import LOG_2PI
+from offjax.networks.mlp import ensemble
 from offjax.types import Key, Pytree
 
 LAYER_NORM_EPSILON = 1e-5
@@ -52,11 +53,7 @@ def mish(x: chex.Array) -> chex.Array:
 class NormedMLP(nn.Module):
     """Linear → LayerNorm → Mish, and a linear layer, or one with a simplicial output.
 
-    Weights begin normal with deviation 0.02, biases at 0.
-
     Attributes:
-      hidden_dims: widths of the hidden layers.
-      output_dim: width of the output.
       group: entries of one simplex of the output, which is then Linear → LayerNorm →
         `simnorm`; 0 for a linear output.
       dropout: share of the first layer's units that training leaves out.
@@ -86,10 +83,7 @@ class NormedMLP(nn.Module):
 
 
 class NormedEnsemble(nn.Module):
-    """`size` independent `NormedMLP`s in one batched product; zero outputs at first.
-
-    Attributes: as of `NormedMLP`.
-    """
+    """`size` independent `NormedMLP`s, whose outputs are zero at first."""
 
     hidden_dims: Sequence[int]
     output_dim: int
@@ -99,18 +93,10 @@ class NormedEnsemble(nn.Module):
     @nn.compact
     def __call__(self, x: chex.Array, train: bool = False) -> chex.Array:
         """[..., in] → [size, ..., output_dim]."""
-        ensemble = nn.vmap(
-            NormedMLP,
-            variable_axes={"params": 0},
-            split_rngs={"params": True, "dropout": True},
-            in_axes=(None, None),
-            out_axes=0,
-            axis_size=self.size,
-        )
-        member = ensemble(
+        members = ensemble(NormedMLP, self.size)(
             self.hidden_dims, self.output_dim, dropout=self.dropout, zero_output=True
         )
-        return member(x, train)
+        return members(x, train)
 
 
 def symlog(x: chex.Array) -> chex.Array:
@@ -161,12 +147,8 @@ class WorldModel(NamedTuple):
     """The parts of a model, as functions of a dict of their parameters by name.
 
     Parts: encoder, dynamics, reward, q, termination; and the policy prior, whose
-    parameters are apart. Observations are normalized, actions in [-1, 1].
-
-    Attributes:
-      size: one of `SIZES`.
-      bins: how rewards and values are represented.
-      dropout: share of the first layer's units that training omits from a critic.
+    parameters are apart. Observations are normalized, actions in [-1, 1], rewards and
+    values represented by `bins`. `dropout` is that of the critics.
     """
 
     size: Size

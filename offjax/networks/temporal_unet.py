@@ -43,10 +43,6 @@ class Convolution(nn.Module):
 
     It is one matrix product of the shifted inputs, which CPUs do several times faster
     than a convolution; shifts that lie outside a short plan altogether are left out.
-
-    Attributes:
-      width: channels of the output.
-      kernel: number of taps, odd.
     """
 
     width: int
@@ -101,12 +97,7 @@ class ResidualBlock(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Rows of a plan attend to the tokens of a text; residual, channels normed first.
-
-    Attributes:
-      num_heads: attention heads.
-      head_dim: size of each.
-    """
+    """Rows of a plan attend to the tokens of a text; residual, norm before it."""
 
     num_heads: int = 4
     head_dim: int = 32
@@ -135,13 +126,8 @@ class CrossAttention(nn.Module):
 class TemporalUNet(nn.Module):
     """Denoiser of plans.
 
-    Attributes:
-      width: channels of the first level, and size of the time embedding.
-      multipliers: channels of the levels, in units of `width`.
-      kernel: taps of the convolutions.
-      groups: of the group norms.
-      num_heads: of the attention.
-      head_dim: of the attention.
+    `width` is the size of the time embedding, and in units of it `multipliers` are the
+    channels of the levels.
     """
 
     width: int = 64

@@ -65,12 +65,10 @@ ACTIVATIONS: dict[str, Activation] = {"relu": jax.nn.relu, "gelu": exact_gelu}
 
 
 class Linear(nn.Module):
-    """Affine map [..., in] → [..., width].
+    """Affine map.
 
-    Attributes:
-      width: of the output.
-      initialization: "uniform" draws all from ±1/√in (PyTorch's default),
-        "normal" draws weights from N(0, 0.02²) with zero biases (GPT-2's).
+    Initialization "uniform" draws all from ±1/√in (PyTorch's default), "normal" draws
+    weights from N(0, 0.02²) with zero biases (GPT-2's).
     """
 
     width: int
@@ -217,8 +215,6 @@ class TrajectoryTransformer(nn.Module):
     Attributes:
       order: the three `TOKENS` in the order in which a step gives them.
       reads: tokens whose hidden vectors the model reads.
-      num_layers: number of blocks.
-      num_heads: attention heads; divides `width`.
       width: size of the tokens.
       max_timesteps: entries of the table of time embeddings.
       dropout: rate of every dropout.
@@ -251,9 +247,7 @@ class TrajectoryTransformer(nn.Module):
     def __call__(self, steps: Steps, train: bool = False) -> dict[str, chex.Array]:
         """Hidden vectors [B, K, width] at the tokens in `reads`, by the token's name.
 
-        Args:
-          steps: leading axes [B, K].
-          train: whether dropout is active; needs the rng "dropout".
+        Where it trains, dropout is active and needs the rng "dropout".
         """
         inputs = {
             "observations": steps.observations,
@@ -268,20 +262,17 @@ class TrajectoryTransformer(nn.Module):
             name="time",
         )
         time = table(steps.timesteps)
-        x = jnp.stack(
-            [
-                Linear(self.width, self.outer_init, name=name)(inputs[name])
-                for name in self.order
-            ],
-            axis=2,
-        )
+        tokens = [
+            Linear(self.width, self.outer_init, name=name)(inputs[name])
+            for name in self.order
+        ]
+        x = jnp.stack(tokens, axis=2)
         batch, length = steps.timesteps.shape
         x = (x + time[:, :, None]).reshape(batch, 3 * length, self.width)
         x = nn.LayerNorm(1e-5, name="embedding_norm")(x)
         if self.embedding_dropout:
             x = Dropout(self.dropout)(x, train)
-        mask = steps.mask
-        keys = None if mask is None else jnp.repeat(mask, 3, axis=1)
+        keys = None if steps.mask is None else jnp.repeat(steps.mask, 3, axis=1)
         last = tuple(i for i in range(3) if self.order[i] in self.reads)
         for i in range(self.num_layers):
             block = Block(

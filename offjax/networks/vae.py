@@ -12,13 +12,7 @@ from offjax.networks.mlp import MLP
 
 
 class ActionVAE(nn.Module):
-    """Encodes (s, a) into a Gaussian, decodes (s, z) into an action in [-1, 1].
-
-    Attributes:
-      hidden_dims: widths of encoder and decoder.
-      latent_dim: size of z, by custom twice the action's.
-      action_dim: A.
-    """
+    """Encodes (s, a) into a Gaussian, decodes (s, z) into an action in [-1, 1]."""
 
     hidden_dims: Sequence[int]
     latent_dim: int
