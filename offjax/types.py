@@ -66,8 +66,6 @@ class EnvSpec:
       id: Gymnasium id; the ids of `offjax.envs.JAX_ENVS` run on device.
       kwargs: arguments of `gymnasium.make`, as (name, value) pairs.
       observation_dim: length of the (flat) observation.
-      action_low: lower action bounds, [action].
-      action_high: upper action bounds, [action].
       horizon: steps after which an episode is cut.
       ref_min_score: return that scores 0; None where no reference is known.
       ref_max_score: return that scores 100.
@@ -151,13 +149,7 @@ class Method:
 
 
 class Model(flax.struct.PyTreeNode):
-    """A trained stage of one seed: how one method reads another.
-
-    Attributes:
-      method: its functions.
-      config: its hyperparameters.
-      state: what it has learned.
-    """
+    """A trained stage of one seed: how one method reads another."""
 
     method: Method = flax.struct.field(pytree_node=False)
     config: Any
@@ -211,10 +203,6 @@ class Stage:
 
     Attributes:
       name: of its model in `upstream`, and of its hyperparameters in overrides.
-      method: its functions.
-      config: its hyperparameters.
-      view: what it reads of the dataset.
-      num_steps: number of updates.
       reads: names of the earlier stages whose models are its `upstream`.
       fixed_length: whether `--num_steps` leaves `num_steps` alone.
     """
@@ -312,7 +300,6 @@ class Recipe:
     """A method in full: what is trained, and how it acts.
 
     Attributes:
-      name: of the method.
       stages: what is trained, in this order.
       actor: `(recipe) → Actor`, of the recipe as overrides have left it.
       acting: name → config of what acting alone reads. A grid over it trains nothing.

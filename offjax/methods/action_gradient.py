@@ -22,11 +22,9 @@ from offjax.types import EnvSpec, Recipe, Stage
 
 
 def critic_stage(spec: EnvSpec | None, preset: str) -> Stage:
-    """Stage `critic`: IQL's value functions, without its policy.
-
-    Few updates with the published target networks (0.005) look some tens of steps
-    ahead; in mazes the goal is hundreds away.
-    """
+    """Stage `critic`: IQL's value functions, without its policy."""
+    # Few updates with the published tau of 0.005 look some tens of steps ahead; in
+    # mazes the goal is hundreds away.
     settings: dict[str, Any] = {}
     if preset != "paper":
         settings["hidden_dims"] = (128, 128)

@@ -18,8 +18,7 @@ The paper's equation and its listing differ, and neither fixes the level of the 
   − L log L: the shape in time from both sides, and the mass.
 * ``equation`` and ``listing``, as printed: `offjax.methods.asp_printed`.
 * ``mle``: Gaussian log-likelihood, a window weighted by the return from its start as
-  in ``anchored``; ``step_weights`` weighs each step by the return from there, as the
-  listing does.
+  in ``anchored``, or with ``step_weights`` each step by the return from there.
 """
 
 from __future__ import annotations
@@ -78,7 +77,6 @@ class Config:
       discount: γ of the returns-to-go.
       kl_weight: λ (modes equation and listing).
       std_min: floor on σ.
-      step_weights: of `mle`: each step has its own weight.
       learn_std: whether σ is an output; otherwise it is `std_min` everywhere.
       action_min: m of the listing, in the environment's units.
       random_phase: windows begin anywhere rather than at multiples of k.

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from offjax.datasets.normalize import ActionBox, Normalizer
+from offjax.datasets.text import TextEncoder
 from offjax.distributions import Distribution
 from offjax.errors import UserError, require_option
 from offjax.improvement import action_gradient
@@ -29,6 +30,7 @@ from offjax.types import (
     Recipe,
     Stage,
     Transitions,
+    config,
 )
 
 PRESETS = ("paper", "small", "demo")
@@ -91,6 +93,19 @@ def clipped(state: TrainState, observations: chex.Array) -> chex.Array:
     A joint that hardly moves in the data must not drown the others where it does.
     """
     return jnp.clip(state.normalizer(observations), -CLIP, CLIP)
+
+
+@config
+class TextConfig:
+    """Hyperparameters of what reads instructions; see `offjax.datasets.text`."""
+
+    text_encoder: str = "hash"
+    text_weights: str = ""
+
+    @property
+    def text(self) -> TextEncoder:
+        """What embeds instructions."""
+        return TextEncoder(self.text_encoder, self.text_weights)
 
 
 # -- twin critics -------------------------------------------------------------

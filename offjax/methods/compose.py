@@ -57,7 +57,6 @@ def compose(name: str, policies: Mapping[str, Builder]) -> Builder:
 
     The stages are the policy's and the critic's; a stage that both have is one. Action
     Gradient's normalized steps need one more, which measures the critic's gradient.
-    The recipe's `validate` refuses what does not fit together.
 
     Raises:
       UserError: an unknown part.
@@ -102,14 +101,10 @@ def compose(name: str, policies: Mapping[str, Builder]) -> Builder:
 def _validate(
     own: Callable[[Recipe, Dataset], None] | None, recipe: Recipe, dataset: Dataset
 ) -> None:
-    """Refuses an operator that this policy gives nothing to work with.
+    """Raises `UserError` where policy, critic, operator and data do not fit together.
 
     The recipe is traced from data to action, on two episodes and without computing
     anything, so that what an operator says of a distribution is said before training.
-
-    Raises:
-      UserError: the policy's own reasons, a recording with instructions, or an
-        operator's refusal of the policy's distribution.
     """
     if own is not None:
         own(recipe, dataset)

@@ -28,10 +28,17 @@ import jax.numpy as jnp
 import optax
 
 from offjax.datasets.play import ChunkBatch, Chunks, ChunkView, Play
-from offjax.datasets.text import TextEncoder
 from offjax.distributions import Distribution, point
 from offjax.errors import UserError, require_least, require_option
-from offjax.methods.common import TrainState, average, clipped, pick, start, zeros
+from offjax.methods.common import (
+    TextConfig,
+    TrainState,
+    average,
+    clipped,
+    pick,
+    start,
+    zeros,
+)
 from offjax.methods.goals import (
     GoalMethod,
     SubgoalActor,
@@ -64,13 +71,12 @@ a cube's place is lost (docs/results/lcd.md)."""
 
 
 @config
-class Config:
+class Config(TextConfig):
     """Hyperparameters.
 
     Attributes:
       ema_decay: of the averaged parameters, once there are enough updates.
       goals: what conditions training, "states", "language" or "both".
-      hidden_dims: widths of the policy's hidden layers.
       encoder_dims: widths of the goal encoders' hidden layers.
       latent_dim: length of z.
       objects: first column, number and width of objects of one kind, which are read
@@ -80,11 +86,8 @@ class Config:
       goal_offset: goal states lie 1 … this many steps ahead, uniformly.
       goal_noise: deviation of normal noise on their latents in training; the entries
         of a latent begin with a mean square of 1.
-      reconstruction: weight of the states' reconstruction from their latents; with 0
-        there is none.
+      reconstruction: weight of the states' reconstruction from their latents.
       batch_size: examples of each kind of goal.
-      text_encoder: see `offjax.datasets.text`.
-      text_weights: folder of a pretrained text encoder.
     """
 
     lr: float = 3e-4
@@ -100,13 +103,6 @@ class Config:
     goal_noise: float = 0.0
     reconstruction: float = static(default=0.0)
     batch_size: int = 256
-    text_encoder: str = "hash"
-    text_weights: str = ""
-
-    @property
-    def text(self) -> TextEncoder:
-        """What embeds instructions."""
-        return TextEncoder(self.text_encoder, self.text_weights)
 
     def validate(self) -> None:
         """Refuses unknown goals, or none ahead, and more than a chunk's actions."""

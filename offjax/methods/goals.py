@@ -57,13 +57,7 @@ class Carry(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class InstructedActor(Actor):
-    """Follows one instruction; every `period` steps begins anew towards it.
-
-    Attributes:
-      stage: of the model.
-      text: what its instructions are embedded with.
-      period: steps between latent plans, or chunks.
-    """
+    """Follows one instruction; every `period` steps begins anew towards it."""
 
     stage: str
     text: TextEncoder

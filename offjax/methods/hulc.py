@@ -30,10 +30,9 @@ import jax.numpy as jnp
 import optax
 
 from offjax.datasets.play import Play, WindowBatch, Windows
-from offjax.datasets.text import TextEncoder
 from offjax.distributions import Distribution, point
 from offjax.errors import UserError, require_option
-from offjax.methods.common import TrainState, average, clipped, pick, start
+from offjax.methods.common import TextConfig, TrainState, average, clipped, pick, start
 from offjax.methods.goals import GoalMethod, instructed, text_encoder
 from offjax.methods.imitation import action_loss, contrastive_loss
 from offjax.methods.play_stages import play_stage
@@ -65,7 +64,7 @@ OPTIONS = {
 
 
 @config
-class Config:
+class Config(TextConfig):
     """Hyperparameters; the defaults are HULC's.
 
     Attributes:
@@ -82,30 +81,20 @@ class Config:
       plan: "categorical" or "gaussian".
       plan_variables: categorical variables of the plan, or dimensions of the Gaussian.
       plan_classes: classes of each variable.
-      prior_dims: hidden widths of the prior.
       recognition: what gives the posterior, a "transformer" or a two-way "rnn".
-      recognition_layers: its layers.
-      recognition_heads: attention heads.
       recognition_dim: width of its perceptrons, or of one direction's state.
       recognition_features: length of the window's features (transformer).
-      dropout: of the transformer.
       decoder_sees: the "gripper" camera's half of the features, or "all".
-      decoder_dim: width of the recurrent layers.
-      decoder_layers: number of them.
       num_components: K of the mixture.
       num_classes: bins of an action's entry.
       binary_gripper: the action's last entry is -1 or 1.
       contrast: whether there is the contrastive loss.
-      projection_dim: hidden width of its projections.
       padding: whether padded steps are "masked" or "repeated" as steps like others.
       augment: random shifts of the cameras' images.
       acting: "sample" of the mixture, or its "mode".
       replan: steps between plans.
       window: T, longest window.
-      min_window: shortest.
       batch_size: windows of each kind of goal.
-      text_encoder: see `offjax.datasets.text`.
-      text_weights: folder of a pretrained text encoder.
     """
 
     lr: float = 2e-4
@@ -144,13 +133,6 @@ class Config:
     window: int = 32
     min_window: int = 20
     batch_size: int = 32
-    text_encoder: str = "hash"
-    text_weights: str = ""
-
-    @property
-    def text(self) -> TextEncoder:
-        """What embeds instructions."""
-        return TextEncoder(self.text_encoder, self.text_weights)
 
     def validate(self) -> None:
         """Raises `UserError` for unknown options, and sizes that do not fit."""

@@ -85,7 +85,6 @@ class PlanningActor(Actor):
     Attributes:
       encoder: stage of what encodes observations.
       text: what instructions are embedded with.
-      period: steps between plans.
     """
 
     encoder: str

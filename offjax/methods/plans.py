@@ -15,8 +15,9 @@ import numpy as np
 from offjax.catalog.load import load_dataset
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import Annotations, require
-from offjax.datasets.text import Text, TextEncoder
+from offjax.datasets.text import Text
 from offjax.errors import UserError, require_least
+from offjax.methods.common import TextConfig
 from offjax.networks.trained import Trained
 from offjax.types import Key, Method, Model, Pytree, Upstream, View, config
 
@@ -70,7 +71,7 @@ class PlanBatch(NamedTuple):
 
 
 @config
-class PlanConfig:
+class PlanConfig(TextConfig):
     """What `PlanView` reads of a planner's hyperparameters.
 
     Attributes:
@@ -84,9 +85,6 @@ class PlanConfig:
       rollouts: dataset of a policy's own rollouts, to cut plans from in place of the
         recording (`experiments.lcd.rollouts`); "" for none.
       standardize: whether plans are standardized, column by column.
-      batch_size: plans in a batch.
-      text_encoder: see `offjax.datasets.text`.
-      text_weights: folder of a pretrained text encoder.
     """
 
     horizon: int = 4
@@ -98,13 +96,6 @@ class PlanConfig:
     rollouts: str = ""
     standardize: bool = False
     batch_size: int = 128
-    text_encoder: str = "hash"
-    text_weights: str = ""
-
-    @property
-    def text(self) -> TextEncoder:
-        """What embeds instructions."""
-        return TextEncoder(self.text_encoder, self.text_weights)
 
     def validate(self) -> None:
         """Refuses plans without rows or stride, and empty batches."""

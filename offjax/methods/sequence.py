@@ -54,14 +54,10 @@ class SequenceConfig:
     """Hyperparameters that all sequence models have.
 
     Attributes:
-      lr: the optimizer's step size after the warm-up.
-      weight_decay: on all parameters.
-      warmup_steps: updates over which the step size rises linearly.
+      warmup_steps: updates over which the step size rises linearly to `lr`.
       max_grad_norm: global norm, per network, to which gradients are clipped.
       context_length: K, steps of a window and upper limit of the context.
       max_timesteps: entries of the table of time embeddings.
-      num_layers: blocks of each network.
-      num_heads: attention heads.
       width: size of the tokens.
       dropout: rate of every dropout.
       return_scale: what returns are divided by; 0: the data's largest.
@@ -76,7 +72,6 @@ class SequenceConfig:
         one that an improvement operator began with.
       unseen_timesteps: which embedding acting uses at time steps that the data lack:
         of the "last" that they have, or the "untrained" one, as published codes do.
-      batch_size: windows in a batch.
     """
 
     lr: float = 1e-4
