@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
+from typing import (
+    Any,
+    ClassVar,
+    NamedTuple,
+    TypeAlias,
+    TypeVar,
+    dataclass_transform,
+)
 
-import chex
 import flax.struct
 import jax
 import numpy as np
 
 from offjax.errors import UserError
 
+Array: TypeAlias = jax.Array | np.ndarray
 Pytree = Any
 Key = jax.Array
 
@@ -106,22 +113,22 @@ class Transitions(NamedTuple):
     MDP ended, never at a time-out.
     """
 
-    observations: chex.Array  # [N, O] f32
-    actions: chex.Array  # [N, A] f32
-    rewards: chex.Array  # [N] f32
-    next_observations: chex.Array  # [N, O] f32
-    next_actions: chex.Array  # [N, A] f32
-    terminals: chex.Array  # [N] f32
-    has_next_action: chex.Array  # [N] bool
+    observations: Array  # [N, O] f32
+    actions: Array  # [N, A] f32
+    rewards: Array  # [N] f32
+    next_observations: Array  # [N, O] f32
+    next_actions: Array  # [N, A] f32
+    terminals: Array  # [N] f32
+    has_next_action: Array  # [N] bool
 
 
 class Statistics(NamedTuple):
     """What a model must know of its data to take raw observations and actions."""
 
-    observation_mean: chex.Array  # [O]
-    observation_std: chex.Array  # [O]
-    action_low: chex.Array  # [A] bounds of the box that is mapped to [-1, 1]
-    action_high: chex.Array  # [A]
+    observation_mean: Array  # [O]
+    observation_std: Array  # [O]
+    action_low: Array  # [A] bounds of the box that is mapped to [-1, 1]
+    action_high: Array  # [A]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,9 +150,9 @@ class Method:
     name: str
     version: int
     init: Callable[..., Pytree]
-    update: Callable[..., tuple[Pytree, dict[str, chex.Array]]]
+    update: Callable[..., tuple[Pytree, dict[str, Array]]]
     act: Callable[..., Any] | None = None
-    q_value: Callable[..., chex.Array] | None = None
+    q_value: Callable[..., Array] | None = None
 
 
 class Model(flax.struct.PyTreeNode):
@@ -155,12 +162,12 @@ class Model(flax.struct.PyTreeNode):
     config: Any
     state: Pytree
 
-    def act(self, observation: chex.Array, key: Key) -> Any:
+    def act(self, observation: Array, key: Key) -> Any:
         """Action distribution (`offjax.distributions.Distribution`) at one raw [O]."""
         assert self.method.act is not None, f"{self.method.name} does not act"
         return self.method.act(self, observation, key)
 
-    def q_value(self, observation: chex.Array, action: chex.Array) -> chex.Array:
+    def q_value(self, observation: Array, action: Array) -> Array:
         """Value [] at one raw observation [O] and action [A] of the environment."""
         assert self.method.q_value is not None, f"{self.method.name} has no critic"
         return self.method.q_value(self, observation, action)
@@ -254,7 +261,7 @@ class Actor:
         return ()
 
     def plan(
-        self, params: Params, carry: Pytree, observation: chex.Array, key: Key
+        self, params: Params, carry: Pytree, observation: Array, key: Key
     ) -> Pytree:
         """New carry at every `period`-th step."""
         return carry
@@ -263,8 +270,8 @@ class Actor:
         self,
         params: Params,
         carry: Pytree,
-        observation: chex.Array,
-        reward: chex.Array,
+        observation: Array,
+        reward: Array,
         key: Key,
     ) -> tuple[Any, Pytree]:
         """Action distribution (`offjax.distributions.Distribution`) and carry.
@@ -273,12 +280,12 @@ class Actor:
         """
         raise NotImplementedError
 
-    def record(self, carry: Pytree, action: chex.Array) -> Pytree:
+    def record(self, carry: Pytree, action: Array) -> Pytree:
         """Carry after `action` was executed."""
         return carry
 
 
-QFunction = Callable[[chex.Array, chex.Array], chex.Array]
+QFunction = Callable[[Array, Array], Array]
 """(observation [O], action [A]) → value []; raw observation, environment action."""
 
 
@@ -291,7 +298,7 @@ class Improvement:
     """
 
     name: str
-    operator: Callable[..., chex.Array]
+    operator: Callable[..., Array]
     config: Any
 
 

@@ -37,7 +37,7 @@ import numpy as np
 from offjax.distributions import Distribution
 from offjax.errors import UserError, require_least, require_option
 from offjax.improvement import checks
-from offjax.types import Key, QFunction, config
+from offjax.types import Array, Key, QFunction, config
 
 OPTIMIZERS = ("sgd", "momentum", "momentum_paper", "rmsprop", "adam", "adam_paper")
 STEP_MODES = ("raw", "normalized")
@@ -84,17 +84,17 @@ class Config:
 class _Moments(NamedTuple):
     """First and second moment of the gradient, [A] each."""
 
-    first: chex.Array
-    second: chex.Array
+    first: Array
+    second: Array
 
 
 def refine(
-    action: chex.Array,
-    q_fn: Callable[[chex.Array], chex.Array],
+    action: Array,
+    q_fn: Callable[[Array], Array],
     config: Config,
     low: chex.Numeric = -1.0,
     high: chex.Numeric = 1.0,
-) -> chex.Array:
+) -> Array:
     """Best by `q_fn` of the n + 1 candidates of the ascent from `action`, [A].
 
     Args:
@@ -136,10 +136,10 @@ def refine(
 
 def action_gradient(
     distribution: Distribution,
-    q_function: Callable[[chex.Array], chex.Array],
+    q_function: Callable[[Array], Array],
     key: Key,
     config: Config,
-) -> chex.Array:
+) -> Array:
     """Improvement operator: `refine` from the distribution's mode, in its action box.
 
     Raises:
@@ -155,16 +155,16 @@ def action_gradient(
 
 
 def median_gradient_norm(
-    q_function: QFunction, observations: chex.Array, actions: chex.Array
-) -> chex.Array:
+    q_function: QFunction, observations: Array, actions: Array
+) -> Array:
     """Median of ‖∇_a Q(s, a)‖ over recorded pairs [N, O], [N, A]; scalar."""
     gradients = jax.vmap(jax.grad(q_function, argnums=1))(observations, actions)
     return jnp.median(jnp.linalg.norm(gradients, axis=-1))
 
 
 def _move(
-    gradient: chex.Array, moments: _Moments, i: chex.Array, config: Config
-) -> tuple[chex.Array, _Moments]:
+    gradient: Array, moments: _Moments, i: Array, config: Config
+) -> tuple[Array, _Moments]:
     """Direction of step i (from 0) before the factor η, and the new moments."""
     first, second = moments
     optimizer, decay, second_decay = config.optimizer, config.decay, config.second_decay

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from offjax.distributions import Distribution
 from offjax.errors import require_least
 from offjax.improvement import checks, latent
-from offjax.types import Key, config
+from offjax.types import Array, Key, config
 
 
 @config
@@ -38,11 +37,8 @@ class Config:
 
 
 def improve(
-    distribution: Distribution,
-    q: Callable[[chex.Array], chex.Array],
-    key: Key,
-    config: Config,
-) -> chex.Array:
+    distribution: Distribution, q: Callable[[Array], Array], key: Key, config: Config
+) -> Array:
     """Best by the critic of `config.n` sampled actions, [A].
 
     A larger n draws the same first samples. Of a point with several atoms (decoded

@@ -36,24 +36,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import chex
 import jax
 import jax.numpy as jnp
 
 from offjax.distributions import LOG_2PI
 from offjax.errors import UserError, require_option
 from offjax.improvement import checks
+from offjax.types import Array
 
 OFFICIAL_EPSILON = 1e-7  # added to norms by the release
 OFFICIAL_VARIANCE = 1e-6  # added to variances in the release's Jensen bound
 
-QFn = Callable[[chex.Array], chex.Array]
+QFn = Callable[[Array], Array]
 """action [A] → value []."""
 
 
 def single_gaussian(
-    mean: chex.Array, cov: chex.Array, grad: chex.Array, log_tau: chex.Array | float
-) -> chex.Array:
+    mean: Array, cov: Array, grad: Array, log_tau: Array | float
+) -> Array:
     """I_SG: best action of a linear critic at most log τ below the density's peak.
 
     From a mean [A] with variances [A] or a covariance matrix [A, A], along the critic's
@@ -70,9 +70,7 @@ def single_gaussian(
     return mean + jnp.sqrt(_positive(2 * log_tau)) * _direction(cov, grad)
 
 
-def deterministic(
-    action: chex.Array, grad: chex.Array, delta: chex.Array | float
-) -> chex.Array:
+def deterministic(action: Array, grad: Array, delta: Array | float) -> Array:
     """I_DET: a step of length √(2δ) along the gradient, from an action [A] to [A].
 
     Raises:
@@ -86,15 +84,15 @@ def deterministic(
 
 
 def mixture_lse(
-    logits: chex.Array,
-    means: chex.Array,
-    covs: chex.Array,
-    grads: chex.Array,
-    log_tau: chex.Array | float,
-    weight_threshold: chex.Array | float = 0.0,
+    logits: Array,
+    means: Array,
+    covs: Array,
+    grads: Array,
+    log_tau: Array | float,
+    weight_threshold: Array | float = 0.0,
     *,
     compat: str = "",
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """I_MG by the LogSumExp bound: one candidate per component.
 
     Args:
@@ -134,14 +132,14 @@ def mixture_lse(
 
 
 def mixture_jensen(
-    logits: chex.Array,
-    means: chex.Array,
-    covs: chex.Array,
+    logits: Array,
+    means: Array,
+    covs: Array,
     grad_fn: QFn,
-    log_tau: chex.Array | float,
+    log_tau: Array | float,
     *,
     compat: str = "",
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """I_MG by the Jensen bound: one candidate, from the precision-weighted mean μ̄.
 
     `grad_fn`, action [A] → gradient of the critic [A], is called once, at μ̄; the other
@@ -179,17 +177,17 @@ def mixture_jensen(
 
 
 def mixture(
-    logits: chex.Array,
-    means: chex.Array,
-    covs: chex.Array,
+    logits: Array,
+    means: Array,
+    covs: Array,
     q_fn: QFn,
-    log_tau: chex.Array | float,
-    weight_threshold: chex.Array | float = 0.05,
+    log_tau: Array | float,
+    weight_threshold: Array | float = 0.05,
     *,
     bound: str = "both",
     infeasible: str = "keep",
     compat: str = "",
-) -> chex.Array:
+) -> Array:
     """I_MG: the best by the critic of the LSE and the Jensen candidates.
 
     Args:
@@ -235,13 +233,13 @@ def mixture(
     return candidates[jnp.argmax(values)]
 
 
-def heavy(logits: chex.Array, weight_threshold: chex.Array | float) -> chex.Array:
+def heavy(logits: Array, weight_threshold: Array | float) -> Array:
     """Which components [N] have a weight of at least ξ; the heaviest always has."""
     weights = jax.nn.softmax(logits)
     return (weights >= weight_threshold) | (weights >= jnp.max(weights))
 
 
-def _direction(cov: chex.Array, grad: chex.Array) -> chex.Array:
+def _direction(cov: Array, grad: Array) -> Array:
     """Σg/‖g‖_Σ for variances [A] or a matrix [A, A]; 0 where g is 0."""
     size = jnp.max(jnp.abs(grad))  # the direction does not depend on it, floats do
     grad = grad / jnp.where(size > 0, size, 1.0)
@@ -250,7 +248,7 @@ def _direction(cov: chex.Array, grad: chex.Array) -> chex.Array:
     return jnp.where(square > 0, along / jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
 
 
-def _log_det(covs: chex.Array) -> chex.Array:
+def _log_det(covs: Array) -> Array:
     """log det 2πΣ of [N, A] variances or [N, A, A] matrices; NaN without a density."""
     action_dim = covs.shape[-1]
     if covs.ndim == 2:
@@ -262,21 +260,17 @@ def _log_det(covs: chex.Array) -> chex.Array:
     return jnp.where(jnp.isfinite(log_det), log_det, jnp.nan)
 
 
-def _positive(x: chex.Array | float) -> chex.Array:
+def _positive(x: Array | float) -> Array:
     return jnp.maximum(x, 0.0)
 
 
-def _floats(*arrays: chex.Array) -> list[chex.Array]:
+def _floats(*arrays: Array) -> list[Array]:
     dtype = jnp.result_type(float, *arrays)
     return [jnp.asarray(array, dtype) for array in arrays]
 
 
 def _check_mixture(
-    logits: chex.Array,
-    means: chex.Array,
-    covs: chex.Array,
-    log_tau: chex.Array | float,
-    compat: str,
+    logits: Array, means: Array, covs: Array, log_tau: Array | float, compat: str
 ) -> None:
     require_option("compat", compat, ("", "official"))
     if means.ndim != 2:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import chex
 import jax
 import jax.numpy as jnp
 
@@ -17,7 +16,7 @@ from offjax.distributions import Distribution
 from offjax.errors import require_least
 from offjax.improvement import checks, latent
 from offjax.improvement.closed_form import heavy
-from offjax.types import Key, config
+from offjax.types import Array, Key, config
 
 
 @config
@@ -32,11 +31,8 @@ class Config:
 
 
 def improve(
-    distribution: Distribution,
-    q: Callable[[chex.Array], chex.Array],
-    key: Key,
-    config: Config,
-) -> chex.Array:
+    distribution: Distribution, q: Callable[[Array], Array], key: Key, config: Config
+) -> Array:
     """Best component mean by the critic, as an action [A]; deterministic.
 
     Raises:

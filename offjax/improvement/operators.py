@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import chex
 import jax
 import jax.numpy as jnp
 
@@ -16,7 +15,7 @@ from offjax.distributions import Distribution
 from offjax.errors import UserError, require_least
 from offjax.improvement import checks, closed_form, latent
 from offjax.improvement.latent import QFn
-from offjax.types import Key, config
+from offjax.types import Array, Key, config
 
 
 @config
@@ -91,7 +90,7 @@ class DeterministicConfig:
 
 def gaussian(
     distribution: Distribution, q: QFn, key: Key, config: GaussianConfig
-) -> chex.Array:
+) -> Array:
     """I_SG: action [A] that improves a single Gaussian.
 
     Raises:
@@ -118,7 +117,7 @@ def gaussian(
 
 def mixture(
     distribution: Distribution, q: QFn, key: Key, config: MixtureConfig
-) -> chex.Array:
+) -> Array:
     """I_MG: action [A] that improves a mixture (or one Gaussian).
 
     Raises:
@@ -148,7 +147,7 @@ def mixture(
 
 def deterministic(
     distribution: Distribution, q: QFn, key: Key, config: DeterministicConfig
-) -> chex.Array:
+) -> Array:
     """I_DET: the best candidate of the policy, moved along the critic's gradient."""
     candidates = latent.candidates(distribution, key, config.num_candidates)
     if config.space == "action" and distribution.squashed:
@@ -161,11 +160,8 @@ def deterministic(
 
 
 def _best_draw(
-    improve: Callable[[chex.Array], chex.Array],
-    q_fn: QFn,
-    key: Key,
-    config: GaussianConfig,
-) -> chex.Array:
+    improve: Callable[[Array], Array], q_fn: QFn, key: Key, config: GaussianConfig
+) -> Array:
     if config.num_draws == 1:
         return improve(config.log_tau)
     draws = jax.random.uniform(

@@ -26,7 +26,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -42,6 +41,7 @@ from offjax.networks.planner import Planner
 from offjax.networks.trained import Trained, apply_gradients, trained
 from offjax.types import (
     Actor,
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -162,12 +162,12 @@ def init(key: Key, data: WindowData, config: Config, upstream: Upstream) -> Stat
 
 def _outputs(
     params: Pytree, state: State, observations: Any, times: Any, config: Config
-) -> chex.Array:
+) -> Array:
     network = _network(config, state.action_box.low.shape[-1])
     return network.apply(params, state.normalizer(observations), times)
 
 
-def moments(outputs: chex.Array, config: Config) -> tuple[chex.Array, chex.Array]:
+def moments(outputs: Array, config: Config) -> tuple[Array, Array]:
     """[..., 2kA] → means and standard deviations, each [..., k, A]."""
     shaped = outputs.reshape(*outputs.shape[:-1], config.k, -1)
     mean, raw_std = jnp.split(shaped, 2, axis=-1)
@@ -175,7 +175,7 @@ def moments(outputs: chex.Array, config: Config) -> tuple[chex.Array, chex.Array
     return mean, config.std_min + learned
 
 
-def return_weights(batch: Windows, config: Config) -> chex.Array:
+def return_weights(batch: Windows, config: Config) -> Array:
     """w(G) for every step, [B, W, k]; see `Config.weights`."""
     if config.weights == "exp":
         return jnp.minimum(jnp.exp(config.temperature * batch.standard), 100.0)
@@ -186,9 +186,7 @@ def return_weights(batch: Windows, config: Config) -> chex.Array:
     return (batch.ranks >= 1.0 - config.top_quantile).astype(jnp.float32)
 
 
-def simplex_logits(
-    outputs: chex.Array, times: chex.Array, config: Config
-) -> chex.Array:
+def simplex_logits(outputs: Array, times: Array, config: Config) -> Array:
     """Window logits [..., k + 1] with the prior of the rest and past-the-end masks.
 
     Equal outputs mean equal spending in all remaining steps: the rest's prior is the
@@ -201,7 +199,7 @@ def simplex_logits(
     return jnp.concatenate([steps, outputs[..., -1:] + jnp.log(after)], axis=-1)
 
 
-def budget_loss(outputs: chex.Array, batch: Windows, config: Config) -> chex.Array:
+def budget_loss(outputs: Array, batch: Windows, config: Config) -> Array:
     """Cross-entropy of the budget's split over the window and the rest."""
     left = batch.observations[..., config.budget_index]
     spent = batch.actions[..., 0] * batch.mask
@@ -213,9 +211,7 @@ def budget_loss(outputs: chex.Array, batch: Windows, config: Config) -> chex.Arr
     return -jnp.mean(return_weights(batch, config)[..., 0] * terms.sum(-1))
 
 
-def box_loss(
-    outputs: chex.Array, batch: Windows, box: ActionBox, config: Config
-) -> chex.Array:
+def box_loss(outputs: Array, batch: Windows, box: ActionBox, config: Config) -> Array:
     """Binary cross-entropy over the window, weighted by the return from its start."""
     u = outputs.reshape(batch.actions.shape)
     x = 0.5 * (jnp.clip(box.to_unit(batch.actions), -1.0, 1.0) + 1.0)
@@ -224,9 +220,7 @@ def box_loss(
     return jnp.mean(return_weights(batch, config)[..., :1] * binary)
 
 
-def mle_loss(
-    outputs: chex.Array, batch: Windows, box: ActionBox, config: Config
-) -> chex.Array:
+def mle_loss(outputs: Array, batch: Windows, box: ActionBox, config: Config) -> Array:
     """−mean of w(G) · log N(a_t; μ_t, σ_t), actions mapped to [-1, 1]."""
     mean, std = moments(outputs, config)
     log_pi = over_time(batch, log_normal(box.to_unit(batch.actions), mean, std))
@@ -239,7 +233,7 @@ def mle_loss(
 
 def loss(
     params: Pytree, state: State, batch: Windows, key: Key, config: Config
-) -> tuple[chex.Array, None]:
+) -> tuple[Array, None]:
     """The loss of `config.mode` on a batch of segments."""
     box = state.action_box
     outputs = _outputs(params, state, batch.observations, batch.times, config)
@@ -258,7 +252,7 @@ def loss(
 
 def update(
     state: State, batch: Windows, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One Adam step on a batch of segments."""
     # Not `descend`: the paper's claim is about the size of these gradients.
     (value, _), grads = jax.value_and_grad(loss, has_aux=True)(
@@ -269,7 +263,7 @@ def update(
     return state.replace(planner=planner, step=state.step + 1), metrics
 
 
-def plan(model: Model, observation: chex.Array, time: chex.Array) -> chex.Array:
+def plan(model: Model, observation: Array, time: Array) -> Array:
     """The next k environment actions [k, A] from one raw observation [O]."""
     state, config = model.state, model.config
     outputs = _outputs(state.planner.params, state, observation, time, config)
@@ -293,9 +287,9 @@ METHOD = Method("asp", 1, init, update)
 class Carry(NamedTuple):
     """The plan that is being executed and where it stands."""
 
-    actions: chex.Array  # [k, A]
-    index: chex.Array  # [] next action of the plan
-    time: chex.Array  # [] steps since the episode began
+    actions: Array  # [k, A]
+    index: Array  # [] next action of the plan
+    time: Array  # [] steps since the episode began
 
 
 @dataclasses.dataclass(frozen=True)
@@ -310,26 +304,19 @@ class PlanningActor(Actor):
         plan = jnp.zeros((self.period, low.shape[-1]))
         return Carry(plan, jnp.int32(0), jnp.int32(0))
 
-    def plan(
-        self, params: Params, carry: Carry, observation: chex.Array, key: Key
-    ) -> Carry:
+    def plan(self, params: Params, carry: Carry, observation: Array, key: Key) -> Carry:
         """A new window from the present observation."""
         actions = plan(params.models["asp"], observation, carry.time)
         return Carry(actions, jnp.int32(0), carry.time)
 
     def act(
-        self,
-        params: Params,
-        carry: Carry,
-        observation: chex.Array,
-        reward: chex.Array,
-        key: Key,
+        self, params: Params, carry: Carry, observation: Array, reward: Array, key: Key
     ) -> tuple[Distribution, Carry]:
         """The plan's next action, as a point."""
         box = params.models["asp"].state.action_box
         return point(carry.actions[carry.index], box.shift, box.scale), carry
 
-    def record(self, carry: Carry, action: chex.Array) -> Carry:
+    def record(self, carry: Carry, action: Array) -> Carry:
         """One step further in the plan."""
         return Carry(carry.actions, carry.index + 1, carry.time + 1)
 

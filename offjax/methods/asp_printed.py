@@ -17,36 +17,31 @@ from __future__ import annotations
 
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 
 from offjax.datasets.normalize import ActionBox
 from offjax.datasets.windows import Windows
+from offjax.types import Array
 
 EPSILON = 1e-5  # of the listing's divisions
 
 
-def over_time(batch: Windows, values: chex.Array) -> chex.Array:
+def over_time(batch: Windows, values: Array) -> Array:
     """[B, W, k, A] → [B, L, A] with steps beyond the episode at 0."""
     shape = (values.shape[0], -1, values.shape[-1])
     return (values * batch.mask[..., None]).reshape(shape)
 
 
-def log_normal(x: chex.Array, mean: chex.Array, std: chex.Array) -> chex.Array:
+def log_normal(x: Array, mean: Array, std: Array) -> Array:
     """Log density of each coordinate, same shape as `x`."""
     z = (x - mean) / std
     return -0.5 * z**2 - jnp.log(std) - 0.5 * jnp.log(2 * jnp.pi)
 
 
 def equation_loss(
-    mean: chex.Array,
-    std: chex.Array,
-    weights: chex.Array,
-    batch: Windows,
-    box: ActionBox,
-    config: Any,
-) -> chex.Array:
+    mean: Array, std: Array, weights: Array, batch: Windows, box: ActionBox, config: Any
+) -> Array:
     """The printed equation: −Σ y G log p + λ Σ y (log y − log π(a)).
 
     `mean` [B, W, k, A] is before the sigmoid, `weights` [B, W, k] not yet discounted;
@@ -71,12 +66,8 @@ def equation_loss(
 
 
 def listing_loss(
-    mean: chex.Array,
-    std: chex.Array,
-    weights: chex.Array,
-    batch: Windows,
-    config: Any,
-) -> chex.Array:
+    mean: Array, std: Array, weights: Array, batch: Windows, config: Any
+) -> Array:
     """The appendix' second listing, term by term; arguments as of `equation_loss`."""
     valid = over_time(batch, jnp.ones_like(mean))
     actions = over_time(batch, batch.actions)
@@ -91,9 +82,7 @@ def listing_loss(
     return cross_entropy + config.kl_weight * kl
 
 
-def _marginal_kl(
-    mean: chex.Array, std: chex.Array, actions: chex.Array, valid: chex.Array
-) -> chex.Array:
+def _marginal_kl(mean: Array, std: Array, actions: Array, valid: Array) -> Array:
     """KL(N(mean_b μ, mean_b σ) ‖ N(mean_b a, std_b a)) per time step, averaged."""
     count = jnp.maximum(valid.sum(0), 1.0)
     mu, sigma = (mean * valid).sum(0) / count, (std * valid).sum(0) / count
@@ -106,7 +95,7 @@ def _marginal_kl(
     return jnp.where(seen, kl, 0.0).sum() / jnp.maximum(seen.sum(), 1)
 
 
-def decode(mean: chex.Array, box: ActionBox, mode: str) -> chex.Array:
+def decode(mean: Array, box: ActionBox, mode: str) -> Array:
     """Environment actions [k, A] of the means that a mode's loss has trained."""
     if mode == "listing":
         return mean

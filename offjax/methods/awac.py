@@ -11,7 +11,6 @@ policy is a Gaussian over actions with a free mean and one deviation for all sta
 
 from __future__ import annotations
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -35,6 +34,7 @@ from offjax.methods.common import (
 from offjax.networks.gaussian import GlobalStdGaussian
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -81,9 +81,7 @@ def _actor(config: Config, action_dim: int) -> Network:
     )
 
 
-def _sample(
-    params: Pytree, observations: chex.Array, noise: chex.Array, config: Config
-) -> chex.Array:
+def _sample(params: Pytree, observations: Array, noise: Array, config: Config) -> Array:
     """Actions [B, A] in [-1, 1] for standard noise [B, A]."""
     mean, log_std = _actor(config, noise.shape[-1]).apply(params, observations)
     return jnp.clip(mean + jnp.exp(log_std) * noise, -1.0, 1.0)
@@ -105,7 +103,7 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
 
 def critic_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, None]:
+) -> tuple[Array, None]:
     """Mean error of both critics; `key` draws the noise [B, A] of a'; no info."""
     observations = state.normalizer(batch.observations)
     next_observations = state.normalizer(batch.next_observations)
@@ -122,7 +120,7 @@ def critic_loss(
 
 def actor_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Weighted negative log-likelihood; `key` draws ã. Info: the mean advantage."""
     observations = state.normalizer(batch.observations)
     actions = state.action_box.to_unit(batch.actions)
@@ -142,7 +140,7 @@ def actor_loss(
 
 def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One step of the critics, then of the policy, then of the targets."""
     next_key, key = jax.random.split(jax.random.fold_in(state.key, state.step))
     adam, actor_adam = optax.adam(config.critic_lr), optax.adam(config.actor_lr)
@@ -166,7 +164,7 @@ def update(
     return state, metrics
 
 
-def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
+def act(model: Model, observation: Array, key: Key) -> Distribution:
     """The learned policy at one raw observation [O]; the environment clips it."""
     state, box = model.state, model.state.action_box
     mean, log_std = _actor(model.config, box.low.shape[-1]).apply(

@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -39,6 +38,7 @@ from offjax.networks.mixture import GaussianMixture
 from offjax.networks.mlp import MLP
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -97,8 +97,8 @@ def _network(config: Config, action_dim: int) -> Network:
 
 
 def _policy(
-    params: Pytree, observations: chex.Array, config: Config, action_dim: int
-) -> tuple[chex.Array, chex.Array, chex.Array]:
+    params: Pytree, observations: Array, config: Config, action_dim: int
+) -> tuple[Array, Array, Array]:
     """Log weights [..., N], means and deviations [..., N, A]; N = 1 but in mixtures."""
     out = _network(config, action_dim).apply(params, observations)
     if config.head == "mixture":
@@ -122,7 +122,7 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
 
 def actor_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, None]:
+) -> tuple[Array, None]:
     """Mean negative log-likelihood (constants dropped) or squared error; no info."""
     actions = state.action_box.to_unit(batch.actions)
     observations = state.normalizer(batch.observations)
@@ -141,7 +141,7 @@ def actor_loss(
 
 def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One Adam step."""
     adam = optax.adam(config.actor_lr)
     actor, loss, _ = descend(
@@ -150,7 +150,7 @@ def update(
     return state.replace(actor=actor, step=state.step + 1), {"bc/loss": loss}
 
 
-def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
+def act(model: Model, observation: Array, key: Key) -> Distribution:
     """The cloned policy at one raw observation [O]."""
     state, config = model.state, model.config
     box = state.action_box
@@ -163,7 +163,7 @@ def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
     )
 
 
-def sampled(model: Model, observation: chex.Array, key: Key) -> Distribution:
+def sampled(model: Model, observation: Array, key: Key) -> Distribution:
     """A sample of the cloned policy at one raw observation [O], as a point."""
     distribution = act(model, observation, key)
     action = distribution.sample(key)

@@ -8,7 +8,6 @@ with the divergence averaged over the latent dimensions, as in BCQ (Fujimoto et 
 
 from __future__ import annotations
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -20,6 +19,7 @@ from offjax.methods.common import Network, TrainState, memoryless, pick, start, 
 from offjax.networks.trained import Trained, descend, trained
 from offjax.networks.vae import ActionVAE
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -72,7 +72,7 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
 
 def vae_loss(
     params: Pytree, state: TrainState, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Reconstruction plus divergence; info is the former. Latents [B, Z] from `key`."""
     observations = state.normalizer(batch.observations)
     actions = state.action_box.to_unit(batch.actions)
@@ -86,7 +86,7 @@ def vae_loss(
 
 def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One Adam step."""
     key = jax.random.fold_in(state.key, state.step)
     adam = optax.adam(config.actor_lr)
@@ -99,12 +99,12 @@ def update(
 
 def decode(
     params: Pytree,
-    observations: chex.Array,
+    observations: Array,
     key: Key,
     config: Config,
     num: int,
     action_dim: int,
-) -> chex.Array:
+) -> Array:
     """`num` actions [..., num, A] in [-1, 1] at normalized observations [..., O]."""
     vae = network(config, action_dim)
     shape = (*observations.shape[:-1], num, observations.shape[-1])
@@ -114,9 +114,7 @@ def decode(
     return vae.apply(params, repeated, latents, method=ActionVAE.decode)
 
 
-def candidates(
-    model: Model, observation: chex.Array, key: Key, num: int
-) -> Distribution:
+def candidates(model: Model, observation: Array, key: Key, num: int) -> Distribution:
     """`num` decoded actions at one raw observation [O], as atoms of equal weight."""
     state, box = model.state, model.state.action_box
     observation = state.normalizer(observation)
@@ -125,7 +123,7 @@ def candidates(
     return unit_atoms(actions, box.shift, box.scale)
 
 
-def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
+def act(model: Model, observation: Array, key: Key) -> Distribution:
     """One decoded action at one raw observation [O]."""
     return candidates(model, observation, key, 1)
 

@@ -16,19 +16,17 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import chex
-
 from offjax.distributions import Distribution
 from offjax.improvement import improvement
 from offjax.methods import bc, bc_vae, sarsa
 from offjax.methods.common import memoryless
-from offjax.types import EnvSpec, Key, Model, Recipe
+from offjax.types import Array, EnvSpec, Key, Model, Recipe
 
 DECODED = 50
 """Actions that the autoencoder proposes."""
 
 
-def _decoded(model: Model, observation: chex.Array, key: Key) -> Distribution:
+def _decoded(model: Model, observation: Array, key: Key) -> Distribution:
     """What the autoencoder proposes at one raw observation [O], as atoms."""
     return bc_vae.candidates(model, observation, key, DECODED)
 

@@ -21,6 +21,7 @@ from offjax.improvement import action_gradient
 from offjax.networks.mlp import QEnsemble
 from offjax.types import (
     Actor,
+    Array,
     EnvSpec,
     Key,
     Model,
@@ -46,7 +47,7 @@ class TrainState(flax.struct.PyTreeNode):
     """
 
     key: Key
-    step: chex.Array
+    step: Array
     normalizer: Normalizer
     action_box: ActionBox
 
@@ -62,7 +63,7 @@ def start(key: Key, data: Pytree) -> dict[str, Any]:
     }
 
 
-def zeros(data: Pytree) -> tuple[chex.Array, chex.Array]:
+def zeros(data: Pytree) -> tuple[Array, Array]:
     """An observation [O] and an action [A] to initialize networks with."""
     statistics = data.statistics
     return (
@@ -76,9 +77,7 @@ def soft_update(params: Pytree, target: Pytree, tau: chex.Numeric) -> Pytree:
     return optax.incremental_update(params, target, tau)
 
 
-def average(
-    params: Pytree, ema: Pytree, decay: chex.Numeric, step: chex.Array
-) -> Pytree:
+def average(params: Pytree, ema: Pytree, decay: chex.Numeric, step: Array) -> Pytree:
     """Moving average of `params` after update number `step`, counted from 0.
 
     Early averages forget quickly: else they would remember the initial parameters.
@@ -87,7 +86,7 @@ def average(
     return optax.incremental_update(params, ema, 1 - decay)
 
 
-def clipped(state: TrainState, observations: chex.Array) -> chex.Array:
+def clipped(state: TrainState, observations: Array) -> Array:
     """Raw observations [..., O] → standardized ones within ±5.
 
     A joint that hardly moves in the data must not drown the others where it does.
@@ -117,40 +116,31 @@ def critics(hidden_dims: Sequence[int]) -> Network:
 
 
 def first_critic(
-    params: Pytree,
-    hidden_dims: Sequence[int],
-    observations: chex.Array,
-    actions: chex.Array,
-) -> chex.Array:
+    params: Pytree, hidden_dims: Sequence[int], observations: Array, actions: Array
+) -> Array:
     """Q_1 [...] alone: half the work, for losses that do not read the other."""
     first = jax.tree.map(lambda x: x[:1], params)
     return QEnsemble(hidden_dims, size=1).apply(first, observations, actions)[0]
 
 
-def twin_values(
-    model: Model, observation: chex.Array, action: chex.Array
-) -> chex.Array:
+def twin_values(model: Model, observation: Array, action: Array) -> Array:
     """Both online critics [2] at one raw observation [O] and environment action [A]."""
     state = model.state
     inputs = (state.normalizer(observation), state.action_box.to_unit(action))
     return critics(model.config.hidden_dims).apply(state.critic.params, *inputs)
 
 
-def min_q_value(
-    model: Model, observation: chex.Array, action: chex.Array
-) -> chex.Array:
+def min_q_value(model: Model, observation: Array, action: Array) -> Array:
     """Minimum of the two online critics [] at one raw observation and action."""
     return twin_values(model, observation, action).min(0)
 
 
-def bootstrap(
-    batch: Transitions, next_values: chex.Array, discount: chex.Numeric
-) -> chex.Array:
+def bootstrap(batch: Transitions, next_values: Array, discount: chex.Numeric) -> Array:
     """r + γ (1 − terminal) · value, [B]."""
     return batch.rewards + discount * (1 - batch.terminals) * next_values
 
 
-def squared_error(q: chex.Array, targets: chex.Array) -> chex.Array:
+def squared_error(q: Array, targets: Array) -> Array:
     """Sum over the critics [2, B] of their mean squared error towards targets [B]."""
     return jnp.sum(jnp.mean((q - targets) ** 2, axis=-1))
 
@@ -168,15 +158,10 @@ class Memoryless(Actor):
     """
 
     stage: str
-    propose: Callable[[Model, chex.Array, Key], Distribution] = Model.act
+    propose: Callable[[Model, Array, Key], Distribution] = Model.act
 
     def act(
-        self,
-        params: Params,
-        carry: Pytree,
-        observation: chex.Array,
-        reward: chex.Array,
-        key: Key,
+        self, params: Params, carry: Pytree, observation: Array, reward: Array, key: Key
     ) -> tuple[Distribution, Pytree]:
         """The model's distribution; the carry is empty."""
         return self.propose(params.models[self.stage], observation, key), carry

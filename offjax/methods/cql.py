@@ -16,7 +16,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,6 +42,7 @@ from offjax.methods.common import (
 from offjax.networks.gaussian import TanhGaussian, tanh_sample
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -98,14 +98,14 @@ class State(TrainState):
 class Noise(NamedTuple):
     """What one update draws: standard normal but for `uniform`, in [-1, 1]."""
 
-    policy: chex.Array  # [B, 1, A] for π(s) in the policy's loss
-    target: chex.Array  # [B, M, A] for π(s') in the target; M = 1 or num_actions
-    uniform: chex.Array  # [B, n, A]
-    here: chex.Array  # [B, n, A] for π(s) in the penalty
-    there: chex.Array  # [B, n, A] for π(s') in the penalty
+    policy: Array  # [B, 1, A] for π(s) in the policy's loss
+    target: Array  # [B, M, A] for π(s') in the target; M = 1 or num_actions
+    uniform: Array  # [B, n, A]
+    here: Array  # [B, n, A] for π(s) in the penalty
+    there: Array  # [B, n, A] for π(s') in the penalty
 
 
-def draw_noise(key: Key, actions: chex.Array, config: Config) -> Noise:
+def draw_noise(key: Key, actions: Array, config: Config) -> Noise:
     """The noise of one update, for recorded actions [B, A]."""
     keys = jax.random.split(key, 5)
     batch_size, action_dim = actions.shape
@@ -124,8 +124,8 @@ def _actor(config: Config, action_dim: int) -> Network:
 
 
 def _sample(
-    params: Pytree, observations: chex.Array, noise: chex.Array, config: Config
-) -> tuple[chex.Array, chex.Array]:
+    params: Pytree, observations: Array, noise: Array, config: Config
+) -> tuple[Array, Array]:
     """Actions [B, n, A] and log densities [B, n] for noise [B, n, A]."""
     actor = _actor(config, noise.shape[-1])
     mean, log_std = actor.apply(params, observations)
@@ -133,8 +133,8 @@ def _sample(
 
 
 def _values(
-    params: Pytree, observations: chex.Array, actions: chex.Array, config: Config
-) -> chex.Array:
+    params: Pytree, observations: Array, actions: Array, config: Config
+) -> Array:
     """Both critics [2, B, n] at n actions [B, n, A] of each observation."""
     # Products of one tall matrix are faster than those of a stack of matrices.
     rows = jnp.repeat(observations, actions.shape[1], axis=0)
@@ -161,7 +161,7 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
 
 def actor_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Loss of the policy; info is the mean log density of its actions."""
     observations = state.normalizer(batch.observations)
     noise = draw_noise(key, batch.actions, config)
@@ -173,7 +173,7 @@ def actor_loss(
 
 def critic_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Bellman errors plus penalties of both critics; info is their gaps [2]."""
     actor, noise = state.actor.params, draw_noise(key, batch.actions, config)
     observations = state.normalizer(batch.observations)
@@ -201,15 +201,15 @@ def critic_loss(
 
 
 def temperature_loss(
-    log_temperature: chex.Array, log_prob: chex.Array, action_dim: int
-) -> tuple[chex.Array, None]:
+    log_temperature: Array, log_prob: Array, action_dim: int
+) -> tuple[Array, None]:
     """Moves the policy's entropy towards −A, from the mean log density; no info."""
     return -log_temperature * (log_prob - action_dim), None
 
 
 def alpha_prime_loss(
-    log_alpha_prime: chex.Array, gaps: chex.Array, config: Config
-) -> tuple[chex.Array, None]:
+    log_alpha_prime: Array, gaps: Array, config: Config
+) -> tuple[Array, None]:
     """Raises α' while the gaps [2] are above `target_action_gap`; no info."""
     alpha_prime = jnp.clip(jnp.exp(log_alpha_prime), 0.0, 1e6)
     excess = jnp.mean(gaps) - config.target_action_gap
@@ -218,7 +218,7 @@ def alpha_prime_loss(
 
 def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One step of everything, all from the weights before it."""
     key = jax.random.fold_in(state.key, state.step)
     actor_adam = optax.adam(config.actor_lr)
@@ -256,7 +256,7 @@ def update(
     return state, metrics
 
 
-def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
+def act(model: Model, observation: Array, key: Key) -> Distribution:
     """The learned policy, tanh of a Gaussian, at one raw observation [O]."""
     state, box = model.state, model.state.action_box
     mean, log_std = _actor(model.config, box.low.shape[-1]).apply(

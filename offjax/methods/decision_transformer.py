@@ -19,7 +19,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -49,6 +48,7 @@ from offjax.networks.transformer import (
     example_steps,
 )
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -113,7 +113,7 @@ class Network(nn.Module):
     action_dim: int
 
     @nn.compact
-    def __call__(self, steps: Steps, train: bool = False) -> chex.Array:
+    def __call__(self, steps: Steps, train: bool = False) -> Array:
         """Actions [B, K, A] in the unit box."""
         c = self.config
         normal = c.initialization == "normal"
@@ -153,7 +153,7 @@ def init(key: Key, data: Trajectories, config: Config, upstream: Upstream) -> St
 
 def loss(
     params: Pytree, state: State, batch: Segments, key: Key, config: Config
-) -> tuple[chex.Array, None]:
+) -> tuple[Array, None]:
     """Mean squared error of the actions on recorded steps; `key` is the dropout's."""
     steps = steps_of(batch)
     network = Network(config, steps.actions.shape[-1])
@@ -164,7 +164,7 @@ def loss(
 
 def update(
     state: State, batch: Segments, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One step of AdamW on a batch of segments."""
     batch = transformed(state, batch)
     key = jax.random.fold_in(state.key, state.step)

@@ -24,29 +24,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from offjax.errors import UserError, require_least
-from offjax.types import Key
+from offjax.types import Array, Key
 
 PREDICTIONS = ("clean", "noise")
-Predict = Callable[[chex.Array, chex.Array], chex.Array]
+Predict = Callable[[Array, Array], Array]
 """(x_t [...], t []) → the network's prediction, of x_t's shape."""
-Pin = Callable[[chex.Array], chex.Array]
+Pin = Callable[[Array], Array]
 """Overwrites what is known of x, such as the present state."""
 
 
 class Steps(NamedTuple):
     """The steps of a sampler in their order, each field [S]; see the module."""
 
-    times: chex.Array  # t, an input of the network
-    clean: chex.Array  # a
-    noisy: chex.Array  # b
-    std: chex.Array  # σ
-    alpha_bars: chex.Array  # ᾱ_t
+    times: Array  # t, an input of the network
+    clean: Array  # a
+    noisy: Array  # b
+    std: Array  # σ
+    alpha_bars: Array  # ᾱ_t
 
 
 def cosine_betas(
@@ -105,27 +104,21 @@ def ddim_steps(betas: np.ndarray, num_steps: int, eta: float = 0.0) -> Steps:
     return Steps(grid[:-1], clean, noisy, np.sqrt(variance), now)
 
 
-def add_noise(
-    clean: chex.Array, noise: chex.Array, times: chex.Array, betas: np.ndarray
-) -> chex.Array:
+def add_noise(clean: Array, noise: Array, times: Array, betas: np.ndarray) -> Array:
     """x_t [B, ...] of x_0 [B, ...] and ε [B, ...] at times [B]."""
     bars = jnp.asarray(alpha_bars(betas), clean.dtype)[times]
     bars = bars.reshape(bars.shape + (1,) * (clean.ndim - bars.ndim))
     return jnp.sqrt(bars) * clean + jnp.sqrt(1 - bars) * noise
 
 
-def to_clean(
-    prediction: chex.Array, noisy: chex.Array, alpha_bar: chex.Array, kind: str
-) -> chex.Array:
+def to_clean(prediction: Array, noisy: Array, alpha_bar: Array, kind: str) -> Array:
     """x̂_0 that a prediction of `kind` ("clean" or "noise") stands for."""
     if kind == "clean":
         return prediction
     return (noisy - jnp.sqrt(1 - alpha_bar) * prediction) / jnp.sqrt(alpha_bar)
 
 
-def advance(
-    x: chex.Array, prediction: chex.Array, now: Steps, noise: chex.Array, kind: str
-) -> chex.Array:
+def advance(x: Array, prediction: Array, now: Steps, noise: Array, kind: str) -> Array:
     """x_{t'} of x_t [...], a prediction of `kind` for it, and standard noise."""
     clean = to_clean(prediction, x, now.alpha_bars, kind)
     return now.clean * clean + now.noisy * x + now.std * noise
@@ -133,12 +126,12 @@ def advance(
 
 def sample(
     predict: Predict,
-    noise: chex.Array,
+    noise: Array,
     key: Key,
     steps: Steps,
     kind: str = "clean",
     pin: Pin = lambda x: x,
-) -> chex.Array:
+) -> Array:
     """Denoises `noise` [...] in one scan over the steps.
 
     `kind` is what the network predicts, "clean" or "noise"; `pin` is applied before
@@ -148,7 +141,7 @@ def sample(
     columns = columns._replace(times=jnp.asarray(np.asarray(steps.times), jnp.int32))
     stochastic = bool(np.any(np.asarray(steps.std) > 0))
 
-    def step(x: chex.Array, inputs: tuple[Steps, Key]) -> tuple[chex.Array, None]:
+    def step(x: Array, inputs: tuple[Steps, Key]) -> tuple[Array, None]:
         now, step_key = inputs
         noise = jnp.zeros_like(x)
         if stochastic:

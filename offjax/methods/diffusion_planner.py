@@ -21,7 +21,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,7 +40,7 @@ from offjax.methods.plans import (
 )
 from offjax.networks.temporal_unet import TemporalUNet, check_sizes
 from offjax.networks.trained import descend, trained
-from offjax.types import Key, Model, Pytree, Upstream, config
+from offjax.types import Array, Key, Model, Pytree, Upstream, config
 
 LOSSES = ("l1", "l2")
 
@@ -107,7 +106,7 @@ def _sizes(config: Config) -> Sizes:
     return c.width, c.multipliers, c.kernel, c.groups, c.num_heads, c.head_dim
 
 
-def flatten(params: Pytree) -> chex.Array:
+def flatten(params: Pytree) -> Array:
     """The network's many small parameters as one vector [P].
 
     Compiling an optimizer for each would take longer than compiling the network.
@@ -115,9 +114,7 @@ def flatten(params: Pytree) -> chex.Array:
     return jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(params)])
 
 
-def unflatten(
-    vector: chex.Array, config: Config, width: int, text_width: int
-) -> Pytree:
+def unflatten(vector: Array, config: Config, width: int, text_width: int) -> Pytree:
     """The parameters that `flatten` made [P] of.
 
     `width` is the number of a plan's columns, `text_width` that of a token's entries.
@@ -150,12 +147,12 @@ def init(key: Key, data: PlanData, config: Config, upstream: Upstream) -> Planne
 
 def denoise(
     params: Pytree,
-    plans: chex.Array,
-    times: chex.Array,
-    tokens: chex.Array,
-    mask: chex.Array,
+    plans: Array,
+    times: Array,
+    tokens: Array,
+    mask: Array,
     config: Config,
-) -> chex.Array:
+) -> Array:
     """What the network predicts of noisy plans [B, H, M + Z] at times [B]."""
     seen = None if config.attend_padding else mask
     network: Any = TemporalUNet(*_sizes(config))
@@ -163,8 +160,8 @@ def denoise(
 
 
 def planner_loss(
-    params: chex.Array, state: PlannerState, batch: PlanBatch, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
+    params: Array, state: PlannerState, batch: PlanBatch, key: Key, config: Config
+) -> tuple[Array, Array]:
     """`denoising_loss` of plans in the units of the data; `key` draws noise, times."""
     noise_key, time_key = jax.random.split(key)
     plans = (batch.plans - state.mean) / state.std
@@ -176,13 +173,13 @@ def planner_loss(
 
 
 def denoising_loss(
-    params: chex.Array,
+    params: Array,
     batch: PlanBatch,
-    noise: chex.Array,
-    times: chex.Array,
+    noise: Array,
+    times: Array,
     latent_dim: int,
     config: Config,
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Weighted error of the prediction, and the error of the first moves alone.
 
     Of standardized plans with noise ε of their shape at times [B]; `latent_dim` is Z.
@@ -205,7 +202,7 @@ def denoising_loss(
 
 def update(
     state: PlannerState, batch: PlanBatch, config: Config, upstream: Upstream
-) -> tuple[PlannerState, dict[str, chex.Array]]:
+) -> tuple[PlannerState, dict[str, Array]]:
     """One Adam step on a batch of plans, and perhaps one of the average."""
     key = jax.random.fold_in(state.key, state.step)
     adam = optax.adam(config.lr)
@@ -217,7 +214,7 @@ def update(
     return state, {"planner/loss": loss, "planner/first_error": first}
 
 
-def averaged(ema: Pytree, params: Pytree, step: chex.Array, config: Config) -> Pytree:
+def averaged(ema: Pytree, params: Pytree, step: Array, config: Config) -> Pytree:
     """The average after update number `step`, counted from 0: published schedule."""
     keep = jnp.where(step < config.ema_start, 0.0, config.ema_decay)
     keep = jnp.where(step % config.ema_every == 0, keep, 1.0)
@@ -225,15 +222,15 @@ def averaged(ema: Pytree, params: Pytree, step: chex.Array, config: Config) -> P
 
 
 def plan(
-    model: Model, latent: chex.Array, text: Text, key: Key, sampling: Sampling
-) -> chex.Array:
+    model: Model, latent: Array, text: Text, key: Key, sampling: Sampling
+) -> Array:
     """A plan [rows, M + Z] from the present latent [Z] under one instruction."""
     state, config = model.state, model.config
     width = state.mean.shape[-1]
     params = unflatten(state.ema, config, width, text.tokens.shape[-1])
     texts = jnp.asarray(text.tokens)[None], jnp.asarray(text.mask)[None]
 
-    def predict(x: chex.Array, time: chex.Array) -> chex.Array:
+    def predict(x: Array, time: Array) -> Array:
         return denoise(params, x[None], time[None], *texts, config)[0]
 
     return sample_rows(predict, model, latent, key, sampling)
@@ -242,10 +239,10 @@ def plan(
 def sample_rows(
     predict: diffusion.Predict,
     model: Model,
-    latent: chex.Array,
+    latent: Array,
     key: Key,
     sampling: Sampling,
-) -> chex.Array:
+) -> Array:
     """A plan [rows, M + Z] that begins at the present latent [Z].
 
     `predict` works on standardized plans; `model` has their units and the schedule.
@@ -257,7 +254,7 @@ def sample_rows(
     noise_key, step_key = jax.random.split(key)
     noise = jax.random.normal(noise_key, (sampling.rows or config.horizon, width))
 
-    def pin(x: chex.Array) -> chex.Array:
+    def pin(x: Array) -> Array:
         return x.at[0, moves:].set(present)
 
     steps, kind = sampler_steps(config, sampling), config.prediction

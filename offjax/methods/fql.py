@@ -47,6 +47,7 @@ from offjax.methods.common import (
 from offjax.networks.mlp import MLP, QEnsemble
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -118,31 +119,25 @@ def _critics(config: Config) -> Network:
 
 
 def _one_step(
-    params: Pytree, observations: chex.Array, noise: chex.Array, config: Config
-) -> chex.Array:
+    params: Pytree, observations: Array, noise: Array, config: Config
+) -> Array:
     """μ(s, z), unclipped: normalized [..., O] and noise [..., A] → [..., A]."""
     inputs = jnp.concatenate([observations, noise], axis=-1)
     return _vector_field(config, noise.shape[-1]).apply(params, inputs)
 
 
 def _velocity(
-    params: Pytree,
-    observations: chex.Array,
-    actions: chex.Array,
-    times: chex.Array,
-    config: Config,
-) -> chex.Array:
+    params: Pytree, observations: Array, actions: Array, times: Array, config: Config
+) -> Array:
     """v(s, x, t): normalized [..., O], [..., A] and times [..., 1] → [..., A]."""
     inputs = jnp.concatenate([observations, actions, times], axis=-1)
     return _vector_field(config, actions.shape[-1]).apply(params, inputs)
 
 
-def flow(
-    params: Pytree, observations: chex.Array, noise: chex.Array, config: Config
-) -> chex.Array:
+def flow(params: Pytree, observations: Array, noise: Array, config: Config) -> Array:
     """Actions [B, A] of the flow from noise [B, A], clipped to [-1, 1]."""
 
-    def euler(actions: chex.Array, i: chex.Array) -> tuple[chex.Array, None]:
+    def euler(actions: Array, i: Array) -> tuple[Array, None]:
         times = jnp.full((*actions.shape[:-1], 1), i / config.flow_steps)
         velocity = _velocity(params, observations, actions, times, config)
         return actions + velocity / config.flow_steps, None
@@ -170,7 +165,7 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
 
 def flow_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, None]:
+) -> tuple[Array, None]:
     """Flow matching; `key` draws x_0 [B, A] and t [B, 1]. No info."""
     actions = state.action_box.to_unit(batch.actions)
     _, start_key, time_key = jax.random.split(key, 3)
@@ -184,7 +179,7 @@ def flow_loss(
 
 def actor_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, dict[str, chex.Array]]:
+) -> tuple[Array, dict[str, Array]]:
     """Distillation and Q; `key` draws z [B, A]. Info: both parts."""
     observations = state.normalizer(batch.observations)
     key, *_ = jax.random.split(key, 3)
@@ -205,7 +200,7 @@ def actor_loss(
 
 def critic_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Mean over critics and rows; `key` draws z' [B, A]. Info: the targets [B]."""
     observations = state.normalizer(batch.observations)
     next_observations = state.normalizer(batch.next_observations)
@@ -224,14 +219,14 @@ def critic_loss(
 
 def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One step of everything, all from the weights before it."""
     return learn(state, batch, jax.random.fold_in(state.key, state.step), config)
 
 
 def learn(
     state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """`update` with its key given."""
     _, actor_key, critic_key = jax.random.split(key, 3)
     adam = optax.adam(config.actor_lr)
@@ -267,7 +262,7 @@ def learn(
     return state, metrics
 
 
-def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
+def act(model: Model, observation: Array, key: Key) -> Distribution:
     """One action of μ from noise, at one raw observation [O], as a point."""
     state, box = model.state, model.state.action_box
     noise = jax.random.normal(key, box.low.shape)
@@ -276,7 +271,7 @@ def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
     return unit_point(jnp.clip(unit, -1.0, 1.0), box.shift, box.scale)
 
 
-def q_value(model: Model, observation: chex.Array, action: chex.Array) -> chex.Array:
+def q_value(model: Model, observation: Array, action: Array) -> Array:
     """Mean of the two online critics [] at one raw observation and action."""
     state = model.state
     inputs = (state.normalizer(observation), state.action_box.to_unit(action))

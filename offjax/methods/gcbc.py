@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -51,6 +50,7 @@ from offjax.networks.objects import check_objects
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
     Actor,
+    Array,
     EnvSpec,
     Key,
     Model,
@@ -126,8 +126,8 @@ class State(TrainState):
 class Carry(NamedTuple):
     """The chunk that is being executed."""
 
-    actions: chex.Array  # [K, A] the environment's
-    index: chex.Array  # [] steps since the chunk was asked for
+    actions: Array  # [K, A] the environment's
+    index: Array  # [] steps since the chunk was asked for
 
 
 def init(key: Key, data: Play, config: Config, upstream: Upstream) -> State:
@@ -154,7 +154,7 @@ def _network(state: State, config: Config) -> Any:
 
 def actor_loss(
     params: Pytree, state: State, batch: ChunkBatch, key: Key, config: Config
-) -> tuple[chex.Array, dict[str, chex.Array]]:
+) -> tuple[Array, dict[str, Array]]:
     """Mean over the kinds of goals of the squared error per action entry.
 
     Plus the error of reconstructed goals. `key` draws noise on the latents of states.
@@ -177,8 +177,8 @@ def actor_loss(
 
 
 def _error(
-    params: Pytree, state: State, chunks: Chunks, latents: chex.Array, config: Config
-) -> chex.Array:
+    params: Pytree, state: State, chunks: Chunks, latents: Array, config: Config
+) -> Array:
     """Mean squared error of the chunks per action entry, over the steps that count."""
     observations = clipped(state, chunks.observations)
     predicted = _network(state, config).apply(
@@ -191,7 +191,7 @@ def _error(
 
 def update(
     state: State, batch: ChunkBatch, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One Adam step on a batch of chunks, and one of the averaged parameters."""
     key = jax.random.fold_in(state.key, state.step)
     adam = optax.adam(config.lr)
@@ -205,20 +205,20 @@ def update(
 # -- acting -------------------------------------------------------------------
 
 
-def encode_goal(model: Model, observations: chex.Array) -> chex.Array:
+def encode_goal(model: Model, observations: Array) -> Array:
     """Latents [..., Z] of raw goal states [..., O]."""
     goals = clipped(model.state, observations)
     network = _network(model.state, model.config)
     return network.apply(model.state.ema, goals, method="encode_state")
 
 
-def encode_text(model: Model, sentences: chex.Array) -> chex.Array:
+def encode_text(model: Model, sentences: Array) -> Array:
     """Latents [..., Z] of embedded instructions [..., E]."""
     network = _network(model.state, model.config)
     return network.apply(model.state.ema, sentences, method="encode_text")
 
 
-def chunk(model: Model, observations: chex.Array, latents: chex.Array) -> chex.Array:
+def chunk(model: Model, observations: Array, latents: Array) -> Array:
     """The environment's next K actions [..., K, A] at raw observations [..., O]."""
     normalized = clipped(model.state, observations)
     network = _network(model.state, model.config)
@@ -232,13 +232,13 @@ def empty(model: Model) -> Carry:
     return Carry(jnp.zeros(shape), jnp.int32(0))
 
 
-def begin(model: Model, observation: chex.Array, latent: chex.Array, key: Key) -> Carry:
+def begin(model: Model, observation: Array, latent: Array, key: Key) -> Carry:
     """Carry at the moment a goal is set: the next action begins a new chunk."""
     return empty(model)
 
 
 def act_towards(
-    model: Model, carry: Carry, observation: chex.Array, latent: chex.Array, key: Key
+    model: Model, carry: Carry, observation: Array, latent: Array, key: Key
 ) -> tuple[Distribution, Carry]:
     """The next action, a point, towards the goal's latent [Z]; the carry after it."""
     place = carry.index % model.config.execute

@@ -10,14 +10,13 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import chex
 import jax.numpy as jnp
 
 from offjax.datasets.text import TextEncoder
 from offjax.distributions import Distribution
 from offjax.envs import scene
 from offjax.methods.plans import Encoder
-from offjax.types import Actor, EnvSpec, Key, Model, Params, Pytree, Recipe
+from offjax.types import Actor, Array, EnvSpec, Key, Model, Params, Pytree, Recipe
 
 ORDERED = "hash_order"
 """Text encoder where sentences name several objects, so that their order matters."""
@@ -34,7 +33,7 @@ class GoalMethod(Encoder):
       act_towards: `(model, carry, observation, latent, key) → (Distribution, carry)`.
     """
 
-    encode_text: Callable[..., chex.Array]
+    encode_text: Callable[..., Array]
     empty: Callable[..., Pytree]
     begin: Callable[..., Pytree]
     act_towards: Callable[..., tuple[Distribution, Pytree]]
@@ -49,10 +48,10 @@ def goal_method(model: Model) -> GoalMethod:
 class Carry(NamedTuple):
     """Goal of an episode, and what its method carries."""
 
-    latent: chex.Array  # [Z]
+    latent: Array  # [Z]
     inner: Pytree
-    goals: chex.Array | None = None  # [L, O] states to follow
-    time: chex.Array | None = None  # [] steps since the first of `goals`
+    goals: Array | None = None  # [L, O] states to follow
+    time: Array | None = None  # [] steps since the first of `goals`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,21 +77,14 @@ class InstructedActor(Actor):
         latent = method.encode_text(model, task["sentence"])
         return Carry(latent, method.empty(model))
 
-    def plan(
-        self, params: Params, carry: Carry, observation: chex.Array, key: Key
-    ) -> Carry:
+    def plan(self, params: Params, carry: Carry, observation: Array, key: Key) -> Carry:
         """A new latent plan, or the end of the present chunk."""
         model = self.model(params)
         inner = goal_method(model).begin(model, observation, carry.latent, key)
         return carry._replace(inner=inner)
 
     def act(
-        self,
-        params: Params,
-        carry: Carry,
-        observation: chex.Array,
-        reward: chex.Array,
-        key: Key,
+        self, params: Params, carry: Carry, observation: Array, reward: Array, key: Key
     ) -> tuple[Distribution, Carry]:
         """The method's next action towards the latent."""
         model = self.model(params)
@@ -120,9 +112,7 @@ class SubgoalActor(InstructedActor):
         latent = jnp.zeros(model.config.latent_dim)
         return Carry(latent, goal_method(model).empty(model), goals, jnp.int32(0))
 
-    def plan(
-        self, params: Params, carry: Carry, observation: chex.Array, key: Key
-    ) -> Carry:
+    def plan(self, params: Params, carry: Carry, observation: Array, key: Key) -> Carry:
         """Sets the next subgoal."""
         assert carry.goals is not None and carry.time is not None
         model = self.model(params)
@@ -131,7 +121,7 @@ class SubgoalActor(InstructedActor):
         inner = goal_method(model).begin(model, observation, latent, key)
         return carry._replace(latent=latent, inner=inner)
 
-    def record(self, carry: Carry, action: chex.Array) -> Carry:
+    def record(self, carry: Carry, action: Array) -> Carry:
         """Counts the step."""
         assert carry.time is not None
         return carry._replace(time=carry.time + 1)

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import chex
 import jax.numpy as jnp
 
 from offjax.improvement.action_gradient import median_gradient_norm
 from offjax.methods.common import TrainState, start
-from offjax.types import Key, Method, Stage, Transitions, Upstream, config
+from offjax.types import Array, Key, Method, Stage, Transitions, Upstream, config
 
 
 @config
@@ -29,7 +28,7 @@ class Config:
 class State(TrainState):
     """The median of the last batch."""
 
-    norm: chex.Array  # []
+    norm: Array  # []
 
 
 def init(key: Key, data: Any, config: Config, upstream: Upstream) -> State:
@@ -39,7 +38,7 @@ def init(key: Key, data: Any, config: Config, upstream: Upstream) -> State:
 
 def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """Measures the median on a batch."""
     (critic,) = upstream.values()
     norm = median_gradient_norm(critic.q_value, batch.observations, batch.actions)

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -42,6 +41,7 @@ from offjax.networks.perception import Images, augment, scale_pixels
 from offjax.networks.plans import balanced_kl, plan_of
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Model,
@@ -167,8 +167,8 @@ class State(TrainState):
 class Carry(NamedTuple):
     """The plan that is being executed, and the decoder's memory."""
 
-    plan: chex.Array  # [P]
-    hidden: chex.Array  # [layers, width]
+    plan: Array  # [P]
+    hidden: Array  # [layers, width]
 
 
 def _network(config: Config, state: State) -> Any:
@@ -195,7 +195,7 @@ def normalize(state: State, observations: Pytree) -> Pytree:
     return clipped(state, observations)
 
 
-def _targets(state: State, windows: Windows, config: Config) -> chex.Array:
+def _targets(state: State, windows: Windows, config: Config) -> Array:
     """Actions in the unit box; where padding counts, it is the arm at rest."""
     actions = state.action_box.to_unit(windows.actions)
     if config.padding == "repeated":
@@ -208,7 +208,7 @@ def _targets(state: State, windows: Windows, config: Config) -> chex.Array:
 
 def actor_loss(
     params: Pytree, state: State, batch: WindowBatch, key: Key, config: Config
-) -> tuple[chex.Array, dict[str, chex.Array]]:
+) -> tuple[Array, dict[str, Array]]:
     """The loss of a batch, and its parts; `key` draws plans, images and dropout."""
     key, noise_key = jax.random.split(key)
     noise = plan_of(config).noise(noise_key, (2 * batch.sentences.shape[0],))
@@ -219,10 +219,10 @@ def loss_at(
     params: Pytree,
     state: State,
     batch: WindowBatch,
-    noise: chex.Array,
+    noise: Array,
     key: Key,
     config: Config,
-) -> tuple[chex.Array, dict[str, chex.Array]]:
+) -> tuple[Array, dict[str, Array]]:
     """`actor_loss` for given noise of the plans, leading axis 2B, play's first.
 
     `key` is that of augmentation and dropout.
@@ -270,7 +270,7 @@ def loss_at(
 
 def update(
     state: State, batch: WindowBatch, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One Adam step on a batch of windows, and one of the averaged parameters."""
     key = jax.random.fold_in(state.key, state.step)
     adam = optax.adam(config.lr)
@@ -289,16 +289,16 @@ def _call(model: Model, method: str, *args: Any) -> Any:
     return network.apply(model.state.ema, *args, method=method)
 
 
-def _features(model: Model, observations: Pytree) -> chex.Array:
+def _features(model: Model, observations: Pytree) -> Array:
     return _call(model, "encode", normalize(model.state, observations))
 
 
-def encode_goal(model: Model, observations: Pytree) -> chex.Array:
+def encode_goal(model: Model, observations: Pytree) -> Array:
     """Latents [..., Z] of raw goal observations [..., O]."""
     return _call(model, "encode_state", _features(model, observations))
 
 
-def encode_text(model: Model, sentences: chex.Array) -> chex.Array:
+def encode_text(model: Model, sentences: Array) -> Array:
     """Latents [..., Z] of embedded instructions [..., E]."""
     return _call(model, "encode_text", sentences)
 
@@ -310,7 +310,7 @@ def empty(model: Model) -> Carry:
     return Carry(jnp.zeros(plan_of(config).size), hidden)
 
 
-def begin(model: Model, observation: Pytree, latent: chex.Array, key: Key) -> Carry:
+def begin(model: Model, observation: Pytree, latent: Array, key: Key) -> Carry:
     """A new plan towards a goal [Z], drawn from the prior, and an empty memory."""
     prior = _call(model, "propose", _features(model, observation), latent)
     plan = plan_of(model.config)
@@ -318,7 +318,7 @@ def begin(model: Model, observation: Pytree, latent: chex.Array, key: Key) -> Ca
 
 
 def act_towards(
-    model: Model, carry: Carry, observation: Pytree, latent: chex.Array, key: Key
+    model: Model, carry: Carry, observation: Pytree, latent: Array, key: Key
 ) -> tuple[Distribution, Carry]:
     """The next action, a point, towards the goal [Z] of `begin`; the carry after it."""
     features = _features(model, observation)[None]

@@ -16,7 +16,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -43,6 +42,7 @@ from offjax.networks.gaussian import GlobalStdGaussian
 from offjax.networks.mlp import MLP
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -100,15 +100,13 @@ def _actor(config: Config, action_dim: int) -> Network:
     return GlobalStdGaussian(config.hidden_dims, action_dim, dropout=config.dropout)
 
 
-def _value(
-    params: Pytree, state: State, observations: chex.Array, config: Config
-) -> chex.Array:
+def _value(params: Pytree, state: State, observations: Array, config: Config) -> Array:
     """V [...] at raw observations [..., O]."""
     network: Network = MLP(config.hidden_dims, 1)
     return network.apply(params, state.normalizer(observations))[..., 0]
 
 
-def _target_q(state: State, batch: Transitions, config: Config) -> chex.Array:
+def _target_q(state: State, batch: Transitions, config: Config) -> Array:
     """Minimum of the target critics at the recorded actions, [B]."""
     observations = state.normalizer(batch.observations)
     actions = state.action_box.to_unit(batch.actions)
@@ -117,7 +115,7 @@ def _target_q(state: State, batch: Transitions, config: Config) -> chex.Array:
 
 
 def _actor_optimizer(config: Config) -> optax.GradientTransformation:
-    def rate(count: chex.Array) -> chex.Array:
+    def rate(count: Array) -> Array:
         share = jnp.minimum(count / config.actor_decay_steps, 1.0)
         return config.actor_lr * 0.5 * (1 + jnp.cos(jnp.pi * share))
 
@@ -143,7 +141,7 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
 
 def value_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Expectile loss of V towards the target critics' minimum; info is its mean."""
     q = _target_q(state, batch, config)
     error = q - _value(params, state, batch.observations, config)
@@ -153,7 +151,7 @@ def value_loss(
 
 def actor_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, None]:
+) -> tuple[Array, None]:
     """Advantage-weighted negative log-likelihood; `key` draws the dropout; no info."""
     observations = state.normalizer(batch.observations)
     actions = state.action_box.to_unit(batch.actions)
@@ -173,7 +171,7 @@ def actor_loss(
 
 def critic_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, None]:
+) -> tuple[Array, None]:
     """Sum over the critics of their error towards r + γ V(s'); no info."""
     next_v = _value(state.value.params, state, batch.next_observations, config)
     targets = bootstrap(batch, next_v, config.discount)
@@ -185,7 +183,7 @@ def critic_loss(
 
 def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One step of V, then of the policy, then of the critics, then of the targets."""
     key, adam = jax.random.fold_in(state.key, state.step), optax.adam(config.critic_lr)
     value, loss_v, q = descend(value_loss, state.value, adam, state, batch, key, config)
@@ -210,7 +208,7 @@ def update(
     return state, metrics
 
 
-def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
+def act(model: Model, observation: Array, key: Key) -> Distribution:
     """The learned policy at one raw observation [O]."""
     state, box = model.state, model.state.action_box
     mean, log_std = _actor(model.config, box.low.shape[-1]).apply(

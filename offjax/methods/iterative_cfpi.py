@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import chex
 import jax
 import jax.numpy as jnp
 
@@ -25,6 +24,7 @@ from offjax.methods import bc, sarsa
 from offjax.methods.common import memoryless, pick, reads_critic
 from offjax.methods.sarsa import State, init
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -67,13 +67,13 @@ class Config(sarsa.Config):
 def improved_actions(
     behavior: Model,
     q: QFunction,
-    observations: chex.Array,
+    observations: Array,
     settings: operators.MixtureConfig,
     key: Key,
-) -> chex.Array:
+) -> Array:
     """I_MG of the behavior model at raw observations [B, O] → actions [B, A]."""
 
-    def improve(observation: chex.Array) -> chex.Array:
+    def improve(observation: Array) -> Array:
         distribution = behavior.act(observation, key)
         return operators.mixture(distribution, partial(q, observation), key, settings)
 
@@ -82,7 +82,7 @@ def improved_actions(
 
 def next_actions(
     state: State, batch: Transitions, key: Key, config: Config, behavior: Model
-) -> chex.Array:
+) -> Array:
     """Actions [B, A] of the target: improved and noisy, recorded ones at first."""
     settings = operators.MixtureConfig(
         log_tau=config.log_tau,
@@ -109,7 +109,7 @@ def critic_loss(
     key: Key,
     config: Config,
     behavior: Model,
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Each critic's loss towards the lowest target, summed; info is the targets.
 
     Fractions are drawn from `key`, the noise of the actions from 1 folded into it.
@@ -124,12 +124,12 @@ def critic_loss(
 
 def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One step of every critic towards the improved policy's value."""
     return sarsa.learn(critic_loss, state, batch, config, upstream["bc"])
 
 
-def q_value(model: Model, observation: chex.Array, action: chex.Array) -> chex.Array:
+def q_value(model: Model, observation: Array, action: Array) -> Array:
     """Joined value [] at one raw observation [O] and environment action [A]."""
     values = sarsa.member_values(model.state, model.config, observation, action)
     ensemble = sarsa.Ensemble(lower_bound_beta=model.config.lower_bound_beta)

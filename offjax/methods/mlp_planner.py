@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import chex
 import flax.linen as nn
 import jax.numpy as jnp
 import optax
@@ -30,7 +29,7 @@ from offjax.methods.plans import (
 )
 from offjax.networks.mlp import MLP
 from offjax.networks.trained import descend, trained
-from offjax.types import Key, Model, Pytree, Upstream, config
+from offjax.types import Array, Key, Model, Pytree, Upstream, config
 
 
 @config
@@ -55,9 +54,7 @@ class Network(nn.Module):
     latent_dim: int
 
     @nn.compact
-    def __call__(
-        self, latents: chex.Array, tokens: chex.Array, mask: chex.Array
-    ) -> chex.Array:
+    def __call__(self, latents: Array, tokens: Array, mask: Array) -> Array:
         """[..., H, Z], tokens [..., T, E], mask [..., T] → next latents [..., H, Z]."""
         projected = nn.Dense(self.config.text_dim, name="text")(tokens)
         seen = mask[..., None].astype(projected.dtype)
@@ -81,7 +78,7 @@ def init(key: Key, data: PlanData, config: Config, upstream: Upstream) -> Planne
 
 def planner_loss(
     params: Pytree, state: PlannerState, batch: PlanBatch, key: Key, config: Config
-) -> tuple[chex.Array, None]:
+) -> tuple[Array, None]:
     """Mean squared error over all rows of standardized plans."""
     plans = (batch.plans - state.mean) / state.std
     network: Any = Network(config, plans.shape[-1] // 2)
@@ -92,7 +89,7 @@ def planner_loss(
 
 def update(
     state: PlannerState, batch: PlanBatch, config: Config, upstream: Upstream
-) -> tuple[PlannerState, dict[str, chex.Array]]:
+) -> tuple[PlannerState, dict[str, Array]]:
     """One Adam step on a batch of plans, and one of the average."""
     adam = optax.adam(config.lr)
     planner, loss, _ = descend(
@@ -103,9 +100,7 @@ def update(
     return state, {"planner/loss": loss}
 
 
-def plan(
-    model: Model, latent: chex.Array, text: Text, key: Key, sampling: Any
-) -> chex.Array:
+def plan(model: Model, latent: Array, text: Text, key: Key, sampling: Any) -> Array:
     """A plan of one row, [1, 2 Z]: the next latent and the present one."""
     state, dim = model.state, latent.shape[-1]
     network: Any = Network(model.config, dim)

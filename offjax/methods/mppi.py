@@ -14,12 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 
 from offjax.errors import UserError, require_least
-from offjax.types import Key, config
+from offjax.types import Array, Key, config
 
 
 @config
@@ -62,21 +61,21 @@ class Config:
 class Search(NamedTuple):
     """How far a search is."""
 
-    mean: chex.Array  # [H, A]
-    std: chex.Array  # [H, A]
-    elites: chex.Array  # [H, E, A] best sequences of the last iteration
-    weights: chex.Array  # [E] theirs, sum 1
+    mean: Array  # [H, A]
+    std: Array  # [H, A]
+    elites: Array  # [H, E, A] best sequences of the last iteration
+    weights: Array  # [E] theirs, sum 1
 
 
-Value = Callable[[chex.Array, Key], chex.Array]
+Value = Callable[[Array, Key], Array]
 """(sequences [H, N, A], key) → values [N]."""
 
 
 def improve(
     search: Search,
-    noise: chex.Array,
-    proposals: chex.Array,
-    value: Callable[[chex.Array], chex.Array],
+    noise: Array,
+    proposals: Array,
+    value: Callable[[Array], Array],
     config: Config,
 ) -> Search:
     """One iteration with standard normal noise [H, N − P, A] and proposals [H, P, A].
@@ -95,7 +94,7 @@ def improve(
 
 
 def search(
-    value: Value, proposals: chex.Array, mean: chex.Array, key: Key, config: Config
+    value: Value, proposals: Array, mean: Array, key: Key, config: Config
 ) -> Search:
     """All iterations from a mean [H, A], in one scan."""
     horizon, count, action_dim = proposals.shape
@@ -117,8 +116,8 @@ def search(
 
 
 def plan(
-    value: Value, proposals: chex.Array, last: chex.Array, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
+    value: Value, proposals: Array, last: Array, key: Key, config: Config
+) -> tuple[Array, Array]:
     """An action [A] in [-1, 1], and the search's mean [H, A] for the next step.
 
     The search begins at the last step's mean `last`, shifted by one; zeros at first.

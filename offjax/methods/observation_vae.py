@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -22,7 +21,7 @@ from offjax.methods.common import TrainState, clipped, pick, start, zeros
 from offjax.methods.plans import Encoder
 from offjax.networks.mlp import MLP
 from offjax.networks.trained import Trained, descend, trained
-from offjax.types import Key, Model, Pytree, Stage, Upstream, config
+from offjax.types import Array, Key, Model, Pytree, Stage, Upstream, config
 
 
 @config
@@ -50,14 +49,12 @@ class Network(nn.Module):
             c.hidden_dims, self.observation_dim, nn.gelu, layer_norm=True
         )
 
-    def encode(self, observations: chex.Array) -> tuple[chex.Array, chex.Array]:
+    def encode(self, observations: Array) -> tuple[Array, Array]:
         """Normalized [..., O] → mean and log deviation [..., Z]."""
         mean, log_std = jnp.split(self.encoder(observations), 2, axis=-1)
         return mean, jnp.clip(log_std, -6.0, 2.0)
 
-    def __call__(
-        self, observations: chex.Array, noise: chex.Array
-    ) -> tuple[chex.Array, chex.Array, chex.Array]:
+    def __call__(self, observations: Array, noise: Array) -> tuple[Array, Array, Array]:
         """Reconstruction [..., O], mean and log deviation, for noise [..., Z]."""
         mean, log_std = self.encode(observations)
         return self.decoder(mean + jnp.exp(log_std) * noise), mean, log_std
@@ -78,8 +75,8 @@ def init(key: Key, data: Observations, config: Config, upstream: Upstream) -> St
 
 
 def vae_loss(
-    params: Pytree, state: State, batch: chex.Array, key: Key, config: Config
-) -> tuple[chex.Array, dict[str, chex.Array]]:
+    params: Pytree, state: State, batch: Array, key: Key, config: Config
+) -> tuple[Array, dict[str, Array]]:
     """The loss on raw observations [B, O], with its two parts; `key` draws z."""
     noise = jax.random.normal(key, (*batch.shape[:-1], config.latent_dim))
     observations = clipped(state, batch)
@@ -93,8 +90,8 @@ def vae_loss(
 
 
 def update(
-    state: State, batch: chex.Array, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+    state: State, batch: Array, config: Config, upstream: Upstream
+) -> tuple[State, dict[str, Array]]:
     """One Adam step on raw observations [B, O]."""
     key = jax.random.fold_in(state.key, state.step)
     adam = optax.adam(config.lr)
@@ -102,7 +99,7 @@ def update(
     return state.replace(vae=vae, step=state.step + 1), metrics
 
 
-def encode_goal(model: Model, observations: chex.Array) -> chex.Array:
+def encode_goal(model: Model, observations: Array) -> Array:
     """Latents [..., Z], the encoder's means, of raw observations [..., O]."""
     network: Any = Network(model.config, observations.shape[-1])
     observations = clipped(model.state, observations)

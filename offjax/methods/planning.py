@@ -11,7 +11,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +20,7 @@ from offjax.distributions import Distribution, point
 from offjax.errors import UserError
 from offjax.methods.goals import goal_method
 from offjax.methods.plans import PlannerState, encode_goal
-from offjax.types import Actor, Key, Method, Model, Params, Pytree
+from offjax.types import Actor, Array, Key, Method, Model, Params, Pytree
 
 TOLERANCE = 0.1
 """Between the latents of one encoder on different devices; of another they differ by
@@ -41,15 +40,15 @@ class Planner(Method):
         latent [Z] under one instruction (`Text` without the axis N).
     """
 
-    plan: Callable[..., chex.Array]
+    plan: Callable[..., Array]
 
 
-def first_move(rows: chex.Array, latent_dim: int) -> chex.Array:
+def first_move(rows: Array, latent_dim: int) -> Array:
     """What a plan [rows, M + Z] does first, [M]."""
     return rows[0, : rows.shape[-1] - latent_dim]
 
 
-def check_latents(state: PlannerState, latents: chex.Array) -> None:
+def check_latents(state: PlannerState, latents: Array) -> None:
     """Refuses a low-level policy whose latents are not those planned in.
 
     Args:
@@ -99,7 +98,7 @@ class PlanningActor(Actor):
         """The model in whose latents plans are made."""
         return params.models[self.encoder]
 
-    def latent(self, params: Params, observations: chex.Array) -> chex.Array:
+    def latent(self, params: Params, observations: Array) -> Array:
         """Latents [..., Z] of raw observations [..., O]."""
         return encode_goal(self.low_level(params), observations)
 
@@ -113,9 +112,7 @@ class PlanningActor(Actor):
         state = params.models["planner"].state
         check_latents(state, self.latent(params, state.probe.observations))
 
-    def rows(
-        self, params: Params, latent: chex.Array, text: Text, key: Key
-    ) -> chex.Array:
+    def rows(self, params: Params, latent: Array, text: Text, key: Key) -> Array:
         """A plan [rows, M + Z] from the present latent [Z]."""
         model = params.models["planner"]
         assert isinstance(model.method, Planner)
@@ -131,7 +128,7 @@ class SubgoalCarry(NamedTuple):
     """The subgoal, and what the low-level policy remembers."""
 
     text: Text
-    goal: chex.Array  # [Z]
+    goal: Array  # [Z]
     low: Pytree
 
 
@@ -147,7 +144,7 @@ class PlannedSubgoalActor(PlanningActor):
         return SubgoalCarry(_text(task), goal, goal_method(model).empty(model))
 
     def plan(
-        self, params: Params, carry: SubgoalCarry, observation: chex.Array, key: Key
+        self, params: Params, carry: SubgoalCarry, observation: Array, key: Key
     ) -> SubgoalCarry:
         """A new subgoal from the present observation."""
         plan_key, begin_key = jax.random.split(key)
@@ -162,8 +159,8 @@ class PlannedSubgoalActor(PlanningActor):
         self,
         params: Params,
         carry: SubgoalCarry,
-        observation: chex.Array,
-        reward: chex.Array,
+        observation: Array,
+        reward: Array,
         key: Key,
     ) -> tuple[Distribution, SubgoalCarry]:
         """The low-level policy's action towards the subgoal."""
@@ -178,8 +175,8 @@ class ActionCarry(NamedTuple):
     """The plan that is being executed."""
 
     text: Text
-    actions: chex.Array  # [L, A]
-    index: chex.Array  # [] next one
+    actions: Array  # [L, A]
+    index: Array  # [] next one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,7 +200,7 @@ class PlannedActionActor(PlanningActor):
         return self.low_level(params).state.action_box
 
     def plan(
-        self, params: Params, carry: ActionCarry, observation: chex.Array, key: Key
+        self, params: Params, carry: ActionCarry, observation: Array, key: Key
     ) -> ActionCarry:
         """New actions from the present observation."""
         latent = self.latent(params, observation)
@@ -216,8 +213,8 @@ class PlannedActionActor(PlanningActor):
         self,
         params: Params,
         carry: ActionCarry,
-        observation: chex.Array,
-        reward: chex.Array,
+        observation: Array,
+        reward: Array,
         key: Key,
     ) -> tuple[Distribution, ActionCarry]:
         """The plan's next action, a point."""

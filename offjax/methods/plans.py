@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
-import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -19,7 +18,7 @@ from offjax.datasets.text import Text
 from offjax.errors import UserError, require_least
 from offjax.methods.common import TextConfig
 from offjax.networks.trained import Trained
-from offjax.types import Key, Method, Model, Pytree, Upstream, View, config
+from offjax.types import Array, Key, Method, Model, Pytree, Upstream, View, config
 
 PROBES = 4
 """Observations whose latents identify an encoder."""
@@ -37,37 +36,37 @@ class Encoder(Method):
       encode_goal: `(model, observations) → latents`, raw [..., O] to [..., Z].
     """
 
-    encode_goal: Callable[..., chex.Array]
+    encode_goal: Callable[..., Array]
 
 
 class Probe(NamedTuple):
     """A few observations and their latents: which latents these are."""
 
-    observations: chex.Array  # [P, O]
-    latents: chex.Array  # [P, Z]
+    observations: Array  # [P, O]
+    latents: Array  # [P, Z]
 
 
 class PlanData(NamedTuple):
     """Latents of a recording with its described spans."""
 
-    states: chex.Array  # [N, Z] latents
-    actions: chex.Array  # [N, A] the environment's, less the center of its box
-    starts: chex.Array  # [M] i32 first row of each span
-    ends: chex.Array  # [M] i32 one past its last
-    texts: chex.Array  # [M] i32 row of `text`
-    choices: chex.Array  # [M] i32 cumulative number of windows of the spans
+    states: Array  # [N, Z] latents
+    actions: Array  # [N, A] the environment's, less the center of its box
+    starts: Array  # [M] i32 first row of each span
+    ends: Array  # [M] i32 one past its last
+    texts: Array  # [M] i32 row of `text`
+    choices: Array  # [M] i32 cumulative number of windows of the spans
     text: Text  # leaves [S, ...]
-    mean: chex.Array  # [D] of a plan's columns
-    std: chex.Array  # [D]
+    mean: Array  # [D] of a plan's columns
+    std: Array  # [D]
     probe: Probe
 
 
 class PlanBatch(NamedTuple):
     """Plans with the instructions that they serve."""
 
-    plans: chex.Array  # [B, H, M + Z], moves first
-    tokens: chex.Array  # [B, T, E]
-    mask: chex.Array  # [B, T] bool
+    plans: Array  # [B, H, M + Z], moves first
+    tokens: Array  # [B, T, E]
+    mask: Array  # [B, T] bool
 
 
 @config
@@ -108,11 +107,11 @@ class PlannerState(flax.struct.PyTreeNode):
     """A network, its averaged parameters, which act, and what plans are made of."""
 
     key: Key
-    step: chex.Array
+    step: Array
     planner: Trained
     ema: Pytree
-    mean: chex.Array  # [M + Z]
-    std: chex.Array  # [M + Z]
+    mean: Array  # [M + Z]
+    std: Array  # [M + Z]
     probe: Probe
 
 
@@ -129,7 +128,7 @@ def start_planner(key: Key, data: PlanData, planner: Trained) -> PlannerState:
     )
 
 
-def encode_goal(encoder: Model, observations: chex.Array) -> chex.Array:
+def encode_goal(encoder: Model, observations: Array) -> Array:
     """Latents [..., Z] of raw observations [..., O]."""
     assert isinstance(encoder.method, Encoder)
     return encoder.method.encode_goal(encoder, observations)
@@ -224,9 +223,7 @@ def _columns(
     return mean, std
 
 
-def _windows(
-    data: PlanData, key: Key, config: PlanConfig
-) -> tuple[chex.Array, chex.Array]:
+def _windows(data: PlanData, key: Key, config: PlanConfig) -> tuple[Array, Array]:
     """First rows [B] of windows, uniform over all of them, and their spans [B]."""
     pick_key, offset_key = jax.random.split(key)
     pick = jax.random.randint(pick_key, (config.batch_size,), 0, data.choices[-1])
@@ -240,9 +237,7 @@ def _windows(
     return first, span
 
 
-def _subgoals(
-    data: PlanData, first: chex.Array, end: chex.Array, config: PlanConfig
-) -> chex.Array:
+def _subgoals(data: PlanData, first: Array, end: Array, config: PlanConfig) -> Array:
     """Plans from rows [B] to before `end` [B, 1], whose moves are the next latents.
 
     A span's last latent is repeated.
@@ -252,9 +247,7 @@ def _subgoals(
     return jnp.concatenate([latents[:, 1:], latents[:, :-1]], axis=-1)
 
 
-def _actions(
-    data: PlanData, first: chex.Array, end: chex.Array, config: PlanConfig
-) -> chex.Array:
+def _actions(data: PlanData, first: Array, end: Array, config: PlanConfig) -> Array:
     """Plans from rows [B] to before `end` [B, 1], whose moves are actions.
 
     Past the end of its span a plan rests: its last latent, and no action.

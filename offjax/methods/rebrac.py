@@ -47,6 +47,7 @@ from offjax.networks.initializers import symmetric_uniform, torch_uniform
 from offjax.networks.mlp import MLP, QEnsemble
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -120,9 +121,7 @@ def _critics(config: Config) -> Network:
     return QEnsemble(config.hidden_dims, settings=settings)
 
 
-def _policy(
-    params: Pytree, state: State, observations: chex.Array, config: Config
-) -> chex.Array:
+def _policy(params: Pytree, state: State, observations: Array, config: Config) -> Array:
     """Actions [..., A] in [-1, 1] at normalized observations [..., O]."""
     network = _actor(config, state.action_box.low.shape[-1])
     return jnp.tanh(network.apply(params, observations))
@@ -145,7 +144,7 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
 
 def critic_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Sum of both critics' errors; info is the target [B]. Noise [B, A] from `key`."""
     observations = state.normalizer(batch.observations)
     next_observations = state.normalizer(batch.next_observations)
@@ -167,7 +166,7 @@ def critic_loss(
 
 def actor_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Loss of the policy; info is the mean of min_k Q_k."""
     observations = state.normalizer(batch.observations)
     actions = state.action_box.to_unit(batch.actions)
@@ -182,7 +181,7 @@ def actor_loss(
 
 def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """`policy_freq` critic steps on as many parts of the batch, one of the policy."""
     steps = state.step + jnp.arange(config.policy_freq)
     keys = jax.vmap(lambda i: jax.random.fold_in(state.key, i))(steps)
@@ -191,7 +190,7 @@ def update(
 
 def learn(
     state: State, batch: Transitions, keys: Key, config: Config
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """`update` with the critic steps' keys [policy_freq, 2] given."""
     parts = jax.tree.map(
         lambda x: x.reshape(config.policy_freq, -1, *x.shape[1:]), batch
@@ -199,7 +198,7 @@ def learn(
 
     def critic_step(
         critic: Trained, part_and_key: tuple[Transitions, Key]
-    ) -> tuple[Trained, chex.Array]:
+    ) -> tuple[Trained, Array]:
         part, key = part_and_key
         adam = optax.adam(config.critic_lr)
         critic, loss, _ = descend(critic_loss, critic, adam, state, part, key, config)
@@ -227,7 +226,7 @@ def learn(
     return state, metrics
 
 
-def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
+def act(model: Model, observation: Array, key: Key) -> Distribution:
     """The policy's action at one raw observation [O], as a point."""
     state = model.state
     observation = state.normalizer(observation)
@@ -235,7 +234,7 @@ def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
     return unit_point(unit, state.action_box.shift, state.action_box.scale)
 
 
-def q_value(model: Model, observation: chex.Array, action: chex.Array) -> chex.Array:
+def q_value(model: Model, observation: Array, action: Array) -> Array:
     """Minimum of the two online critics [] at one raw observation and action."""
     state = model.state
     inputs = (state.normalizer(observation), state.action_box.to_unit(action))

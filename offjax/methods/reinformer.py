@@ -57,6 +57,7 @@ from offjax.networks.transformer import (
 )
 from offjax.types import (
     Actor,
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -158,7 +159,7 @@ class ReturnNetwork(nn.Module):
     config: Config
 
     @nn.compact
-    def __call__(self, steps: Steps, train: bool = False) -> chex.Array:
+    def __call__(self, steps: Steps, train: bool = False) -> Array:
         """Scaled returns [B, K]."""
         if self.config.return_history == "none":
             steps = steps._replace(returns=jnp.zeros_like(steps.returns))
@@ -173,9 +174,7 @@ class ActionNetwork(nn.Module):
     action_dim: int
 
     @nn.compact
-    def __call__(
-        self, steps: Steps, train: bool = False
-    ) -> tuple[chex.Array, chex.Array]:
+    def __call__(self, steps: Steps, train: bool = False) -> tuple[Array, Array]:
         """Means [B, K, A] in the unit box and log standard deviations [A]."""
         hidden = transformer(self.config, ("returns",))(steps, train)
         mean = jnp.tanh(Linear(self.action_dim, name="head")(hidden["returns"]))
@@ -214,11 +213,8 @@ def init(key: Key, data: Trajectories, config: Config, upstream: Upstream) -> St
 
 
 def expectile_loss(
-    predictions: chex.Array,
-    returns: chex.Array,
-    mask: chex.Array,
-    expectile: chex.Numeric,
-) -> chex.Array:
+    predictions: Array, returns: Array, mask: Array, expectile: chex.Numeric
+) -> Array:
     """Expectile regression of returns [B, K], in units of their mean size.
 
     Where rewards are sparse, a batch may hold no return at all: the unit has a floor.
@@ -230,20 +226,20 @@ def expectile_loss(
     return jnp.sum(weights * errors**2 * mask) / count
 
 
-def log_prob(actions: chex.Array, means: chex.Array, log_std: chex.Array) -> chex.Array:
+def log_prob(actions: Array, means: Array, log_std: Array) -> Array:
     """Log density [...] of actions [..., A] under N(means, exp(log_std)²)."""
     z = (actions - means) * jnp.exp(-log_std)
     return -0.5 * jnp.sum(z**2 + 2 * log_std + LOG_2PI, axis=-1)
 
 
-def entropy(log_std: chex.Array) -> chex.Array:
+def entropy(log_std: Array) -> Array:
     """Entropy of a diagonal Gaussian, from its log standard deviations [A]."""
     return jnp.sum(log_std + 0.5 * (LOG_2PI + 1.0))
 
 
 def return_loss(
     params: Pytree, state: State, batch: Segments, key: Key, config: Config
-) -> tuple[chex.Array, None]:
+) -> tuple[Array, None]:
     """Expectile loss of the returns' network; `key` is the dropout's."""
     steps = steps_of(batch)
     network = ReturnNetwork(config)
@@ -259,7 +255,7 @@ def action_loss(
     key: Key,
     config: Config,
     upstream: Upstream,
-) -> tuple[chex.Array, dict[str, chex.Array]]:
+) -> tuple[Array, dict[str, Array]]:
     """Loss of the actions' network and its parts; `key` is the dropout's."""
     steps, mask = steps_of(batch), batch.mask
     network = ActionNetwork(config, steps.actions.shape[-1])
@@ -270,7 +266,7 @@ def action_loss(
     spread = entropy(log_std)
     extra = jnp.zeros(())
 
-    def q(actions: chex.Array) -> chex.Array:
+    def q(actions: Array) -> Array:
         observations = state.normalizer.inverse(steps.observations)
         actions = state.action_box.from_unit(actions)
         return upstream["critic"].q_value(observations, actions)
@@ -289,16 +285,14 @@ def action_loss(
     return loss, {"log_likelihood": fit, "entropy": spread, "extra": extra}
 
 
-def alpha_loss(
-    log_alpha: chex.Array, spread: chex.Array, action_dim: int
-) -> tuple[chex.Array, None]:
+def alpha_loss(log_alpha: Array, spread: Array, action_dim: int) -> tuple[Array, None]:
     """α (H - H_target) with H_target = -A: α falls while the entropy is above it."""
     return jnp.exp(log_alpha) * (spread + action_dim), None
 
 
 def update(
     state: State, batch: Segments, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One step for each network, and one of Adam for the entropy's weight."""
     batch = transformed(state, batch)
     key = jax.random.fold_in(state.key, state.step)
@@ -322,7 +316,7 @@ def update(
     return state, {f"reinformer/{k}": v for k, v in (metrics | parts).items()}
 
 
-def context_mask(returns: chex.Array, mask: chex.Array, rule: str) -> chex.Array:
+def context_mask(returns: Array, mask: Array, rule: str) -> Array:
     """Steps [K] of a window that the actions' network sees.
 
     Of those that happened, `mask` [K], by the predicted returns [K], the present one
@@ -336,7 +330,7 @@ def context_mask(returns: chex.Array, mask: chex.Array, rule: str) -> chex.Array
     return kept & mask
 
 
-def predict_return(model: Model, window: Steps) -> chex.Array:
+def predict_return(model: Model, window: Steps) -> Array:
     """Scaled return [] at the last step of a context [K, …]."""
     batched = jax.tree.map(lambda x: x[None], window)
     network = ReturnNetwork(model.config)

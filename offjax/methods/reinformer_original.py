@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -38,6 +37,7 @@ from offjax.methods.sequence import (
 from offjax.networks.trained import Trained, descend, trained
 from offjax.networks.transformer import Linear, Steps, example_steps
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -79,9 +79,7 @@ class Network(nn.Module):
     action_dim: int
 
     @nn.compact
-    def __call__(
-        self, steps: Steps, train: bool = False
-    ) -> tuple[chex.Array, chex.Array, chex.Array]:
+    def __call__(self, steps: Steps, train: bool = False) -> tuple[Array, Array, Array]:
         """Scaled returns [B, K], means [B, K, A], log standard deviations [A]."""
         both = ("observations", "returns")
         hidden = reinformer.transformer(self.config, both)(steps, train)
@@ -105,7 +103,7 @@ def init(key: Key, data: Trajectories, config: Config, upstream: Upstream) -> St
 
 def loss(
     params: Pytree, state: State, batch: Segments, key: Key, config: Config
-) -> tuple[chex.Array, dict[str, chex.Array]]:
+) -> tuple[Array, dict[str, Array]]:
     """Sum of the losses of returns and actions; `key` is the dropout's."""
     steps, mask = steps_of(batch), batch.mask
     network = Network(config, steps.actions.shape[-1])
@@ -123,7 +121,7 @@ def loss(
 
 def update(
     state: State, batch: Segments, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One step of the optimizer, and one of Adam for the entropy's weight."""
     batch = transformed(state, batch)
     key = jax.random.fold_in(state.key, state.step)
@@ -138,7 +136,7 @@ def update(
     return state, {f"reinformer_original/{k}": v for k, v in metrics.items()}
 
 
-def predict_return(model: Model, window: Steps) -> chex.Array:
+def predict_return(model: Model, window: Steps) -> Array:
     """Scaled return [] at the last step of a context [K, …]."""
     return _apply(model, window)[0][0, -1]
 

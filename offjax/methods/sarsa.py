@@ -24,7 +24,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,6 +46,7 @@ from offjax.networks.iqn import IQNEnsemble
 from offjax.networks.mlp import QEnsemble
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -120,8 +120,8 @@ class State(TrainState):
 class Fractions(NamedTuple):
     """Midpoints and increments of random partitions of [0, 1], both [..., F]."""
 
-    midpoints: chex.Array
-    increments: chex.Array
+    midpoints: Array
+    increments: Array
 
 
 Noise = tuple[Fractions, Fractions] | None
@@ -153,7 +153,7 @@ def network(config: Config) -> Network:
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    inputs: tuple[chex.Array, ...] = zeros(data)
+    inputs: tuple[Array, ...] = zeros(data)
     if config.network == "iqn":
         inputs = (*inputs, jnp.zeros(1))
     params = network(config).init(key, *inputs)
@@ -166,11 +166,8 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
 
 
 def quantile_loss(
-    quantiles: chex.Array,
-    targets: chex.Array,
-    midpoints: chex.Array,
-    target_increments: chex.Array,
-) -> chex.Array:
+    quantiles: Array, targets: Array, midpoints: Array, target_increments: Array
+) -> Array:
     """Quantile Huber loss [...] (threshold 1) of predictions [..., F] at `midpoints`.
 
     The increments [..., G] are the weights of the targets [..., G], and sum to one.
@@ -186,12 +183,12 @@ def quantile_loss(
 
 def regression(
     params: Pytree,
-    targets: chex.Array,
+    targets: Array,
     state: State,
     batch: Transitions,
     noise: Noise,
     config: Config,
-) -> chex.Array:
+) -> Array:
     """Sum over the critics of their mean loss, towards `targets` [size, B(, F)]."""
     observations = state.normalizer(batch.observations)
     actions = state.action_box.to_unit(batch.actions)
@@ -205,22 +202,18 @@ def regression(
 
 
 def next_values(
-    state: State,
-    batch: Transitions,
-    next_actions: chex.Array,
-    noise: Noise,
-    config: Config,
-) -> chex.Array:
+    state: State, batch: Transitions, next_actions: Array, noise: Noise, config: Config
+) -> Array:
     """Target critics' values (or quantiles) at (s', a'), [size, B(, F)]."""
     observations = state.normalizer(batch.next_observations)
     unit_actions = state.action_box.to_unit(next_actions)
-    inputs: tuple[chex.Array, ...] = (observations, unit_actions)
+    inputs: tuple[Array, ...] = (observations, unit_actions)
     if noise is not None:
         inputs = (*inputs, noise[1].midpoints)
     return network(config).apply(state.target_critic, *inputs)
 
 
-def bootstrap(batch: Transitions, values: chex.Array, config: Config) -> chex.Array:
+def bootstrap(batch: Transitions, values: Array, config: Config) -> Array:
     """r + γ (1 − terminal) · value, for values [size, B] or [size, B, F]."""
     rewards, masks = batch.rewards, 1 - batch.terminals
     if values.ndim == 3:
@@ -230,7 +223,7 @@ def bootstrap(batch: Transitions, values: chex.Array, config: Config) -> chex.Ar
 
 def critic_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Each critic's loss towards its own target, summed; info is the targets."""
     noise = draw_noise(key, batch.rewards.shape[0], config)
     values = next_values(state, batch, batch.next_actions, noise, config)
@@ -239,12 +232,12 @@ def critic_loss(
 
 
 def learn(
-    loss: Callable[..., tuple[chex.Array, chex.Array]],
+    loss: Callable[..., tuple[Array, Array]],
     state: State,
     batch: Transitions,
     config: Config,
     *args: Pytree,
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One step of every critic on a loss such as `critic_loss`, and of the targets.
 
     `args` are what the loss reads after `config`.
@@ -263,14 +256,14 @@ def learn(
 
 def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One step of every critic; rows must have a true next action or be terminal."""
     return learn(critic_loss, state, batch, config)
 
 
 def member_values(
-    state: State, config: Config, observation: chex.Array, action: chex.Array
-) -> chex.Array:
+    state: State, config: Config, observation: Array, action: Array
+) -> Array:
     """Each online critic's value [size] at one raw observation and action."""
     inputs = (state.normalizer(observation), state.action_box.to_unit(action))
     if config.network == "mlp":
@@ -281,9 +274,7 @@ def member_values(
     return jnp.mean(quantiles, axis=-1)
 
 
-def aggregate(
-    values: chex.Array, config: Config, ensemble: Ensemble | None = None
-) -> chex.Array:
+def aggregate(values: Array, config: Config, ensemble: Ensemble | None = None) -> Array:
     """Joins the members' values [size, ...] as `config.aggregate` says, [...]."""
     ensemble = Ensemble() if ensemble is None else ensemble
     active = jnp.arange(values.shape[0]) < ensemble.active_size
@@ -301,7 +292,7 @@ def aggregate(
     return mean - ensemble.lower_bound_beta * spread
 
 
-def q_value(model: Model, observation: chex.Array, action: chex.Array) -> chex.Array:
+def q_value(model: Model, observation: Array, action: Array) -> Array:
     """Joined value [] at one raw observation [O] and environment action [A]."""
     values = member_values(model.state, model.config, observation, action)
     return aggregate(values, model.config)
@@ -316,7 +307,7 @@ def critic(stage: str) -> Callable[[Params], QFunction]:
     def q_function(params: Params) -> QFunction:
         model, ensemble = params.models[stage], params.acting["ensemble"]
 
-        def value(observation: chex.Array, action: chex.Array) -> chex.Array:
+        def value(observation: Array, action: Array) -> Array:
             values = member_values(model.state, model.config, observation, action)
             return aggregate(values, model.config, ensemble)
 

@@ -33,6 +33,7 @@ from offjax.networks.transformer import (
 )
 from offjax.types import (
     Actor,
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -109,8 +110,8 @@ class SequenceConfig:
 class SequenceState(TrainState):
     """A `TrainState` with what a context needs beside the transforms."""
 
-    return_scale: chex.Array  # [] what returns are divided by
-    last_timestep: chex.Array  # [] greatest of the data
+    return_scale: Array  # [] what returns are divided by
+    last_timestep: Array  # [] greatest of the data
 
 
 def start_sequence(key: Key, data: Trajectories) -> dict[str, Any]:
@@ -183,8 +184,8 @@ class Carry(NamedTuple):
     """The last K steps, and where the episode stands."""
 
     window: Steps  # [K, …], actions in the environment's units
-    target: chex.Array  # [] return still asked for, scaled
-    time: chex.Array  # [] steps since the episode began
+    target: Array  # [] return still asked for, scaled
+    time: Array  # [] steps since the episode began
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,10 +208,10 @@ class SequenceActor(Actor):
         )
         return Carry(window, self._target(params, task), jnp.int32(0))
 
-    def _target(self, params: Params, task: Pytree) -> chex.Array:
+    def _target(self, params: Params, task: Pytree) -> Array:
         return jnp.float32(0)
 
-    def record(self, carry: Carry, action: chex.Array) -> Carry:
+    def record(self, carry: Carry, action: Array) -> Carry:
         """The executed action becomes history (unless that is to be the base one)."""
         window = carry.window
         if self.history == "executed":
@@ -225,9 +226,7 @@ class SequenceActor(Actor):
         return distribution, carry._replace(window=window)
 
 
-def _pushed(
-    model: Model, carry: Carry, observation: chex.Array, target: chex.Array
-) -> Steps:
+def _pushed(model: Model, carry: Carry, observation: Array, target: Array) -> Steps:
     """The window with the present step, its actions still raw."""
     state, config = model.state, model.config
     last = config.max_timesteps - 1
@@ -237,7 +236,7 @@ def _pushed(
     return push(carry.window, state.normalizer(observation), target, timestep)
 
 
-def _with_action(window: Steps, action: chex.Array) -> Steps:
+def _with_action(window: Steps, action: Array) -> Steps:
     return window._replace(actions=window.actions.at[-1].set(action))
 
 
@@ -253,18 +252,13 @@ class ReturnConditionedActor(SequenceActor):
     "conditioning".
     """
 
-    def _target(self, params: Params, task: Pytree) -> chex.Array:
+    def _target(self, params: Params, task: Pytree) -> Array:
         asked = params.acting["conditioning"].return_target if task is None else task
         scale = params.models[self.stage].state.return_scale
         return jnp.asarray(asked, jnp.float32) / scale
 
     def act(
-        self,
-        params: Params,
-        carry: Carry,
-        observation: chex.Array,
-        reward: chex.Array,
-        key: Key,
+        self, params: Params, carry: Carry, observation: Array, reward: Array, key: Key
     ) -> tuple[Distribution, Carry]:
         """The action that goes with the return still asked for."""
         model = params.models[self.stage]
@@ -284,15 +278,10 @@ class MaxReturnActor(SequenceActor):
       predict_return: `(model, window) → scaled return []` at the window's last step.
     """
 
-    predict_return: Callable[[Model, Steps], chex.Array]
+    predict_return: Callable[[Model, Steps], Array]
 
     def act(
-        self,
-        params: Params,
-        carry: Carry,
-        observation: chex.Array,
-        reward: chex.Array,
-        key: Key,
+        self, params: Params, carry: Carry, observation: Array, reward: Array, key: Key
     ) -> tuple[Distribution, Carry]:
         """The action that goes with the predicted return; no target, no decrement."""
         model = params.models[self.stage]

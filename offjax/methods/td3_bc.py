@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -42,6 +41,7 @@ from offjax.methods.common import (
 from offjax.networks.mlp import MLP
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -88,7 +88,7 @@ class State(TrainState):
     target_critic: Pytree
 
 
-def _policy(params: Pytree, observations: chex.Array, config: Config) -> chex.Array:
+def _policy(params: Pytree, observations: Array, config: Config) -> Array:
     """Actions [..., A] in [-1, 1] at normalized observations [..., O]."""
     # The output layer's width tells the number of action dimensions.
     last = params["params"][f"Dense_{len(config.hidden_dims)}"]["bias"]
@@ -113,7 +113,7 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
 
 def critic_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Sum of both critics' errors; info is the target [B]. Noise [B, A] from `key`."""
     observations = state.normalizer(batch.observations)
     next_observations = state.normalizer(batch.next_observations)
@@ -132,7 +132,7 @@ def critic_loss(
 
 def actor_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Loss of the policy; info is the mean of Q_1."""
     observations = state.normalizer(batch.observations)
     actions = state.action_box.to_unit(batch.actions)
@@ -145,15 +145,15 @@ def actor_loss(
 
 def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """`policy_freq` critic steps on as many parts of the batch, one of the policy."""
     parts = jax.tree.map(
         lambda x: x.reshape(config.policy_freq, -1, *x.shape[1:]), batch
     )
 
     def critic_step(
-        critic: Trained, part_and_step: tuple[Transitions, chex.Array]
-    ) -> tuple[Trained, chex.Array]:
+        critic: Trained, part_and_step: tuple[Transitions, Array]
+    ) -> tuple[Trained, Array]:
         part, i = part_and_step
         key = jax.random.fold_in(state.key, state.step + i)
         adam = optax.adam(config.critic_lr)
@@ -182,7 +182,7 @@ def update(
     return state, metrics
 
 
-def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
+def act(model: Model, observation: Array, key: Key) -> Distribution:
     """The policy's action at one raw observation [O], as a point."""
     state = model.state
     unit = _policy(state.actor.params, state.normalizer(observation), model.config)

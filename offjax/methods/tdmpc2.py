@@ -28,7 +28,6 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -51,6 +50,7 @@ from offjax.methods.tdmpc2_planning import PlanningActor, encode
 from offjax.networks.tdmpc2 import SIZES, Bins, WorldModel, join
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -127,16 +127,16 @@ class State(TrainState):
     model: Trained  # params: encoder, dynamics, reward, q (, termination)
     policy: Trained
     target_critic: Pytree
-    scale: chex.Array  # [] S
+    scale: Array  # [] S
 
 
 class Noise(NamedTuple):
     """What is random in an update."""
 
-    target: chex.Array  # [H, B, A] standard normal, of the next actions
-    policy: chex.Array  # [H + 1, B, A]
-    target_pair: chex.Array  # [2] critics of the target
-    policy_pair: chex.Array  # [2]
+    target: Array  # [H, B, A] standard normal, of the next actions
+    policy: Array  # [H + 1, B, A]
+    target_pair: Array  # [2] critics of the target
+    policy_pair: Array  # [2]
     model_dropout: Key | None = None  # without a key nothing is omitted
     policy_dropout: Key | None = None
 
@@ -219,7 +219,7 @@ def draw(key: Key, rows: Slices, config: Config) -> Noise:
 
 def td_targets(
     state: State, rows: Slices, noise: Noise, config: Config
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Encoded next observations [H, B, Z] and the critics' targets y [H, B]."""
     world = config.world
     latents = world.apply("encoder", state.model.params, rows.observations[1:])
@@ -231,7 +231,7 @@ def td_targets(
 
 def model_loss(
     params: Pytree, state: State, rows: Slices, noise: Noise, config: Config
-) -> tuple[chex.Array, tuple[chex.Array, dict[str, chex.Array]]]:
+) -> tuple[Array, tuple[Array, dict[str, Array]]]:
     """Loss of the model on time-major rows; info: (z_0 … z_H, each term unweighted)."""
     world = config.world
     next_latents, targets = td_targets(state, rows, noise, config)
@@ -263,8 +263,8 @@ def model_loss(
 
 
 def policy_loss(
-    params: Pytree, state: State, latents: chex.Array, noise: Noise, config: Config
-) -> tuple[chex.Array, tuple[chex.Array, chex.Array]]:
+    params: Pytree, state: State, latents: Array, noise: Noise, config: Config
+) -> tuple[Array, tuple[Array, Array]]:
     """Loss of the policy prior at latents [H + 1, B, Z]; info is the new S, and mean Q.
 
     The critics are in training, as published: with a key, dropout acts.
@@ -283,7 +283,7 @@ def policy_loss(
 
 def update_with(
     state: State, rows: Slices, noise: Noise, config: Config
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One step of the model, then of the policy prior, then of the target critics."""
     model, loss, (latents, terms) = descend(
         model_loss, state.model, model_optimizer(config), state, rows, noise, config
@@ -309,14 +309,14 @@ def update_with(
 
 def update(
     state: State, batch: Slices, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One step of each part, see `update_with`."""
     rows = time_major(state, batch)
     noise = draw(jax.random.fold_in(state.key, state.step), rows, config)
     return update_with(state, rows, noise, config)
 
 
-def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
+def act(model: Model, observation: Array, key: Key) -> Distribution:
     """The policy prior at one raw observation [O]; its mode is tanh of the mean."""
     box, policy = model.state.action_box, model.state.policy.params
     mean, log_std = model.config.world.policy_moments(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from offjax.distributions import LOG_2PI
 from offjax.networks.mlp import MLP
+from offjax.types import Array
 
 
 class GlobalStdGaussian(nn.Module):
@@ -27,9 +27,7 @@ class GlobalStdGaussian(nn.Module):
     dropout: float = 0.0
 
     @nn.compact
-    def __call__(
-        self, observations: chex.Array, train: bool = False
-    ) -> tuple[chex.Array, chex.Array]:
+    def __call__(self, observations: Array, train: bool = False) -> tuple[Array, Array]:
         """[..., O] → mean [..., A] and log deviation [A]."""
         network = MLP(self.hidden_dims, self.action_dim, dropout=self.dropout)
         mean = network(observations, train)
@@ -52,7 +50,7 @@ class TanhGaussian(nn.Module):
     action_dim: int
 
     @nn.compact
-    def __call__(self, observations: chex.Array) -> tuple[chex.Array, chex.Array]:
+    def __call__(self, observations: Array) -> tuple[Array, Array]:
         """[..., O] → latent mean and log deviation, both [..., A]."""
         network = MLP(self.hidden_dims, 2 * self.action_dim, output_scale=1e-2)
         mean, log_std = jnp.split(network(observations), 2, axis=-1)
@@ -61,9 +59,7 @@ class TanhGaussian(nn.Module):
         return mean, jnp.clip(slope * log_std + offset, -20.0, 2.0)
 
 
-def tanh_sample(
-    mean: chex.Array, log_std: chex.Array, noise: chex.Array
-) -> tuple[chex.Array, chex.Array]:
+def tanh_sample(mean: Array, log_std: Array, noise: Array) -> tuple[Array, Array]:
     """Action in [-1, 1] and its log density, for standard noise, all [..., A]."""
     latent = mean + jnp.exp(log_std) * noise
     log_prob = -0.5 * (noise**2 + 2 * log_std + LOG_2PI)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import chex
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
 from offjax.networks.mlp import ensemble
+from offjax.types import Array
 
 
 class IQN(nn.Module):
@@ -27,9 +27,7 @@ class IQN(nn.Module):
     embedding_dim: int = 64
 
     @nn.compact
-    def __call__(
-        self, observations: chex.Array, actions: chex.Array, fractions: chex.Array
-    ) -> chex.Array:
+    def __call__(self, observations: Array, actions: Array, fractions: Array) -> Array:
         """[..., O], [..., A], fractions [..., F] → quantile values [..., F]."""
         width = self.hidden_dims[-1]
         x = jnp.concatenate([observations, actions], axis=-1)
@@ -54,9 +52,7 @@ class IQNEnsemble(nn.Module):
     embedding_dim: int = 64
 
     @nn.compact
-    def __call__(
-        self, observations: chex.Array, actions: chex.Array, fractions: chex.Array
-    ) -> chex.Array:
+    def __call__(self, observations: Array, actions: Array, fractions: Array) -> Array:
         """[..., O], [..., A], [..., F] → [size, ..., F]."""
         critics = ensemble(IQN, self.size)(self.hidden_dims, self.embedding_dim)
         return critics(observations, actions, fractions)

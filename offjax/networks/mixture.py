@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-import chex
 import flax.linen as nn
 import jax
 
 from offjax.networks.initializers import symmetric_uniform
+from offjax.types import Array
 
 
 class GaussianMixture(nn.Module):
@@ -24,9 +24,7 @@ class GaussianMixture(nn.Module):
     action_dim: int
 
     @nn.compact
-    def __call__(
-        self, observations: chex.Array
-    ) -> tuple[chex.Array, chex.Array, chex.Array]:
+    def __call__(self, observations: Array) -> tuple[Array, Array, Array]:
         """[..., O] → logits [..., N], means and log deviations [..., N, A]."""
         features = observations
         for width in self.hidden_dims:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import chex
 import flax.linen as nn
 import jax.numpy as jnp
 from flax.core import FrozenDict
+
+from offjax.types import Array
 
 Initializer = nn.initializers.Initializer
 
@@ -27,7 +28,7 @@ class MLP(nn.Module):
 
     hidden_dims: Sequence[int]
     output_dim: int
-    activation: Callable[[chex.Array], chex.Array] = nn.relu
+    activation: Callable[[Array], Array] = nn.relu
     layer_norm: bool = False
     output_scale: float = 1.0
     dropout: float = 0.0
@@ -38,7 +39,7 @@ class MLP(nn.Module):
     output_biases: Initializer = nn.initializers.zeros_init()
 
     @nn.compact
-    def __call__(self, x: chex.Array, train: bool = False) -> chex.Array:
+    def __call__(self, x: Array, train: bool = False) -> Array:
         """[..., in] → [..., output_dim]; dropout in training needs rngs."""
         for width in self.hidden_dims:
             x = nn.Dense(width, kernel_init=self.weights, bias_init=self.biases)(x)
@@ -80,7 +81,7 @@ class QEnsemble(nn.Module):
     settings: Mapping[str, Any] = FrozenDict()
 
     @nn.compact
-    def __call__(self, observations: chex.Array, actions: chex.Array) -> chex.Array:
+    def __call__(self, observations: Array, actions: Array) -> Array:
         """[..., O], [..., A] → [size, ...]."""
         x = jnp.concatenate([observations, actions], axis=-1)
         critics = ensemble(MLP, self.size)(self.hidden_dims, 1, **self.settings)

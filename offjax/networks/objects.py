@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from offjax.errors import UserError
 from offjax.networks.mlp import MLP
+from offjax.types import Array
 
 Objects = tuple[int, ...]
 """First column, number and width of the objects; () for none."""
@@ -43,7 +43,7 @@ class ObjectMLP(nn.Module):
     num_heads: int = 2
 
     @nn.compact
-    def __call__(self, observations: chex.Array, condition: chex.Array) -> chex.Array:
+    def __call__(self, observations: Array, condition: Array) -> Array:
         """[..., O], [..., C] → [..., output_dim]."""
         first, count, width = self.objects
         lead, end = observations.shape[:-1], first + count * width

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import chex
 import flax.linen as nn
 import jax.numpy as jnp
 
 from offjax.networks.mlp import MLP
+from offjax.types import Array
 
 
 class Planner(nn.Module):
@@ -23,7 +23,7 @@ class Planner(nn.Module):
     position_encoding: bool = True
 
     @nn.compact
-    def __call__(self, observations: chex.Array, times: chex.Array) -> chex.Array:
+    def __call__(self, observations: Array, times: Array) -> Array:
         """[..., O] (normalized), [...] → [..., output_dim]."""
         x = nn.Dense(self.embedding_dim)(observations)
         if self.position_encoding:
@@ -31,7 +31,7 @@ class Planner(nn.Module):
         return MLP(self.hidden_dims, self.output_dim, output_scale=0.01)(x)
 
 
-def sinusoids(times: chex.Array, width: int) -> chex.Array:
+def sinusoids(times: Array, width: int) -> Array:
     """Sine and cosine codes of `times` [...], as in transformers: [..., width]."""
     rates = jnp.exp(-jnp.log(1e4) * jnp.arange(width // 2) / (width // 2))
     angles = jnp.asarray(times)[..., None] * rates

@@ -16,7 +16,6 @@ parameters of the published model.
 
 from __future__ import annotations
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -26,11 +25,12 @@ from offjax.errors import UserError
 from offjax.networks.initializers import symmetric_uniform, torch_uniform
 from offjax.networks.tdmpc2 import mish
 from offjax.networks.transformer import Linear
+from offjax.types import Array
 
 EPSILON = 1e-5
 
 
-def sinusoid(positions: chex.Array, width: int) -> chex.Array:
+def sinusoid(positions: Array, width: int) -> Array:
     """Sines and cosines [..., width] of positions [...], wavelengths up to 2π·10⁴."""
     half = width // 2
     frequencies = np.exp(-np.arange(half) * np.log(10_000.0) / max(half - 1, 1))
@@ -49,7 +49,7 @@ class Convolution(nn.Module):
     kernel: int = 5
 
     @nn.compact
-    def __call__(self, x: chex.Array) -> chex.Array:
+    def __call__(self, x: Array) -> Array:
         """[B, H, in] → [B, H, width]."""
         length, channels = x.shape[-2:]
         init = symmetric_uniform((self.kernel * channels) ** -0.5)
@@ -71,7 +71,7 @@ class ConvolutionBlock(nn.Module):
     groups: int = 8
 
     @nn.compact
-    def __call__(self, x: chex.Array) -> chex.Array:
+    def __call__(self, x: Array) -> Array:
         """[B, H, in] → [B, H, width]."""
         x = Convolution(self.width, self.kernel, name="convolution")(x)
         x = nn.GroupNorm(self.groups, epsilon=EPSILON, name="norm")(x)
@@ -86,7 +86,7 @@ class ResidualBlock(nn.Module):
     groups: int = 8
 
     @nn.compact
-    def __call__(self, x: chex.Array, time: chex.Array) -> chex.Array:
+    def __call__(self, x: Array, time: Array) -> Array:
         """[B, H, in], diffusion time's embedding [B, E] → [B, H, width]."""
         h = ConvolutionBlock(self.width, self.kernel, self.groups, name="first")(x)
         h = h + Linear(self.width, name="time")(mish(time))[:, None]
@@ -103,13 +103,11 @@ class CrossAttention(nn.Module):
     head_dim: int = 32
 
     @nn.compact
-    def __call__(
-        self, x: chex.Array, tokens: chex.Array, mask: chex.Array | None
-    ) -> chex.Array:
+    def __call__(self, x: Array, tokens: Array, mask: Array | None) -> Array:
         """[B, H, C], tokens [B, T, E], mask [B, T] or None → [B, H, C]."""
         size = self.num_heads * self.head_dim
 
-        def heads(name: str, values: chex.Array) -> chex.Array:
+        def heads(name: str, values: Array) -> Array:
             init = torch_uniform()
             out = nn.Dense(size, use_bias=False, kernel_init=init, name=name)(values)
             return out.reshape(*out.shape[:-1], self.num_heads, self.head_dim)
@@ -139,23 +137,19 @@ class TemporalUNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self,
-        plans: chex.Array,
-        times: chex.Array,
-        tokens: chex.Array,
-        mask: chex.Array | None = None,
-    ) -> chex.Array:
+        self, plans: Array, times: Array, tokens: Array, mask: Array | None = None
+    ) -> Array:
         """What the network predicts of noisy plans [B, H, D] at diffusion steps [B].
 
         `mask` [B, T] says which of the text's tokens [B, T, E] may be attended to;
         None: all, padding too.
         """
 
-        def residual(x: chex.Array, width: int, name: str) -> chex.Array:
+        def residual(x: Array, width: int, name: str) -> Array:
             block = ResidualBlock(width, self.kernel, self.groups, name=name)
             return block(x, time)
 
-        def attend(x: chex.Array, name: str) -> chex.Array:
+        def attend(x: Array, name: str) -> Array:
             layer = CrossAttention(self.num_heads, self.head_dim, name=name)
             return layer(x, tokens, mask)
 

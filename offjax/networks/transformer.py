@@ -28,9 +28,9 @@ import jax.numpy as jnp
 
 from offjax.errors import UserError
 from offjax.networks.initializers import symmetric_uniform
-from offjax.types import Statistics
+from offjax.types import Array, Statistics
 
-Activation = Callable[[chex.Array], chex.Array]
+Activation = Callable[[Array], Array]
 
 
 class Steps(NamedTuple):
@@ -40,11 +40,11 @@ class Steps(NamedTuple):
     where padding stands at the right of a segment, since attention is causal.
     """
 
-    observations: chex.Array  # [B, K, O] normalized
-    actions: chex.Array  # [B, K, A] in the unit box
-    returns: chex.Array  # [B, K] scaled returns-to-go
-    timesteps: chex.Array  # [B, K] int, steps since the episode began
-    mask: chex.Array | None = None  # [B, K] bool
+    observations: Array  # [B, K, O] normalized
+    actions: Array  # [B, K, A] in the unit box
+    returns: Array  # [B, K] scaled returns-to-go
+    timesteps: Array  # [B, K] int, steps since the episode began
+    mask: Array | None = None  # [B, K] bool
 
 
 TOKENS = ("returns", "observations", "actions")
@@ -56,7 +56,7 @@ UNSEEN = ("last", "untrained")
 the one that was never trained."""
 
 
-def exact_gelu(x: chex.Array) -> chex.Array:
+def exact_gelu(x: Array) -> Array:
     """GELU with the error function, not its tanh approximation."""
     return jax.nn.gelu(x, approximate=False)
 
@@ -75,7 +75,7 @@ class Linear(nn.Module):
     initialization: str = "uniform"
 
     @nn.compact
-    def __call__(self, x: chex.Array) -> chex.Array:
+    def __call__(self, x: Array) -> Array:
         """[..., in] → [..., width]."""
         fan_in = x.shape[-1]
         weights = biases = symmetric_uniform(fan_in**-0.5)
@@ -95,7 +95,7 @@ class Dropout(nn.Module):
     rate: float
 
     @nn.compact
-    def __call__(self, x: chex.Array, train: bool) -> chex.Array:
+    def __call__(self, x: Array, train: bool) -> Array:
         """[...] → [...]; the identity unless `train`. Reads the rng "dropout"."""
         if not train or self.rate == 0.0:
             return x
@@ -108,7 +108,7 @@ class Dropout(nn.Module):
         return jnp.where(keep, x / (1 - threshold / 2**16), 0.0)
 
 
-def _pick(x: chex.Array, tokens: tuple[int, ...]) -> chex.Array:
+def _pick(x: Array, tokens: tuple[int, ...]) -> Array:
     """Of [B, 3 K, …] the given ones of every step's three tokens.
 
     Slices, since the gradient of a gather is a scatter, which is slow.
@@ -129,16 +129,12 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(
-        self,
-        x: chex.Array,
-        mask: chex.Array | None,
-        reads: tuple[int, ...],
-        train: bool,
-    ) -> chex.Array:
+        self, x: Array, mask: Array | None, reads: tuple[int, ...], train: bool
+    ) -> Array:
         """[B, 3 K, width], keys' mask or None → the same at the tokens in `reads`."""
         width = x.shape[-1]
 
-        def heads(name: str, tokens: chex.Array) -> chex.Array:
+        def heads(name: str, tokens: Array) -> Array:
             out = Linear(width, self.initialization, name=name)(tokens)
             return out.reshape(*out.shape[:-1], self.num_heads, width // self.num_heads)
 
@@ -180,12 +176,8 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self,
-        x: chex.Array,
-        mask: chex.Array | None,
-        reads: tuple[int, ...],
-        train: bool,
-    ) -> chex.Array:
+        self, x: Array, mask: Array | None, reads: tuple[int, ...], train: bool
+    ) -> Array:
         """[B, 3 K, width], keys' mask or None → the same at the tokens in `reads`."""
         attention = Attention(
             self.num_heads,
@@ -201,7 +193,7 @@ class Block(nn.Module):
         x = norms[0](_pick(x, reads) + attention(x, mask, reads, train))
         return norms[1](x + self._mlp(x, train))
 
-    def _mlp(self, x: chex.Array, train: bool) -> chex.Array:
+    def _mlp(self, x: Array, train: bool) -> Array:
         hidden = Linear(4 * x.shape[-1], self.initialization, name="hidden")(x)
         out = Linear(x.shape[-1], self.initialization, name="output")(
             ACTIVATIONS[self.activation](hidden)
@@ -244,7 +236,7 @@ class TrajectoryTransformer(nn.Module):
     time_std: float = 0.0
 
     @nn.compact
-    def __call__(self, steps: Steps, train: bool = False) -> dict[str, chex.Array]:
+    def __call__(self, steps: Steps, train: bool = False) -> dict[str, Array]:
         """Hidden vectors [B, K, width] at the tokens in `reads`, by the token's name.
 
         Where it trains, dropout is active and needs the rng "dropout".
@@ -331,10 +323,7 @@ def empty_window(length: int, observation_dim: int, action_dim: int) -> Steps:
 
 
 def push(
-    window: Steps,
-    observation: chex.Array,
-    return_to_go: chex.Numeric,
-    timestep: chex.Array,
+    window: Steps, observation: Array, return_to_go: chex.Numeric, timestep: Array
 ) -> Steps:
     """The window [K, …] moved on by one step, the new one last, its action still 0."""
     new = Steps(
