@@ -17,13 +17,14 @@ from typing import (
     dataclass_transform,
 )
 
+import chex
 import flax.struct
 import jax
 import numpy as np
 
 from offjax.errors import UserError
 
-Array: TypeAlias = jax.Array | np.ndarray
+Array: TypeAlias = chex.Array
 Pytree = Any
 Key = jax.Array
 
