@@ -140,11 +140,7 @@ def action_gradient(
     key: Key,
     config: Config,
 ) -> Array:
-    """Improvement operator: `refine` from the distribution's mode, in its action box.
-
-    Raises:
-      UserError: as `refine`, or an unknown `step_mode`.
-    """
+    """Improvement operator: `refine` from the distribution's mode in its action box."""
     require_option("step_mode", config.step_mode, STEP_MODES)
     low = distribution.shift - distribution.scale
     high = distribution.shift + distribution.scale

@@ -43,9 +43,6 @@ def improve(
 
     A larger n draws the same first samples. Of a point with several atoms (decoded
     actions) all atoms are compared.
-
-    Raises:
-      UserError: n below 1, or a critic that does not return one number.
     """
     checks.scalar_critic(q, distribution.means[0])
     latents = latent.candidates(distribution, key, config.n)

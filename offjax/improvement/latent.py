@@ -46,11 +46,7 @@ def _clips(distribution: Distribution) -> bool:
 
 
 def in_space(distribution: Distribution, space: str) -> Distribution:
-    """The distribution to expand around: as it is, or its means squashed.
-
-    Raises:
-      UserError: `space` is neither "latent" nor "action".
-    """
+    """The distribution to expand around: as it is, or its means squashed."""
     require_option("space", space, ("latent", "action"))
     if space == "action" and distribution.squashed:
         means = jnp.tanh(distribution.means)

@@ -33,11 +33,7 @@ class Config:
 def improve(
     distribution: Distribution, q: Callable[[Array], Array], key: Key, config: Config
 ) -> Array:
-    """Best component mean by the critic, as an action [A]; deterministic.
-
-    Raises:
-      UserError: a critic that does not return one number.
-    """
+    """Best component mean by the critic, as an action [A]; deterministic."""
     checks.scalar_critic(q, distribution.means[0])
     candidates = latent.to_box(distribution, distribution.means)
     allowed = heavy(distribution.logits, config.weight_threshold)

@@ -91,11 +91,7 @@ class DeterministicConfig:
 def gaussian(
     distribution: Distribution, q: QFn, key: Key, config: GaussianConfig
 ) -> Array:
-    """I_SG: action [A] that improves a single Gaussian.
-
-    Raises:
-      UserError: a policy that is not one Gaussian.
-    """
+    """I_SG: action [A] that improves a single Gaussian; `UserError` for others."""
     checks.has_density(distribution, "closed_form_gaussian")
     if distribution.kind != "gaussian":
         raise UserError(
@@ -118,10 +114,9 @@ def gaussian(
 def mixture(
     distribution: Distribution, q: QFn, key: Key, config: MixtureConfig
 ) -> Array:
-    """I_MG: action [A] that improves a mixture (or one Gaussian).
+    """I_MG: action [A] that improves a mixture, or one Gaussian.
 
-    Raises:
-      UserError: a policy without a density, or an unknown option.
+    `UserError` for a policy without a density, or an unknown option.
     """
     checks.has_density(distribution, "closed_form_mixture")
     distribution = latent.in_space(distribution, config.space)

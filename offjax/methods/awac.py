@@ -156,12 +156,11 @@ def update(
         target_critic=soft_update(critic.params, state.target_critic, config.tau),
         step=state.step + 1,
     )
-    metrics = {
+    return state, {
         "awac/critic_loss": loss_q,
         "awac/actor_loss": loss_pi,
         "awac/advantage": advantage,
     }
-    return state, metrics
 
 
 def act(model: Model, observation: Array, key: Key) -> Distribution:

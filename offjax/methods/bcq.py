@@ -184,13 +184,12 @@ def update(
         target_critic=soft_update(critic.params, state.target_critic, config.tau),
         step=state.step + 1,
     )
-    metrics = {
+    return state, {
         "bcq/vae_loss": loss_vae,
         "bcq/critic_loss": loss_q,
         "bcq/actor_loss": loss_pi,
         "bcq/target": jnp.mean(targets),
     }
-    return state, metrics
 
 
 def candidates(model: Model, observation: Array, key: Key, num: int) -> Distribution:

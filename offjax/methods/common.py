@@ -190,10 +190,7 @@ def in_unit(params: Params, stage: str, q: QFunction) -> QFunction:
     """The critic `q` of a stage as the operator of `params` reads it.
 
     Where Action Gradient's steps are normalized it is divided by its median gradient,
-    which the stage `gradient_norm` has measured.
-
-    Raises:
-      UserError: normalized steps, but no such stage.
+    which the stage `gradient_norm` has measured; `UserError` without that stage.
     """
     operator = params.improve
     gradient = isinstance(operator, action_gradient.Config)

@@ -30,13 +30,9 @@ Builder = Callable[[EnvSpec | None, str], Recipe]
 
 
 class Critic(NamedTuple):
-    """What a composition takes of a critic.
+    """What a composition takes of a critic: its stage, and as in `Recipe` the rest.
 
-    Attributes:
-      stage: `(spec, preset) → Stage` that learns it.
-      read: name of the stage → `Recipe.critic`.
-      acting: what acting with it reads.
-      for_dataset: as of `Recipe`.
+    `read` makes `Recipe.critic` of the stage's name.
     """
 
     stage: Callable[[EnvSpec | None, str], Stage]
@@ -53,13 +49,10 @@ CRITICS = {
 
 
 def compose(name: str, policies: Mapping[str, Builder]) -> Builder:
-    """The recipe builder of a name `policy+critic+operator`.
+    """The recipe builder of a name `policy+critic+operator`; `UserError` if unknown.
 
     The stages are the policy's and the critic's; a stage that both have is one. Action
     Gradient's normalized steps need one more, which measures the critic's gradient.
-
-    Raises:
-      UserError: an unknown part.
     """
     parts = name.split("+")
     if len(parts) != 3:

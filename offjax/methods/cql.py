@@ -247,13 +247,12 @@ def update(
         log_alpha_prime=log_alpha_prime,
         step=state.step + 1,
     )
-    metrics = {
+    return state, {
         "cql/actor_loss": loss_pi,
         "cql/critic_loss": loss_q,
         "cql/gap": jnp.mean(gaps),
         "cql/entropy": -log_prob,
     }
-    return state, metrics
 
 
 def act(model: Model, observation: Array, key: Key) -> Distribution:

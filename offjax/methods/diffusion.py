@@ -53,10 +53,7 @@ def cosine_betas(
 ) -> np.ndarray:
     """β of Nichol and Dhariwal's cosine schedule, [N] float64, at most `largest`.
 
-    `offset` keeps the first β away from 0.
-
-    Raises:
-      UserError: no step at all.
+    `offset` keeps the first β away from 0. `UserError` without a step.
     """
     require_least(1, diffusion_steps=num_steps)
     grid = (np.arange(num_steps + 1) / num_steps + offset) / (1 + offset)
@@ -83,10 +80,7 @@ def ddpm_steps(betas: np.ndarray) -> Steps:
 def ddim_steps(betas: np.ndarray, num_steps: int, eta: float = 0.0) -> Steps:
     """DDIM over S = `num_steps` times spread evenly over the N of training.
 
-    η = 0 is deterministic, 1 has the variance of DDPM.
-
-    Raises:
-      UserError: more steps than N, or none.
+    η = 0 is deterministic, 1 has the variance of DDPM. `UserError` unless 1 ≤ S ≤ N.
     """
     total = len(betas)
     if not 1 <= num_steps <= total:

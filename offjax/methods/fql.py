@@ -230,14 +230,9 @@ def learn(
     """`update` with its key given."""
     _, actor_key, critic_key = jax.random.split(key, 3)
     adam = optax.adam(config.actor_lr)
+    critic_adam = optax.adam(config.critic_lr)
     critic, critic_value, _ = descend(
-        critic_loss,
-        state.critic,
-        optax.adam(config.critic_lr),
-        state,
-        batch,
-        critic_key,
-        config,
+        critic_loss, state.critic, critic_adam, state, batch, critic_key, config
     )
     flow_network, flow_value, _ = descend(
         flow_loss, state.flow, adam, state, batch, actor_key, config
@@ -253,13 +248,12 @@ def learn(
         target_critic=target,
         step=state.step + 1,
     )
-    metrics = {
+    return state, {
         "fql/critic_loss": critic_value,
         "fql/flow_loss": flow_value,
         "fql/actor_loss": actor_value,
         **{f"fql/{name}": value for name, value in parts.items()},
     }
-    return state, metrics
 
 
 def act(model: Model, observation: Array, key: Key) -> Distribution:

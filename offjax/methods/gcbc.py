@@ -131,11 +131,7 @@ class Carry(NamedTuple):
 
 
 def init(key: Key, data: Play, config: Config, upstream: Upstream) -> State:
-    """Fresh state.
-
-    Raises:
-      UserError: objects that the observations do not hold.
-    """
+    """Fresh state; `UserError` for objects that the observations do not hold."""
     observation, action = zeros(data)
     check_objects(config.objects, observation.shape[-1])
     network: Any = GoalPolicy(config, action.shape[-1], observation.shape[-1])

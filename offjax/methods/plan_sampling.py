@@ -40,14 +40,9 @@ class Config:
 
 
 def check_rows(sampling: Config, planner: PlanConfig, executed: bool) -> None:
-    """Refuses plans that are shorter than what is asked of them.
+    """Raises `UserError` for plans that are shorter than what is asked of them.
 
-    `executed` says whether the plan's own actions are executed, not its subgoal
-    pursued.
-
-    Raises:
-      UserError: more rows than the planner has, or a plan that ends before the next
-        one is made.
+    `executed` says whether their own actions are executed, not a subgoal pursued.
     """
     if sampling.rows > planner.horizon:
         raise UserError(

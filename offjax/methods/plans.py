@@ -161,11 +161,7 @@ class PlanView(View):
     def arrays(
         self, dataset: Dataset, config: PlanConfig, upstream: Upstream
     ) -> PlanData:
-        """Encodes the recording with one seed's encoder, and cuts its spans.
-
-        Raises:
-          UserError: as `source`, `described` and `TextEncoder.embed`.
-        """
+        """Encodes the recording with one seed's encoder, and cuts its spans."""
         dataset = source(dataset, config)
         annotations, starts, ends, keep = described(dataset, config)
         (encoder,) = upstream.values()
@@ -266,8 +262,7 @@ def _actions(data: PlanData, first: Array, end: Array, config: PlanConfig) -> Ar
 def source(dataset: Dataset, config: PlanConfig) -> Dataset:
     """What plans are cut from: `dataset`, or the rollouts that the config names.
 
-    Raises:
-      UserError: there are no such rollouts, or they are of another environment.
+    `UserError` where there are none, or they are of another environment.
     """
     if not config.rollouts:
         return dataset
@@ -285,11 +280,7 @@ def source(dataset: Dataset, config: PlanConfig) -> Dataset:
 def described(
     dataset: Dataset, config: PlanConfig
 ) -> tuple[Annotations, np.ndarray, np.ndarray, np.ndarray]:
-    """The annotations that are not held out, and `spans` of them.
-
-    Raises:
-      UserError: there are none, or none that a plan can be cut from.
-    """
+    """The annotations that are not held out, and `spans` of them."""
     annotations = without(require(dataset), config.held_out)
     return annotations, *spans(annotations, config, dataset.card.id)
 
@@ -298,10 +289,8 @@ def without(annotations: Annotations, held_out: tuple[str, ...]) -> Annotations:
     """The spans of all other instructions.
 
     A compound instruction, "open_drawer+close_window", goes with any of its parts: its
-    spans show what was to be kept back.
-
-    Raises:
-      UserError: an instruction that there is not, or nothing is left.
+    spans show what was to be kept back. `UserError` if nothing is left, or an
+    instruction is not in the data.
     """
     parts = [set(name.split(JOINED)) for name in annotations.names]
     unknown = set(held_out) - set(annotations.names).union(*parts)
@@ -323,8 +312,7 @@ def spans(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Starts and ends of the spans that are used, and which ones they are.
 
-    Raises:
-      UserError: none is longer than one stride, or as long as a plan.
+    `UserError` if none is longer than one stride, or as long as a plan.
     """
     starts, ends = annotations.starts, annotations.ends
     longest = int((ends - starts).max())

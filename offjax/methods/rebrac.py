@@ -218,12 +218,11 @@ def learn(
         target_critic=soft_update(critic.params, state.target_critic, config.tau),
         step=state.step + config.policy_freq,
     )
-    metrics = {
+    return state, {
         "rebrac/critic_loss": jnp.mean(losses),
         "rebrac/actor_loss": loss,
         "rebrac/q": q,
     }
-    return state, metrics
 
 
 def act(model: Model, observation: Array, key: Key) -> Distribution:

@@ -174,12 +174,11 @@ def update(
         target_critic=soft_update(critic.params, state.target_critic, config.tau),
         step=state.step + config.policy_freq,
     )
-    metrics = {
+    return state, {
         "td3_bc/critic_loss": jnp.mean(losses),
         "td3_bc/actor_loss": loss,
         "td3_bc/q": q,
     }
-    return state, metrics
 
 
 def act(model: Model, observation: Array, key: Key) -> Distribution:

@@ -64,11 +64,7 @@ class ObjectMLP(nn.Module):
 
 
 def check_objects(objects: Objects, observation_dim: int) -> None:
-    """Refuses objects that observations cannot hold.
-
-    Raises:
-      UserError: not three numbers, or columns that are not there.
-    """
+    """Raises `UserError` for objects that observations cannot hold."""
     if not objects:
         return
     if len(objects) != 3 or min(objects[1:]) < 1 or objects[0] < 0:
