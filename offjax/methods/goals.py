@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from offjax.datasets.text import TextEncoder
+from offjax.datasets.text import Text, TextEncoder
 from offjax.distributions import Distribution
 from offjax.envs import scene
 from offjax.methods.plans import Encoder
@@ -52,11 +52,15 @@ class Carry(NamedTuple):
     inner: Pytree
     goals: Array | None = None  # [L, O] states to follow
     time: Array | None = None  # [] steps since the first of `goals`
+    text: Text | None = None  # instruction that a planner reads
 
 
 @dataclasses.dataclass(frozen=True)
-class InstructedActor(Actor):
-    """Follows one instruction; every `period` steps begins anew towards it."""
+class LanguageActor(Actor):
+    """An actor whose tasks are instructions, embedded with `text`.
+
+    `stage` is that of the model that acts, or in whose latents plans are made.
+    """
 
     stage: str
     text: TextEncoder
@@ -67,8 +71,13 @@ class InstructedActor(Actor):
         return self.text.embed(sentences)._asdict()
 
     def model(self, params: Params) -> Model:
-        """The model that acts."""
+        """The model of `stage`."""
         return params.models[self.stage]
+
+
+@dataclasses.dataclass(frozen=True)
+class InstructedActor(LanguageActor):
+    """Follows one instruction; every `period` steps begins anew towards it."""
 
     def begin(self, params: Params, task: Pytree, key: Key) -> Carry:
         """The instruction's latent; `task["sentence"]` is its embedding [E]."""
@@ -79,9 +88,15 @@ class InstructedActor(Actor):
 
     def plan(self, params: Params, carry: Carry, observation: Array, key: Key) -> Carry:
         """A new latent plan, or the end of the present chunk."""
+        return self.pursue(params, carry, observation, carry.latent, key)
+
+    def pursue(
+        self, params: Params, carry: Carry, observation: Array, latent: Array, key: Key
+    ) -> Carry:
+        """The carry with a goal [Z], towards which the method begins anew."""
         model = self.model(params)
-        inner = goal_method(model).begin(model, observation, carry.latent, key)
-        return carry._replace(inner=inner)
+        inner = goal_method(model).begin(model, observation, latent, key)
+        return carry._replace(latent=latent, inner=inner)
 
     def act(
         self, params: Params, carry: Carry, observation: Array, reward: Array, key: Key
@@ -118,8 +133,7 @@ class SubgoalActor(InstructedActor):
         model = self.model(params)
         place = jnp.minimum(carry.time + self.lookahead, carry.goals.shape[0] - 1)
         latent = goal_method(model).encode_goal(model, carry.goals[place])
-        inner = goal_method(model).begin(model, observation, latent, key)
-        return carry._replace(latent=latent, inner=inner)
+        return self.pursue(params, carry, observation, latent, key)
 
     def record(self, carry: Carry, action: Array) -> Carry:
         """Counts the step."""

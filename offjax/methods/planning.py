@@ -8,19 +8,19 @@ says how plans are sampled.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from offjax.datasets.text import Text, TextEncoder
+from offjax.datasets.text import Text
 from offjax.distributions import Distribution, point
 from offjax.errors import UserError
-from offjax.methods.goals import goal_method
+from offjax.methods.goals import Carry, InstructedActor, LanguageActor, goal_method
 from offjax.methods.plans import PlannerState, encode_goal
-from offjax.types import Actor, Array, Key, Method, Model, Params, Pytree
+from offjax.types import Array, Key, Method, Model, Params, Pytree
 
 TOLERANCE = 0.1
 """Between the latents of one encoder on different devices; of another they differ by
@@ -75,100 +75,49 @@ def check_latents(state: PlannerState, latents: Array) -> None:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class PlanningActor(Actor):
-    """What actors that plan have in common.
+def read(task: Pytree, params: Params, encoder: Model) -> Text:
+    """The task's instruction, {"tokens": [T, E], "mask": [T], ...}.
 
-    A task is one embedded instruction, {"tokens": [T, E], "mask": [T], ...}.
-
-    Attributes:
-      encoder: stage of what encodes observations.
-      text: what instructions are embedded with.
+    `UserError` without one, or if the planner was trained in other latents than those
+    of `encoder`.
     """
-
-    encoder: str
-    text: TextEncoder
-    period: int = 1
-
-    def embed(self, sentences: Sequence[str]) -> Pytree:
-        """Tasks of N instructions, leaves [N, ...]."""
-        return self.text.embed(sentences)._asdict()
-
-    def low_level(self, params: Params) -> Model:
-        """The model in whose latents plans are made."""
-        return params.models[self.encoder]
-
-    def latent(self, params: Params, observations: Array) -> Array:
-        """Latents [..., Z] of raw observations [..., O]."""
-        return encode_goal(self.low_level(params), observations)
-
-    def check(self, params: Params, task: Pytree) -> None:
-        """Raises `UserError` without an instruction, or for other latents' planner."""
-        if task is None:
-            raise UserError(
-                "This policy acts on an instruction, and none was given: evaluate it "
-                "on instructions, or pass an embedded one as the task."
-            )
-        state = params.models["planner"].state
-        check_latents(state, self.latent(params, state.probe.observations))
-
-    def rows(self, params: Params, latent: Array, text: Text, key: Key) -> Array:
-        """A plan [rows, M + Z] from the present latent [Z]."""
-        model = params.models["planner"]
-        assert isinstance(model.method, Planner)
-        return model.method.plan(model, latent, text, key, params.acting["sampling"])
-
-
-def _text(task: Pytree) -> Text:
+    if task is None:
+        raise UserError(
+            "This policy acts on an instruction, and none was given: evaluate it "
+            "on instructions, or pass an embedded one as the task."
+        )
+    state = params.models["planner"].state
+    check_latents(state, encode_goal(encoder, state.probe.observations))
     tokens, mask = jnp.asarray(task["tokens"]), jnp.asarray(task["mask"])
     return Text(tokens, mask, jnp.zeros(tokens.shape[-1]))
 
 
-class SubgoalCarry(NamedTuple):
-    """The subgoal, and what the low-level policy remembers."""
-
-    text: Text
-    goal: Array  # [Z]
-    low: Pytree
+def plan_rows(params: Params, latent: Array, text: Text, key: Key) -> Array:
+    """A plan [rows, M + Z] from the present latent [Z]."""
+    model = params.models["planner"]
+    assert isinstance(model.method, Planner)
+    return model.method.plan(model, latent, text, key, params.acting["sampling"])
 
 
 @dataclasses.dataclass(frozen=True)
-class PlannedSubgoalActor(PlanningActor):
+class PlannedSubgoalActor(InstructedActor):
     """A planned latent every `period` steps; a low-level policy that pursues it."""
 
-    def begin(self, params: Params, task: Pytree, key: Key) -> SubgoalCarry:
+    def begin(self, params: Params, task: Pytree, key: Key) -> Carry:
         """No subgoal yet."""
-        self.check(params, task)
-        model = self.low_level(params)
+        model = self.model(params)
+        text = read(task, params, model)
         goal = jnp.zeros(params.models["planner"].state.probe.latents.shape[-1])
-        return SubgoalCarry(_text(task), goal, goal_method(model).empty(model))
+        return Carry(goal, goal_method(model).empty(model), text=text)
 
-    def plan(
-        self, params: Params, carry: SubgoalCarry, observation: Array, key: Key
-    ) -> SubgoalCarry:
+    def plan(self, params: Params, carry: Carry, observation: Array, key: Key) -> Carry:
         """A new subgoal from the present observation."""
+        assert carry.text is not None
         plan_key, begin_key = jax.random.split(key)
-        latent = self.latent(params, observation)
-        rows = self.rows(params, latent, carry.text, plan_key)
+        latent = encode_goal(self.model(params), observation)
+        rows = plan_rows(params, latent, carry.text, plan_key)
         goal = first_move(rows, latent.shape[-1])
-        model = self.low_level(params)
-        low = goal_method(model).begin(model, observation, goal, begin_key)
-        return SubgoalCarry(carry.text, goal, low)
-
-    def act(
-        self,
-        params: Params,
-        carry: SubgoalCarry,
-        observation: Array,
-        reward: Array,
-        key: Key,
-    ) -> tuple[Distribution, SubgoalCarry]:
-        """The low-level policy's action towards the subgoal."""
-        model = self.low_level(params)
-        distribution, low = goal_method(model).act_towards(
-            model, carry.low, observation, carry.goal, key
-        )
-        return distribution, carry._replace(low=low)
+        return self.pursue(params, carry, observation, goal, begin_key)
 
 
 class ActionCarry(NamedTuple):
@@ -180,33 +129,31 @@ class ActionCarry(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class PlannedActionActor(PlanningActor):
+class PlannedActionActor(LanguageActor):
     """A plan of actions every `period` steps, executed open-loop in between."""
 
     def begin(self, params: Params, task: Pytree, key: Key) -> ActionCarry:
         """An empty plan."""
-        self.check(params, task)
-        planner, box = params.models["planner"].config, self._box(params)
+        model, planner = self.model(params), params.models["planner"].config
+        text = read(task, params, model)
         steps = planner.stride * (params.acting["sampling"].rows or planner.horizon)
         if self.period > steps:
             raise UserError(
                 f"replan is {self.period}, but a plan holds {steps} actions: choose "
                 f"1 … {steps}, or a longer plan."
             )
-        actions = jnp.zeros((steps, box.low.shape[-1]))
-        return ActionCarry(_text(task), actions, jnp.int32(0))
-
-    def _box(self, params: Params) -> Any:
-        return self.low_level(params).state.action_box
+        actions = jnp.zeros((steps, model.state.action_box.low.shape[-1]))
+        return ActionCarry(text, actions, jnp.int32(0))
 
     def plan(
         self, params: Params, carry: ActionCarry, observation: Array, key: Key
     ) -> ActionCarry:
         """New actions from the present observation."""
-        latent = self.latent(params, observation)
-        rows = self.rows(params, latent, carry.text, key)
+        model = self.model(params)
+        latent = encode_goal(model, observation)
+        rows = plan_rows(params, latent, carry.text, key)
         moves = rows[:, : rows.shape[-1] - latent.shape[-1]]
-        actions = moves.reshape(carry.actions.shape) + self._box(params).shift
+        actions = moves.reshape(carry.actions.shape) + model.state.action_box.shift
         return ActionCarry(carry.text, actions, jnp.int32(0))
 
     def act(
@@ -218,6 +165,6 @@ class PlannedActionActor(PlanningActor):
         key: Key,
     ) -> tuple[Distribution, ActionCarry]:
         """The plan's next action, a point."""
-        box = self._box(params)
+        box = self.model(params).state.action_box
         distribution = point(carry.actions[carry.index], box.shift, box.scale)
         return distribution, carry._replace(index=carry.index + 1)
