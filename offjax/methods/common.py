@@ -235,8 +235,9 @@ def hidden_dims(preset: str) -> tuple[int, ...]:
 
 
 def step_rewards(spec: EnvSpec | None) -> float:
-    """Factor on the rewards with which they are about 1 a step, as published settings
-    of value-based methods presume; those of Budget Allocation are about 1/T.
+    """Factor on the rewards with which they are about 1 a step.
+
+    Published settings of value-based methods presume that; Budget Allocation's are 1/T.
     """
     if spec is None or spec.domain != "budget":
         return 1.0
