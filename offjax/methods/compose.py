@@ -30,9 +30,9 @@ Builder = Callable[[EnvSpec | None, str], Recipe]
 
 
 class Critic(NamedTuple):
-    """What a composition takes of a critic: its stage, and as in `Recipe` the rest.
+    """What a composition takes of a critic; `acting` and `for_dataset` as in `Recipe`.
 
-    `read` makes `Recipe.critic` of the stage's name.
+    `stage(spec, preset)` learns it, and `read(stage name)` is `Recipe.critic`.
     """
 
     stage: Callable[[EnvSpec | None, str], Stage]

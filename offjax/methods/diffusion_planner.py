@@ -263,7 +263,7 @@ def sample_rows(
 
 
 def sampler_steps(config: Config, sampling: Sampling) -> diffusion.Steps:
-    """The steps that the settings ask for; `UserError` if there are not so many."""
+    """The steps that the settings ask for; `UserError` for more than N."""
     betas = diffusion.cosine_betas(config.diffusion_steps)
     if sampling.sampler == "ddpm":
         return diffusion.ddpm_steps(betas)

@@ -14,8 +14,8 @@ lack. Acting reads an exponential moving average of the parameters.
 
 For a planner in the space of z two terms may be added, neither of them published. Its
 subgoals are never exact: noise on the latents of states (`goal_noise`) makes π read
-from s_t what it can. And it knows the present by its latent alone: the reconstruction
-`reconstruction` · E ‖g − r(z)‖² keeps all of the state in it.
+from s_t what it can. And it knows the present by its latent alone, in which
+`reconstruction` · E ‖g − r(z)‖² keeps all of the state.
 """
 
 from __future__ import annotations
