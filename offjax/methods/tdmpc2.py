@@ -350,7 +350,7 @@ def stage(spec: EnvSpec | None, preset: str) -> Stage:
 
 
 def search(spec: EnvSpec | None, preset: str) -> mppi.Config:
-    """Settings of the search; as published, two iterations more where A is 20 or up."""
+    """Settings of the search; as published, two iterations more from A = 20 on."""
     config = mppi.Config(**({} if preset == "paper" else SMALL_SEARCH))
     if spec is not None and spec.action_dim >= 20:
         config = dataclasses.replace(config, iterations=config.iterations + 2)
