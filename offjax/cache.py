@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import uuid
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
 
 
 def root() -> Path:
@@ -16,3 +20,24 @@ def folder(name: str) -> Path:
     path = root() / name
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes an npz file that is there as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex}")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: Path) -> dict[str, np.ndarray] | None:
+    """What `save` wrote; None where there is nothing, or what cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except Exception:  # a damaged file raises anything
+        return None

@@ -53,11 +53,6 @@ class _Failed(Exception):
         self.final = final
 
 
-def offline() -> bool:
-    """Whether $OFFJAX_OFFLINE forbids downloads."""
-    return os.environ.get("OFFJAX_OFFLINE", "") not in ("", "0")
-
-
 def places(publisher: str) -> list[str]:
     """URL prefixes in the order they are tried: $OFFJAX_MIRRORS, `publisher`.
 
@@ -83,6 +78,36 @@ def places(publisher: str) -> list[str]:
                 "that begins with http:// or https://."
             )
     return [prefix.rstrip("/") for prefix in (*found, publisher)]
+
+
+def obtain(
+    absent: str,
+    relative: str,
+    target: Path,
+    publisher: str,
+    signature: bytes,
+    progress: Callable[[str], None] | None = None,
+) -> Path:
+    """Downloads a published file that is in none of the places where it may lie.
+
+    Args:
+      absent: sentences that say so, with which errors begin.
+      relative: as of `fetch`, like `target`, `signature` and `progress`.
+      target: where it is to lie.
+      publisher: the last URL prefix that is tried.
+      signature: bytes that such a file begins with.
+      progress: called with a line of text.
+
+    Raises:
+      UserError: it could not be had, or downloads are forbidden.
+    """
+    if os.environ.get("OFFJAX_OFFLINE", "") not in ("", "0"):
+        raise UserError(f"{absent} It was not downloaded: $OFFJAX_OFFLINE is set.")
+    prefixes = places(publisher)
+    try:
+        return fetch(relative, target, prefixes, signature, progress)
+    except UserError as error:
+        raise UserError(f"{absent} {error}") from error
 
 
 def fetch(

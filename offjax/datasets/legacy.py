@@ -30,7 +30,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from offjax.datasets import checks, download
+from offjax.datasets import checks, download, untrusted
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 from offjax.types import EnvSpec
@@ -39,7 +39,6 @@ COMPAT = ("", "official", "official-terminate-on-end")
 """How transitions are made: the right way, or as `d4rl.qlearning_dataset` does."""
 
 _KEYS = ("observations", "actions", "rewards", "terminals")
-_MAX_COMPRESSION = 1100  # deflate's is 1032
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -86,11 +85,9 @@ def folders(data_dir: str | os.PathLike[str] | None = None) -> list[Path]:
 def find(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path | None:
     """A D4RL id's file: by D4RL's own name, flat or in its folder, or `id`.hdf5."""
     file = Path(table()[name].file)
-    for folder in folders(data_dir):
-        for relative in (file.name, file, f"{name}.hdf5"):
-            if (folder / relative).is_file():
-                return folder / relative
-    return None
+    names = (file.name, file, f"{name}.hdf5")
+    paths = (folder / each for folder in folders(data_dir) for each in names)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def obtain(
@@ -114,14 +111,10 @@ def obtain(
         f"this name or as {name}.hdf5), or name its folder with --data_dir or "
         "$D4RL_DATASET_DIR."
     )
-    if download.offline():
-        raise UserError(f"{absent} It was not downloaded: $OFFJAX_OFFLINE is set.")
-    prefixes = download.places(download.D4RL)
-    try:
-        target = searched[0] / file.name
-        return download.fetch(file.as_posix(), target, prefixes, _SIGNATURE, progress)
-    except UserError as error:
-        raise UserError(f"{absent} {error}") from error
+    target = searched[0] / file.name
+    return download.obtain(
+        absent, table()[name].file, target, download.D4RL, _SIGNATURE, progress
+    )
 
 
 def read(
@@ -221,15 +214,16 @@ def _arrays(
                 "copy it again."
             )
         keys = [*_KEYS, *(["timeouts"] if "timeouts" in file else [])]
-        arrays = {key: _whole(file, key) for key in keys}
-        extra = {}
         for key in infos:
             if not isinstance(file.get(f"infos/{key}"), h5py.Dataset):
                 there = ", ".join(file["infos"]) if "infos" in file else "none"
                 raise UserError(
                     f"{what} has no infos/{key}; the infos it has: {there}."
                 )
-            extra[key] = _whole(file, f"infos/{key}")
+        arrays = {key: untrusted.read_hdf5(file.id, key) for key in keys}
+        extra = {key: untrusted.read_hdf5(file.id, f"infos/{key}") for key in infos}
+        for key, array in (*arrays.items(), *extra.items()):
+            untrusted.require_numbers(key, array.dtype)
     for key in ("observations", "actions"):
         if arrays[key].ndim != 2:
             raise UserError(
@@ -237,17 +231,6 @@ def _arrays(
                 "dimensions]. It is not a D4RL file of vectors."
             )
     return arrays, extra
-
-
-def _whole(file: h5py.File, key: str) -> np.ndarray:
-    """One array; refused where the file cannot hold as much as its header claims."""
-    dataset = file[key]
-    if dataset.dtype.kind not in "biuf":
-        raise ValueError(f"{key} is of type {dataset.dtype}, not of numbers")
-    ratio = 1 if dataset.chunks is None else _MAX_COMPRESSION
-    if dataset.nbytes > ratio * dataset.id.get_storage_size():
-        raise ValueError(f"{key} is shorter than its shape {dataset.shape}")
-    return np.asarray(dataset)
 
 
 def _official(

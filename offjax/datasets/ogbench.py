@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from offjax.datasets import checks, download, npz
+from offjax.datasets import checks, download, untrusted
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 from offjax.types import EnvSpec
@@ -173,13 +173,10 @@ def obtain(
         "into one of these folders, or name its folder with --data_dir or "
         "$OGBENCH_DATASET_DIR."
     )
-    if download.offline():
-        raise UserError(f"{absent} It was not downloaded: $OFFJAX_OFFLINE is set.")
-    prefixes = download.places(download.OGBENCH)
-    try:
-        return download.fetch(file, searched[0] / file, prefixes, _SIGNATURE, progress)
-    except UserError as error:
-        raise UserError(f"{absent} {error}") from error
+    target = searched[0] / file
+    return download.obtain(
+        absent, file, target, download.OGBENCH, _SIGNATURE, progress
+    )
 
 
 def read(
@@ -212,7 +209,7 @@ def read(
     states = set(infos) | ({"qpos"} if entry.task is not None else set())
     if entry.task is not None and "buttons" in entry.goal:
         states.add("button_states")
-    arrays = npz.read(path, (*_KEYS, *sorted(states)), f"{path}, OGBench's {file},")
+    arrays = untrusted.read_npz(path, (*_KEYS, *sorted(states)), f"{path}, OGBench's {file},")
     try:
         return _dataset(entry, arrays, infos, f"OGBench file {path}")
     except UserError as error:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from offjax.catalog import collected
+from offjax.catalog.entries import Request
 from offjax.catalog.load import collect_dataset, list_datasets, load_dataset
 from offjax.datasets import Dataset, minari_io
 from offjax.envs import maze2d
@@ -190,4 +191,4 @@ def test_an_interrupted_collection_goes_on_and_leaves_no_parts(root):
 def test_a_replay_takes_no_seed():
     pytest.importorskip("mujoco.batch")
     with pytest.raises(UserError, match="--seed=1 does not apply"):
-        collected.parse("offjax/hopper/medium-replay-v1").generate(10, seed=1)
+        collected.parse("offjax/hopper/medium-replay-v1").generate(Request(10, 1))
