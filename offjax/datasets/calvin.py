@@ -274,7 +274,8 @@ def _chunks(
         columns: dict[str, list[np.ndarray]] = {key: [] for key in keys}
         for index in indices[begin : begin + _CHUNK]:
             path = frame(place, index)
-            for key, value in _frame(path, keys).items():
+            found = untrusted.read_npz(path, keys, f"{path}, a frame of CALVIN's,")
+            for key, value in found.items():
                 if value.shape != shapes.setdefault(key, value.shape):
                     raise UserError(
                         f"{key!r} in {path} has shape {value.shape}, but "
@@ -282,31 +283,6 @@ def _chunks(
                     )
                 columns[key].append(value)
         yield {key: np.stack(values) for key, values in columns.items()}
-
-
-def _frame(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            absent = [key for key in keys if key not in file]
-            if not absent:
-                return {key: _numbers(file[key], key, path) for key in keys}
-            known = ", ".join(file.files)
-    except UserError:
-        raise
-    except Exception as error:  # a damaged archive raises anything
-        raise UserError(
-            f"Frame {path} is damaged ({error}); copy it again from CALVIN's download."
-        ) from error
-    raise UserError(f"Frame {path} has no {absent[0]!r}; it holds {known}.")
-
-
-def _numbers(value: np.ndarray, key: str, path: Path) -> np.ndarray:
-    if value.dtype.kind not in "buif" or not value.size or not value.ndim:
-        raise UserError(
-            f"{key!r} in {path} is {value.dtype} of shape {value.shape}; it must be an "
-            "array of numbers."
-        )
-    return value
 
 
 def _annotations(place: Path, bounds: np.ndarray, language: str) -> Annotations:

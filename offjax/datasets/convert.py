@@ -9,26 +9,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 from offjax.types import Statistics, Transitions
-
-
-class Segments(NamedTuple):
-    """Episodes side by side, padded at the end with zeros.
-
-    `mask` is true at the steps that were recorded.
-    """
-
-    observations: np.ndarray  # [E, T, O] f32
-    actions: np.ndarray  # [E, T, A] f32
-    rewards: np.ndarray  # [E, T] f32
-    terminals: np.ndarray  # [E, T] f32
-    mask: np.ndarray  # [E, T] bool
 
 
 def to_transitions(dataset: Dataset) -> Transitions:
@@ -110,35 +97,6 @@ def returns_to_go(
         total = rewards[rows] + discount * total[:count]
         result[rows] = total
     return result
-
-
-def episodes_padded(dataset: Dataset, length: int | None = None) -> Segments:
-    """All episodes as [E, T, …], with a mask where they are shorter.
-
-    Args:
-      dataset: episodes of equal or unequal length.
-      length: T; by default the longest episode's. Longer ones keep their first T.
-    """
-    longest = int(dataset.episode_lengths.max())
-    length = longest if length is None else length
-    if length < 1:
-        raise UserError(f"Segments of length {length} hold no step; pass 1 or more.")
-    rows = dataset.episode_starts[:, None] + np.arange(length)
-    mask = rows < dataset.episode_ends[:, None]
-    rows = np.minimum(rows, dataset.episode_ends[:, None] - 1)
-
-    def gather(array: np.ndarray) -> np.ndarray:
-        values = array[rows]
-        values[~mask] = 0
-        return values
-
-    return Segments(
-        observations=gather(dataset.observations),
-        actions=gather(dataset.actions),
-        rewards=gather(dataset.rewards),
-        terminals=gather(dataset.terminals).astype(np.float32),
-        mask=mask,
-    )
 
 
 def top_fraction(dataset: Dataset, fraction: float) -> Dataset:

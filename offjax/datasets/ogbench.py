@@ -174,9 +174,7 @@ def obtain(
         "$OGBENCH_DATASET_DIR."
     )
     target = searched[0] / file
-    return download.obtain(
-        absent, file, target, download.OGBENCH, _SIGNATURE, progress
-    )
+    return download.obtain(absent, file, target, download.OGBENCH, _SIGNATURE, progress)
 
 
 def read(
@@ -209,7 +207,8 @@ def read(
     states = set(infos) | ({"qpos"} if entry.task is not None else set())
     if entry.task is not None and "buttons" in entry.goal:
         states.add("button_states")
-    arrays = untrusted.read_npz(path, (*_KEYS, *sorted(states)), f"{path}, OGBench's {file},")
+    what = f"{path}, OGBench's {file},"
+    arrays = untrusted.read_npz(path, (*_KEYS, *sorted(states)), what)
     try:
         return _dataset(entry, arrays, infos, f"OGBench file {path}")
     except UserError as error:

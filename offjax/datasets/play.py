@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from offjax.datasets import sampling
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import require
+from offjax.datasets.views import uniform
 from offjax.types import Key, Pytree, Statistics, Upstream, View
 
 FLOOR = 0.01
@@ -278,4 +278,4 @@ class ObservationView(View):
 
     def sample(self, arrays: Observations, key: Key, config: Any) -> chex.Array:
         """`batch_size` observations [B, O], uniformly with replacement."""
-        return sampling.uniform(arrays.observations, key, config.batch_size)
+        return uniform(arrays.observations, key, config.batch_size)

@@ -1,7 +1,7 @@
 """Text to vectors: one function, `encode`, in front of several frozen encoders.
 
     hash        word vectors drawn by a hash of the word, the same everywhere
-    hash_order  also a vector for each pair of words, of which one comes before the other
+    hash_order  also a vector for each pair of words, one before the other
     minilm      a MiniLM sentence encoder, where the user has the weights
     t5          the encoder half of a T5, likewise
     table       vectors that are given for each sentence, such as those CALVIN ships

@@ -138,5 +138,5 @@ def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
         require_numbers(name, dtype)
         stored = archive.getinfo(name).file_size - stream.tell()
         _require_stored(name, shape, dtype, stored)
-    with archive.open(name) as stream:
+        stream.seek(0)
         return npy.read_array(stream, allow_pickle=False)
