@@ -36,7 +36,7 @@ from offjax.behavior.locomotion import reporter
 from offjax.behavior.waypoint import shortest_paths
 from offjax.envs import antmaze
 from offjax.envs.antmaze import ANT_MAZES
-from offjax.envs.mujoco import has_engine
+from offjax.envs.mujoco import require_engine
 from offjax.errors import UserError
 
 NUM_PLACES = 64  # episodes side by side
@@ -165,11 +165,7 @@ def generate(
     what = task(name)
     if num_steps < 1:
         raise UserError(f"{num_steps} steps were asked for: at least 1 is needed.")
-    if not has_engine():
-        raise UserError(
-            "Collecting AntMaze needs mujoco.batch, which is not installed. Run "
-            "`pip install 'offjax[mujoco]'` (MuJoCo 3.17 or later)."
-        )
+    require_engine("AntMaze")
     if walk is None:
         walk = policies.for_role(ant_goal.NAME, "expert")[0].sample
     report = reporter(num_steps, progress or (lambda _: None))

@@ -152,7 +152,7 @@ def for_role(robot: str, role: str, version: int = 0) -> list[Actor]:
     Raises:
       UserError: the files are missing, damaged, or of another robot.
     """
-    names = [row["snapshot"] for row in rows_of(robot, role, folder(version))]
+    names = [row["snapshot"] for row in rows_of(robot, role, version)]
     path = folder(version) / f"{robot}.npz"
     actors = load(path)
     missing = [name for name in names if name not in actors]
@@ -201,25 +201,29 @@ def digest(robot: str, version: int = 0, file: str = "npz") -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def rows_of(robot: str, role: str, folder: Path) -> list[dict[str, str]]:
-    """Provenance of the policies in one role, from the files in a folder."""
-    return [row for row in _table(robot, folder) if role in row["roles"].split()]
+def rows_of(robot: str, role: str, where: int | Path) -> list[dict[str, str]]:
+    """Rows of `table` of the policies in one role."""
+    return [row for row in table(robot, where) if role in row["roles"].split()]
 
 
-def table(robot: str, version: int = 0) -> list[dict[str, str]]:
+def table(robot: str, where: int | Path = 0) -> list[dict[str, str]]:
     """Provenance of a robot's packaged policies, in order of training.
 
     Columns: robot, snapshot, roles, env_steps, updates, return_mean, return_std,
     score, command.
+
+    Args:
+      robot: its name.
+      where: version of the datasets, or the folder of the files.
+
+    Raises:
+      UserError: there are none.
     """
-    return _table(robot, folder(version))
-
-
-def _table(robot: str, folder: Path) -> list[dict[str, str]]:
-    path = folder / f"{robot}.csv"
+    place = folder(where) if isinstance(where, int) else where
+    path = place / f"{robot}.csv"
     if not path.is_file():
         raise UserError(
-            f"No policies of {robot!r} are packaged in {folder}: train them with "
+            f"No policies of {robot!r} are packaged in {place}: train them with "
             f"`python -m experiments.train_behavior --robot={robot}`."
         )
     with path.open(newline="") as file:

@@ -1,11 +1,10 @@
 """Trains a robot's behavior policies and keeps snapshots of them along the way.
 
 Many episodes are stepped by the batched engine; after each vector step the networks
-get their share of updates in one compiled call. Snapshots are denser at first (their
-times grow with the square of their number), since the way from an untrained policy to
-a medium one is short. A training goes on from its last checkpoint when it is started
-again, also with more steps than at first (the rates then fall anew over the second half
-of the longer one); episodes that were under way begin anew.
+get their share of updates in one compiled call. Snapshots are denser at first, since
+the way from an untrained policy to a medium one is short. A training that is started
+again goes on from its last checkpoint, also with more steps than at first: the rates
+then fall anew over the second half of the longer one. Episodes begin anew.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from offjax import cache
 from offjax.behavior import ant_goal, policies, sac
-from offjax.behavior.replay import Replay
 from offjax.envs import mujoco
 from offjax.envs.batched import BatchedEnv, make_batched
 from offjax.errors import UserError
@@ -88,6 +87,52 @@ def environments(robot: str, num_envs: int, scored: bool = False) -> BatchedEnv:
     if robot == ant_goal.NAME:
         return ant_goal.AntGoal(num_envs, scored)
     return make_batched(mujoco.spec(robot), num_envs)
+
+
+class Replay:
+    """The last `capacity` transitions on the host, drawn with replacement."""
+
+    def __init__(self, capacity: int, observation_dim: int, action_dim: int) -> None:
+        self._rows = sac.Batch(
+            np.zeros((capacity, observation_dim), np.float32),
+            np.zeros((capacity, action_dim), np.float32),
+            np.zeros(capacity, np.float32),
+            np.zeros((capacity, observation_dim), np.float32),
+            np.zeros(capacity, np.float32),
+        )
+        self._capacity = capacity
+        self._added = 0
+
+    def __len__(self) -> int:
+        return min(self._added, self._capacity)
+
+    def add(self, *columns: np.ndarray) -> None:
+        """Appends rows; the columns are `Batch`'s, [n, ...] each."""
+        count = len(columns[0])
+        places = (self._added + np.arange(count)) % self._capacity
+        for kept, new in zip(self._rows, columns, strict=True):
+            kept[places] = new
+        self._added += count
+
+    def sample(self, rng: np.random.Generator, updates: int, size: int) -> sac.Batch:
+        """Batches [updates, size, ...]."""
+        places = rng.integers(0, len(self), (updates, size))
+        return sac.Batch(*(column[places] for column in self._rows))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What `restore` needs."""
+        kept = {
+            f"replay_{name}": column[: len(self)]
+            for name, column in self._rows._asdict().items()
+        }
+        return {**kept, "replay_added": np.array(self._added)}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Takes up the rows of `arrays()`."""
+        self._added = int(arrays["replay_added"])
+        for name, column in self._rows._asdict().items():
+            rows = arrays[f"replay_{name}"]
+            column[: len(rows)] = rows
 
 
 class _Episodes:
@@ -278,10 +323,7 @@ class Training(Learner):
             "plan": np.array(self._named()),
             "recent": np.array(self._recent),
         }
-        temporary = self._folder / ".checkpoint.npz"
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        temporary.replace(self._folder / CHECKPOINT)
+        cache.save(self._folder / CHECKPOINT, arrays)
 
     def _restore(self) -> None:
         """Takes up the checkpoint of the same plan, if there is one."""

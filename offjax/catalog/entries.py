@@ -251,8 +251,7 @@ class Locomotion(Entry):
         if request.seed != 0:
             raise UserError(
                 f"--seed={request.seed} does not apply to {self.name}: it is a "
-                "training run again, whose seed is packaged with its policies. Leave out "
-                "--seed."
+                "training run again, whose seed is packaged. Leave out --seed."
             )
         data, remark = locomotion.replay(
             self.robot, self.kind, request.size, request.progress

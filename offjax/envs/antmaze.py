@@ -18,13 +18,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from offjax.envs.mujoco import adds_margins, has_engine, quiet
+from offjax.envs.mujoco import ASSETS, adds_margins, has_engine, quiet
+from offjax.envs.processes import cores
 from offjax.errors import UserError
 from offjax.types import EnvSpec
 
@@ -174,9 +174,8 @@ def ant_model(maze: str | None) -> Any:
     """An MjModel of D4RL's ant in a maze, or on an endless floor."""
     import mujoco
 
-    folder = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
     with quiet():
-        spec = mujoco.MjSpec.from_file(str(folder / "ant.xml"))
+        spec = mujoco.MjSpec.from_file(str(ASSETS / "ant.xml"))
     spec.option.timestep = SECONDS / FRAME_SKIP
     for actuator in spec.actuators:
         actuator.gear[0] = 1.0
@@ -211,8 +210,6 @@ class Ants:
     ) -> None:
         """Ants in a maze, or each on an endless floor; threads: one per core."""
         from mujoco.batch import Batch
-
-        from offjax.envs.processes import cores
 
         self.model = ant_model(maze)
         threads = min(num_threads or cores(), num_envs)

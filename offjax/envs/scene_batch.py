@@ -47,13 +47,9 @@ class SceneBatch:
         self._now = np.zeros((num_envs, self.observation_dim), np.float32)
         self._start = np.zeros_like(self._now)  # when the instruction was given
         self._names = np.zeros(num_envs, object)
-        count = min(cores() if processes is None else processes, num_envs)
-        self.simulator = None if count else Simulator(name, num_envs)
-        self._workers = (
-            Workers("offjax.envs.scene:Simulator", [name], num_envs, count)
-            if count
-            else None
-        )
+        count = cores() if processes is None else processes
+        self._workers = Workers("offjax.envs.scene:Simulator", [name], num_envs, count)
+        self.simulator: Simulator | None = self._workers.local
 
     def begin(self, indices: np.ndarray, starts: Sequence[Start]) -> np.ndarray:
         """Puts places [n] into starts [n]; observations [n, O] f32."""
@@ -70,7 +66,7 @@ class SceneBatch:
 
     def succeeded(self, indices: np.ndarray) -> np.ndarray:
         """Whether places [n] have done what they were last given, [n] bool."""
-        start, now = self._state(self._start), self._state(self._now)
+        start, now = decode(self.scene, self._start), decode(self.scene, self._now)
         done = np.zeros(len(indices), bool)
         given = self._names[indices]
         for name in set(given):
@@ -93,18 +89,9 @@ class SceneBatch:
 
     def close(self) -> None:
         """Ends the processes."""
-        if self._workers is not None:
-            self._workers.close()
-
-    def _state(self, observations: np.ndarray) -> SceneState:
-        return decode(self.scene, observations)
+        self._workers.close()
 
     def _all(self, indices: np.ndarray, what: str, values: Any) -> np.ndarray:
         indices = np.asarray(indices)
-        if self._workers is not None:
-            found = self._workers.call(what, indices, values)
-        else:
-            call = getattr(self.simulator, what)
-            found = [call(int(i), v) for i, v in zip(indices, values, strict=True)]
-        self._now[indices] = found
+        self._now[indices] = self._workers.call(what, indices, values)
         return self._now[indices].copy()
