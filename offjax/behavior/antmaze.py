@@ -87,20 +87,16 @@ def next_cells(maze: str) -> np.ndarray:
 
 
 class Navigators:
-    """Leads ants through a maze, each to its goal.
-
-    Attributes:
-      goals: places (x, y), [n, 2].
-    """
+    """Leads ants through a maze, each to its goal."""
 
     def __init__(
         self, maze: str, places: np.ndarray, goals: np.ndarray, spreads: np.ndarray
     ) -> None:
-        """Plans from `places` [n, 2]; cell c's waypoint is its middle + spreads[:, c].
+        """Plans from `places` to `goals` (x, y), [n, 2] each.
 
-        `spreads` is [n, cells, 2] in units.
+        The waypoint of cell c is its middle + spreads[:, c], [n, cells, 2].
         """
-        self.goals = goals
+        self._goals = goals
         self._table = next_cells(maze)
         self._columns = antmaze.layout(maze).walls.shape[1]
         cells = np.argwhere(np.ones_like(antmaze.layout(maze).walls))
@@ -114,11 +110,8 @@ class Navigators:
         In front of the goal's cell that is the next waypoint, in it the goal itself.
         An ant that has left its way gets a new one.
         """
-        own, heading, target = (
-            self._cell(places),
-            self._heading[ants],
-            self._target[ants],
-        )
+        heading, target = self._heading[ants], self._target[ants]
+        own = self._cell(places)
         gaps = np.linalg.norm(places - self._points[ants, heading], axis=1)
         onward = self._table[own, target]
         reached = gaps < WAYPOINT_REACHED
@@ -127,7 +120,7 @@ class Navigators:
         heading = np.where(lost, onward, heading)
         self._heading[ants] = heading
         last = (heading == target)[:, None]
-        return np.where(last, self.goals[ants], self._points[ants, heading])
+        return np.where(last, self._goals[ants], self._points[ants, heading])
 
     def _cell(self, places: np.ndarray) -> np.ndarray:
         row, column = antmaze.cells_at(places).T

@@ -144,11 +144,11 @@ def replay(
       robot: one of `ROBOTS_V1`.
       kind: one of `REPLAYS`.
       num_steps: N; fewer than all leaves out episodes, evenly.
-      progress: called with a line of text every few seconds.
+      progress: as of `generate`.
       folder: of the packaged policies; by default this package's.
 
     Returns:
-      Arrays as `generate` returns them, and a remark about the policy at their end.
+      Arrays as of `generate`, and a remark about the policy at their end.
 
     Raises:
       UserError: the training has fewer steps, or is not packaged.

@@ -38,7 +38,7 @@ def best(steps: np.ndarray, scores: np.ndarray) -> int:
 def candidates(
     steps: np.ndarray, scores: np.ndarray, medium: float | None
 ) -> dict[str, list[int]]:
-    """Which snapshots are judged anew for which role.
+    """Role → snapshots that are judged anew for it, the most promising first.
 
     Experts are the best of the second half of the training. Medium policies are those
     whose scores are nearest to `medium`, of the snapshots up to the first that lies
@@ -48,9 +48,6 @@ def candidates(
       steps: environment steps of the snapshots, ascending, [S].
       scores: their scores, [S].
       medium: score of a medium policy; None if there shall be none.
-
-    Returns:
-      Role → indices, the most promising first.
     """
     late = np.flatnonzero(steps >= steps[-1] / 2)
     best = late[np.argsort(-scores[late], kind="stable")]
@@ -69,17 +66,7 @@ def choose(
     medium: float | None,
     rescore: Callable[[int], float],
 ) -> dict[str, int]:
-    """The snapshot for each role, of candidates that are scored anew.
-
-    Args:
-      steps: as in `candidates`.
-      scores: likewise.
-      medium: likewise.
-      rescore: index of a snapshot → its score in other episodes.
-
-    Returns:
-      Role → index.
-    """
+    """Role → snapshot, of the `candidates`, which `rescore` scores in other episodes."""
     roles = candidates(steps, scores, medium)
     judged = {
         role: np.array([rescore(i) for i in indices]) for role, indices in roles.items()
@@ -128,9 +115,11 @@ def package(
     spec = policies.spec(robot)
     env = training.environments(robot, episodes, scored=True)
 
+    def snapshot(name: str) -> policies.Actor:
+        return policies.load(folder / "snapshots" / f"{name}.npz")[name]
+
     def judge(index: int, seed: int) -> np.ndarray:
-        name = rows[index]["snapshot"]
-        actor = policies.load(folder / "snapshots" / f"{name}.npz")[name]
+        actor = snapshot(rows[index]["snapshot"])
         return policies.evaluate(actor, env, spec.horizon, seed)
 
     steps = np.array([int(row["env_steps"]) for row in rows])
@@ -156,8 +145,7 @@ def package(
         }
         for index in sorted(set(chosen.values()))
     ]
-    names = [row["snapshot"] for row in table]
-    actors = {n: policies.load(folder / "snapshots" / f"{n}.npz")[n] for n in names}
+    actors = {row["snapshot"]: snapshot(row["snapshot"]) for row in table}
     policies.save(target / f"{robot}.npz", actors)
     training.write_table(target / f"{robot}.csv", table)
     if robot != ant_goal.NAME:

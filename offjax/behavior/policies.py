@@ -31,15 +31,10 @@ REPLAY = "replay"  # role of the snapshots that make up medium-replay
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Actor:
-    """Tanh Gaussian policy in float32.
+    """Tanh Gaussian policy in float32; layers from the inputs on."""
 
-    Attributes:
-      weights: [in, out] of each layer, inputs first.
-      biases: [out] of each layer.
-    """
-
-    weights: tuple[np.ndarray, ...]
-    biases: tuple[np.ndarray, ...]
+    weights: tuple[np.ndarray, ...]  # [in, out] each
+    biases: tuple[np.ndarray, ...]  # [out] each
 
     @property
     def action_dim(self) -> int:
@@ -75,13 +70,12 @@ def from_params(params: list[dict[str, np.ndarray]]) -> Actor:
 
 def save(path: Path, actors: dict[str, Actor]) -> None:
     """Writes policies by name, rounded to float16."""
-    arrays = {}
-    for name, actor in actors.items():
-        for i, (weight, bias) in enumerate(
-            zip(actor.weights, actor.biases, strict=True)
-        ):
-            arrays[f"{name}/w{i}"] = weight.astype(np.float16)
-            arrays[f"{name}/b{i}"] = bias.astype(np.float16)
+    arrays = {
+        f"{name}/{kind}{i}": layer.astype(np.float16)
+        for name, actor in actors.items()
+        for kind, layers in (("w", actor.weights), ("b", actor.biases))
+        for i, layer in enumerate(layers)
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
@@ -178,12 +172,11 @@ def for_role(robot: str, role: str, version: int = 0) -> list[Actor]:
 
 def rounded(actor: Actor) -> Actor:
     """The policy as it is after it was stored."""
-    parts = (
-        (layer.astype(np.float16).astype(np.float32) for layer in layers)
+    half = [
+        tuple(layer.astype(np.float16).astype(np.float32) for layer in layers)
         for layers in (actor.weights, actor.biases)
-    )
-    weights, biases = map(tuple, parts)
-    return Actor(weights, biases)
+    ]
+    return Actor(*half)
 
 
 def equal(actor: Actor, other: Actor) -> bool:
@@ -237,14 +230,10 @@ def evaluate(
     seed: int,
     rng: np.random.Generator | None = None,
 ) -> np.ndarray:
-    """Returns of one episode in each place of `env`, [N].
+    """Returns of one episode of at most `horizon` steps in each place of `env`, [N].
 
-    Args:
-      actor: the policy; it takes its mode, or samples where there is an `rng`.
-      env: place i begins from seed + i.
-      horizon: steps after which an episode is cut.
-      seed: of the first episode.
-      rng: noise of actions.
+    Place i begins from seed + i. The policy takes its mode, or samples where there is
+    an `rng`.
     """
     alive = np.arange(env.num_envs)
     observations = env.reset(alive, [seed + i for i in range(env.num_envs)])

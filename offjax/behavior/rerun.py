@@ -36,16 +36,10 @@ COLUMNS = (
 
 @dataclasses.dataclass(frozen=True)
 class History:
-    """All that a training depends on, and what it was run with.
-
-    Attributes:
-      plan: of the training.
-      sessions: (first step, steps in all as planned then) of each start, ascending.
-      versions: of the packages that it ran with.
-    """
+    """All that a training depends on, and the versions of packages that it ran with."""
 
     plan: training.Plan
-    sessions: tuple[tuple[int, int], ...]
+    sessions: tuple[tuple[int, int], ...]  # (first step, steps planned in all) of each
     versions: dict[str, str]
 
     @property
@@ -91,12 +85,9 @@ def load(path: Path) -> History:
 def rows(
     history: History, num_steps: int, report: Callable[[int], None]
 ) -> tuple[list[dict[str, np.ndarray]], policies.Actor]:
-    """Runs a training again.
+    """Runs the first `num_steps` environment steps of a training again.
 
-    Args:
-      history: of the training.
-      num_steps: environment steps after which it stops.
-      report: called with the steps so far, often.
+    `report` is called with the steps so far, often.
 
     Returns:
       Its episodes in the order in which they began, each with `COLUMNS` and timeouts

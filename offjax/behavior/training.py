@@ -34,32 +34,18 @@ CHECKPOINT = "checkpoint.npz"
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a training does.
+    """What a training does; SAC's `num_updates` follows from the other fields."""
 
-    Attributes:
-      robot: a name of `offjax.envs.mujoco.ROBOTS`, or `ant_goal.NAME`.
-      num_steps: environment steps in all.
-      update_ratio: updates per environment step.
-      num_envs: episodes side by side.
-      warmup: steps of uniform actions before the first update.
-      capacity: rows of the replay buffer.
-      num_snapshots: snapshots after that of the untrained policy.
-      eval_episodes: deterministic episodes per snapshot.
-      checkpoint_seconds: time between two checkpoints.
-      seed: of everything.
-      algorithm: SAC's hyperparameters; `num_updates` is set from the others.
-    """
-
-    robot: str
-    num_steps: int
-    update_ratio: float = 0.5
-    num_envs: int = 32
-    warmup: int = 10_000
-    capacity: int = 1_000_000
-    num_snapshots: int = 60
-    eval_episodes: int = 8
-    checkpoint_seconds: float = 300.0
-    seed: int = 0
+    robot: str  # a name of `offjax.envs.mujoco.ROBOTS`, or `ant_goal.NAME`
+    num_steps: int  # environment steps in all
+    update_ratio: float = 0.5  # updates per environment step
+    num_envs: int = 32  # episodes side by side
+    warmup: int = 10_000  # steps of uniform actions before the first update
+    capacity: int = 1_000_000  # rows of the replay buffer
+    num_snapshots: int = 60  # after that of the untrained policy
+    eval_episodes: int = 8  # deterministic ones, per snapshot
+    checkpoint_seconds: float = 300.0  # between two checkpoints
+    seed: int = 0  # of everything
     algorithm: sac.Config = dataclasses.field(default_factory=sac.Config)
 
     @property
@@ -138,10 +124,7 @@ class Replay:
 class _Episodes:
     """Episodes under way, one in each place of `env`; one that ends is replaced.
 
-    Attributes:
-      observations: what each place observes, [E, O].
-      over: places whose episode the last step ended.
-      finished: returns of these episodes.
+    `over` are the places whose episode the last step ended, `finished` its returns.
     """
 
     def __init__(

@@ -229,7 +229,7 @@ def generate(
       maze: umaze, medium or large.
       num_steps: N, rows in all.
       noise: standard deviation of the noise on actions (D4RL's files: .5).
-      seed: seed of starts, goals and noise.
+      seed: of starts, goals and noise.
       dense: the dense reward, else the sparse one.
       num_mazes: streams, of ⌈N / num_mazes⌉ steps (the last ones may be shorter).
       compat: "official" repeats the observation after each goal, as D4RL does.

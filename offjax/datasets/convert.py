@@ -27,8 +27,7 @@ def to_transitions(dataset: Dataset) -> Transitions:
     dropped, as in D4RL's Q-learning view of its files; the row before a dropped one
     has the dropped row's action as its next.
 
-    A row without a next action (`has_next_action` false) repeats its own there, so
-    that nothing computed from it is out of bounds.
+    A row without a next action (`has_next_action` false) repeats its own there.
     """
     last = np.zeros(len(dataset), bool)
     last[dataset.episode_ends - 1] = True
@@ -79,8 +78,8 @@ def returns_to_go(
 
     Args:
       rewards: [N].
-      starts: first row of each episode, [E].
-      ends: one past the last row of each episode, [E]; the episodes cover all rows.
+      starts: first row of each episode, [E]; the episodes cover all rows.
+      ends: one past the last row of each, [E].
       discount: γ in [0, 1].
     """
     rewards = np.asarray(rewards, np.float64)
@@ -100,13 +99,9 @@ def returns_to_go(
 
 
 def top_fraction(dataset: Dataset, fraction: float) -> Dataset:
-    """The best episodes by undiscounted return, in the order of recording.
+    """The best ⌈fraction · E⌉ episodes by undiscounted return, in recorded order.
 
-    ⌈fraction · E⌉ episodes are kept; of equal ones the earlier recorded.
-
-    Args:
-      dataset: any dataset.
-      fraction: share of the episodes, in (0, 1].
+    Of equal ones the earlier recorded are kept; `fraction` is in (0, 1].
     """
     if not 0.0 < fraction <= 1.0:
         raise UserError(
@@ -156,14 +151,13 @@ def statistics(
 
     Args:
       dataset: any dataset.
-      normalize_observations: standardize by the mean and deviation of all rows;
-        otherwise mean 0 and deviation 1, which change nothing.
-      action_box: the box that models map to [-1, 1]: the environment's bounds, or
-        the smallest box around the recorded actions (also used where the
-        environment is unknown), or the smallest around all but the largest
-        thousandth of each coordinate ("bulk"), so that a few outliers do not leave
-        all others in a corner. A constant action gets a box of width 2 around it.
-      epsilon: added to every deviation, so that it travels with the statistics.
+      normalize_observations: whether mean and deviation are those of all rows, not 0
+        and 1, which change nothing.
+      action_box: the box that models map to [-1, 1]: the environment's bounds, the
+        smallest around the recorded actions (also where the environment is unknown),
+        or the smallest around all but the largest thousandth of each coordinate
+        ("bulk"). A constant action gets a box of width 2 around it.
+      epsilon: added to every deviation.
     """
     width = dataset.observations.shape[1]
     mean, std = np.zeros(width, np.float32), np.ones(width, np.float32)

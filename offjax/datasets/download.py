@@ -4,9 +4,9 @@ Places are URL prefixes, tried in turn: those of $OFFJAX_MIRRORS (separated by c
 or the path of a text file with one on each line), then the publisher's own.
 $OFFJAX_OFFLINE=1 forbids all of it.
 
-A partial file lies hidden beside its target, with the place and the version (ETag or
-date) it is of; it is continued only where the server confirms that version. Two
-processes that want the same file take turns, and the second finds it there.
+A partial file lies hidden beside its target, with its place and version (ETag or date);
+it is continued only where the server confirms that version. Of two processes that want
+the same file, the second waits and finds it there.
 """
 
 from __future__ import annotations
@@ -90,13 +90,11 @@ def obtain(
 ) -> Path:
     """Downloads a published file that is in none of the places where it may lie.
 
+    Other arguments are those of `fetch`.
+
     Args:
       absent: sentences that say so, with which errors begin.
-      relative: as of `fetch`, like `target`, `signature` and `progress`.
-      target: where it is to lie.
       publisher: the last URL prefix that is tried.
-      signature: bytes that such a file begins with.
-      progress: called with a line of text.
 
     Raises:
       UserError: it could not be had, or downloads are forbidden.
@@ -125,9 +123,6 @@ def fetch(
       prefixes: places, as of `places`.
       signature: bytes that such a file begins with; what does not is refused.
       progress: called with a line of text about every two seconds.
-
-    Returns:
-      `target`.
 
     Raises:
       UserError: no place delivered it (naming each and why), or the disk is full or
@@ -251,8 +246,8 @@ def _save(
 
 
 def _begins_at(response: Any, offset: int) -> bool:
-    expected = f"bytes {offset}-"
-    return str(response.headers.get("Content-Range", "")).startswith(expected)
+    found = str(response.headers.get("Content-Range", ""))
+    return found.startswith(f"bytes {offset}-")
 
 
 def _hopeless(error: BaseException) -> bool:

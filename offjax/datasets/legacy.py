@@ -4,14 +4,13 @@
 file's place in its distribution, and the Gymnasium environment of today that evaluates
 it (none where no current one is equal).
 
-Files differ: flags may be floats or columns, maze2d-v0 and files written by D4RL's
-scripts have no time-outs, random and stitched ones no metadata. `next_observations`
-are left alone even where a file has them, as in D4RL's Q-learning view: a row's next
+Files differ: flags may be floats or columns, and some have no time-outs. Their
+`next_observations` are left alone, as in D4RL's Q-learning view: a row's next
 observation is the following row, and rows at a time-out make no transition.
 
-Two things D4RL's `qlearning_dataset` does otherwise, and `compat` brings back: where
+`compat` brings back two things that D4RL's `qlearning_dataset` does otherwise. Where
 time-outs are missing, it counts the first step after a terminal as the second, which
-cuts full episodes a step early; and its `terminate_on_end` keeps the rows at time-outs,
+cuts full episodes a step early. Its `terminate_on_end` keeps the rows at time-outs,
 with the first observation of the next episode as their next one and `terminals` false
 (its documentation says true).
 """
@@ -44,25 +43,15 @@ _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One row of the table of D4RL's datasets.
-
-    Attributes:
-      id: D4RL's id.
-      ref_min_score: return that scores 0.
-      ref_max_score: return that scores 100.
-      horizon: steps after which evaluation cuts an episode.
-      domain: family of settings, as in `EnvSpec`.
-      env: Gymnasium id that evaluates it, or empty.
-      file: path of the HDF5 file under the distribution's root.
-    """
+    """One row of the table of D4RL's datasets; fields of `EnvSpec` mean the same."""
 
     id: str
     ref_min_score: float
     ref_max_score: float
     horizon: int
     domain: str
-    env: str
-    file: str
+    env: str  # Gymnasium id that evaluates it, or empty
+    file: str  # path under the distribution's root
 
 
 @functools.cache
@@ -98,8 +87,7 @@ def obtain(
     """A D4RL id's file: the one found, else downloaded into the first of `folders`.
 
     Raises:
-      UserError: it is in none of the folders and could not be downloaded; the message
-        names the file, where to put it, and the places that were tried.
+      UserError: naming the file, where to put it, and the places that were tried.
     """
     path = find(name, data_dir)
     if path is not None:

@@ -140,12 +140,11 @@ def read(
     data_dir: str | os.PathLike[str] | None = None,
     infos: Sequence[str] = (),
 ) -> Dataset:
-    """Reads a local Minari dataset, HDF5 or Arrow.
+    """Reads a local Minari dataset, HDF5 or Arrow; a `LanguageDataset` if annotated.
 
     Observations are vectors, or Dicts {observation, achieved_goal, desired_goal} of
     vectors (PointMaze, AntMaze) or of Dicts of vectors (FrankaKitchen), which become
-    one vector in the order of `gymnasium.spaces.flatten`. What this project wrote
-    with annotations is read as a `LanguageDataset`.
+    one vector in the order of `gymnasium.spaces.flatten`.
 
     Args:
       name: its id.

@@ -55,20 +55,12 @@ _BALL = 15  # where the ball's position begins in qpos of antsoccer
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What an OGBench id names.
-
-    Attributes:
-      id: the id.
-      env: environment and its size ("antmaze-large").
-      collection: who collected ("navigate").
-      task: number of the task, from 1; 0 for the environment's default task; None for
-        goal-conditioned data.
-    """
+    """What an OGBench id names."""
 
     id: str
-    env: str
-    collection: str
-    task: int | None
+    env: str  # environment and its size ("antmaze-large")
+    collection: str  # who collected ("navigate")
+    task: int | None  # from 1; 0 the default one; None for goal-conditioned data
 
     @property
     def file(self) -> str:
@@ -149,7 +141,7 @@ def folders(data_dir: str | os.PathLike[str] | None = None) -> list[Path]:
 
 
 def find(file: str, data_dir: str | os.PathLike[str] | None = None) -> Path | None:
-    """Path of a file of that name in the first of `folders` that has it."""
+    """The file of that name in the first of `folders` that has it."""
     paths = (folder / file for folder in folders(data_dir))
     return next((path for path in paths if path.is_file()), None)
 

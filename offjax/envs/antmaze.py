@@ -53,19 +53,12 @@ ANT_MAZES = (
 
 @dataclasses.dataclass(frozen=True)
 class Maze:
-    """A map, its evaluation's goal and horizon.
+    """A map, its evaluation's goal and horizon; cells are (row, column), row is y."""
 
-    Attributes:
-      rows: '#' wall, 'O' free; row is y, column x.
-      goal: cell (row, column) of the evaluation's goal.
-      goals: cells that D4RL's "play" data are navigated to.
-      horizon: steps of an episode.
-    """
-
-    rows: tuple[str, ...]
-    goal: tuple[int, int]
-    goals: tuple[tuple[int, int], ...]
-    horizon: int
+    rows: tuple[str, ...]  # '#' wall, 'O' free
+    goal: tuple[int, int]  # cell of the evaluation's goal
+    goals: tuple[tuple[int, int], ...]  # cells that "play" data are navigated to
+    horizon: int  # steps of an episode
 
     @functools.cached_property
     def walls(self) -> np.ndarray:
@@ -122,12 +115,8 @@ MAZES = {
 def spec(maze: str, random_start: bool = False) -> EnvSpec:
     """Where AntMaze's policies are evaluated, with D4RL's reference scores.
 
-    Args:
-      maze: a name of `MAZES`.
-      random_start: whether episodes begin in any free cell but the goal's.
-
-    Raises:
-      UserError: an unknown maze.
+    With `random_start`, episodes begin in any free cell but the goal's. UserError for
+    an unknown maze.
     """
     extra = (("random_start", True),) if random_start else ()
     return EnvSpec(
@@ -197,13 +186,7 @@ def ant_model(maze: str | None) -> Any:
 
 
 class Ants:
-    """Ants side by side: the simulator's share of an environment.
-
-    Attributes:
-      model: MuJoCo's, of one of them.
-      qpos: positions [N, 15], live.
-      qvel: velocities [N, 14], live.
-    """
+    """Ants side by side: `model` of one, and live `qpos` [N, 15], `qvel` [N, 14]."""
 
     def __init__(
         self, maze: str | None, num_envs: int, num_threads: int | None = None

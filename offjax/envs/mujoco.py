@@ -161,13 +161,8 @@ IDS = {f"{robot.id}-{version}" for robot in ROBOTS.values() for version in VERSI
 def spec(robot: str, version: str = "v4", margins: str = "d4rl") -> EnvSpec:
     """Where locomotion policies are evaluated, with D4RL's reference scores.
 
-    Args:
-      robot: a name of `ROBOTS`.
-      version: "v4" (D4RL's -v2) or "v5".
-      margins: of v4's contacts, "d4rl" or "installed".
-
-    Raises:
-      UserError: an unknown robot, version or setting of the margins.
+    `margins` are those of v4's contacts, see the module. UserError for an unknown
+    robot, version or setting of the margins.
     """
     if robot not in ROBOTS:
         raise UserError(f"No robot {robot!r}: there are {', '.join(ROBOTS)}.")
@@ -243,12 +238,9 @@ def adds_margins() -> bool:
 
 
 def correct_margins(model: Any, id: str, margins: str = "d4rl") -> None:
-    """Gives a MuJoCo model the contact margins that its environment should have.
+    """Gives an MjModel, in place, the contact margins of the environment `id`.
 
-    Args:
-      model: an MjModel; changed in place.
-      id: Gymnasium id; those of this module's v4 are corrected, others never.
-      margins: "d4rl" or "installed".
+    Only this module's environments of v4 have others than the installed ones.
     """
     check_margins(margins)
     if margins == "d4rl" and id in IDS and id.endswith("-v4") and adds_margins():
@@ -271,12 +263,7 @@ def quiet() -> Iterator[None]:
 
 
 class MujocoBatch:
-    """Episodes of one robot side by side; a `batched.BatchedEnv`.
-
-    Attributes:
-      num_envs: N, episodes side by side.
-      observation_dim: O.
-    """
+    """Episodes of one robot side by side; a `batched.BatchedEnv`."""
 
     def __init__(
         self, spec: EnvSpec, num_envs: int, num_threads: int | None = None

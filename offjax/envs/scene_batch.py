@@ -16,23 +16,12 @@ from offjax.errors import UserError
 class SceneBatch:
     """Places of a scene in which instructions are carried out.
 
-    Place i's course depends on its start and actions alone, not on what the other
-    places do or how many there are.
-
-    Attributes:
-      num_envs: places.
-      observation_dim: O.
-      simulator: of all places, where this process simulates them; else None.
+    A place's course depends on its start and actions alone. `simulator` is that of
+    all places where this process simulates them, else None.
     """
 
     def __init__(self, name: str, num_envs: int, processes: int | None = None) -> None:
-        """Starts the processes.
-
-        Args:
-          name: scene.
-          num_envs: places.
-          processes: how many simulate them; by default one per available core, 0 for
-            none but the caller's.
+        """Starts the processes: by default one per core, 0 for none but the caller's.
 
         Raises:
           UserError: OGBench is not installed.
