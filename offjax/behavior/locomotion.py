@@ -96,9 +96,9 @@ def generate(
       seed: of resets and action noise.
       progress: called with a line of text every few seconds.
       version: of the dataset.
-      scratch: folder where finished chunks are kept, so that a collection which is
-        interrupted goes on there; only of version 1.
-      chunk: rows of such a chunk, or some more.
+      scratch: folder where finished chunks of about `chunk` rows are kept, so that an
+        interrupted collection goes on there; only of version 1.
+      chunk: see `scratch`.
 
     Returns:
       observations [N, O] f32, actions [N, A] f32, next_observations [N, O] f32,

@@ -66,7 +66,7 @@ def choose(
     medium: float | None,
     rescore: Callable[[int], float],
 ) -> dict[str, int]:
-    """Role → snapshot, of the `candidates`, which `rescore` scores in other episodes."""
+    """Role → snapshot, of the `candidates` as `rescore` scores them anew."""
     roles = candidates(steps, scores, medium)
     judged = {
         role: np.array([rescore(i) for i in indices]) for role, indices in roles.items()

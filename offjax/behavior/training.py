@@ -158,10 +158,8 @@ class _Episodes:
 class Learner:
     """What a training changes, advanced one step of all environments at a time.
 
-    Attributes:
-      steps: environment steps so far.
-      env: the environments of the session.
-      episodes: their episodes under way.
+    `steps` are the environment steps so far, `env` the environments of the session,
+    `episodes` those under way in them.
     """
 
     def __init__(self, plan: Plan) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from offjax.envs import antmaze, budget, maze2d, mujoco, scene
 from offjax.errors import UserError
 from offjax.types import EnvSpec
 
@@ -101,8 +102,6 @@ class Budget(Entry):
 
     def spec(self) -> EnvSpec:
         """Where policies trained on it are evaluated."""
-        from offjax.envs import budget
-
         return budget.spec(
             self.horizon,
             self.instance,
@@ -114,9 +113,9 @@ class Budget(Entry):
 
     def generate(self, request: Request) -> dict[str, Any]:
         """Flat rows, as of `Entry`."""
-        from offjax.behavior import budget
+        from offjax.behavior.budget import generate
 
-        data = budget.generate(
+        data = generate(
             **dataclasses.asdict(self), num_episodes=request.size, seed=request.seed
         )
         observations = data.pop("observations")
@@ -139,8 +138,6 @@ class Maze2D(Entry):
 
     def spec(self) -> EnvSpec:
         """Where policies trained on it are evaluated."""
-        from offjax.envs import maze2d
-
         return maze2d.spec(self.maze, dense=self.dense)
 
     def generate(self, request: Request) -> dict[str, Any]:
@@ -174,15 +171,13 @@ class AntMaze(Entry):
 
     def spec(self) -> EnvSpec:
         """Where policies trained on it are evaluated."""
-        from offjax.envs import antmaze
-
         return antmaze.spec(self.kind.partition("-")[0])
 
     def generate(self, request: Request) -> dict[str, Any]:
         """Flat rows, as of `Entry`."""
-        from offjax.behavior import antmaze
+        from offjax.behavior.antmaze import generate
 
-        return antmaze.generate(self.kind, *request[:3])
+        return generate(self.kind, *request[:3])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,8 +227,6 @@ class Locomotion(Entry):
 
     def spec(self) -> EnvSpec:
         """Where policies trained on it are evaluated."""
-        from offjax.envs import mujoco
-
         return mujoco.spec(self.robot)
 
     def generate(self, request: Request) -> dict[str, Any]:
@@ -282,8 +275,6 @@ class Play(Entry):
 
     def spec(self) -> EnvSpec:
         """Where policies trained on it are evaluated."""
-        from offjax.envs import scene
-
         return scene.spec(self.scene)
 
     def generate(self, request: Request) -> dict[str, Any]:

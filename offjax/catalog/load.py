@@ -27,16 +27,15 @@ def load_dataset(
     infos: Sequence[str] = (),
     compat: str = "",
 ) -> Dataset:
-    """Loads a dataset by its id.
+    """Loads a dataset by its id; published files are downloaded when missing.
 
     Args:
-      name: an id of this project (`offjax/…`), a D4RL id (`hopper-medium-v2`), which
-        is always D4RL's own HDF5 file, an OGBench id (`scene-play-singletask-v0`), or
-        the id of a local Minari dataset.
+      name: an id of this project (`offjax/…`), of D4RL (`hopper-medium-v2`), of
+        OGBench (`scene-play-singletask-v0`), or of a local Minari dataset.
       data_dir: root of the datasets; by default $MINARI_DATASETS_PATH, else
         ~/.minari/datasets. Files of D4RL are looked for there first, then in
         $D4RL_DATASET_DIR and ~/.d4rl/datasets; those of OGBench in
-        $OGBENCH_DATASET_DIR and ~/.ogbench/data. They are downloaded when missing.
+        $OGBENCH_DATASET_DIR and ~/.ogbench/data.
       collect: make this project's own datasets on first use.
       progress: called with a line of text when something takes time.
       infos: further arrays to read, such as qpos and qvel, into `Dataset.infos`.
@@ -91,9 +90,9 @@ def collect_dataset(
       name: its id.
       size: episodes (budget) or transitions (others); None for the default.
       seed: of the generator.
-      data_dir: root of the datasets, as for `load_dataset`.
+      data_dir: as for `load_dataset`, like `progress`.
       force: collect anew in place of what is there.
-      progress: called with a line of text.
+      progress: see `data_dir`.
 
     Raises:
       UserError: the id is unknown, the disk cannot be written, or the dataset is

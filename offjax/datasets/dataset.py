@@ -62,30 +62,21 @@ class Card:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """Recorded steps as float32 NumPy arrays, [row, ...].
+    """Recorded steps as NumPy arrays, [row, ...].
 
-    Attributes:
-      observations: [N, O] f32.
-      actions: [N, A] f32, in the environment's units.
-      rewards: [N] f32.
-      terminals: [N] bool, the MDP ended with this step.
-      timeouts: [N] bool, the recording was cut after this step.
-      next_observations: [N, O] f32; None where the source holds only row i + 1,
-        which at the end of an episode belongs to the next one.
-      card: its numbers and origin.
-      spec: where its policies are evaluated; None where that is unknown.
-      infos: further arrays [N, ...] that were asked for (qpos, qvel); no part of the
-        identity.
+    `next_observations` is None where the source holds only row i + 1, which at the
+    end of an episode belongs to the next one. `infos` are further arrays [N, ...]
+    that were asked for (qpos, qvel), and no part of the identity.
     """
 
-    observations: np.ndarray
-    actions: np.ndarray
-    rewards: np.ndarray
-    terminals: np.ndarray
-    timeouts: np.ndarray
-    next_observations: np.ndarray | None
-    card: Card
-    spec: EnvSpec | None = None
+    observations: np.ndarray  # [N, O] f32
+    actions: np.ndarray  # [N, A] f32, in the environment's units
+    rewards: np.ndarray  # [N] f32
+    terminals: np.ndarray  # [N] bool, the MDP ended with this step
+    timeouts: np.ndarray  # [N] bool, the recording was cut after this step
+    next_observations: np.ndarray | None  # [N, O] f32
+    card: Card  # its numbers and origin
+    spec: EnvSpec | None = None  # where its policies are evaluated, if known
     infos: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @classmethod

@@ -72,17 +72,17 @@ class Annotations:
         try:
             with np.load(path) as file:
                 parts = dict(file)
-            spans = {
-                k: parts.pop(k) for k in ("starts", "ends", "instructions", "texts")
-            }
-            tables = {k: tuple(parts.pop(k).tolist()) for k in ("names", "sentences")}
+            starts, ends = parts.pop("starts"), parts.pop("ends")
+            instructions, texts = parts.pop("instructions"), parts.pop("texts")
+            names = tuple(parts.pop("names").tolist())
+            sentences = tuple(parts.pop("sentences").tolist())
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise UserError(
                 f"The annotations in {path} cannot be read ({error}). Remove the "
                 "dataset's folder and collect or download it again."
             ) from error
         snapshots = {key.removeprefix(_SNAPSHOT): parts[key] for key in parts}
-        return cls(**spans, **tables, snapshots=snapshots)
+        return cls(starts, ends, instructions, texts, names, sentences, snapshots)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -144,16 +144,12 @@ def _ends(dataset: Dataset, episode_length: int) -> np.ndarray:
 
 
 def recut(dataset: Dataset, length: int) -> np.ndarray:
-    """Episodes of `length` steps, cut from what was recorded without interruption.
+    """Ends of episodes of `length` steps, cut from uninterrupted recordings, [E].
 
     A stream goes on across a time-out whose next observation is that of the next row,
     or where the data hold none; it ends at terminals. Its last piece may be shorter.
     For data like maze2d's, where a time-out only says that the navigation's goal was
-    reached: returns-to-go of recorded episodes end there, however long the ball stays
-    in the reward.
-
-    Returns:
-      One past the last row of each episode, [E].
+    reached, and returns-to-go of recorded episodes would end there.
 
     Raises:
       UserError: a length below 1.

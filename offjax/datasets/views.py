@@ -25,16 +25,13 @@ class TransitionData(NamedTuple):
 class TransitionView(View):
     """Transitions as a paper wants them.
 
-    Attributes:
-      normalize: standardize observations.
-      reward_scale: rewards count as reward_scale · r + reward_shift.
-      reward_shift: see `reward_scale`.
-      unit_returns: first divide rewards by the range of the episodes' returns, times
-        1000 (IQL on locomotion).
-      next_actions: keep only rows that end the MDP or have a next action (SARSA).
+    Rewards count as reward_scale · r + reward_shift. With `unit_returns` they are
+    first divided by the range of the episodes' returns, times 1000 (IQL on
+    locomotion). `next_actions` keeps only rows that end the MDP or have a next action
+    (SARSA).
     """
 
-    normalize: bool = True
+    normalize: bool = True  # standardize observations
     reward_scale: float = 1.0
     reward_shift: float = 0.0
     unit_returns: bool = False

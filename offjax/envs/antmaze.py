@@ -236,11 +236,8 @@ def start_near(rng: np.random.Generator, cell: np.ndarray) -> np.ndarray:
 class AntMazeBatch:
     """Episodes in one maze side by side; a `batched.BatchedEnv`.
 
-    Attributes:
-      num_envs: N.
-      observation_dim: 29: positions [15], x and y first, and velocities [14].
-      ants: the simulators.
-      goals: of the current episodes, [N, 2].
+    Observations are positions [15], x and y first, and velocities [14]. `goals` are
+    those of the current episodes, [N, 2].
     """
 
     def __init__(

@@ -45,12 +45,7 @@ def is_available() -> str | None:
 
 
 class Calvin:
-    """Places in CALVIN's simulator.
-
-    Attributes:
-      num_envs: places, each a simulator of its own.
-      observation_dim: O.
-    """
+    """Places in CALVIN's simulator, each a simulator of its own."""
 
     def __init__(
         self,

@@ -192,7 +192,7 @@ class Simulator:
         return self.reset(place, int(start))
 
     def reset(self, place: int, seed: int) -> np.ndarray:
-        """Begins anew, at random; the observation, [O] f32, depends on the seed alone."""
+        """Begins anew; the observation, [O] f32, depends on the seed alone."""
         self.use(place)
         self.env.reset(seed=seed)
         if self.scene.furniture:
