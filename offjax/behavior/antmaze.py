@@ -2,9 +2,8 @@
 
 A breadth-first search over the maze's cells gives the way; the goal-reaching policy
 (`offjax.behavior.ant_goal`) walks to a point in the next cell, sampled and with noise
-on its actions. An episode has one start and one goal, and goes on around the goal until
-its time is up. It is rewarded as evaluation does, for a hidden point near the goal's
-cell, and ends where it comes upon it. Few are led there:
+on its actions. An episode is rewarded as evaluation does, for a hidden point near the
+goal's cell, and ends there. Few are led there; others go on around their own goal:
 
 - `umaze`: from the start to the evaluation's goal;
 - `umaze-diverse`, `<maze>-diverse`: from any free cell to any free cell;
@@ -13,10 +12,9 @@ cell, and ends where it comes upon it. Few are led there:
 Source: D4RL, `scripts/generation/generate_ant_maze_datasets.py` (starts, goals, noise)
 and `relabel_antmaze_rewards.py` (rewards, terminals). Differences that are meant:
 
-- D4RL's recordings go on after a terminal, which makes an episode of each step that an
-  ant spends at the evaluation's goal.
+- D4RL's recordings go on after a terminal, one episode per step at the goal.
 - D4RL takes a place for another cell as soon as it is left of or below the cell's
-  middle, which leads its ants against corners; here a cell is where its walls end, and
+  middle, which leads its ants against corners; here a cell ends where its walls do, and
   the next waypoint is due near the last.
 - Waypoints are drawn once per cell and episode, not at every step.
 - Episodes have at most 700 or 1000 steps, not one more.

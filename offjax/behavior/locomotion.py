@@ -11,8 +11,8 @@ Of version 0, `medium-replay` is made of equal parts of snapshots from the untra
 the medium policy, sampled, and there is no `full-replay`.
 
 Episode i of a policy depends on the seed, the policy and i alone, so a longer dataset
-begins like a shorter one. Floats of other processors may differ in the last digits,
-which these robots blow up within an episode; statistics stay.
+begins like a shorter one. On other processors floats may differ in the last digits,
+which these robots blow up within an episode.
 """
 
 from __future__ import annotations

@@ -13,18 +13,13 @@ from offjax.behavior import ant_goal, policies, rerun, training
 from offjax.errors import UserError
 
 MEDIUM_SCORES = {"halfcheetah": 42.0, "hopper": 44.0, "walker2d": 62.0, "ant": 50.0}
-"""Robot → score that its medium policy should have, on D4RL's scale.
+"""Robot → score that its medium policy should have; others have no medium policy.
 
-The first three are about those of D4RL's own medium policies, Ant's is half of its
-expert reference. A robot that is not named has no medium policy.
+The first three are about those of D4RL's own, Ant's is half of its expert reference.
 """
-
 MARGIN = 8.0
 """Distance from this score within which a medium policy counts as one."""
-
-NUM_CANDIDATES = 5
-"""Snapshots that are judged anew for each role."""
-
+NUM_CANDIDATES = 5  # snapshots that are judged anew for each role
 EPISODES = 20
 CHOICE_SEED = 15 * 10**8  # of the episodes that choose among the candidates
 REPORT_SEED = 2 * 10**9  # of those that the tables report
@@ -87,13 +82,11 @@ def package(
 ) -> list[dict[str, Any]]:
     """Writes the chosen policies and where they come from.
 
-    Candidates are scored anew as they are stored (weights in float16). Other episodes
-    than those that chose a policy report its score, so that it is not the luckiest of
-    many. The files are `<robot>.npz` (policies), `.csv` (provenance), `.json` (how to
-    run the training again) and `_curve.csv` (scores of all snapshots).
-
-    The ant of AntMaze has one policy, the best by the scores of its training, and no
-    `.json`, since no dataset is a replay of its training.
+    Candidates are scored anew as they are stored (weights in float16), and once more
+    in other episodes for the table. The files are `<robot>.npz` (policies), `.csv`
+    (provenance), `.json` (how to run the training again) and `_curve.csv` (scores of
+    all snapshots). The ant of AntMaze has one policy, the best by the scores of its
+    training, and no `.json`, since no dataset is a replay of its training.
 
     Args:
       plan: of the training in `folder`.

@@ -1,11 +1,11 @@
 """Policies that collect the robots' data, as NumPy arrays, and where they are kept.
 
 A policy is a multi-layer perceptron that gives the mean and log deviation of a Gaussian
-before tanh (`offjax.behavior.sac`). Those of a robot lie in `policies/v1/<robot>.npz`
-beside this module, weights as float16, one group of arrays per snapshot of a training;
-`<robot>.csv` says where each comes from and what it scores, `<robot>.json` how to run
-the training again, and `<robot>_curve.csv` what it scored on its way. The policies of
-the datasets of version 0, AntMaze's among them, lie in `policies` itself.
+before tanh (`offjax.behavior.sac`). Those of a robot lie in `policies/v1/<robot>.npz`,
+weights as float16, one group of arrays per snapshot of a training; `<robot>.csv` says
+where each comes from and what it scores, `<robot>.json` how to run the training again,
+and `<robot>_curve.csv` what it scored on its way. The policies of the datasets of
+version 0, AntMaze's among them, lie in `policies` itself.
 """
 
 from __future__ import annotations
@@ -137,8 +137,7 @@ def for_role(robot: str, role: str, version: int = 0) -> list[Actor]:
     """The packaged policies of a robot in one role, in order of training.
 
     Args:
-      robot: hopper, halfcheetah, walker2d or `ant_goal.NAME`; of version 1 ant, too,
-        but no `ant_goal.NAME`.
+      robot: one of `packaged(version)`.
       role: "expert", "medium" (one policy each), or of version 0 "replay" (at least
         eight); of `ant_goal.NAME` "expert" alone.
       version: of the datasets.

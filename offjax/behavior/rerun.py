@@ -1,10 +1,9 @@
 """A training run again for the rows that it went through: replay datasets.
 
 A training depends on its plan and on the steps at which its sessions began, which are
-packaged with its policies (`policies/v1/<robot>.json`). Run again with the same
-versions on the same kind of processor, it gives the same rows and policies to the last
-bit. On another one floats round differently, and it becomes another training of the
-same kind.
+packaged with its policies (`policies/v1/<robot>.json`). The same versions on the same
+kind of processor give the same rows and policies to the last bit; others, where floats
+round differently, give another training of the same kind.
 """
 
 from __future__ import annotations

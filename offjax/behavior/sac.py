@@ -1,15 +1,13 @@
 """Soft actor-critic, for the policies that collect locomotion data.
 
 Updates improve twin critics, and after every `policy_delay` of them the tanh Gaussian
-actor and the temperature α; `update_many` scans over many in one program. Arrays are
-plain pytrees, and nothing here knows environments, files or flags.
+actor and the temperature α; `update_many` scans over many in one program.
 
 Sources: Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications" (learned
 temperature, target entropy −A); Fujimoto et al. 2018, "Addressing Function
 Approximation Error in Actor-Critic Methods" (delayed policy updates). The critics have
-LayerNorm before each activation, which lets them learn at three times the usual rate
-without diverging; rates fall linearly to a tenth over the last half of the training,
-which steadies the last policy.
+LayerNorm before each activation, so that they learn at three times the usual rate; rates
+fall linearly to a tenth over the last half of the training.
 """
 
 from __future__ import annotations
@@ -114,8 +112,7 @@ def init_mlp(key: Key, sizes: tuple[int, ...], layer_norm: bool = False) -> Pytr
 def mlp(params: Pytree, x: chex.Array, bfloat16: bool = False) -> chex.Array:
     """[B, in] → [B, out], ReLU after each layer but the last.
 
-    Only square-ish hidden products are worth rounding: inputs and outputs keep their
-    float32 digits.
+    Inputs and outputs keep their float32 digits: only hidden products are rounded.
     """
     for i, layer in enumerate(params[:-1]):
         product = _rounded_product if bfloat16 and i > 0 else jnp.matmul

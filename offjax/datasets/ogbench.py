@@ -10,9 +10,8 @@ the last of them, where the recording was cut, and its action was never executed
 A single task is relabeled from the recorded states as OGBench does since 1.2, from
 the state before the action: in mazes the reward is 0 within the tolerance of the goal
 and −1 elsewhere; at the table it is minus the number of objects that are not in place
-(cubes, drawer and window within .04, buttons equal). The MDP ends with success, so
-that nothing is bootstrapped from there, although the recording goes on: successful
-rows end an episode here, as in D4RL's antmaze.
+(cubes, drawer and window within .04, buttons equal). Successful rows are terminals,
+although the recording goes on.
 
 `ogbench.json` holds horizon, collections and tasks of each environment. Source: Park
 et al., "OGBench: Benchmarking Offline Goal-Conditioned RL" (2025) and its package.

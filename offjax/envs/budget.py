@@ -11,11 +11,9 @@ for α_t > 0. The readings, all with A_t executed as clip(A_t, 0, what is left):
   nothing); `saturate` then means nothing;
 - `elapsed=True`: the first observation is t/T, as printed, instead of 1 − t/T.
 
-In one instance every episode is the same, so that a plan of all T steps loses nothing.
-With `instances` > 1 each episode is of another one, and with `context` its α_t and β_t
-are seen as they come: whoever plans further than it sees has to guess.
-
-Instances, optima and reference returns are computed on the host in float64.
+In one instance every episode is the same. With `instances` > 1 each episode is of
+another one, and with `context` its α_t and β_t are seen as they come. Instances, optima
+and reference returns are computed on the host in float64.
 """
 
 from __future__ import annotations

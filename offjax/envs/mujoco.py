@@ -45,38 +45,24 @@ VERSIONS = ("v4", "v5")
 class Robot:
     """What distinguishes one robot from the others.
 
-    Attributes:
-      id: Gymnasium's name without the version.
-      xml: model file.
-      observation_dim: length of the observation.
-      action_dim: A; the box is [-1, 1]^A.
-      frame_skip: simulator steps per step.
-      control_cost: factor on Σa².
-      reference: D4RL's returns of scores 0 and 100.
-      bonus: reward of being alive.
-      healthy: (qpos [n, nq], qvel [n, nv]) → [n] bool; None if episodes never end.
-      skipped: leading positions that are not observed.
-      velocity_clip: bound of observed velocities.
-      noise: half-width of the uniform noise on the first positions.
-      normal_velocity: whether first velocities are noise·N(0, 1), else uniform too.
-      body: body whose place counts as the robot's; None for the first position.
-      v5: fields that differ in version "v5".
+    `healthy` is (qpos [n, nq], qvel [n, nv]) → [n] bool, or None if episodes never
+    end; `v5` are the fields that differ in version "v5".
     """
 
-    id: str
-    xml: str
+    id: str  # Gymnasium's name without the version
+    xml: str  # model file
     observation_dim: int
-    action_dim: int
-    frame_skip: int
-    control_cost: float
-    reference: tuple[float, float]
-    bonus: float = 1.0
+    action_dim: int  # A; the box is [-1, 1]^A
+    frame_skip: int  # simulator steps per step
+    control_cost: float  # factor on Σa²
+    reference: tuple[float, float]  # D4RL's returns of scores 0 and 100
+    bonus: float = 1.0  # reward of being alive
     healthy: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
-    skipped: int = 1
-    velocity_clip: float = np.inf
-    noise: float = 0.1
-    normal_velocity: bool = True
-    body: str | None = None
+    skipped: int = 1  # leading positions that are not observed
+    velocity_clip: float = np.inf  # bound of observed velocities
+    noise: float = 0.1  # half-width of the uniform noise on the first positions
+    normal_velocity: bool = True  # first velocities are noise·N(0, 1), else uniform
+    body: str | None = None  # whose place counts; None for the first position
     v5: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def version(self, version: str) -> Robot:
