@@ -6,8 +6,8 @@ actor and the temperature α; `update_many` scans over many in one program.
 Sources: Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications" (learned
 temperature, target entropy −A); Fujimoto et al. 2018, "Addressing Function
 Approximation Error in Actor-Critic Methods" (delayed policy updates). The critics have
-LayerNorm before each activation, so that they learn at three times the usual rate; rates
-fall linearly to a tenth over the last half of the training.
+LayerNorm before each activation, so that they learn at three times the usual rate;
+rates fall linearly to a tenth over the last half of the training.
 """
 
 from __future__ import annotations

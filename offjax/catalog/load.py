@@ -6,22 +6,19 @@ file, an OGBench id its npz file, and anything else a local Minari dataset.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
 
 from offjax.catalog import collected
 from offjax.datasets import legacy, minari_io, ogbench
-from offjax.datasets.dataset import Dataset
+from offjax.datasets.dataset import DataDir, Dataset
 from offjax.errors import UserError
-
-Path = str | os.PathLike[str]
 
 
 def load_dataset(
     name: str,
-    data_dir: Path | None = None,
+    data_dir: DataDir = None,
     collect: bool = True,
     progress: Callable[[str], None] | None = None,
     infos: Sequence[str] = (),
@@ -78,7 +75,7 @@ def collect_dataset(
     name: str,
     size: int | None = None,
     seed: int = 0,
-    data_dir: Path | None = None,
+    data_dir: DataDir = None,
     force: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Dataset:
@@ -120,7 +117,7 @@ def collect_dataset(
     return minari_io.read(name, data_dir)
 
 
-def list_datasets(data_dir: Path | None = None) -> list[str]:
+def list_datasets(data_dir: DataDir = None) -> list[str]:
     """Ids that `load_dataset` has at hand: this project's own, then other local ones.
 
     Budget Allocation's own are listed with default instance, kappa and noise.
@@ -130,7 +127,7 @@ def list_datasets(data_dir: Path | None = None) -> list[str]:
     return own + others + _local_files(data_dir)
 
 
-def describe_datasets(data_dir: Path | None = None) -> str:
+def describe_datasets(data_dir: DataDir = None) -> str:
     """The known ids by family, one a line; those that lie here are marked with *."""
     local = {*minari_io.local_ids(data_dir), *_local_files(data_dir)}
     own = collected.ids()
@@ -150,7 +147,7 @@ def describe_datasets(data_dir: Path | None = None) -> str:
     return "\n".join(lines)
 
 
-def _local_files(data_dir: Path | None) -> list[str]:
+def _local_files(data_dir: DataDir) -> list[str]:
     """Ids of D4RL and OGBench whose files are there."""
     d4rl = [name for name in legacy.table() if legacy.find(name, data_dir)]
     return d4rl + [
@@ -158,7 +155,7 @@ def _local_files(data_dir: Path | None) -> list[str]:
     ]
 
 
-def _refuse_two_meanings(name: str, file: str, data_dir: Path | None) -> None:
+def _refuse_two_meanings(name: str, file: str, data_dir: DataDir) -> None:
     if minari_io.exists(name, data_dir):
         raise UserError(
             f"{name!r} names two datasets: the file {file.rsplit('/', 1)[-1]}, which "
@@ -167,12 +164,12 @@ def _refuse_two_meanings(name: str, file: str, data_dir: Path | None) -> None:
         )
 
 
-def _specification(name: str, data_dir: Path | None) -> dict:
+def _specification(name: str, data_dir: DataDir) -> dict:
     own = minari_io.metadata(name, data_dir).get("offjax", {})
     return own.get("specification", {})
 
 
-def _check_version(name: str, data_dir: Path | None) -> None:
+def _check_version(name: str, data_dir: DataDir) -> None:
     """Refuses data whose generator is not today's; any size and seed will do."""
     found = _specification(name, data_dir).get("generator_version")
     current = collected.GENERATOR_VERSION
@@ -184,7 +181,7 @@ def _check_version(name: str, data_dir: Path | None) -> None:
         )
 
 
-def _missing(name: str, data_dir: Path | None) -> UserError:
+def _missing(name: str, data_dir: DataDir) -> UserError:
     place = minari_io.root(data_dir) / name
     known = [*list_datasets(data_dir), *legacy.table(), *ogbench.ids()]
     close = collected.near(name, known)

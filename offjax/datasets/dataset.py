@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,9 @@ import numpy as np
 from offjax.datasets import checks
 from offjax.errors import UserError
 from offjax.types import EnvSpec
+
+DataDir = str | os.PathLike[str] | None
+"""Folder in which datasets lie; None for the usual ones."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,7 +30,7 @@ import h5py
 import numpy as np
 
 from offjax.datasets import checks, download, untrusted
-from offjax.datasets.dataset import Dataset
+from offjax.datasets.dataset import DataDir, Dataset
 from offjax.errors import UserError
 from offjax.types import EnvSpec
 
@@ -65,13 +65,13 @@ def table() -> Mapping[str, Entry]:
     }
 
 
-def folders(data_dir: str | os.PathLike[str] | None = None) -> list[Path]:
+def folders(data_dir: DataDir = None) -> list[Path]:
     """Where files are looked for: `data_dir`, $D4RL_DATASET_DIR, ~/.d4rl/datasets."""
     chosen = (data_dir, os.environ.get("D4RL_DATASET_DIR"), "~/.d4rl/datasets")
     return [Path(folder).expanduser() for folder in chosen if folder]
 
 
-def find(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path | None:
+def find(name: str, data_dir: DataDir = None) -> Path | None:
     """A D4RL id's file: by D4RL's own name, flat or in its folder, or `id`.hdf5."""
     file = Path(table()[name].file)
     names = (file.name, file, f"{name}.hdf5")
@@ -81,7 +81,7 @@ def find(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path | No
 
 def obtain(
     name: str,
-    data_dir: str | os.PathLike[str] | None = None,
+    data_dir: DataDir = None,
     progress: Callable[[str], None] | None = None,
 ) -> Path:
     """A D4RL id's file: the one found, else downloaded into the first of `folders`.
@@ -107,7 +107,7 @@ def obtain(
 
 def read(
     name: str,
-    data_dir: str | os.PathLike[str] | None = None,
+    data_dir: DataDir = None,
     infos: Sequence[str] = (),
     compat: str = "",
     progress: Callable[[str], None] | None = None,
@@ -136,10 +136,10 @@ def read(
         )
     path = obtain(name, data_dir, progress)
     arrays, extra = _arrays(path, name, infos)
-    widths = [arrays[key].shape[-1] for key in ("observations", "actions")]
-    found = spec(name, *widths)
     try:
-        arrays["actions"] = checks.matrix(arrays["actions"], "actions")
+        for key in ("observations", "actions"):
+            arrays[key] = checks.matrix(arrays[key], key)
+        found = spec(name, arrays["observations"].shape[1], arrays["actions"].shape[1])
         arrays["actions"], notes = checks.clip_recorded(arrays["actions"], found)
         if name.startswith("antmaze-") and name.endswith("-v0"):
             notes += ("time-outs of antmaze v0 are out of step with its resets",)
@@ -212,12 +212,6 @@ def _arrays(
         extra = {key: untrusted.read_hdf5(file.id, f"infos/{key}") for key in infos}
         for key, array in (*arrays.items(), *extra.items()):
             untrusted.require_numbers(key, array.dtype)
-    for key in ("observations", "actions"):
-        if arrays[key].ndim != 2:
-            raise UserError(
-                f"`{key}` of {path} has shape {arrays[key].shape}; it must be [rows, "
-                "dimensions]. It is not a D4RL file of vectors."
-            )
     return arrays, extra
 
 

@@ -26,26 +26,26 @@ from h5py import h5d, h5s, h5t
 
 from offjax import cache
 from offjax.datasets import checks, language, locks, minari_rows, minari_spec
-from offjax.datasets.dataset import Dataset
+from offjax.datasets.dataset import DataDir, Dataset
 from offjax.errors import UserError
 
 _ID = re.compile(r"([\w-]+/)*[\w-][\w.-]*-v\d+")
 _CACHE = "offjax_rows.npz"
 
 
-def root(data_dir: str | os.PathLike[str] | None = None) -> Path:
+def root(data_dir: DataDir = None) -> Path:
     """Folder of the datasets: `data_dir`, $MINARI_DATASETS_PATH or Minari's own."""
     # Absolute, since Minari takes a relative one anew from where it writes.
     chosen = data_dir or os.environ.get("MINARI_DATASETS_PATH")
     return Path(chosen or "~/.minari/datasets").expanduser().absolute()
 
 
-def exists(name: str, data_dir: str | os.PathLike[str] | None = None) -> bool:
+def exists(name: str, data_dir: DataDir = None) -> bool:
     """Whether the complete dataset lies under the root."""
     return (root(data_dir) / name / "data" / "metadata.json").is_file()
 
 
-def local_ids(data_dir: str | os.PathLike[str] | None = None) -> list[str]:
+def local_ids(data_dir: DataDir = None) -> list[str]:
     """Ids of the datasets under the root, sorted."""
     base = root(data_dir)
     paths = base.glob("**/data/metadata.json")
@@ -53,9 +53,7 @@ def local_ids(data_dir: str | os.PathLike[str] | None = None) -> list[str]:
     return sorted(name for name in names if "/." not in f"/{name}")
 
 
-def metadata(
-    name: str, data_dir: str | os.PathLike[str] | None = None
-) -> dict[str, Any]:
+def metadata(name: str, data_dir: DataDir = None) -> dict[str, Any]:
     """The dataset's metadata.json; the "offjax" entry is this project's own."""
     path = root(data_dir) / name / "data" / "metadata.json"
     with checks.damaged(
@@ -71,7 +69,7 @@ def metadata(
 @contextmanager
 def writing(
     name: str,
-    data_dir: str | os.PathLike[str] | None,
+    data_dir: DataDir,
     say: Callable[[str], None],
 ) -> Iterator[None]:
     """Holds the lock of a dataset that is being made; others wait for it.
@@ -90,7 +88,7 @@ def writing(
         yield
 
 
-def scratch(name: str, data_dir: str | os.PathLike[str] | None, identity: str) -> Path:
+def scratch(name: str, data_dir: DataDir, identity: str) -> Path:
     """Where the parts of a dataset of this identity are kept while it is made."""
     return _hidden(name, data_dir, f"-{identity[:16]}-parts")
 
@@ -98,7 +96,7 @@ def scratch(name: str, data_dir: str | os.PathLike[str] | None, identity: str) -
 def write(
     dataset: Dataset,
     specification: Mapping[str, Any],
-    data_dir: str | os.PathLike[str] | None = None,
+    data_dir: DataDir = None,
     replace: bool = False,
 ) -> None:
     """Writes `dataset` as the local Minari dataset `dataset.card.id`.
@@ -137,7 +135,7 @@ def write(
 
 def read(
     name: str,
-    data_dir: str | os.PathLike[str] | None = None,
+    data_dir: DataDir = None,
     infos: Sequence[str] = (),
 ) -> Dataset:
     """Reads a local Minari dataset, HDF5 or Arrow; a `LanguageDataset` if annotated.
@@ -189,7 +187,7 @@ def read(
     return dataset
 
 
-def _hidden(name: str, data_dir: str | os.PathLike[str] | None, suffix: str) -> Path:
+def _hidden(name: str, data_dir: DataDir, suffix: str) -> Path:
     return root(data_dir) / f".{name.replace('/', '-')}{suffix}"
 
 

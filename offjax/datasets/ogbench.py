@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from offjax.datasets import checks, download, untrusted
-from offjax.datasets.dataset import Dataset
+from offjax.datasets.dataset import DataDir, Dataset
 from offjax.errors import UserError
 from offjax.types import EnvSpec
 
@@ -133,13 +133,13 @@ def parse(name: str) -> Entry | None:
     return Entry(name, env, collection, task)
 
 
-def folders(data_dir: str | os.PathLike[str] | None = None) -> list[Path]:
+def folders(data_dir: DataDir = None) -> list[Path]:
     """Where files are looked for: `data_dir`, $OGBENCH_DATASET_DIR, ~/.ogbench/data."""
     chosen = (data_dir, os.environ.get("OGBENCH_DATASET_DIR"), "~/.ogbench/data")
     return [Path(folder).expanduser() for folder in chosen if folder]
 
 
-def find(file: str, data_dir: str | os.PathLike[str] | None = None) -> Path | None:
+def find(file: str, data_dir: DataDir = None) -> Path | None:
     """The file of that name in the first of `folders` that has it."""
     paths = (folder / file for folder in folders(data_dir))
     return next((path for path in paths if path.is_file()), None)
@@ -147,7 +147,7 @@ def find(file: str, data_dir: str | os.PathLike[str] | None = None) -> Path | No
 
 def obtain(
     file: str,
-    data_dir: str | os.PathLike[str] | None = None,
+    data_dir: DataDir = None,
     progress: Callable[[str], None] | None = None,
 ) -> Path:
     """The file: the one found, else downloaded into the first of `folders`.
@@ -170,7 +170,7 @@ def obtain(
 
 def read(
     name: str,
-    data_dir: str | os.PathLike[str] | None = None,
+    data_dir: DataDir = None,
     infos: Sequence[str] = (),
     split: str = "train",
     progress: Callable[[str], None] | None = None,

@@ -151,6 +151,13 @@ def is_available() -> str | None:
     return None
 
 
+def require_simulator(name: str) -> None:
+    """Raises UserError, with the remedy, unless the scene can be simulated here."""
+    problem = is_available()
+    if problem is not None:
+        raise UserError(f"Scene {name!r} cannot be simulated: {problem}.")
+
+
 class Simulator:
     """One of OGBench's scenes, with several places that share its model.
 
@@ -160,9 +167,7 @@ class Simulator:
 
     def __init__(self, name: str, places: int = 1) -> None:
         self.scene = get(name)
-        problem = is_available()
-        if problem is not None:
-            raise UserError(f"Scene {name!r} cannot be simulated: {problem}.")
+        require_simulator(name)
         import mujoco
 
         self.env = _build(self.scene)

@@ -9,8 +9,14 @@ import numpy as np
 
 from offjax.envs import scene_instructions as language
 from offjax.envs.processes import Workers, cores
-from offjax.envs.scene import SceneState, Simulator, Start, decode, get, is_available
-from offjax.errors import UserError
+from offjax.envs.scene import (
+    SceneState,
+    Simulator,
+    Start,
+    decode,
+    get,
+    require_simulator,
+)
 
 
 class SceneBatch:
@@ -27,9 +33,7 @@ class SceneBatch:
           UserError: OGBench is not installed.
         """
         self.scene = get(name)
-        problem = is_available()
-        if problem is not None:
-            raise UserError(f"Scene {name!r} cannot be simulated: {problem}.")
+        require_simulator(name)
         self.num_envs = num_envs
         self.observation_dim = self.scene.observation_dim
         self._known = language.all_instructions(name)
