@@ -44,7 +44,7 @@ def generate(
     instance: int = 0,
     kappa: float = 1.5,
     noise: float = 0.0,
-    num_episodes: int | None = None,
+    num_episodes: int = 2_000,
     seed: int = 0,
     instances: int = 1,
 ) -> dict[str, np.ndarray]:
@@ -56,7 +56,7 @@ def generate(
       instance: seed of the environment's α and β.
       kappa: Σβ.
       noise: standard deviation of the Gaussian noise on rewards.
-      num_episodes: E; 2 000, or 10 000 from T = 100 on, if None.
+      num_episodes: E.
       seed: seed of the behavior, which differs between instances, too.
       instances: each episode is of one of so many, drawn from those with seeds from
         `instance` on, and observations have the environment's `context`.
@@ -74,8 +74,6 @@ def generate(
             f"Unknown behavior {kind!r} for Budget Allocation: choose one of "
             f"{', '.join(KINDS)}."
         )
-    if num_episodes is None:
-        num_episodes = 10_000 if horizon >= 100 else 2_000
     if num_episodes < 1:
         raise UserError(
             f"{num_episodes} episodes of Budget Allocation were asked for: a dataset "

@@ -34,12 +34,12 @@ from offjax.catalog.entries import (
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import annotate
 from offjax.envs.antmaze import ANT_MAZES
+from offjax.envs.maze2d import MAZES
+from offjax.envs.scene import SCENES
 from offjax.errors import UserError
 
 BUDGET_HORIZONS = (10, 20, 50, 100, 200)
 BUDGET_KINDS = ("random", "smooth", "medium", "expert", "mixed", "under")
-MAZES = ("umaze", "medium", "large")
-SCENES = ("scene", "cube-double", "cube-triple")
 
 GENERATOR_VERSION = 0
 """Raise it when a generator's rule changes: data of another one are refused."""

@@ -28,6 +28,7 @@ from offjax.envs.calvin_table import HORIZON, STATE, Frames
 from offjax.errors import UserError
 from offjax.types import EnvSpec
 
+ACTIONS = "rel_actions"
 BOUNDS = "ep_start_end_ids.npy"
 ANNOTATIONS = "lang_annotations"
 RECORDED, TESTED = "auto_lang_ann.npy", "embeddings.npy"
@@ -57,7 +58,6 @@ def read(
     folder: str | Path,
     split: str = "training",
     keys: Sequence[str] = STATE,
-    actions: str = "rel_actions",
     language: str = ANNOTATIONS,
     encode: Callable[[Frames], np.ndarray] | None = None,
     name: str = "",
@@ -70,7 +70,6 @@ def read(
       folder: such as `task_D_D`.
       split: training or validation.
       keys: of each frame, which side by side are the observation.
-      actions: key of the actions.
       language: folder of the annotations within the split.
       encode: makes the observations [B, O] of frames, instead of laying them side by
         side: latents of a frozen encoder of images, say. `keys` are what it reads.
@@ -87,10 +86,10 @@ def read(
             "`name`, another one for another encoder."
         )
     bounds = _bounds(place)
-    stored = _cache_file(place, bounds, (*keys, actions), name)
+    stored = _cache_file(place, bounds, (*keys, ACTIONS), name)
     rows = cache.load(stored)
     if rows is None:
-        rows = _rows(place, bounds, keys, actions, encode)
+        rows = _rows(place, bounds, keys, encode)
         cache.save(stored, rows)
     count = len(rows["actions"])
     timeouts = np.zeros(count, bool)
@@ -240,7 +239,6 @@ def _rows(
     place: Path,
     bounds: np.ndarray,
     keys: Sequence[str],
-    actions: str,
     encode: Callable[[Frames], np.ndarray] | None,
 ) -> dict[str, np.ndarray]:
     indices = np.concatenate([np.arange(a, b + 1) for a, b in bounds])
@@ -252,8 +250,8 @@ def _rows(
             "download is incomplete, or the folder is of another split."
         )
     observations, acted = [], []
-    for frames in _chunks(place, indices, (*keys, actions)):
-        acted.append(frames.pop(actions).astype(np.float32))
+    for frames in _chunks(place, indices, (*keys, ACTIONS)):
+        acted.append(frames.pop(ACTIONS).astype(np.float32))
         if encode is not None:
             observations.append(np.asarray(encode(frames), np.float32))
             continue
