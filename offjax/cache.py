@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import Mapping
@@ -41,3 +42,13 @@ def load(path: Path) -> dict[str, np.ndarray] | None:
             return dict(file)
     except Exception:  # a damaged file raises anything
         return None
+
+
+def stamp(folder: Path) -> str:
+    """Names, sizes and times of a folder's files; changes when any of them does."""
+    files = sorted(
+        (path.relative_to(folder).as_posix(), path.stat())
+        for path in folder.rglob("*")
+        if path.is_file()
+    )
+    return json.dumps([(name, s.st_size, s.st_mtime_ns) for name, s in files])

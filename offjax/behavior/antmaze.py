@@ -23,7 +23,6 @@ and `relabel_antmaze_rewards.py` (rewards, terminals). Differences that are mean
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -31,7 +30,7 @@ import numpy as np
 
 from offjax.behavior import ant_goal, policies
 from offjax.behavior.locomotion import reporter
-from offjax.behavior.waypoint import shortest_paths
+from offjax.behavior.waypoint import next_cells
 from offjax.envs import antmaze
 from offjax.envs.antmaze import ANT_MAZES
 from offjax.envs.mujoco import require_engine
@@ -76,12 +75,6 @@ def task(name: str) -> Task:
     if kind == "diverse":
         goals = tuple((int(row), int(column)) for row, column in layout.free_cells)
     return Task(name, maze, bool(kind), goals, 1000 if kind else layout.horizon)
-
-
-@functools.lru_cache
-def next_cells(maze: str) -> np.ndarray:
-    """Shortest paths through a maze: index of the cell after i on the way to j."""
-    return shortest_paths(antmaze.layout(maze).walls)
 
 
 class Navigators:

@@ -20,13 +20,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from offjax.envs.budget import (
-    check_noise,
-    fourier_profile,
-    instances,
-    optimal_allocation,
-    time_feature,
-)
+from offjax.envs import budget as env
 from offjax.errors import UserError
 
 KINDS = ("random", "smooth", "medium", "expert", "mixed", "under")
@@ -34,8 +28,6 @@ KINDS = ("random", "smooth", "medium", "expert", "mixed", "under")
 SKILL = {"medium": (0.0, 0.5), "expert": (0.8, 1.0)}
 CONCENTRATION = 20.0  # of a plan's Dirichlet, per step of the horizon
 STICK_NOISE = 0.5
-
-_instances = instances  # for where an argument of that name hides it
 
 
 def generate(
@@ -79,8 +71,8 @@ def generate(
             f"{num_episodes} episodes of Budget Allocation were asked for: a dataset "
             "needs at least one."
         )
-    check_noise(noise)
-    alpha, beta = _instances(horizon, instance, instances, kappa)
+    env.check_noise(noise)
+    alpha, beta = env.instances(horizon, instance, instances, kappa)
     # Instance 0 is drawn as it was before there were others.
     entropy = [seed, KINDS.index(kind), instance][: 3 if instance else 2]
     rng = np.random.default_rng(entropy)
@@ -88,7 +80,7 @@ def generate(
     if instances > 1:
         which = rng.integers(instances, size=num_episodes)
     scales = zip(alpha, beta, strict=True)
-    optima = np.stack([optimal_allocation(*each) for each in scales])
+    optima = np.stack([env.optimal_allocation(*each) for each in scales])
     order, shares = _shares(rng, kind, optima[which])
     which = which[order]
     data = _rollout(shares.astype(np.float32), alpha[which], beta[which])
@@ -120,11 +112,11 @@ def _shares(
     if kind == "random":
         return order, rng.dirichlet(np.full(horizon, 3.0), size)
     if kind == "smooth":
-        profile = 0.5 * fourier_profile(rng, horizon, size)
+        profile = 0.5 * env.fourier_profile(rng, horizon, size)
         return order, _dirichlet(rng, _normalize(np.exp(profile)))
     if kind in SKILL:
         skill = rng.uniform(*SKILL[kind], (size, 1))
-        profile = 0.5 * fourier_profile(rng, horizon, size)
+        profile = 0.5 * env.fourier_profile(rng, horizon, size)
         plan = (1 - skill) / horizon + skill * optima
         plan = _normalize(plan * np.exp((1 - skill) * profile))
         # The optimum leaves a part of an ample budget (Σβ < 1).
@@ -173,7 +165,7 @@ def _rollout(
     """What the environments make of shares, α and β [E, T]; float32 as on device."""
     size, horizon = shares.shape
     observations = np.zeros((size, horizon + 1, 3), np.float32)
-    observations[:, :, 0] = time_feature(horizon)
+    observations[:, :, 0] = env.time_feature(horizon)
     observations[:, 0, 1] = 1
     for t in range(horizon):
         left = observations[:, t, 1]

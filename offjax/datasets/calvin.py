@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from offjax import cache
-from offjax.datasets import untrusted
+from offjax.datasets import checks, untrusted
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import Annotations, LanguageDataset, annotate
 from offjax.envs.calvin_table import HORIZON, STATE, Frames
@@ -192,13 +192,12 @@ def _laid_out(path: Path, layout: str) -> Iterator[None]:
 def _bounds(place: Path) -> np.ndarray:
     """First and last frame of each recording, [E, 2] int."""
     path = place / BOUNDS
-    try:
+    remedy = (
+        "A split of CALVIN's is a folder (training, validation) with "
+        f"{BOUNDS} and a file for each frame."
+    )
+    with checks.damaged(str(path), remedy):
         bounds = np.load(path, allow_pickle=False)
-    except Exception as error:  # a damaged header raises what Python's parser does
-        raise UserError(
-            f"{path} cannot be read ({error}). A split of CALVIN's is a folder "
-            f"(training, validation) with {BOUNDS} and a file for each frame."
-        ) from error
     shape = bounds.shape
     if bounds.ndim != 2 or shape[1] != 2 or not np.issubdtype(bounds.dtype, np.integer):
         raise UserError(

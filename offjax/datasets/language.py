@@ -7,12 +7,12 @@ A `LanguageDataset` is a `Dataset` with `Annotations`. `offjax.datasets.play` an
 from __future__ import annotations
 
 import dataclasses
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from offjax.datasets import checks
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 
@@ -69,18 +69,16 @@ class Annotations:
         Raises:
           UserError: the file is damaged or is something else.
         """
-        try:
+        with checks.damaged(
+            f"{path}, the annotations of a dataset,",
+            "Remove the dataset's folder and collect or download it again.",
+        ):
             with np.load(path) as file:
                 parts = dict(file)
             starts, ends = parts.pop("starts"), parts.pop("ends")
             instructions, texts = parts.pop("instructions"), parts.pop("texts")
             names = tuple(parts.pop("names").tolist())
             sentences = tuple(parts.pop("sentences").tolist())
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise UserError(
-                f"The annotations in {path} cannot be read ({error}). Remove the "
-                "dataset's folder and collect or download it again."
-            ) from error
         snapshots = {key.removeprefix(_SNAPSHOT): parts[key] for key in parts}
         return cls(starts, ends, instructions, texts, names, sentences, snapshots)
 

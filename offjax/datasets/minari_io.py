@@ -160,7 +160,7 @@ def read(
         arrays = _cached_rows(folder)
         if arrays is None:
             arrays = minari_rows.read(folder / "data", data, name)
-            stamp = np.asarray(_stamp(folder))
+            stamp = np.asarray(cache.stamp(folder / "data"))
             with suppress(OSError):  # a read-only place is read without a cache
                 cache.save(folder / _CACHE, {"stamp": stamp, **arrays})
         extra = minari_rows.infos(folder / "data", data, name, infos)
@@ -301,20 +301,9 @@ def _move(temporary: Path, target: Path, replace: bool) -> None:
             raise
 
 
-def _stamp(folder: Path) -> str:
-    """Names, sizes and times of the data files; changes when any of them does."""
-    base = folder / "data"
-    files = sorted(
-        (path.relative_to(base).as_posix(), path.stat())
-        for path in base.rglob("*")
-        if path.is_file()
-    )
-    return json.dumps([(name, s.st_size, s.st_mtime_ns) for name, s in files])
-
-
 def _cached_rows(folder: Path) -> dict[str, Any] | None:
     """The cached rows; None where there are none, or of other data files."""
     rows = cache.load(folder / _CACHE)
-    if rows is None or str(rows.pop("stamp", "")) != _stamp(folder):
+    if rows is None or str(rows.pop("stamp", "")) != cache.stamp(folder / "data"):
         return None
     return rows

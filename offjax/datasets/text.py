@@ -194,7 +194,7 @@ def _pretrained(
             "text_encoder=hash, which needs none."
         )
     folder = cache.root() / "text"
-    stamp = _stamp(Path(weights))
+    stamp = cache.stamp(Path(weights))
     found, model = [], None
     for text in texts:
         key = hashlib.sha256("\0".join((encoder, stamp, text)).encode()).hexdigest()
@@ -206,13 +206,6 @@ def _pretrained(
             cache.save(path, arrays)
         found.append((arrays["tokens"], arrays["sentence"]))
     return found
-
-
-def _stamp(weights: Path) -> str:
-    """Names, sizes and times of the files of a model."""
-    files = sorted(p for p in weights.iterdir() if p.is_file())
-    stats = ((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files)
-    return repr([*stats])
 
 
 def _load(encoder: str, weights: Path) -> tuple[Any, Any]:

@@ -55,21 +55,16 @@ def read_pickle(path: Path) -> Any:
       UserError: the file is missing or damaged, or holds anything but arrays and
         Python's numbers, strings, lists, tuples and dicts.
     """
-    try:
-        with path.open("rb") as stream:
-            _, dtype = _header(stream)
-            if not dtype.hasobject:
-                raise ValueError("it holds no object")
-            return _DataUnpickler(stream).load().item()
-    except FileNotFoundError as error:
+    if not path.is_file():
         raise UserError(
             f"There is no {path}: the folder is of another kind, or was copied in part."
-        ) from error
-    except Exception as error:  # a damaged pickle raises anything
-        raise UserError(
-            f"{path} cannot be read as data ({error}). Nothing in it was run; copy the "
-            "file again from where it is published."
-        ) from error
+        )
+    remedy = "Nothing in it was run; copy it again from where it is published."
+    with checks.damaged(str(path), remedy), path.open("rb") as stream:
+        _, dtype = _header(stream)
+        if not dtype.hasobject:
+            raise ValueError("it holds no object")
+        return _DataUnpickler(stream).load().item()
 
 
 def read_hdf5(file: h5f.FileID, key: str) -> np.ndarray:

@@ -16,13 +16,13 @@ and `assets/ant.xml`.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
 
+from offjax.envs import maze2d
 from offjax.envs.mujoco import ASSETS, adds_margins, has_engine, quiet
 from offjax.envs.processes import cores
 from offjax.errors import UserError
@@ -53,61 +53,32 @@ ANT_MAZES = (
 
 @dataclasses.dataclass(frozen=True)
 class Maze:
-    """A map, its evaluation's goal and horizon; cells are (row, column), row is y."""
+    """A maze, whose map is maze2d's; cells are (row, column), row is y."""
 
-    rows: tuple[str, ...]  # '#' wall, 'O' free
+    name: str
     goal: tuple[int, int]  # cell of the evaluation's goal
     goals: tuple[tuple[int, int], ...]  # cells that "play" data are navigated to
     horizon: int  # steps of an episode
 
-    @functools.cached_property
+    @property
     def walls(self) -> np.ndarray:
         """Where the walls are, [rows, columns] bool."""
-        return np.array([[tile == "#" for tile in row] for row in self.rows])
+        return maze2d.layout(self.name).walls
 
-    @functools.cached_property
+    @property
     def free_cells(self) -> np.ndarray:
-        """Cells (row, column) without a wall, [C, 2] int."""
-        return np.argwhere(~self.walls)
+        """Cells without a wall, [C, 2] int."""
+        return maze2d.layout(self.name).free_cells
 
 
 MAZES = {
-    "umaze": Maze(
-        rows=("#####", "#OOO#", "###O#", "#OOO#", "#####"),
-        goal=(3, 1),
-        goals=((3, 1),),
-        horizon=700,
-    ),
-    "medium": Maze(
-        rows=(
-            "########",
-            "#OO##OO#",
-            "#OO#OOO#",
-            "##OOO###",
-            "#OO#OOO#",
-            "#O#OO#O#",
-            "#OOO#OO#",
-            "########",
-        ),
-        goal=(6, 6),
-        goals=((2, 6), (5, 1), (6, 5)),
-        horizon=1000,
-    ),
+    "umaze": Maze("umaze", (3, 1), ((3, 1),), 700),
+    "medium": Maze("medium", (6, 6), ((2, 6), (5, 1), (6, 5)), 1000),
     "large": Maze(
-        rows=(
-            "############",
-            "#OOOO#OOOOO#",
-            "#O##O#O#O#O#",
-            "#OOOOOO#OOO#",
-            "#O####O###O#",
-            "#OO#O#OOOOO#",
-            "##O#O#O#O###",
-            "#OO#OOO#OOO#",
-            "############",
-        ),
-        goal=(7, 9),
-        goals=((1, 6), (3, 5), (3, 10), (5, 2), (7, 4), (7, 6), (7, 9)),
-        horizon=1000,
+        "large",
+        (7, 9),
+        ((1, 6), (3, 5), (3, 10), (5, 2), (7, 4), (7, 6), (7, 9)),
+        1000,
     ),
 }
 
