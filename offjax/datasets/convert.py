@@ -6,7 +6,6 @@ was recorded next in the same episode, and never the first of another.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import math
 from typing import Literal
@@ -111,13 +110,14 @@ def top_fraction(dataset: Dataset, fraction: float) -> Dataset:
     returns = dataset.episode_returns
     # Guards products such as 0.07 · 100 = 7.000000000000001 against an extra episode.
     count = math.ceil(fraction * len(returns) - 1e-9)
-    best = np.sort(np.argsort(-returns, kind="stable")[: max(count, 1)])
+    best = np.argsort(-returns, kind="stable")[: max(count, 1)]
     chosen = np.zeros(len(returns), bool)
     chosen[best] = True
     rows = np.flatnonzero(np.repeat(chosen, dataset.episode_lengths))
     following = dataset.next_observations
     text = f"{dataset.card.identity} best {fraction!r}"
-    subset = Dataset.from_arrays(
+    note = f"best {len(best):,} of {len(returns):,} episodes by return"
+    return Dataset.from_arrays(
         dataset.observations[rows],
         dataset.actions[rows],
         dataset.rewards[rows],
@@ -128,12 +128,8 @@ def top_fraction(dataset: Dataset, fraction: float) -> Dataset:
         id=dataset.card.id,
         source=dataset.card.source,
         identity=hashlib.sha256(text.encode()).hexdigest(),
+        notes=(*dataset.card.notes, note),
         infos={key: value[rows] for key, value in dataset.infos.items()},
-    )
-    note = f"best {len(best):,} of {len(returns):,} episodes by return"
-    notes = (*dataset.card.notes, note)
-    return dataclasses.replace(
-        subset, card=dataclasses.replace(subset.card, notes=notes)
     )
 
 
