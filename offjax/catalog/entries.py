@@ -177,7 +177,7 @@ class AntMaze(Entry):
         """Flat rows, as of `Entry`."""
         from offjax.behavior.antmaze import generate
 
-        return generate(self.kind, *request[:3])
+        return generate(self.kind, request.size, request.seed, request.progress)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,9 +237,11 @@ class Locomotion(Entry):
             return locomotion.generate(
                 self.robot,
                 self.kind,
-                *request[:3],
-                version=self.version,
-                scratch=request.scratch,
+                request.size,
+                request.seed,
+                request.progress,
+                self.version,
+                request.scratch,
             )
         if request.seed != 0:
             raise UserError(
