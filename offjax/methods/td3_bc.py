@@ -19,8 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from offjax.datasets import sampling
-from offjax.datasets.views import TransitionData, TransitionView
+from offjax.datasets.views import TransitionData, TransitionView, uniform
 from offjax.distributions import Distribution, unit_point
 from offjax.methods.common import (
     Network,
@@ -198,7 +197,7 @@ class GroupView(TransitionView):
     def sample(self, arrays: TransitionData, key: Key, config: Any) -> Transitions:
         """`policy_freq` · `batch_size` rows, uniformly with replacement."""
         rows = config.policy_freq * config.batch_size
-        return sampling.uniform(arrays.rows, key, rows)
+        return uniform(arrays.rows, key, rows)
 
 
 def stage(spec: EnvSpec | None, preset: str) -> Stage:
