@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from offjax import liveness
 from offjax.errors import UserError
 from offjax.leaderboard.files import damaged as find_damaged
 from offjax.leaderboard.files import read_json
@@ -225,6 +226,7 @@ def _read_run(folder: Path, notes: list[Note]) -> Run | None:
         text = "left out: config.json does not name a method and a dataset."
         notes.append(Note("malformed", where, text))
         return None
+    info["status"] = liveness.status(folder, info.get("status", "unknown"))
     run = Run(folder, clean(folder.name), clean(method), clean(dataset), config, info)
     try:
         run.curves = _read_scores(folder / "scores.csv", run, notes)
@@ -359,7 +361,7 @@ def _status_notes(run: Run) -> list[Note]:
     notes = []
     last = max((int(c.steps[-1]) for c in run.curves), default=0)
     if not run.finished:
-        status = clean(run.info.get("status", "unknown"))
+        status = clean(run.info["status"])
         total = run.info.get("total_steps")
         reached = f"step {last}" + (f" of {total}" if isinstance(total, int) else "")
         notes.append(

@@ -1,44 +1,27 @@
-"""Where a run is, what it costs, what became of its seeds: parts of run.json."""
+"""What a run costs, over all its interruptions."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from offjax.devices import hosts
-from offjax.devices.layout import Layout
 from offjax.devices.program import Program
-from offjax.runner.settings import Job
-from offjax.runner.stages import StageRun
-
-CARD = ("id", "identity", "rows", "episodes")
-"""What run.json has of a dataset's card."""
 
 
 @dataclasses.dataclass
 class Account:
-    """Seconds and steps of a run, over all its interruptions.
+    """Seconds and steps of a run."""
 
-    Attributes:
-      start: when the run first began.
-      earlier_seconds: spent before the newest interruption.
-      begun: of this process' part, on `time.perf_counter`.
-      training_seconds: of chunks, compiling apart.
-      compile_seconds: of training's programs.
-      seed_steps: updates of all slots.
-      compilations: number by program.
-    """
-
-    start: str
-    earlier_seconds: float = 0.0
+    start: str  # when the run first began
+    earlier_seconds: float = 0.0  # spent before the newest interruption
     begun: float = dataclasses.field(default_factory=time.perf_counter)
-    training_seconds: float = 0.0
-    compile_seconds: float = 0.0
-    seed_steps: int = 0
-    compilations: dict[str, int] = dataclasses.field(default_factory=dict)
+    training_seconds: float = 0.0  # of chunks, without compiling
+    compile_seconds: float = 0.0  # of training's programs
+    seed_steps: int = 0  # updates of all slots
+    compilations: dict[str, int] = dataclasses.field(default_factory=dict)  # by program
 
     @classmethod
     def begin(cls, record: Mapping[str, Any]) -> Account:
@@ -66,29 +49,3 @@ class Account:
             "duration_seconds": round(duration, 3),
             "seed_steps_per_second": round(rate, 1),
         }
-
-
-def place(layout: Layout) -> dict[str, Any]:
-    """Hosts, devices and layout of the seeds."""
-    return {
-        "hosts": hosts.count(),
-        "devices": {
-            "platform": layout.devices[0].platform,
-            "kind": layout.devices[0].device_kind,
-            "count": layout.active,
-        },
-        "seed_layout": layout.kind,
-    }
-
-
-def diverged(job: Job, runs: Sequence[StageRun], num_seeds: int) -> list[dict]:
-    """Seeds that were frozen, with their variant, stage and step."""
-    found = []
-    for run in runs:
-        for slot, step in run.diverged:
-            for variant, first in zip(job.variants, run.slots.of_setting, strict=True):
-                if first <= slot < first + num_seeds:
-                    seed = run.slots.seeds[slot]
-                    where = {"stage": run.stage.name, "step": step}
-                    found.append({"seed": seed, "variant": variant, **where})
-    return found

@@ -3,30 +3,62 @@
 from __future__ import annotations
 
 import contextlib
-from types import TracebackType
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import numpy as np
 
 from offjax.devices import hosts
 from offjax.errors import UserError
-from offjax.runner import interrupts, sinks
-from offjax.runner.account import CARD, Account, diverged, place
+from offjax.runner import interrupts
+from offjax.runner.account import Account
 from offjax.runner.checkpoints import Checkpoints
 from offjax.runner.evaluator import Evaluator
 from offjax.runner.progress import Progress
 from offjax.runner.records import SCHEMA, RunFolder, environment, write_json
+from offjax.runner.sinks import Sink
+from offjax.runner.sinks import make as make_sinks
 from offjax.runner.stages import StageRun
 from offjax.runner.training import Training
 from offjax.types import Pytree
 
+CARD = ("id", "identity", "rows", "episodes")
+"""What run.json has of a dataset's card."""
+
+
+@contextlib.contextmanager
+def recording(
+    training: Training, evaluator: Evaluator, folder: RunFolder, resumed: bool
+) -> Iterator[Recorder]:
+    """The recorder of a run: "running" inside, and what came of it after.
+
+    The run is then "finished", "interrupted" or "failed".
+    """
+    with folder.working():
+        recorder = Recorder(training, evaluator, folder, resumed)
+        try:
+            recorder.sinks = make_sinks(
+                training.options.log, folder.path, training.config
+            )
+            yield recorder
+            recorder.checkpoints.close()
+            recorder.write("finished")
+        except (interrupts.Interrupted, KeyboardInterrupt):
+            recorder.write("interrupted")
+            raise
+        except Exception as error:
+            text = str(error) if isinstance(error, UserError) else repr(error)
+            with contextlib.suppress(UserError):  # a full disk refuses this, too
+                recorder.write("failed", error=text[:500])
+            raise
+        finally:
+            recorder.progress.close()
+            for sink in recorder.sinks:
+                sink.close()
+
 
 class Recorder:
-    """The open folder of a run: its records, checkpoints and progress line.
-
-    A context: the run's status is "running" inside, and "finished", "interrupted" or
-    "failed" after it.
-    """
+    """The open folder of a run: its records, checkpoints and progress line."""
 
     def __init__(
         self,
@@ -45,51 +77,28 @@ class Recorder:
         )
         self.account = Account.begin(folder.record if resumed else {})
         self._environment = environment()
-        self._write("running")
-        self._sinks: list[sinks.Sink] = []
+        self.sinks: list[Sink] = []
+        self.write("running")
         self.checkpoints = Checkpoints(folder.path / "checkpoints")
 
-    def __enter__(self) -> Recorder:
-        try:
-            options, config = self._training.options, self._training.config
-            self._sinks = sinks.make(options.log, self.folder.path, config)
-        except Exception as error:
-            self.__exit__(type(error), error, None)
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        del kind, trace
-        try:
-            if error is None:
-                self.checkpoints.close()
-                self._write("finished")
-            elif isinstance(error, interrupts.Interrupted | KeyboardInterrupt):
-                self._write("interrupted")
-            elif isinstance(error, Exception):
-                text = str(error) if isinstance(error, UserError) else repr(error)
-                with contextlib.suppress(UserError):  # a full disk refuses this, too
-                    self._write("failed", error=text[:500])
-        finally:
-            self.progress.close()
-            for sink in self._sinks:
-                sink.close()
-
-    def _write(self, status: str, **more: Any) -> None:
+    def write(self, status: str, **more: Any) -> None:
+        """Writes run.json."""
         training, evaluator, account = self._training, self._evaluator, self.account
         dataset, stages = training.dataset, training.stages
+        layout = stages[-1].layout
         compiling = account.compile_seconds + evaluator.compile_seconds
         record = {
             "schema": SCHEMA,
             "status": status,
             "variants": training.job.variants,
             "sweep": training.options.sweep,
-            **place(stages[-1].layout),
+            "hosts": hosts.count(),
+            "devices": {
+                "platform": layout.devices[0].platform,
+                "kind": layout.devices[0].device_kind,
+                "count": layout.active,
+            },
+            "seed_layout": layout.kind,
             "dataset": {name: getattr(dataset.card, name) for name in CARD},
             "stages": {run.stage.name: run.key for run in stages},
             **account.costs(),
@@ -97,13 +106,31 @@ class Recorder:
             "compilations": account.compilations
             | {"evaluation": evaluator.compilations},
             "evaluation_seconds": round(evaluator.seconds, 3),
-            "diverged": diverged(training.job, stages, training.options.num_seeds),
+            "diverged": self._diverged(),
             "config_hash": training.hash,
             "total_steps": training.total_steps,
             "score_source": dataset.spec.score_source if dataset.spec else "",
             "evaluation_environment": evaluator.environment,
         }
         write_json(self.folder.path / "run.json", record | self._environment | more)
+
+    def _diverged(self) -> list[dict[str, Any]]:
+        """Seeds that were frozen, with their variant, stage and step."""
+        training = self._training
+        return [
+            {
+                "seed": run.slots.seeds[slot],
+                "variant": variant,
+                "stage": run.stage.name,
+                "step": step,
+            }
+            for run in training.stages
+            for slot, step in run.diverged
+            for variant, first in zip(
+                training.job.variants, run.slots.of_setting, strict=True
+            )
+            if first <= slot < first + training.options.num_seeds
+        ]
 
     def restore_point(self) -> int:
         """Total step of the checkpoint to go on from; drops rows beyond it.
@@ -157,7 +184,7 @@ class Recorder:
 
     def _append_metrics(self, rows: list[tuple[Any, ...]]) -> None:
         self.folder.append("metrics.csv", rows)
-        for sink in self._sinks:
+        for sink in self.sinks:
             sink.write(rows)
 
     def evaluate(self, step: int) -> None:

@@ -1,9 +1,7 @@
-"""The run folder: what is written while a run goes on, and how it is found again.
+"""The files of a run's folder, and how it is found again.
 
-config.json, run.json, metrics.csv, scores.csv, episodes.csv and checkpoints/. Rows are
-flushed before the checkpoint of their step is written, so that a run that was killed
-is cut back to its checkpoint and goes on as if nothing had happened. Evaluations of the
-finished run have folders of their own in evaluations/.
+Rows are on disk before the checkpoint of their step is, so that a killed run is cut
+back to its checkpoint and goes on as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -25,6 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from offjax import liveness
 from offjax.devices import hosts
 from offjax.errors import UserError
 
@@ -69,12 +68,16 @@ def require_space(folder: Path, size: int) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes atomically, on the first host: readers see the old file or the new one."""
+    _replace(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
     if not hosts.is_writer():
         return
     with writing(path.parent):
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+            temporary.write_text(text)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -114,16 +117,14 @@ class RunFolder:
     ) -> RunFolder:
         """A new folder `<runs_dir>/<method>/<dataset>/<time>-<hash>`."""
         now = datetime.datetime.now(datetime.UTC)
-        with writing(runs_dir):
-            while True:
-                name = f"{now:%Y%m%d-%H%M%S}-{config_hash[:8]}"
-                path = runs_dir / method / dataset / name
-                try:
-                    path.mkdir(parents=True)
-                except FileExistsError:
-                    now += datetime.timedelta(seconds=1)
-                    continue
+        while True:
+            name = f"{now:%Y%m%d-%H%M%S}-{config_hash[:8]}"
+            path = runs_dir / method / dataset / name
+            with writing(runs_dir), contextlib.suppress(FileExistsError):
+                path.mkdir(parents=True)
                 break
+            now += datetime.timedelta(seconds=1)
+        with writing(path):
             for file, header in HEADERS.items():
                 (path / file).write_text(",".join(header) + "\n")
         return RunFolder(path)
@@ -132,10 +133,8 @@ class RunFolder:
         """Appends rows (on the first host), and has them on disk when it returns."""
         if not hosts.is_writer():
             return
-        buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="\n").writerows(rows)
         with writing(self.path), (self.path / file).open("a") as out:
-            out.write(buffer.getvalue())
+            out.write(_csv(rows))
             out.flush()
             os.fsync(out.fileno())
 
@@ -149,21 +148,20 @@ class RunFolder:
                 whole = line.endswith("\n") and len(row) == len(header)
                 if whole and int(row[column]) <= step:
                     kept.append(line)
-            self._write(file, "".join(kept))
+            _replace(path, "".join(kept))
 
     def rewrite(self, file: str, rows: Sequence[Sequence[Any]]) -> None:
         """Replaces all rows of a file, atomically."""
-        buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="\n").writerows([HEADERS[file], *rows])
-        self._write(file, buffer.getvalue())
+        _replace(self.path / file, _csv([HEADERS[file], *rows]))
 
-    def _write(self, file: str, text: str) -> None:
-        if not hosts.is_writer():
-            return
-        with writing(self.path):
-            temporary = self.path / f".{file}.{secrets.token_hex(4)}"
-            temporary.write_text(text)
-            os.replace(temporary, self.path / file)
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """Marks the run as one that this process works on, for `record` elsewhere."""
+        with contextlib.ExitStack() as stack:
+            if hosts.is_writer():
+                with writing(self.path):
+                    stack.enter_context(liveness.working(self.path))
+            yield
 
     @property
     def config(self) -> dict[str, Any]:
@@ -172,8 +170,15 @@ class RunFolder:
 
     @property
     def record(self) -> dict[str, Any]:
-        """Content of run.json."""
-        return read_json(self.path / "run.json")
+        """Content of run.json; `status` is "killed" where its process is gone."""
+        found = read_json(self.path / "run.json")
+        return found | {"status": liveness.status(self.path, found.get("status", ""))}
+
+
+def _csv(rows: Sequence[Sequence[Any]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()
 
 
 def find_runs(runs_dir: Path, method: str, dataset: str) -> list[RunFolder]:

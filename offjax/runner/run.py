@@ -199,14 +199,18 @@ def finished(path: str | Path) -> RunFolder:
     """The folder of a finished run; `UserError` for anything else."""
     folder = RunFolder(Path(path))
     record = folder.record
-    if record["status"] == "failed":
+    status = record["status"]
+    if status == "failed":
         raise UserError(
             f"{path} failed ({record.get('error', 'unknown error')}), so it has no "
             "result to read; remove the cause and train again."
         )
-    if record["status"] != "finished":
+    if status == "running":
+        raise UserError(f"{path} is running: wait until it is finished.")
+    if status != "finished":
         raise UserError(
-            f"{path} is {record['status']}; run its command again with --resume."
+            f"{path} is not finished (its status: {status}); run its command again "
+            "with --resume."
         )
     return folder
 

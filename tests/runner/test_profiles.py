@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from offjax.errors import UserError
-from offjax.runner import profiles
+from offjax.runner import chunks
 
 
 class FakeChunk:
@@ -27,7 +27,7 @@ class FakeChunk:
 
 @pytest.mark.parametrize("stops, traced", [((3, 6, 9), 6), ((9,), 9)])
 def test_the_second_chunk_or_the_only_one(tmp_path, capsys, stops, traced):
-    begin = profiles.profiled(lambda a, b: FakeChunk(b - a), 9, str(tmp_path))
+    begin = chunks.profiled(lambda a, b: FakeChunk(b - a), 9, str(tmp_path))
     starts = (0, *stops[:-1])
     made = {end: begin(start, end) for start, end in zip(starts, stops, strict=True)}
     assert [end for end, chunk in made.items() if chunk.waited] == [traced]
@@ -39,11 +39,11 @@ def test_the_second_chunk_or_the_only_one(tmp_path, capsys, stops, traced):
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"--profile=.*another folder"):
-        profiles.profiled(lambda a, b: FakeChunk(b - a), 9, str(tmp_path / "file/x"))
+        chunks.profiled(lambda a, b: FakeChunk(b - a), 9, str(tmp_path / "file/x"))
 
 
 def test_without_a_folder_nothing_changes():
     def begin(start, end):
         raise AssertionError("not called")
 
-    assert profiles.profiled(begin, 9, "") is begin
+    assert chunks.profiled(begin, 9, "") is begin
