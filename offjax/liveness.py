@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LOCK = ".running"
-_PATIENCE = 5.0  # seconds; a reader holds the lock for an instant
+PATIENCE = 5.0  # seconds; a reader holds the lock for an instant
 
 
 @contextlib.contextmanager
@@ -25,7 +25,7 @@ def working(folder: Path) -> Iterator[None]:
       OSError: the file cannot be written, or another process works on the run.
     """
     with (folder / LOCK).open("a+") as file:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + PATIENCE
         while not _try_lock(file.fileno(), fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 raise BlockingIOError(f"another process works on {folder}")

@@ -156,11 +156,10 @@ def held_out(overrides: dict[str, tuple]) -> dict[str, tuple]:
 def train() -> None:
     """Trains the method that the flags name."""
     from offjax.devices.layout import prepare_host_devices
-    from offjax.methods import build
     from offjax.runner import interrupts
     from offjax.runner.options import Options
     from offjax.runner.train import train as run_training
-    from offjax.runner.training import Training, make_jobs
+    from offjax.runner.training import Training, check, make_jobs
 
     interrupts.listen()
     options = Options(
@@ -171,9 +170,9 @@ def train() -> None:
         max_devices=prepare_host_devices(None),
     )
     options.validate()
-    build(FLAGS.method, None, FLAGS.preset)  # an error here, before data are read
     overrides = cli.overrides(FLAGS.config)
     overrides = held_out(overrides) if FLAGS.held_out else overrides
+    check(FLAGS.method, FLAGS.preset, overrides)  # errors before data are read
     dataset = data.read(FLAGS.folder)
     print(dataset.card, flush=True)
     jobs = make_jobs(FLAGS.method, FLAGS.preset, dataset, overrides)

@@ -100,7 +100,9 @@ def compose(name: str, policies: Mapping[str, Builder]) -> Builder:
 
 
 def _validate(
-    own: Callable[[Recipe, Dataset], None] | None, recipe: Recipe, dataset: Dataset
+    own: Callable[[Recipe, Dataset | None], None] | None,
+    recipe: Recipe,
+    dataset: Dataset | None,
 ) -> None:
     """Refuses an operator that this policy gives nothing to work with.
 
@@ -113,6 +115,8 @@ def _validate(
     """
     if own is not None:
         own(recipe, dataset)
+    if dataset is None:
+        return
     if isinstance(dataset, LanguageDataset):
         raise UserError(
             f"{recipe.name} has a critic, which learns from rewards, but those of "

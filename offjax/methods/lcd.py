@@ -109,7 +109,7 @@ def _hierarchy(
     )
 
 
-def validate(recipe: Recipe, dataset: Dataset, executed: bool = False) -> None:
+def validate(recipe: Recipe, dataset: Dataset | None, executed: bool = False) -> None:
     """`Recipe.validate`: what planner and sampler ask of each other and of the data.
 
     Otherwise errors would appear only after the low-level policy was trained.
@@ -117,13 +117,15 @@ def validate(recipe: Recipe, dataset: Dataset, executed: bool = False) -> None:
     """
     config = recipe.config("planner")
     plan_sampling.check_rows(recipe.acting["sampling"], config, executed)
+    if dataset is None:
+        return
     source = plans.source(dataset, config)
     annotations, *_ = plans.described(source, config)
     config.text.embed(annotations.sentences)
 
 
 def validate_diffusion(
-    recipe: Recipe, dataset: Dataset, executed: bool = False
+    recipe: Recipe, dataset: Dataset | None, executed: bool = False
 ) -> None:
     """`validate`, and that a diffusion planner has the steps that are sampled."""
     steps = recipe.config("planner").diffusion_steps

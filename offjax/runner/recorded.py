@@ -40,14 +40,24 @@ def job_of(recipe: Recipe, config: Mapping[str, Any]) -> Job:
         )
     settings = tuple(
         Setting(
-            tuple((_target(n), _tuples(v)) for n, v in each["values"].items()),
+            tuple((_target(n), tuples(v)) for n, v in each["values"].items()),
             each["variant"],
         )
         for each in config["settings"]
     )
-    overrides = {n: tuple(map(_tuples, v)) for n, v in config["overrides"].items()}
     recipe = dataclasses.replace(recipe, acting=acting, improve=improve)
-    return Job(recipe, settings, overrides)
+    return Job(recipe, settings, overrides_of(config))
+
+
+def overrides_of(config: Mapping[str, Any]) -> dict[str, tuple]:
+    """The overrides of a config.json, in the order that its variants name."""
+    variants = "".join(f",{s['variant']}" for s in config["settings"])
+
+    def place(name: str) -> int:
+        return variants.find(f",{name.removeprefix('improve.')}=")
+
+    names = sorted(config["overrides"], key=place)
+    return {name: tuples(config["overrides"][name]) for name in names}
 
 
 def as_trained(recipe: Recipe, config: Mapping[str, Any]) -> Recipe:
@@ -80,9 +90,9 @@ def _as_recorded(config: Any, values: Mapping[str, Any]) -> Any:
             f"{type(config).__module__} does not have today: check out the commit in "
             "its run.json."
         )
-    return dataclasses.replace(config, **{n: _tuples(v) for n, v in values.items()})
+    return dataclasses.replace(config, **{n: tuples(v) for n, v in values.items()})
 
 
-def _tuples(value: Any) -> Any:
-    """A value of a JSON file, its lists as tuples."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+def tuples(value: Any) -> Any:
+    """A value of a JSON file with tuples for its lists."""
+    return tuple(map(tuples, value)) if isinstance(value, list) else value

@@ -32,7 +32,7 @@ from offjax.runner.records import (
     write_json,
     writing,
 )
-from offjax.runner.run import Run, finished, load_run, options_of, overrides_of
+from offjax.runner.run import Run, finished, load_run, options_of
 from offjax.runner.settings import Job
 from offjax.runner.training import Training
 from offjax.types import Recipe
@@ -153,7 +153,7 @@ def plan(
     method, preset = config["method"], config["preset"]
     recipe = methods.build(method, dataset.spec, preset, dataset.card.id)
     label = [] if config["preset"] == "paper" else [f"preset={config['preset']}"]
-    overrides = overrides_of(config)
+    overrides = recorded.overrides_of(config)
     if improve is not None:
         check("operator", improve, OPERATORS)
         recipe = dataclasses.replace(recipe, improve=improvement(improve))

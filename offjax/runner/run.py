@@ -11,17 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from offjax import methods
-from offjax.catalog.load import load_dataset
+from offjax.catalog.load import known_spec, load_dataset
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 from offjax.evaluation import rollout
-from offjax.methods.compose import check
-from offjax.runner import recorded, settings
+from offjax.methods import compose
+from offjax.runner import recorded
 from offjax.runner.evaluator import Evaluator
 from offjax.runner.options import Options
 from offjax.runner.records import RunFolder
 from offjax.runner.train import train as carry_out
-from offjax.runner.training import Training, make_jobs
+from offjax.runner.training import Training, check, make_jobs
 from offjax.types import Params, Pytree
 
 
@@ -47,7 +47,7 @@ def recipe(method: str, preset: str = "small", **overrides: Any) -> Request:
         name: tuple(value) if isinstance(value, list) else (value,)
         for name, value in overrides.items()
     }
-    settings.check(methods.build(method, None, preset), values)
+    check(method, preset, values)
     return Request(method, preset, values)
 
 
@@ -171,6 +171,8 @@ def train(
         )
     chosen = _options(num_seeds, options)
     if isinstance(dataset, str):
+        spec = known_spec(dataset)
+        check(request.method, request.preset, request.overrides, dataset, spec)
         dataset = load_dataset(dataset)
     jobs = make_jobs(request.method, request.preset, dataset, request.overrides)
     if len(jobs) > 1:
@@ -189,7 +191,7 @@ def _options(num_seeds: int, given: dict[str, Any]) -> Options:
     """The options of `train`; `UserError` with near names for an unknown one."""
     known = [field.name for field in dataclasses.fields(Options)]
     for name in given:
-        check("option of train", name, known)
+        compose.check("option of train", name, known)
     options = Options(num_seeds=num_seeds, **given)
     options.validate()
     return options
@@ -237,21 +239,6 @@ def options_of(folder: RunFolder, max_devices: int = 0) -> Options:
         max_devices=max_devices,
         quiet=True,
     )
-
-
-def overrides_of(config: dict[str, Any]) -> dict[str, tuple]:
-    """The overrides recorded in config.json, in the order that its variants name."""
-    variants = "".join(f",{s['variant']}" for s in config["settings"])
-
-    def place(name: str) -> int:
-        return variants.find(f",{name.removeprefix('improve.')}=")
-
-    return {
-        name: tuple(
-            tuple(v) if isinstance(v, list) else v for v in config["overrides"][name]
-        )
-        for name in sorted(config["overrides"], key=place)
-    }
 
 
 def load_run(path: str | Path, dataset: Dataset | None = None) -> Run:

@@ -55,15 +55,15 @@ class StageRun:
 
 
 def resolve_config(
-    job: Job, method: str, preset: str, dataset: Dataset, options: Options
-) -> dict:
+    job: Job, method: str, preset: str, dataset: str, identity: str, options: Options
+) -> dict[str, Any]:
     """Content of config.json: all that determines a run's results."""
     recipe = job.recipe
     return {
         "schema": SCHEMA,
         "method": method,
-        "dataset": dataset.card.id,
-        "dataset_identity": dataset.card.identity,
+        "dataset": dataset,
+        "dataset_identity": identity,
         "preset": preset,
         "seeds": options.seeds,
         "stages": {

@@ -27,16 +27,50 @@ from offjax.runner.stages import (
     stage_data,
     template,
 )
-from offjax.types import Model
+from offjax.types import EnvSpec, Model
 
 
 def make_jobs(
     method: str, preset: str, dataset: Dataset, overrides: settings.Overrides
 ) -> list[Job]:
     """The recipe for a dataset, with overrides, as jobs."""
-    recipe = methods.build(method, dataset.spec, preset, dataset.card.id)
+    return jobs_on(method, preset, dataset.card.id, dataset.spec, overrides)
+
+
+def jobs_on(
+    method: str,
+    preset: str,
+    dataset: str,
+    spec: EnvSpec | None,
+    overrides: settings.Overrides,
+) -> list[Job]:
+    """`make_jobs` for a dataset's id and environment, without its data."""
+    recipe = methods.build(method, spec, preset, dataset)
     prefix = "" if preset == "paper" else f"preset={preset}"
     return settings.expand(recipe, overrides, prefix)
+
+
+def check(
+    method: str,
+    preset: str,
+    overrides: settings.Overrides,
+    dataset: str = "",
+    spec: EnvSpec | None = None,
+) -> None:
+    """Refuses settings that can be refused before the data are loaded.
+
+    Without `spec`, names and types are checked alone: which values make sense may
+    depend on the environment.
+
+    Raises:
+      UserError: an unknown method, preset or hyperparameter, or a value out of range.
+    """
+    if spec is None:
+        settings.check(methods.build(method, None, preset), overrides)
+        return
+    for job in jobs_on(method, preset, dataset, spec, overrides):
+        if job.recipe.validate is not None:
+            job.recipe.validate(job.recipe, None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +112,8 @@ class Training:
         settings.validate(job)
         if job.recipe.validate is not None:
             job.recipe.validate(job.recipe, dataset)
-        config = resolve_config(job, method, preset, dataset, options)
+        card = dataset.card
+        config = resolve_config(job, method, preset, card.id, card.identity, options)
         stages = plan_stages(job, dataset, options)
         return cls(
             job, method, preset, dataset, options, config, digest(config), stages

@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from offjax import methods
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
-from offjax.runner import settings
+from offjax.runner import recorded
 from offjax.runner.options import Options
 from offjax.runner.records import RunFolder, digest, find_runs
 from offjax.runner.stages import resolve_config
-from offjax.runner.training import make_jobs
+from offjax.runner.training import check, jobs_on
+from offjax.types import EnvSpec
 
 PRESETS = ("paper", "small", "demo")
 OPTIONS = (
@@ -85,7 +85,7 @@ class Job:
     def from_json(text: str) -> Job:
         """The job that `to_json` wrote."""
         content = json.loads(text)
-        content["overrides"] = as_overrides(dict(content["overrides"]))
+        content["overrides"] = _overrides(dict(content["overrides"]))
         content["variants"] = tuple(content["variants"])
         return Job(**content)
 
@@ -135,25 +135,40 @@ def _entry(path: str | Path, number: int, content: Any) -> Entry:
         tuple(content["methods"]),
         tuple(content["datasets"]),
         content.get("preset", "small"),
-        as_overrides(values),
+        _overrides(values),
         {name: content[name] for name in OPTIONS if name in content},
         float(content.get("priority", 0.0)),
     )
 
 
+def _overrides(values: Mapping[str, Sequence[Any]]) -> dict[str, tuple]:
+    """Name → values as JSON has them → as `settings.expand` takes them."""
+    return {name: recorded.tuples(each) for name, each in values.items()}
+
+
 def expand(
-    entries: Sequence[Entry], load: Callable[[str], Dataset], sweep: str
+    entries: Sequence[Entry],
+    load: Callable[[str], Dataset | None],
+    sweep: str,
+    spec_of: Callable[[str], EnvSpec | None] = lambda name: None,
 ) -> list[Job]:
     """The jobs of a sweep, each configuration once, in the order in which they begin.
 
+    All settings are checked before the first dataset is loaded.
+
     Args:
       entries: what is wanted.
-      load: dataset by id; each is loaded once, and so collected before jobs begin.
+      load: dataset by id, called once for each; None plans its jobs without data, by
+        `spec_of`. No run of theirs is found.
       sweep: name of the sweep, for the runs' records.
+      spec_of: environment by id, as far as it is known without data.
 
     Raises:
-      UserError: an unknown method, dataset, hyperparameter or option.
+      UserError: an unknown method, dataset, hyperparameter or option, or a value out
+        of range.
     """
+    names = dict.fromkeys(name for entry in entries for name in entry.datasets)
+    specs = {name: spec_of(name) for name in names}
     for entry in entries:
         if entry.preset not in PRESETS:
             raise UserError(
@@ -161,27 +176,21 @@ def expand(
             )
         _options(entry, sweep)
         for method in entry.methods:
-            settings.check(methods.build(method, None, entry.preset), entry.config)
-    datasets = {n: load(n) for n in dict.fromkeys(_names(entries))}
+            for name in entry.datasets:
+                check(method, entry.preset, entry.config, name, specs[name])
+    identities = dict.fromkeys(names, "")
+    for name in names:
+        dataset = load(name)
+        if dataset is not None:
+            specs[name], identities[name] = dataset.spec, dataset.card.identity
     jobs: dict[str, Job] = {}
     for entry in entries:
         for name in entry.datasets:
             for method in entry.methods:
-                for job in _jobs(entry, method, datasets[name], sweep):
+                where = name, specs[name], identities[name]
+                for job in _jobs(entry, method, *where, sweep):
                     jobs.setdefault(job.hash, job)
     return sorted(jobs.values(), key=lambda job: -job.priority)
-
-
-def as_overrides(values: Mapping[str, Sequence[Any]]) -> dict[str, tuple]:
-    """Name → values as JSON holds them → as `settings.expand` takes them."""
-    return {
-        name: tuple(tuple(v) if isinstance(v, list) else v for v in each)
-        for name, each in values.items()
-    }
-
-
-def _names(entries: Sequence[Entry]) -> list[str]:
-    return [name for entry in entries for name in entry.datasets]
 
 
 def _options(entry: Entry, sweep: str) -> Options:
@@ -194,24 +203,28 @@ def _options(entry: Entry, sweep: str) -> Options:
     return options
 
 
-def _jobs(entry: Entry, method: str, dataset: Dataset, sweep: str) -> list[Job]:
-    options = _options(entry, sweep)
-    jobs = []
-    for job in make_jobs(method, entry.preset, dataset, entry.config):
-        config = resolve_config(job, method, entry.preset, dataset, options)
-        jobs.append(
-            Job(
-                digest(config),
-                method,
-                dataset.card.id,
-                entry.preset,
-                job.overrides,
-                dict(entry.options),
-                tuple(job.variants),
-                entry.priority,
-            )
+def _jobs(
+    entry: Entry,
+    method: str,
+    dataset: str,
+    spec: EnvSpec | None,
+    identity: str,
+    sweep: str,
+) -> list[Job]:
+    options, preset = _options(entry, sweep), entry.preset
+    return [
+        Job(
+            digest(resolve_config(job, method, preset, dataset, identity, options)),
+            method,
+            dataset,
+            preset,
+            job.overrides,
+            dict(entry.options),
+            tuple(job.variants),
+            entry.priority,
         )
-    return jobs
+        for job in jobs_on(method, preset, dataset, spec, entry.config)
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
