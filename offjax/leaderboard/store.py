@@ -38,18 +38,11 @@ ALL_SCORE_COLUMNS = {*SCORE_COLUMNS, "method", "dataset", "return_std"}
 
 @dataclass(frozen=True)
 class Note:
-    """Something the reader of the numbers should know.
+    """Something the reader of the numbers should know."""
 
-    Attributes:
-      kind: unfinished, diverged, duplicate, malformed, schema, checksum, missing
-        or caution.
-      where: the run folder, or what the note is about.
-      text: one sentence.
-    """
-
-    kind: str
-    where: str
-    text: str
+    kind: str  # a key of `page.NOTE_TITLES`, or "mismatch"
+    where: str  # the run folder, or what the note is about
+    text: str  # one sentence
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.where}: {self.text}"
@@ -130,12 +123,7 @@ class Store:
 
 def clean(text: Any) -> str:
     """Text without control characters, so that no terminal obeys a name."""
-    text = str(text)
-    return (
-        text
-        if text.isprintable()
-        else "".join(c if c.isprintable() else "�" for c in text)
-    )
+    return "".join(c if c.isprintable() else "�" for c in str(text))
 
 
 def find(root: Path) -> Iterator[Path]:
@@ -201,10 +189,7 @@ def _read_run(folder: Path, notes: list[Note]) -> Run | None:
         info = read_json(folder / "run.json")
         damaged = find_damaged(folder)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        name = Path(getattr(error, "filename", None) or "").name
-        text = f"{name}: {reason}" if name else str(reason)
-        notes.append(Note("malformed", where, f"left out: {clean(text)}."))
+        notes.append(Note("malformed", where, f"left out: {_reason(error)}."))
         return None
     for name, content in (("config.json", config), ("run.json", info)):
         if content.get("schema") != SCHEMA:
@@ -231,12 +216,18 @@ def _read_run(folder: Path, notes: list[Note]) -> Run | None:
     try:
         run.curves = _read_scores(folder / "scores.csv", run, notes)
     except (OSError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        notes.append(Note("malformed", where, f"left out: scores.csv: {reason}."))
+        notes.append(Note("malformed", where, f"left out: {_reason(error)}."))
         return None
     notes += _status_notes(run)
     run.curves += _evaluated_later(run, notes)
     return run
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong with a file, and which it is."""
+    if isinstance(error, OSError) and error.filename:
+        return clean(f"{Path(error.filename).name}: {error.strerror}")
+    return clean(error)
 
 
 def _read_scores(path: Path, run: Run, notes: list[Note]) -> list[Curve]:
@@ -253,7 +244,7 @@ def _read_scores(path: Path, run: Run, notes: list[Note]) -> list[Curve]:
     header = next(reader, [])
     missing = [name for name in SCORE_COLUMNS if name not in header]
     if missing:
-        raise csv.Error(f"no column {', '.join(missing)}")
+        raise csv.Error(f"scores.csv has no column {', '.join(missing)}")
     unknown = [clean(name) for name in header if name not in ALL_SCORE_COLUMNS]
     if unknown:
         notes.append(
@@ -289,8 +280,8 @@ def _evaluated_later(run: Run, notes: list[Note]) -> list[Curve]:
             facts = read_json(folder / "evaluation.json")
             curves = _read_scores(folder / "scores.csv", run, notes)
         except (OSError, ValueError, csv.Error) as error:
-            reason = getattr(error, "strerror", None) or error
-            notes.append(Note("malformed", clean(folder), f"left out: {reason}."))
+            text = f"left out: {_reason(error)}."
+            notes.append(Note("malformed", clean(folder), text))
             continue
         same = facts.get("eval_seed") == run.config.get("eval_seed", 0)
         for curve in curves:
@@ -323,13 +314,8 @@ def _parse(
             variant, seed, step, episodes, mean, score = pick(row)
             if len(row) != width:
                 raise ValueError
-            values = (
-                int(step),
-                float(episodes or 0),
-                float(mean or "nan"),
-                float(score or "nan"),
-            )
-            key = (variant, int(seed))
+            numbers = float(episodes or 0), float(mean or "nan"), float(score or "nan")
+            values, key = (int(step), *numbers), (variant, int(seed))
         except (IndexError, ValueError):
             if row:
                 bad.append(number)
