@@ -35,7 +35,8 @@ from offjax.envs import calvin as simulator
 from offjax.errors import UserError
 from offjax.evaluation import calvin as benchmark
 from offjax.evaluation import chains
-from offjax.evaluation.instructions import Outcome, Trial, evaluate, places_of
+from offjax.evaluation.host import num_places
+from offjax.evaluation.instructions import Outcome, Trial, evaluate
 
 if TYPE_CHECKING:
     from offjax.runner.run import Run
@@ -94,7 +95,7 @@ def carry_out(
     spec, seeds = run.training.dataset.spec, run.evaluator.slot_seeds
     assert spec is not None
     wanted = -(-max(processes, 1) // len(seeds))  # a simulator for each core
-    places = min(wanted, places_of(len(seeds), given))
+    places = min(wanted, num_places(len(seeds), len(given)))
     env = simulator.Calvin(len(seeds) * places, processes, simulators=simulators)
     try:
         if env.observation_dim != spec.observation_dim:

@@ -58,21 +58,13 @@ def prepare_host_devices(num_devices: int | None = None) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Which slots run where.
+    """Which slots run where."""
 
-    Attributes:
-      kind: "map" or "vmap", inside a device.
-      devices: this host's devices, those of the program.
-      lanes: how many of them may have slots; the rest only pad the program.
-      num_slots: number of slots on all hosts, padding excluded.
-      precision: of matrix products, a name of `PRECISIONS`.
-    """
-
-    kind: str
-    devices: tuple[Any, ...]
-    lanes: int
-    num_slots: int
-    precision: str = "default"
+    kind: str  # "map" or "vmap", inside a device
+    devices: tuple[Any, ...]  # this host's devices, those of the program
+    lanes: int  # how many of them may have slots; the rest only pad the program
+    num_slots: int  # number of slots on all hosts, padding excluded
+    precision: str = "default"  # of matrix products, a name of `PRECISIONS`
 
     @property
     def active(self) -> int:

@@ -1,25 +1,12 @@
-"""CALVIN's long-horizon benchmark, on its own simulator."""
+"""CALVIN's chains as trials."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
-
-import numpy as np
 
 from offjax.errors import UserError
-from offjax.evaluation import chains, instructions
 from offjax.evaluation.chains import Chain
-from offjax.evaluation.instructions import Follower, InstructedEnv, Outcome, Trial
-
-
-class Scores(NamedTuple):
-    """What S slots made of N chains."""
-
-    rates: np.ndarray  # [S, 5] share of chains with 1, 2, … tasks in a row
-    average: np.ndarray  # [S] tasks in a row
-    per_task: dict[str, tuple[int, int]]  # successes and attempts, of all slots
-    outcome: Outcome
+from offjax.evaluation.instructions import Trial
 
 
 def trials(given: Sequence[Chain], sentences: Mapping[str, str]) -> list[Trial]:
@@ -42,23 +29,3 @@ def trials(given: Sequence[Chain], sentences: Mapping[str, str]) -> list[Trial]:
         Trial(state, chain, tuple(sentences[task] for task in chain))
         for state, chain in given
     ]
-
-
-def evaluate(
-    agent: Follower,
-    env: InstructedEnv,
-    given: Sequence[Trial],
-    seeds: Sequence[int],
-    eval_seed: int = 0,
-) -> Scores:
-    """Carries out chains; arguments as of `instructions.evaluate`.
-
-    Each place is a simulator of its own, so that there should be as many as cores.
-    """
-    outcome = instructions.evaluate(agent, env, given, seeds, eval_seed)
-    return Scores(
-        chains.success_rates(outcome.solved),
-        chains.average_length(outcome.solved),
-        instructions.per_instruction(given, outcome),
-        outcome,
-    )

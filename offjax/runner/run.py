@@ -61,17 +61,11 @@ class Scores(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A trained run.
+    """A trained run."""
 
-    Attributes:
-      folder: where its records lie.
-      training: what was trained, with its states.
-      evaluator: acts with them.
-    """
-
-    folder: RunFolder
-    training: Training
-    evaluator: Evaluator
+    folder: RunFolder  # where its records lie
+    training: Training  # what was trained, with its states
+    evaluator: Evaluator  # acts with them
 
     @property
     def path(self) -> Path:

@@ -9,21 +9,13 @@ from offjax.runner.options import Options
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """Steps of a stage at which the host has something to do.
+    """Steps of a stage at which the host has something to do."""
 
-    Attributes:
-      num_steps: of the stage; at the last one everything is due.
-      log_every: updates between rows of metrics.
-      eval_every: between evaluations; 0: none before the end.
-      save_every: between checkpoints.
-      evaluated: whether the stage is evaluated at all; the last one of a run is.
-    """
-
-    num_steps: int
-    log_every: int
-    eval_every: int
-    save_every: int
-    evaluated: bool
+    num_steps: int  # of the stage; at the last one everything is due
+    log_every: int  # updates between rows of metrics
+    eval_every: int  # between evaluations; 0: none before the end
+    save_every: int  # between checkpoints
+    evaluated: bool  # whether the stage is evaluated: the last one of a run is
 
     @classmethod
     def of(cls, num_steps: int, options: Options, evaluated: bool) -> Schedule:

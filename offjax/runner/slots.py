@@ -12,18 +12,11 @@ from offjax.types import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class Slots:
-    """The slots of a stage: every seed with every setting that matters to it.
+    """The slots of a stage: every seed with every setting that matters to it."""
 
-    Attributes:
-      seeds: seed of each slot.
-      values: the changed fields of the stage's own config, per slot.
-      of_setting: for each setting of the job, the index of its first slot; seed i
-        of the setting is at that index + i.
-    """
-
-    seeds: tuple[int, ...]
-    values: tuple[dict[str, Any], ...]
-    of_setting: tuple[int, ...]
+    seeds: tuple[int, ...]  # seed of each slot
+    values: tuple[dict[str, Any], ...]  # changed fields of the stage's own config
+    of_setting: tuple[int, ...]  # first slot of each setting; seed i is i further
 
     @property
     def num_slots(self) -> int:

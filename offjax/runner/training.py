@@ -75,27 +75,16 @@ def check(
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """One run, planned.
+    """One run, planned."""
 
-    Attributes:
-      job: the recipe and its settings.
-      method: its name.
-      preset: its name.
-      dataset: what it is trained on.
-      options: how it is run.
-      config: content of config.json.
-      hash: of `config`.
-      stages: in their order; `states` in them are filled in by training and loading.
-    """
-
-    job: Job
-    method: str
-    preset: str
-    dataset: Dataset
-    options: Options
-    config: dict[str, Any]
-    hash: str
-    stages: list[StageRun]
+    job: Job  # the recipe and its settings
+    method: str  # its name
+    preset: str  # its name
+    dataset: Dataset  # what it is trained on
+    options: Options  # how it is run
+    config: dict[str, Any]  # content of config.json
+    hash: str  # of `config`
+    stages: list[StageRun]  # in their order; training and loading fill in their states
 
     @classmethod
     def of(

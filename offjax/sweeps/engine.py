@@ -25,24 +25,14 @@ BAD_INPUT = 2
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a sweep's jobs run and write.
+    """Where a sweep's jobs run and write."""
 
-    Attributes:
-      runs_dir: the run store; seen by all nodes.
-      sweep: name of the sweep.
-      data_dir: root of the datasets, None for the default.
-      host_devices: CPU devices of each job, None for one per core.
-      retries: further tries of a job whose process died.
-      stall_seconds: a job that says nothing for so long is killed and tried again;
-        0 = never.
-    """
-
-    runs_dir: str
-    sweep: str
-    data_dir: str | None = None
-    host_devices: int | None = None
-    retries: int = 2
-    stall_seconds: float = 0.0
+    runs_dir: str  # the run store; seen by all nodes
+    sweep: str  # name of the sweep
+    data_dir: str | None = None  # root of the datasets, None for the default
+    host_devices: int | None = None  # CPU devices of each job, None for one per core
+    retries: int = 2  # further tries of a job whose process died
+    stall_seconds: float = 0.0  # kill and retry a job so long silent; 0 = never
 
     @property
     def folder(self) -> Path:

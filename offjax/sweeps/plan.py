@@ -52,21 +52,16 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One run to be made: all that a worker process needs to know.
+    """One run to be made: all that a worker process needs to know."""
 
-    Attributes:
-      hash: of its configuration, as in its run.json.
-      priority: jobs with a greater one begin first.
-    """
-
-    hash: str
+    hash: str  # of its configuration, as in its run.json
     method: str
     dataset: str
     preset: str
     overrides: dict[str, tuple]
     options: dict[str, Any]
     variants: tuple[str, ...]
-    priority: float = 0.0
+    priority: float = 0.0  # jobs with a greater one begin first
 
     @property
     def label(self) -> str:
@@ -229,18 +224,12 @@ def _jobs(
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """How far a job's newest run is.
+    """How far a job's newest run is."""
 
-    Attributes:
-      status: "waiting", or that of run.json.
-      step: of `total` updates.
-      path: the run's folder, if there is one.
-    """
-
-    status: str
-    step: int = 0
+    status: str  # "waiting", or that of run.json
+    step: int = 0  # of `total` updates
     total: int = 0
-    path: Path | None = None
+    path: Path | None = None  # the run's folder, if there is one
 
 
 def progress(job: Job, runs_dir: Path) -> Progress:

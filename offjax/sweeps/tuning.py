@@ -36,17 +36,11 @@ RECORD_SECONDS = 60.0  # that a command waits for another's record to be written
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """A combination that was trained and evaluated.
+    """A combination that was trained and evaluated."""
 
-    Attributes:
-      point: its hyperparameters.
-      num_steps: updates of every stage, 0 = those of the preset.
-      score: mean over the tuning seeds at the end of training.
-    """
-
-    point: Point
-    num_steps: int
-    score: float
+    point: Point  # its hyperparameters
+    num_steps: int  # updates of every stage, 0 = those of the preset
+    score: float  # mean over the tuning seeds at the end of training
 
 
 def candidates(
