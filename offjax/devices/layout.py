@@ -1,10 +1,9 @@
 """Host devices and the layout of slots over devices.
 
-A slot is one seed with one setting of the traced hyperparameters: the outermost axis
-of every state. `lift` turns a function of one slot into a program over all of them:
-`jax.pmap` over devices, and inside a device the slots are vmapped (GPU, TPU) or
-mapped one after another (CPU, one device per core). Several hosts each run the program
-over their own devices with their own share of the slots.
+A slot is one seed with one setting of the traced hyperparameters: the first axis of
+every state. `lift` makes a program over all slots of a function of one: `jax.pmap` over
+devices; inside a device slots are vmapped (GPU, TPU) or mapped one after another (CPU).
+Each host runs the program over its own devices with its share of the slots.
 """
 
 from __future__ import annotations
@@ -33,10 +32,9 @@ LAYOUTS = ("auto", "map", "vmap")
 def prepare_host_devices(num_devices: int | None = None) -> int:
     """Makes CPU devices, one per core or `num_devices`; call before JAX starts.
 
-    Matrix products then stay on their device's own thread: seeds in parallel beat
-    one product in parallel. Where one device is asked for, here or in XLA_FLAGS, two
-    are made all the same, and `Layout` leaves the second idle: a program for one
-    device takes another way through the compiler, and rounds differently. Compiled
+    Matrix products then stay on their device's own thread. Where one device is asked
+    for, here or in XLA_FLAGS, two are made, and `Layout` leaves the second idle: a
+    program for one device is compiled in another way, and rounds differently. Compiled
     programs are kept on disk from now on (`keep_programs`).
 
     Returns:
@@ -135,13 +133,9 @@ def choose_layout(
     max_devices: int | None = None,
     precision: str = "default",
 ) -> Layout:
-    """A layout by rule: vmap on accelerators, map on CPUs (measured faster there).
+    """A layout of `num_slots` seeds × settings on at most `max_devices` local devices.
 
-    Args:
-      num_slots: seeds × settings.
-      kind: "map", "vmap" or "auto".
-      max_devices: use no more than these of the local devices.
-      precision: of matrix products.
+    `kind` "auto" is vmap on accelerators, map on CPUs (measured faster there).
 
     Raises:
       UserError: an unknown kind or precision, or no slots.
@@ -168,8 +162,7 @@ def choose_layout(
 def _without_empty_inputs(tree: Pytree) -> Pytree:
     """Arrays without elements as constants of the program, not as its inputs.
 
-    Of columns that a stage has no use for. jax 0.11.2 crashes in the compilation of a
-    program for several devices that reads such an input.
+    jax 0.11.2 crashes in the compilation of a program for several devices with one.
     """
     return jax.tree.map(lambda x: x if x.size else jnp.zeros(x.shape, x.dtype), tree)
 
@@ -188,12 +181,12 @@ def lift(
     Returns:
       A pmapped `(counts, slots, shared, *old) → results`: `slots` and the results have
       leading axes [devices, per_device], `shared` and `counts` [devices]; `old` are
-      the entries to be replaced, which `slots` then lacks. Their arrays are donated:
-      new values are written over them, slot by slot.
+      the entries to be replaced, which `slots` then lacks. New values are written over
+      their arrays.
 
-    Under "map" the loop's length is an argument of the program, so that the compiler
-    can neither unroll it nor fuse it with what is around: a slot's arithmetic is the
-    same, bit for bit, whatever the number of slots and devices.
+    Under "map" the loop's length is an argument, so that the compiler can neither
+    unroll it nor fuse it with what is around: a slot's arithmetic is the same, bit for
+    bit, whatever the number of slots and devices.
     """
     if layout.devices[0].platform == "cpu":  # which cannot round by itself
         fn = rounded(fn, layout.precision)

@@ -19,14 +19,7 @@ class Program:
     def __init__(
         self, fn: Callable[..., Pytree], layout: Layout, replaced: Sequence[str] = ()
     ) -> None:
-        """See `lift`.
-
-        Args:
-          fn: of one slot.
-          layout: where the slots run.
-          replaced: entries of `slots` that the first results take the place of: under
-            "map" a call uses their arrays up.
-        """
+        """See `lift`. A call uses up the arrays of the entries that are `replaced`."""
         # vmapped slots are updated together, and keep their old values till the end.
         self._replaced = tuple(replaced) if layout.kind == "map" else ()
         self._lifted = lift(fn, layout, self._replaced)

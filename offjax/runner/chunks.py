@@ -1,4 +1,4 @@
-"""A chunk of training on its way on the devices, whatever the host does meanwhile."""
+"""Chunks of updates that are dispatched, and traces of what a device does in one."""
 
 from __future__ import annotations
 

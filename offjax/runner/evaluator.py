@@ -1,9 +1,8 @@
 """Evaluation of all slots of a job: parameters, rollouts, and their records.
 
-JAX environments are rolled out on device. All others are stepped on the host, under a
-policy that acts for all slots and episodes at once. Where training runs on an
-accelerator, a policy that is cheap enough acts on the host's cores instead, so that the
-accelerator can train on meanwhile.
+JAX environments are rolled out on device, all others stepped on the host under one
+batched policy. Where training runs on an accelerator, a policy that is cheap enough
+acts on the host's cores, and the accelerator trains on meanwhile.
 """
 
 from __future__ import annotations
@@ -81,10 +80,10 @@ class Evaluator:
 
     @functools.cached_property
     def behind(self) -> bool:
-        """Whether the next chunk is to be dispatched before an evaluation begins.
+        """Whether the next chunk is dispatched before an evaluation begins.
 
-        By itself only where that lets both run at once: the environments are the
-        host's, and the policy acts on other devices than those that train.
+        By itself only where both can run at once: the environments are the host's, and
+        the policy acts on other devices than those that train.
         """
         if not self.possible:
             return False
@@ -132,8 +131,8 @@ class Evaluator:
     def rollout(self, episodes: int, eval_seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns and lengths of full episodes, [settings, seeds, episodes].
 
-        Leaves in `clipped` the share [settings, seeds] of actions that lay outside the
-        environment's box, where the environment is the host's.
+        Where the host steps them, `clipped` becomes the share of actions outside the box,
+        [settings, seeds].
         """
         shape = self._shape
         compiled, begin = self.compile_seconds, time.perf_counter()
@@ -221,7 +220,7 @@ class Evaluator:
         """Videos of the first seed's first `count` episodes of each variant.
 
         On the host they are the episodes that `rollout` counts; those of a JAX
-        environment are others of the same kind, since its randomness differs there.
+        environment differ in their randomness.
         """
         from offjax.evaluation.render import RenderedEnv
 

@@ -23,7 +23,7 @@ def held(
     """Holds the lock file `path` for the length of the block.
 
     Args:
-      path: the lock file; it stays behind, empty of meaning.
+      path: the lock file; it stays behind.
       wait_seconds: how long to wait for another holder.
       waiting: called once with who holds it, if anyone does.
 

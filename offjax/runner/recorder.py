@@ -201,11 +201,8 @@ class Recorder:
     def save(self, run: StageRun, step: int, tree: Pytree, window: int) -> None:
         """Begins to write a checkpoint at a total step.
 
-        Args:
-          run: the stage under way.
-          step: total step.
-          tree: NumPy arrays that nothing else changes.
-          window: updates since the last end of a window; 0: the step is such an end.
+        `tree` are NumPy arrays that nothing else changes; `window` counts the updates
+        since the last end of a window.
         """
         meta = {
             "config_hash": self._training.hash,
@@ -217,12 +214,7 @@ class Recorder:
     def restore(
         self, step: int, like: dict[str, Pytree]
     ) -> tuple[dict[str, Pytree], dict[str, Any]]:
-        """What `save` wrote at a total step, and its meta.
-
-        Args:
-          step: total step.
-          like: {"state", "alive", "sums"}, arrays of the same shapes.
-        """
+        """What `save` wrote at a total step, as in `like`, and its meta."""
         meta = self.checkpoints.meta(step)
         if meta["window"]:
             like = like | {"kept": like["state"]}

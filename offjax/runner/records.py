@@ -188,6 +188,13 @@ def find_runs(runs_dir: Path, method: str, dataset: str) -> list[RunFolder]:
     return [RunFolder(p) for p in sorted(found, key=lambda p: p.name, reverse=True)]
 
 
+def last_scores(folder: Path) -> dict[tuple[str, str], float]:
+    """(variant, seed) → score at the last step of a folder's scores.csv."""
+    with (folder / "scores.csv").open() as lines:
+        rows = sorted(csv.DictReader(lines), key=lambda row: int(row["step"]))
+    return {(row["variant"], row["seed"]): float(row["score"]) for row in rows}
+
+
 def environment() -> dict[str, Any]:
     """Versions and commit, for run.json."""
     versions = {name: _version(name) for name in ("offjax", *PACKAGES)}

@@ -17,8 +17,8 @@ def open_folder(
 ) -> tuple[RunFolder, bool]:
     """The folder, and whether it is one that is resumed; the same on all hosts.
 
-    With `options.resume` the newest unfinished run of the same configuration goes on;
-    where all of them are finished, the newest finished one is returned.
+    With `options.resume` it is that of the newest unfinished run of the same
+    configuration, else of the newest finished one.
 
     Raises:
       UserError: an interrupted run of another configuration is there with progress to

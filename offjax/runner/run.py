@@ -15,7 +15,7 @@ from offjax.catalog.load import known_spec, load_dataset
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 from offjax.evaluation import rollout
-from offjax.methods import compose
+from offjax.methods.compose import check as check_name
 from offjax.runner import recorded
 from offjax.runner.evaluator import Evaluator
 from offjax.runner.options import Options
@@ -144,13 +144,13 @@ class SteppedAgent:
 def train(
     request: Request | str, dataset: Dataset | str, num_seeds: int = 5, **options: Any
 ) -> Run:
-    """Trains a method on a dataset; see `offjax.runner.options.Options`.
+    """Trains a method on a dataset.
 
     Args:
       request: from `recipe`, or a method's name (preset small).
       dataset: a dataset, or its id.
       num_seeds: seeds, all in one program.
-      **options: any other field of `Options`.
+      **options: any other field of `offjax.runner.options.Options`.
 
     Raises:
       UserError: bad input, or several values of a static hyperparameter (each of
@@ -185,7 +185,7 @@ def _options(num_seeds: int, given: dict[str, Any]) -> Options:
     """The options of `train`; `UserError` with near names for an unknown one."""
     known = [field.name for field in dataclasses.fields(Options)]
     for name in given:
-        compose.check("option of train", name, known)
+        check_name("option of train", name, known)
     options = Options(num_seeds=num_seeds, **given)
     options.validate()
     return options

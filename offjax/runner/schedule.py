@@ -48,11 +48,7 @@ class Schedule:
 
 
 class Pace:
-    """How many updates fit a chunk of a few seconds, by those that were timed.
-
-    A chunk is a chance to stop and to say how far the stage is. What a stage learns
-    and writes does not depend on where its chunks end.
-    """
+    """How many updates fit a chunk of a few seconds, by those that were timed."""
 
     def __init__(self, seconds: float, first: int = 32) -> None:
         """The first chunk has `first` updates, later ones take about `seconds`."""

@@ -12,7 +12,7 @@ from offjax.types import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class Slots:
-    """The slots of a stage: every seed with every setting that matters to it."""
+    """See the module; [slots] each."""
 
     seeds: tuple[int, ...]  # seed of each slot
     values: tuple[dict[str, Any], ...]  # changed fields of the stage's own config

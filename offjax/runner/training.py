@@ -1,8 +1,4 @@
-"""All that determines a run: a job with its data and options, and its stages.
-
-A `Training` is a value. `offjax.runner.train.train` carries it out;
-`offjax.runner.evaluator.Evaluator` acts with the states that its stages hold.
-"""
+"""All that determines a run: a job with its data and options, and its stages."""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import offjax
 from offjax.runner import interrupts
@@ -54,11 +54,8 @@ class Outcome:
     reason: str = ""
 
 
-class Report(Protocol):
-    """Told of every change, and about once a second."""
-
-    def __call__(self, outcomes: Mapping[str, Outcome]) -> None:
-        """`outcomes` by the job's hash."""
+Report = Callable[[dict[str, Outcome]], None]
+"""Told of every change, and about once a second: outcomes by the job's hash."""
 
 
 def job_file(job: Job, place: Place) -> Path:
@@ -141,11 +138,6 @@ def code_identity() -> dict[str, Any]:
     for path in sorted(root.rglob("*.py")):
         code.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return {"code": code.hexdigest()[:16], "versions": environment()["versions"]}
-
-
-def ordered(jobs: Sequence[Job]) -> list[Job]:
-    """Jobs by priority, in their order where it is equal."""
-    return sorted(jobs, key=lambda job: -job.priority)
 
 
 def _die_with_parent() -> None:

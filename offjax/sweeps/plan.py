@@ -1,8 +1,8 @@
 """What a sweep runs: methods × datasets × settings as jobs, one run folder each.
 
-Values of traced hyperparameters are packed into one job with the seeds; values that
-shape the program, and every method and dataset, are jobs of their own. A job is known
-by the hash of its configuration, which is also how its run is found again.
+Values of traced hyperparameters are packed into one job with the seeds; all else are
+jobs of their own. A job is known by the hash of its configuration, by which its run is
+found again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""One job of a sweep, here or in a process of its own.
-
-The latter is `python -m offjax.sweeps.worker FILE`.
-"""
+"""One job of a sweep, here or as `python -m offjax.sweeps.worker FILE`."""
 
 from __future__ import annotations
 
