@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1] / "offjax"
 
 FLOORS = [
-    ["errors", "cache", "liveness"],
+    ["errors", "cache", "locks"],
     ["types", "registration"],
     ["distributions", "devices"],
     ["networks", "improvement"],

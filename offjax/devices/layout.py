@@ -159,6 +159,11 @@ def choose_layout(
     return Layout(kind, used, lanes, num_slots, precision)
 
 
+def first_slot(tree: Pytree) -> Pytree:
+    """Leaves [slots, …] → NumPy […] of the first slot."""
+    return jax.tree.map(lambda x: np.asarray(x)[0], tree)
+
+
 def _without_empty_inputs(tree: Pytree) -> Pytree:
     """Arrays without elements as constants of the program, not as its inputs.
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from offjax.devices.layout import Layout
+from offjax.devices.layout import Layout, first_slot
 from offjax.devices.program import Program
 from offjax.evaluation.rollout import Agent, act_key, plan_key, split_key
 from offjax.types import Actor, EnvSpec, Key, Params, Pytree
@@ -79,7 +79,7 @@ class BatchedAgent:
         """Acts with these parameters, NumPy [S, …]; then `init` begins all places."""
         self._params = self._layout.shard(params)
         self._memory = None
-        self._like = jax.tree.map(lambda x: np.asarray(x)[0], params)
+        self._like = first_slot(params)
         self.clipped = np.zeros(self.num_slots, np.int64)
         self.acted = np.zeros(self.num_slots, np.int64)
 
@@ -157,7 +157,7 @@ class BatchedAgent:
 
     def _blank(self, tasks: Pytree) -> Memory:
         """Zeros of every place's memory, NumPy [S, P, …]."""
-        row = {"key": np.zeros(2, np.uint32), "task": _first(tasks)}
+        row = {"key": np.zeros(2, np.uint32), "task": first_slot(first_slot(tasks))}
         memory, _ = jax.eval_shape(
             lambda p, r: self._begin_place(p, None, r),  # type: ignore[arg-type]
             self._like, row,
@@ -186,10 +186,6 @@ class BatchedAgent:
             sharded = {"order": order, "tiles": tiles.astype(np.int32)}
             self._order = (active.copy(), self._layout.shard(sharded))
         return self._order[1]
-
-
-def _first(tree: Pytree) -> Pytree:
-    return jax.tree.map(lambda x: np.asarray(x)[0, 0], tree)
 
 
 def _over_places(fn: Callable[..., Any], tile: int | None) -> Callable[..., Any]:

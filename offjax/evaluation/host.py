@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
+from offjax.devices.layout import first_slot
 from offjax.evaluation.batched import BatchedAgent
 from offjax.evaluation.rollout import EVALUATION_STREAM, Agent, slot_key
 from offjax.types import EnvSpec, Params
@@ -86,7 +87,7 @@ def flops_per_action(agent: Agent, params: Params, spec: EnvSpec) -> float:
     """
     actor, key = agent.actor, jax.random.PRNGKey(0)
     observation = np.zeros(spec.observation_dim, np.float32)
-    params = jax.tree.map(lambda x: np.asarray(x)[0], params)
+    params = first_slot(params)
     carry = jax.eval_shape(lambda p: actor.begin(p, None, key), params)
 
     def cost(fn: Callable[..., Any], *args: Any) -> float:

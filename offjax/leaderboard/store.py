@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from offjax import liveness
+from offjax import locks
 from offjax.errors import UserError
 from offjax.leaderboard.files import damaged as find_damaged
 from offjax.leaderboard.files import read_json
@@ -181,46 +181,46 @@ def read(roots: Iterable[str | Path]) -> Store:
     return Store(runs, notes)
 
 
+class _LeftOut(Exception):
+    """A run that cannot be shown: the kind of its note, and the reason."""
+
+
 def _read_run(folder: Path, notes: list[Note]) -> Run | None:
     """One run, or None with a note that says why not."""
-    where = clean(folder)
     try:
-        config = read_json(folder / "config.json")
-        info = read_json(folder / "run.json")
-        damaged = find_damaged(folder)
-    except (OSError, ValueError) as error:
-        notes.append(Note("malformed", where, f"left out: {_reason(error)}."))
-        return None
+        run = _described(folder)
+        run.curves = _read_scores(folder / "scores.csv", run, notes)
+    except _LeftOut as error:
+        kind, reason = error.args
+    except (OSError, ValueError, csv.Error) as error:
+        kind, reason = "malformed", _reason(error)
+    else:
+        notes += _status_notes(run)
+        run.curves += _evaluated_later(run, notes)
+        return run
+    notes.append(Note(kind, clean(folder), f"left out: {reason}."))
+    return None
+
+
+def _described(folder: Path) -> Run:
+    """A run as its JSON files have it, without scores."""
+    config, info = read_json(folder / "config.json"), read_json(folder / "run.json")
+    damaged = find_damaged(folder)
     for name, content in (("config.json", config), ("run.json", info)):
         if content.get("schema") != SCHEMA:
-            found = clean(content.get("schema"))
-            text = (
-                f"left out: {name} has schema {found}, this offjax reads {SCHEMA}; "
-                "read it with the offjax that wrote it."
+            raise _LeftOut(
+                "schema",
+                f"{name} has schema {clean(content.get('schema'))}, this offjax reads "
+                f"{SCHEMA}; read it with the offjax that wrote it",
             )
-            notes.append(Note("schema", where, text))
-            return None
     if damaged:
-        text = f"left out: {damaged} differs from checksums.json; export it again."
-        notes.append(Note("checksum", where, text))
-        return None
+        reason = f"{damaged} differs from checksums.json; export it again"
+        raise _LeftOut("checksum", reason)
     method, dataset = config.get("method"), config.get("dataset")
-    if not (
-        isinstance(method, str) and method and isinstance(dataset, str) and dataset
-    ):
-        text = "left out: config.json does not name a method and a dataset."
-        notes.append(Note("malformed", where, text))
-        return None
-    info["status"] = liveness.status(folder, info.get("status", "unknown"))
-    run = Run(folder, clean(folder.name), clean(method), clean(dataset), config, info)
-    try:
-        run.curves = _read_scores(folder / "scores.csv", run, notes)
-    except (OSError, csv.Error) as error:
-        notes.append(Note("malformed", where, f"left out: {_reason(error)}."))
-        return None
-    notes += _status_notes(run)
-    run.curves += _evaluated_later(run, notes)
-    return run
+    if not all(isinstance(name, str) and name for name in (method, dataset)):
+        raise _LeftOut("malformed", "config.json does not name a method and a dataset")
+    info["status"] = locks.status(folder, info.get("status", "unknown"))
+    return Run(folder, clean(folder.name), clean(method), clean(dataset), config, info)
 
 
 def _reason(error: Exception) -> str:

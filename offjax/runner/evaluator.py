@@ -131,8 +131,8 @@ class Evaluator:
     def rollout(self, episodes: int, eval_seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns and lengths of full episodes, [settings, seeds, episodes].
 
-        Where the host steps them, `clipped` becomes the share of actions outside the box,
-        [settings, seeds].
+        Where the host steps the environments, `clipped` becomes the share [settings,
+        seeds] of actions outside the box.
         """
         shape = self._shape
         compiled, begin = self.compile_seconds, time.perf_counter()

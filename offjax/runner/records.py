@@ -23,7 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from offjax import liveness
+from offjax import locks
 from offjax.devices import hosts
 from offjax.errors import UserError
 
@@ -154,14 +154,11 @@ class RunFolder:
         """Replaces all rows of a file, atomically."""
         _replace(self.path / file, _csv([HEADERS[file], *rows]))
 
-    @contextlib.contextmanager
-    def working(self) -> Iterator[None]:
-        """Marks the run as one that this process works on, for `record` elsewhere."""
-        with contextlib.ExitStack() as stack:
-            if hosts.is_writer():
-                with writing(self.path):
-                    stack.enter_context(liveness.working(self.path))
-            yield
+    def working(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, the run is worked on by this process, as `record` tells others."""
+        if not hosts.is_writer():
+            return contextlib.nullcontext()
+        return locks.held(self.path / locks.RUNNING)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -172,7 +169,7 @@ class RunFolder:
     def record(self) -> dict[str, Any]:
         """Content of run.json; `status` is "killed" where its process is gone."""
         found = read_json(self.path / "run.json")
-        return found | {"status": liveness.status(self.path, found.get("status", ""))}
+        return found | {"status": locks.status(self.path, found.get("status", ""))}
 
 
 def _csv(rows: Sequence[Sequence[Any]]) -> str:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from offjax.datasets.dataset import Dataset
-from offjax.devices.layout import Layout, choose_layout
+from offjax.devices.layout import Layout, choose_layout, first_slot
 from offjax.errors import UserError
 from offjax.runner import programs
 from offjax.runner.options import Options
@@ -195,15 +195,10 @@ def stage_data(
 
 def template(run: StageRun, data: Pytree, upstream: Mapping[str, Model]) -> Pytree:
     """Zeros like the stage's states, NumPy [slots, …]."""
-
-    def take(tree: Pytree) -> Pytree:
-        return jax.tree.map(lambda x: np.asarray(x)[0], tree)
-
-    data = take(data) if run.stage.view.per_seed else data
+    data = first_slot(data) if run.stage.view.per_seed else data
+    config, upstream = first_slot((run.configs, dict(upstream)))
     shapes = jax.eval_shape(
-        lambda: run.stage.method.init(
-            jax.random.PRNGKey(0), data, take(run.configs), take(upstream)
-        )
+        lambda: run.stage.method.init(jax.random.PRNGKey(0), data, config, upstream)
     )
     n = run.slots.num_slots
     return jax.tree.map(lambda s: np.zeros((n, *s.shape), s.dtype), shapes)

@@ -13,10 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from offjax import locks
 from offjax.devices import hosts
 from offjax.devices.compilation import release_programs
+from offjax.devices.layout import first_slot
 from offjax.errors import UserError
-from offjax.runner import chunks, interrupts, locks, programs, settings
+from offjax.runner import chunks, interrupts, programs, settings
 from offjax.runner.chunks import Begin, Chunk
 from offjax.runner.evaluator import Evaluator
 from offjax.runner.recorder import Recorder, recording
@@ -212,16 +214,11 @@ class _StageLoop:
     def _sums(self, data: Pytree, states: Pytree) -> Pytree:
         """Zeros like the sums of the stage's metrics, NumPy [slots, …]."""
         run = self.stage_run
-
-        def first(tree: Pytree) -> Pytree:
-            return jax.tree.map(lambda x: np.asarray(x)[0], tree)
-
-        data = first(data) if run.stage.view.per_seed else data
-        slot = {
-            "config": first(run.configs),
-            "upstream": first(self.training.upstream(run)),
-        }
-        blank = programs.blank_metrics(run.stage, first(states), data, slot)
+        data = first_slot(data) if run.stage.view.per_seed else data
+        slot = {"config": run.configs, "upstream": self.training.upstream(run)}
+        blank = programs.blank_metrics(
+            run.stage, first_slot(states), data, first_slot(slot)
+        )
         return jax.tree.map(lambda x: np.stack([x] * run.slots.num_slots), blank)
 
     def _next_chunk(self, begin: Begin, step: int) -> Chunk | None:

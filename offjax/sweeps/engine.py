@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import hashlib
-import json
 import signal
 import subprocess
 import sys
@@ -62,8 +61,7 @@ def job_file(job: Job, place: Place) -> Path:
     """Writes the file that `offjax.sweeps.worker` reads."""
     path = place.folder / "jobs" / f"{job.hash[:16]}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    job_content = json.loads(job.to_json())
-    write_json(path, {"job": job_content, "place": dataclasses.asdict(place)})
+    write_json(path, {"job": job.to_json(), "place": dataclasses.asdict(place)})
     return path
 
 

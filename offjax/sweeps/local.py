@@ -48,16 +48,17 @@ def run(
             f"--max_parallel={max_parallel} jobs cannot have a GPU each of {len(gpus)}."
         )
     outcomes = {job.hash: Outcome("waiting") for job in jobs}
-    waiting, running = list(jobs), list[_Running]()
+    waiting = sorted(jobs, key=lambda job: -job.priority)
+    running: list[_Running] = []
     told, stopped = 0.0, False
     try:
         while waiting or running:
             while waiting and len(running) < max_parallel:
                 lane = _free_lane(running)
-                own = (
-                    {**os.environ, "CUDA_VISIBLE_DEVICES": gpus[lane]} if gpus else None
-                )
-                running.append(_begin(waiting.pop(0), place, lane, own, outcomes))
+                env = dict(os.environ)
+                if gpus:
+                    env["CUDA_VISIBLE_DEVICES"] = gpus[lane]
+                running.append(_begin(waiting.pop(0), place, lane, env, outcomes))
                 told = 0.0
             for ended in [r for r in running if _has_ended(r, place)]:
                 running.remove(ended)
@@ -93,7 +94,7 @@ def _begin(
     job: Job,
     place: Place,
     lane: int,
-    env: dict[str, str] | None,
+    env: dict[str, str],
     outcomes: dict[str, Outcome],
 ) -> _Running:
     outcome = outcomes[job.hash]

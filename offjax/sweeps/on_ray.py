@@ -80,7 +80,7 @@ def run(
     require_same_code(ray, place)
     work = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=place.retries)(_work)
     outcomes = {job.hash: Outcome("waiting") for job in jobs}
-    waiting = list(jobs)
+    waiting = sorted(jobs, key=lambda job: -job.priority)
     running: dict[Any, tuple[Job, float]] = {}
     while waiting or running:
         while waiting and (not max_parallel or len(running) < max_parallel):

@@ -71,18 +71,16 @@ class Job:
             names += f" and {len(self.variants) - 1} more"
         return f"{self.method} · {self.dataset} · {names}"
 
-    def to_json(self) -> str:
+    def to_json(self) -> dict[str, Any]:
         """For `from_json`; pairs, since the overrides' order names the variants."""
-        content = dataclasses.asdict(self) | {"overrides": list(self.overrides.items())}
-        return json.dumps(content, indent=2)
+        return dataclasses.asdict(self) | {"overrides": list(self.overrides.items())}
 
     @staticmethod
-    def from_json(text: str) -> Job:
-        """The job that `to_json` wrote."""
-        content = json.loads(text)
-        content["overrides"] = _overrides(dict(content["overrides"]))
-        content["variants"] = tuple(content["variants"])
-        return Job(**content)
+    def from_json(content: Mapping[str, Any]) -> Job:
+        """The job whose `to_json` a file has."""
+        overrides = _overrides(dict(content["overrides"]))
+        variants = tuple(content["variants"])
+        return Job(**{**content, "overrides": overrides, "variants": variants})
 
 
 def parse_file(path: str | Path) -> list[Entry]:
@@ -234,13 +232,12 @@ class Progress:
 
 def progress(job: Job, runs_dir: Path) -> Progress:
     """How far the job's run is, read from the run store."""
-    runs = find_runs(runs_dir, job.method, job.dataset)
-    mine = [r for r in runs if _record(r).get("config_hash") == job.hash]
+    known = [(r, _record(r)) for r in find_runs(runs_dir, job.method, job.dataset)]
+    mine = [(r, found) for r, found in known if found.get("config_hash") == job.hash]
     if not mine:
         return Progress("waiting")
-    finished = [r for r in mine if _record(r)["status"] == "finished"]
-    run = (finished or mine)[0]
-    record = _record(run)
+    finished = [(r, found) for r, found in mine if found["status"] == "finished"]
+    run, record = (finished or mine)[0]
     total = int(record.get("total_steps", 0))
     step = total if finished else _last_step(run)
     return Progress(record["status"], step, total, run.path)

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from offjax import locks
 from offjax.errors import UserError
-from offjax.runner import locks
 from offjax.runner.records import last_scores, read_json, write_json
 
 SEARCHES = ("grid", "random", "halving")

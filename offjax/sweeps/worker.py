@@ -56,7 +56,7 @@ def main(path: str) -> int:
 
     interrupts.listen()
     content = json.loads(Path(path).read_text())
-    job, place = Job.from_json(json.dumps(content["job"])), content["place"]
+    job, place = Job.from_json(content["job"]), content["place"]
     try:
         print(f"run: {run(job, place)}", flush=True)
     except UserError as error:

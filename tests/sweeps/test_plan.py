@@ -55,7 +55,7 @@ def test_a_job_survives_its_file_with_the_order_of_its_overrides():
         small_dataset,
         "s",
     )
-    again = plan.Job.from_json(job.to_json())
+    again = plan.Job.from_json(json.loads(json.dumps(job.to_json())))
     assert again == job
     assert list(again.overrides) == list(job.overrides)
 
