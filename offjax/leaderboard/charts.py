@@ -1,8 +1,7 @@
 """Small SVG charts for the page, colored by CSS so that they follow its theme.
 
-A series carries its key as `data-method` and its color as a class `s0`…`s9`; the
-page's script fades and hides series by that key. All are drawn 360 wide, so that
-their text stays readable on a phone.
+A series carries its key as `data-method`, by which the page's script hides it, and its
+color as a class `s0`…`s9`. All are 360 wide, so that text stays readable on a phone.
 """
 
 from __future__ import annotations

@@ -159,10 +159,9 @@ def _number(text: str) -> float:
 
 
 def beside(board: Board, sources: Iterable[Source], ranked: bool = False) -> Board:
-    """The board with reported columns for the datasets that it measured.
+    """The board with what the sources list as `beside` for the datasets that it measured.
 
-    Only what the sources list as `beside` is added. Unless `ranked`, the new columns
-    take no part in what is called best, and have no total.
+    Unless `ranked`, these columns are never called best, and have no total.
     """
     found: dict[tuple[str, Column], Cell] = {}
     for source in sources:

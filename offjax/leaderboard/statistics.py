@@ -2,13 +2,12 @@
 
 The metrics are those of Agarwal et al. (2021), "Deep Reinforcement Learning at the
 Edge of the Statistical Precipice" (https://arxiv.org/abs/2108.13264), and equal
-their library `rliable`'s; here the bootstrap takes a seed, tasks may have different
-numbers of seeds, and one resampling serves every metric and every method.
+`rliable`'s; here tasks may have different numbers of seeds, and one resampling serves
+every metric and every method.
 
-`scores` is always a sequence with one array of seeds' scores per task, so that the
-axes cannot be confused. A bootstrap replicate is represented by how often each
-seed was drawn; with the pooled scores in order, every metric is then a weighted sum
-and needs no sorting per replicate.
+`scores` is always a sequence with one array of seeds' scores per task. A bootstrap
+replicate is represented by how often each seed was drawn: every metric is then a
+weighted sum of the pooled scores, which are sorted once.
 """
 
 from __future__ import annotations
@@ -127,9 +126,9 @@ def _metrics(counts: np.ndarray, scores: list[np.ndarray]) -> dict[str, np.ndarr
 def _iqm(counts: np.ndarray, scores: list[np.ndarray]) -> np.ndarray:
     """Interquartile means [B] of replicates given by counts [B, pooled seeds].
 
-    With equal numbers of seeds it trims whole scores, ⌊N/4⌋ on each side, as
-    `scipy.stats.trim_mean` and `rliable` do. With unequal ones each task weighs the
-    same and exactly a quarter of the weight goes on each side.
+    With equal numbers of seeds ⌊N/4⌋ whole scores are trimmed on each side, as by
+    `scipy.stats.trim_mean` and `rliable`. With unequal ones each task weighs the same,
+    and a quarter of the weight goes on each side.
     """
     sizes = np.array([len(s) for s in scores])
     pooled = np.concatenate(scores)

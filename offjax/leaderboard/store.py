@@ -1,10 +1,8 @@
 """Run folders → runs, checked; nothing that was found is dropped without a note.
 
 A run folder holds config.json, run.json, scores.csv and perhaps episodes.csv; an
-exported one (`offjax.leaderboard.export`) also checksums.json, which is verified.
-Later evaluations of the run, in evaluations/, add variants of other operators and
-settings; the run's own variants are always those that the run recorded. Reading never
-imports JAX.
+exported one (`offjax.leaderboard.export`) also checksums.json. Its evaluations/ add
+variants of other operators and settings. Reading never imports JAX.
 """
 
 from __future__ import annotations
@@ -270,8 +268,8 @@ def evaluations(folder: Path) -> list[Path]:
 def _evaluated_later(run: Run, notes: list[Note]) -> list[Curve]:
     """Curves of variants that the run itself did not score.
 
-    Where a variant was evaluated several times: on the run's own set of episodes if
-    that is among them, and with the most episodes.
+    Of several evaluations of a variant: on the run's own set of episodes if there is
+    one, and with the most episodes.
     """
     own = {curve.variant for curve in run.curves}
     found: dict[tuple[str, int], list[tuple[bool, int, str, Curve]]] = {}
