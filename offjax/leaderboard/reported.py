@@ -159,9 +159,10 @@ def _number(text: str) -> float:
 
 
 def beside(board: Board, sources: Iterable[Source], ranked: bool = False) -> Board:
-    """The board with what the sources list as `beside` for the datasets that it measured.
+    """The board with reported numbers for the datasets that it measured.
 
-    Unless `ranked`, these columns are never called best, and have no total.
+    Only what the sources list as `beside` is added. Unless `ranked`, the new columns
+    are never called best, and have no total.
     """
     found: dict[tuple[str, Column], Cell] = {}
     for source in sources:
