@@ -33,8 +33,7 @@ from experiments import cli
 from offjax.datasets import calvin as data
 from offjax.envs import calvin as simulator
 from offjax.errors import UserError
-from offjax.evaluation import calvin as benchmark
-from offjax.evaluation import chains
+from offjax.evaluation import chains, instructions
 from offjax.evaluation.host import num_places
 from offjax.evaluation.instructions import Outcome, Trial, evaluate
 
@@ -65,11 +64,11 @@ def trials(
     """
     if protocol == "chains":
         given = chains.generate(num_chains or CHAINS)
-        return {"chains": benchmark.trials(given, said)}
+        return {"chains": instructions.of_chains(given, said)}
     tasks = chains.HELD_OUT if protocol == "held_out" else tuple(chains.tasks())
     pool = chains.generate(num_chains or POOL)
     return {
-        task: benchmark.trials(chains.single_task(pool, task, count), said)
+        task: instructions.of_chains(chains.single_task(pool, task, count), said)
         for task in tasks
     }
 

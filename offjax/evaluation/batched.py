@@ -18,8 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from offjax.devices.layout import Layout, first_slot
-from offjax.devices.program import Program
+from offjax.devices.layout import Layout, Program, first_slot
 from offjax.evaluation.rollout import Agent, act_key, plan_key, split_key
 from offjax.types import Actor, EnvSpec, Key, Params, Pytree
 

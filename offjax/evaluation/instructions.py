@@ -13,7 +13,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from offjax.errors import UserError
 from offjax.evaluation import chains
+from offjax.evaluation.chains import Chain
 from offjax.evaluation.host import Queue, episode_keys
 from offjax.types import Pytree
 
@@ -221,3 +223,25 @@ def per_instruction(
     """Successes and attempts of every instruction, over all slots."""
     names = [trial.names for trial in trials] * len(outcome.solved)
     return chains.per_task(names, outcome.solved.ravel().tolist())
+
+
+def of_chains(given: Sequence[Chain], sentences: Mapping[str, str]) -> list[Trial]:
+    """Chains as trials.
+
+    Args:
+      given: such as `chains.generate(1000)`.
+      sentences: what is said for each task (`offjax.datasets.calvin.sentences`).
+
+    Raises:
+      UserError: there is no sentence for a task.
+    """
+    missing = sorted({task for _, chain in given for task in chain} - set(sentences))
+    if missing:
+        raise UserError(
+            f"There are no sentences for {', '.join(missing)}: CALVIN has one for "
+            "each of its 34 tasks in validation/<language>/embeddings.npy."
+        )
+    return [
+        Trial(state, chain, tuple(sentences[task] for task in chain))
+        for state, chain in given
+    ]

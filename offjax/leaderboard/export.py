@@ -16,8 +16,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from offjax.errors import UserError
-from offjax.leaderboard.files import checksums
-from offjax.leaderboard.store import EVALUATIONS, Note, Run, Store, clean, evaluations
+from offjax.leaderboard.store import (
+    EVALUATIONS,
+    Note,
+    Run,
+    Store,
+    checksums,
+    clean,
+    evaluations,
+)
 
 COPIED = ("config.json", "run.json", "scores.csv")
 EPISODES = ("episodes.csv", "episodes.csv.gz")

@@ -8,8 +8,9 @@ variants of other operators and settings. Reading never imports JAX.
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import math
-import operator
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -21,8 +22,37 @@ import numpy as np
 
 from offjax import locks
 from offjax.errors import UserError
-from offjax.leaderboard.files import damaged as find_damaged
-from offjax.leaderboard.files import read_json
+
+
+def checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of the named files of a folder, as hexadecimal digits."""
+    return {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names
+    }
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file; `ValueError` for anything else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path.name} is not valid JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} is not a JSON object")
+    return content
+
+
+def damaged_file(folder: Path) -> str:
+    """Name of a file that does not match the folder's checksums, or ""."""
+    if not (folder / "checksums.json").exists():
+        return ""
+    claimed = read_json(folder / "checksums.json")
+    names = [
+        n for n in claimed if not Path(n).is_absolute() and ".." not in Path(n).parts
+    ]
+    present = checksums(folder, [n for n in names if (folder / n).is_file()])
+    return next((n for n in claimed if claimed[n] != present.get(n)), "")
+
 
 SCHEMA = 1
 EVALUATIONS = "evaluations"
@@ -129,24 +159,13 @@ def find(root: Path) -> Iterator[Path]:
 
     Does not look inside a run folder: its checkpoints hold many small files.
     """
-    pending = [root]
-    while pending:
-        folder = pending.pop()
-        try:
-            with os.scandir(folder) as scan:
-                entries = sorted(scan, key=lambda entry: entry.name, reverse=True)
-        except OSError:
-            continue
-        if any(entry.name in MARKERS for entry in entries):
+    for place, inner, files in os.walk(root):
+        folder = Path(place)
+        if any(name in MARKERS for name in files):
+            inner.clear()
             yield folder
-            continue
-        pending += [
-            Path(entry.path)
-            for entry in entries
-            if entry.is_dir(follow_symlinks=False)
-            and not entry.name.startswith(".")
-            and not (folder == root and entry.name in BESIDE)
-        ]
+        beside = BESIDE if folder == root else ()
+        inner[:] = sorted(n for n in inner if not n.startswith(".") and n not in beside)
 
 
 def read(roots: Iterable[str | Path]) -> Store:
@@ -203,7 +222,7 @@ def _read_run(folder: Path, notes: list[Note]) -> Run | None:
 def _described(folder: Path) -> Run:
     """A run as its JSON files have it, without scores."""
     config, info = read_json(folder / "config.json"), read_json(folder / "run.json")
-    damaged = find_damaged(folder)
+    damaged = damaged_file(folder)
     for name, content in (("config.json", config), ("run.json", info)):
         if content.get("schema") != SCHEMA:
             raise _LeftOut(
@@ -300,29 +319,25 @@ def _parse(
     reader: Iterable[list[str]], header: list[str], run: Run, bad: list[int]
 ) -> tuple[dict[tuple[str, int], dict[int, Row]], int]:
     """(variant, seed) → step → row, and the number of rows of other runs."""
-    pick = operator.itemgetter(*(header.index(name) for name in SCORE_COLUMNS))
-    named = [name for name in ("method", "dataset") if name in header]
-    identity = operator.itemgetter(*(header.index(name) for name in named), 0, 0)
-    expected = (*(run.config[name] for name in named),)
-    width = len(header)
+    mine = {name: run.config[name] for name in ("method", "dataset")}
     rows: dict[tuple[str, int], dict[int, Row]] = {}
     foreign = 0
-    for number, row in enumerate(reader, start=2):
-        try:
-            variant, seed, step, episodes, mean, score = pick(row)
-            if len(row) != width:
-                raise ValueError
-            numbers = float(episodes or 0), float(mean or "nan"), float(score or "nan")
-            values, key = (int(step), *numbers), (variant, int(seed))
-        except (IndexError, ValueError):
-            if row:
-                bad.append(number)
+    for number, texts in enumerate(reader, start=2):
+        if not texts:
             continue
-        if identity(row)[:-2] != expected:
+        try:
+            row = dict(zip(header, texts, strict=True))
+            step, key = int(row["step"]), (row["variant"], int(row["seed"]))
+            episodes = float(row["episodes"] or 0)
+            mean, score = (float(row[n] or "nan") for n in ("return_mean", "score"))
+        except ValueError:
+            bad.append(number)
+            continue
+        if any(row.get(name, value) != value for name, value in mine.items()):
             foreign += 1
             continue
         # A resumed run may evaluate a step again: the later row holds.
-        rows.setdefault(key, {})[values[0]] = values
+        rows.setdefault(key, {})[step] = step, episodes, mean, score
     return rows, foreign
 
 

@@ -18,15 +18,13 @@ import numpy as np
 
 from offjax import envs
 from offjax.devices import hosts
-from offjax.devices.layout import Layout, choose_layout
-from offjax.devices.program import Program
+from offjax.devices.layout import Layout, Program, choose_layout
 from offjax.evaluation import environments, host, results, scene
 from offjax.evaluation.batched import BatchedAgent
 from offjax.evaluation.results import SlotResult
 from offjax.evaluation.rollout import Agent
 from offjax.runner import programs
-from offjax.runner.slots import Slots, stage_slots
-from offjax.runner.stages import layout_of, models_of
+from offjax.runner.stages import Slots, layout_of, models_of, stage_slots
 from offjax.runner.training import Training
 from offjax.types import EnvSpec, Params, Pytree
 

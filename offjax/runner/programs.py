@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from offjax.devices.layout import Layout
-from offjax.devices.program import Program
+from offjax.devices.layout import Layout, Program
 from offjax.evaluation import rollout
 from offjax.types import EnvSpec, Key, Params, Pytree, Stage
 

@@ -19,12 +19,10 @@ from offjax.devices.compilation import release_programs
 from offjax.devices.layout import first_slot
 from offjax.errors import UserError
 from offjax.runner import chunks, interrupts, programs, settings
-from offjax.runner.chunks import Begin, Chunk
+from offjax.runner.chunks import Begin, Chunk, Pace, Schedule
 from offjax.runner.evaluator import Evaluator
 from offjax.runner.recorder import Recorder, recording
-from offjax.runner.records import RunFolder, environment
-from offjax.runner.resume import open_folder
-from offjax.runner.schedule import Pace, Schedule
+from offjax.runner.records import RunFolder, environment, open_folder
 from offjax.runner.stages import StageRun, stage_data, template
 from offjax.runner.training import Training
 from offjax.types import Model, Pytree

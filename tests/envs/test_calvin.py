@@ -9,7 +9,6 @@ import pytest
 from offjax.envs import calvin
 from offjax.envs.calvin_table import initial_vectors
 from offjax.errors import UserError
-from offjax.evaluation import calvin as evaluation
 from offjax.evaluation import chains, instructions
 from offjax.evaluation.scene import RandomAgent
 
@@ -97,7 +96,7 @@ def test_chains_run_through_the_same_evaluation():
     state = chains.initial_states()[0]
     given = [(state, ("open_drawer", "turn_on_led")), (state, ("turn_on_led",))]
     said = {"open_drawer": "open it", "turn_on_led": "light"}
-    trials = evaluation.trials(given, said)
+    trials = instructions.of_chains(given, said)
     found = instructions.evaluate(Forward(1), table(1), trials, [0])
     assert found.solved.tolist() == [[2, 1]]
     assert found.steps.tolist() == [[8, 4]]  # four steps are over 1.5
@@ -106,7 +105,7 @@ def test_chains_run_through_the_same_evaluation():
     counts = instructions.per_instruction(trials, found)
     assert counts == {"open_drawer": (1, 1), "turn_on_led": (2, 2)}
     with pytest.raises(UserError, match="no sentences for turn_on_led"):
-        evaluation.trials(given, {"open_drawer": "open it"})
+        instructions.of_chains(given, {"open_drawer": "open it"})
 
 
 def test_simulator_missing(monkeypatch):

@@ -16,8 +16,7 @@ import pytest
 
 from offjax.errors import UserError
 from offjax.runner.options import Options
-from offjax.runner.records import RunFolder, write_json
-from offjax.runner.resume import open_folder
+from offjax.runner.records import RunFolder, open_folder, write_json
 from offjax.runner.run import finished
 
 DATASET = "offjax/budget/t10-smooth-v0"

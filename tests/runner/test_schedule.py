@@ -1,7 +1,7 @@
 """When chunks end, and what is due there."""
 
+from offjax.runner.chunks import Schedule
 from offjax.runner.options import Options
-from offjax.runner.schedule import Schedule
 
 
 def stops(schedule):

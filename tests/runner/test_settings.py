@@ -6,7 +6,7 @@ from offjax.errors import UserError
 from offjax.methods import bc, build
 from offjax.methods.common import memoryless
 from offjax.runner import settings
-from offjax.runner.slots import slot_map, stage_slots
+from offjax.runner.stages import slot_map, stage_slots
 from offjax.types import Recipe
 
 
