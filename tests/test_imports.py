@@ -6,8 +6,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1] / "offjax"
 
 FLOORS = [
-    ["errors", "cache", "locks"],
-    ["types", "registration"],
+    ["errors", "cache"],
+    ["types", "registration", "locks"],
     ["distributions", "devices"],
     ["networks", "improvement"],
     ["envs"],
