@@ -168,7 +168,7 @@ def first_slot(tree: Pytree) -> Pytree:
 def _without_empty_inputs(tree: Pytree) -> Pytree:
     """Arrays without elements as constants of the program, not as its inputs.
 
-    jax 0.11.2 crashes in the compilation of a program for several devices with one.
+    jax 0.11.2 crashes when it compiles a program for several devices that reads one.
     """
     return jax.tree.map(lambda x: x if x.size else jnp.zeros(x.shape, x.dtype), tree)
 

@@ -115,7 +115,7 @@ class Evaluator:
         job, recipe, seeds = self._job, self._job.recipe, self._options.seeds
         slots = stage_slots(job, "improve", seeds)
         names = [s.name for s in recipe.stages]
-        models = models_of(job, self._stages, slots, names, len(seeds))
+        models = models_of(self._stages, slots, names, len(seeds))
         each = [setting for setting in job.settings for _ in seeds]
         acting = {
             name: programs.stack_configs(config, [e.of(name) for e in each])

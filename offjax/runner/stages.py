@@ -21,11 +21,11 @@ from offjax.types import Model, Pytree, Recipe, Stage, traced_fields
 
 @dataclasses.dataclass(frozen=True)
 class Slots:
-    """See the module; [slots] each."""
+    """The slots of a stage: every seed with every setting that matters to it."""
 
     seeds: tuple[int, ...]  # seed of each slot
     values: tuple[dict[str, Any], ...]  # changed fields of the stage's own config
-    of_setting: tuple[int, ...]  # first slot of each setting; seed i is i further
+    of_setting: tuple[int, ...]  # of each setting its first slot; seed i is i further
 
     @property
     def num_slots(self) -> int:
@@ -64,7 +64,7 @@ def _with_upstream(recipe: Recipe, owner: str) -> set[str]:
     return found
 
 
-def slot_map(job: Job, source: Slots, target: Slots, num_seeds: int) -> list[int]:
+def slot_map(source: Slots, target: Slots, num_seeds: int) -> list[int]:
     """For each slot of `target`, the slot of `source` with its seed and setting."""
     result = [0] * target.num_slots
     for first, origin in zip(target.of_setting, source.of_setting, strict=True):
@@ -212,7 +212,6 @@ def plan_stages(job: Job, dataset: Dataset, options: Options) -> list[StageRun]:
 
 
 def models_of(
-    job: Job,
     runs: Sequence[StageRun],
     slots: Slots,
     names: Sequence[str],
@@ -222,7 +221,7 @@ def models_of(
     models = {}
     for run in runs:
         if run.stage.name in names:
-            index = slot_map(job, run.slots, slots, num_seeds)
+            index = slot_map(run.slots, slots, num_seeds)
             config, state = jax.tree.map(
                 lambda x, i=index: np.asarray(x)[i], (run.configs, run.states)
             )

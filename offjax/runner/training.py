@@ -117,7 +117,7 @@ class Training:
     def upstream(self, run: StageRun) -> dict[str, Model]:
         """The models that a stage reads, leaves NumPy [slots, …]."""
         return models_of(
-            self.job, self.stages, run.slots, run.stage.reads, self.options.num_seeds
+            self.stages, run.slots, run.stage.reads, self.options.num_seeds
         )
 
     def load_states(self, keys: Mapping[str, str]) -> None:
