@@ -148,7 +148,7 @@ def main(argv: list[str]) -> None:
     from offjax.devices import hosts
     from offjax.devices.layout import prepare_host_devices
     from offjax.evaluation import environments
-    from offjax.runner import interrupts
+    from offjax.runner import interrupts, sinks
     from offjax.runner.options import Options
     from offjax.runner.train import train
     from offjax.runner.training import Training, check, make_jobs
@@ -182,6 +182,7 @@ def main(argv: list[str]) -> None:
         sweep=_SWEEP.value,
     )
     options.validate()
+    sinks.check(options.log)
     method = _method()
     name = _required(_DATASET.value, "dataset")
     # Errors here come before data are loaded or collected.

@@ -199,10 +199,6 @@ def plan_stages(job: Job, dataset: Dataset, options: Options) -> list[StageRun]:
         missing = [name for name in stage.reads if name not in keys]
         if missing:
             raise UserError(f"stage {stage.name} reads {missing}, which come later.")
-        if stage.num_steps < 1:
-            raise UserError(
-                f"{stage.name}.num_steps={stage.num_steps}: at least 1 is needed."
-            )
         slots = stage_slots(job, stage.name, options.seeds)
         layout = layout_of(slots.num_slots, options)
         keys[stage.name] = _stage_key(stage, slots, dataset, layout, keys)

@@ -170,7 +170,12 @@ def test_resuming(command, finished):
 
 @pytest.mark.parametrize(
     ("flag", "word"),
-    [("--config.learning_rate=1e-3", "'learning_rate'"), ("--config.k=11", "T=10")],
+    [
+        ("--config.learning_rate=1e-3", "'learning_rate'"),
+        ("--config.k=11", "T=10"),
+        ("--num_steps=0", "num_steps=0"),
+        ("--log=paper", "tensorboard"),
+    ],
 )
 def test_settings_are_checked_before_data_are_collected(command, root, flag, word):
     data = root / "elsewhere"
