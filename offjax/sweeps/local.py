@@ -55,9 +55,9 @@ def run(
         while waiting or running:
             while waiting and len(running) < max_parallel:
                 lane = _free_lane(running)
-                env = dict(os.environ)
+                env = None
                 if gpus:
-                    env["CUDA_VISIBLE_DEVICES"] = gpus[lane]
+                    env = {**os.environ, "CUDA_VISIBLE_DEVICES": gpus[lane]}
                 running.append(_begin(waiting.pop(0), place, lane, env, outcomes))
                 told = 0.0
             for ended in [r for r in running if _has_ended(r, place)]:
@@ -94,7 +94,7 @@ def _begin(
     job: Job,
     place: Place,
     lane: int,
-    env: dict[str, str],
+    env: dict[str, str] | None,
     outcomes: dict[str, Outcome],
 ) -> _Running:
     outcome = outcomes[job.hash]
