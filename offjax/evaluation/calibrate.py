@@ -233,14 +233,7 @@ def _replay_maze(env: Any) -> Replay:
         return jax.lax.scan(step, state, actions)[1]
 
     many = jax.jit(jax.vmap(stretch))
-
-    def replay(
-        qpos: np.ndarray, qvel: np.ndarray, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        observations, rewards = many(qpos, qvel, actions)
-        return np.asarray(observations), np.asarray(rewards)
-
-    return replay
+    return lambda *given: jax.tree.map(np.asarray, many(*given))
 
 
 def _replay_mujoco(spec: EnvSpec, options: dict[str, Any]) -> tuple[Replay, int]:

@@ -94,8 +94,8 @@ class Run:
         _, params = self.evaluator.acting_slots()
         params = jax.tree.map(lambda x: jnp.asarray(x[slot]), params)
         spec = self.training.dataset.spec
-        low = None if spec is None else np.asarray(spec.action_low, np.float32)
-        high = None if spec is None else np.asarray(spec.action_high, np.float32)
+        box = (-np.inf, np.inf) if spec is None else (spec.action_low, spec.action_high)
+        low, high = (np.asarray(bound, np.float32) for bound in box)
         return SteppedAgent(self.evaluator.agent(), params, low, high, seed)
 
 
@@ -106,8 +106,8 @@ class SteppedAgent:
         self,
         agent: rollout.Agent,
         params: Params,
-        low: np.ndarray | None,
-        high: np.ndarray | None,
+        low: np.ndarray,
+        high: np.ndarray,
         seed: int,
     ) -> None:
         self._actor, self._params, self._bounds = agent.actor, params, (low, high)
@@ -134,8 +134,7 @@ class SteppedAgent:
         proposed, self._carry = self._act(
             self._params, self._carry, raw, jnp.float32(reward), key
         )
-        low, high = self._bounds
-        action = proposed if low is None else jnp.clip(proposed, low, high)
+        action = jnp.clip(proposed, *self._bounds)
         self._carry = self._record(self._carry, action)
         self._time += 1
         return np.asarray(action)
@@ -174,10 +173,8 @@ def train(
             f"{len(jobs)} combinations of hyperparameters that shape the program were "
             "asked for; call train once for each."
         )
-    training = Training.of(
-        jobs[0], request.method, request.preset, dataset,
-        chosen,
-    )  # fmt: skip
+    method, preset = request.method, request.preset
+    training = Training.of(jobs[0], method, preset, dataset, chosen)
     return Run(carry_out(training), training, Evaluator(training))
 
 
