@@ -211,7 +211,7 @@ def begin(
     As `offjax.runner.train` has them.
     """
     stage, layout = run.stage, run.layout
-    upstream = models_of(job, runs, run.slots, stage.reads, num_seeds)
+    upstream = models_of(runs, run.slots, stage.reads, num_seeds)
     arrays = stage_data(run, data, upstream)
     inputs = {"config": run.configs, "upstream": upstream}
     if stage.view.per_seed:

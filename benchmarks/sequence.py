@@ -62,8 +62,7 @@ class Training:
     """Decision Transformer at the size of the comparison, for several seeds."""
 
     def __init__(self, seeds: int) -> None:
-        from offjax.devices.layout import choose_layout
-        from offjax.devices.program import Program
+        from offjax.devices.layout import Program, choose_layout
 
         config, view = decision_transformer.Config(batch_size=64), SegmentView()
         layout, data = choose_layout(seeds), random_data()

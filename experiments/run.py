@@ -144,14 +144,14 @@ def _load(name: str) -> Dataset:
 def main(argv: list[str]) -> None:
     """Trains, evaluates, and tells where the run lies."""
     del argv
+    from offjax.catalog.load import known_spec
     from offjax.devices import hosts
     from offjax.devices.layout import prepare_host_devices
     from offjax.evaluation import environments
-    from offjax.methods import build
-    from offjax.runner import interrupts, settings
+    from offjax.runner import interrupts, sinks
     from offjax.runner.options import Options
     from offjax.runner.train import train
-    from offjax.runner.training import Training, make_jobs
+    from offjax.runner.training import Training, check, make_jobs
 
     if _print_list():
         return
@@ -182,10 +182,12 @@ def main(argv: list[str]) -> None:
         sweep=_SWEEP.value,
     )
     options.validate()
+    sinks.check(options.log)
     method = _method()
     name = _required(_DATASET.value, "dataset")
-    # Errors here come before data is loaded or collected.
-    settings.check(build(method, None, _PRESET.value), overrides())
+    # Errors here come before data are loaded or collected.
+    spec = known_spec(name, _DATA_DIR.value)
+    check(method, _PRESET.value, overrides(), name, spec)
     dataset = _load(name)
     if hosts.is_writer():
         print(dataset.card, environments.line(dataset.spec), sep="\n", flush=True)

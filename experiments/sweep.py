@@ -23,6 +23,7 @@ from experiments import cli
 from offjax.errors import UserError
 
 if TYPE_CHECKING:
+    from offjax.datasets.dataset import Dataset
     from offjax.sweeps.engine import Outcome, Place
     from offjax.sweeps.plan import Entry, Job
 
@@ -178,6 +179,16 @@ def carry_out(jobs: list[Job], where: Place) -> dict[str, Outcome]:
     )
 
 
+def load(name: str) -> Dataset | None:
+    """The dataset; None where --dry_run would have to collect or download it."""
+    from offjax.catalog.load import lies_here, load_dataset
+
+    if _DRY_RUN.value and not lies_here(name, _DATA_DIR.value):
+        print(f"{name} is not here: the sweep collects or downloads it")
+        return None
+    return load_dataset(name, _DATA_DIR.value, progress=print)
+
+
 def main(argv: list[str]) -> None:
     """Plans, skips what is finished, runs the rest, and says what became of it."""
     del argv
@@ -186,15 +197,13 @@ def main(argv: list[str]) -> None:
     # The planner computes nothing: accelerators are left to the jobs, which inherit
     # the environment but not this.
     jax.config.update("jax_platforms", "cpu")
-    from offjax.catalog.load import load_dataset
+    from offjax.catalog.load import known_spec
     from offjax.runner import interrupts
     from offjax.sweeps import plan
 
     wanted, where = entries(), place()
     jobs = plan.expand(
-        wanted,
-        lambda name: load_dataset(name, _DATA_DIR.value, progress=print),
-        _NAME.value,
+        wanted, load, _NAME.value, lambda name: known_spec(name, _DATA_DIR.value)
     )
     runs_dir = Path(where.runs_dir)
     at = {job.hash: plan.progress(job, runs_dir) for job in jobs}

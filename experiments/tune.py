@@ -117,10 +117,12 @@ def main(argv: list[str]) -> None:
     import jax
 
     jax.config.update("jax_platforms", "cpu")  # accelerators are left to the jobs
+    from offjax.catalog.load import known_spec
+    from offjax.runner.training import check
     from offjax.sweeps import tuning
 
     grid = cli.overrides(_CONFIG.value)
-    cli.with_steps(grid, _NUM_STEPS.value)  # refuses a length that is given twice
+    given = cli.with_steps(grid, _NUM_STEPS.value)
     for flag in (_METHODS, _DATASETS):
         if not flag.value:
             raise UserError(f"--{flag.name} is missing.")
@@ -132,6 +134,10 @@ def main(argv: list[str]) -> None:
             f"--tune_seed={_TUNE_SEED.value} is among the final seeds 0 … "
             f"{_NUM_SEEDS.value - 1}; tune on others."
         )
+    for dataset in _DATASETS.value:  # before anything is collected or trained
+        spec = known_spec(dataset, _DATA_DIR.value)
+        for method in _METHODS.value:
+            check(method, _PRESET.value, given, dataset, spec)
     for dataset in _DATASETS.value:
         for method in _METHODS.value:
             trials, steps = tune(method, dataset, grid)

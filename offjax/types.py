@@ -315,7 +315,8 @@ class Recipe:
         takes the distribution's mode.
       critic: `(params) → QFunction`, what `improve` reads.
       validate: `(recipe, dataset)` raises `UserError` for settings that fit neither
-        each other nor the data, before anything is trained.
+        each other nor the data, before anything is trained. The dataset is None before
+        it is loaded, to refuse what can be refused without it.
       for_dataset: `(recipe, dataset id) → Recipe` with what is published for one
         dataset alone.
     """

@@ -7,7 +7,7 @@ ROOT = Path(__file__).parents[1] / "offjax"
 
 FLOORS = [
     ["errors", "cache"],
-    ["types", "registration"],
+    ["types", "registration", "locks"],
     ["distributions", "devices"],
     ["networks", "improvement"],
     ["envs"],

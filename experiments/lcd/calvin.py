@@ -33,9 +33,9 @@ from experiments import cli
 from offjax.datasets import calvin as data
 from offjax.envs import calvin as simulator
 from offjax.errors import UserError
-from offjax.evaluation import calvin as benchmark
-from offjax.evaluation import chains
-from offjax.evaluation.instructions import Outcome, Trial, evaluate, places_of
+from offjax.evaluation import chains, instructions
+from offjax.evaluation.host import num_places
+from offjax.evaluation.instructions import Outcome, Trial, evaluate
 
 if TYPE_CHECKING:
     from offjax.runner.run import Run
@@ -64,11 +64,11 @@ def trials(
     """
     if protocol == "chains":
         given = chains.generate(num_chains or CHAINS)
-        return {"chains": benchmark.trials(given, said)}
+        return {"chains": instructions.of_chains(given, said)}
     tasks = chains.HELD_OUT if protocol == "held_out" else tuple(chains.tasks())
     pool = chains.generate(num_chains or POOL)
     return {
-        task: benchmark.trials(chains.single_task(pool, task, count), said)
+        task: instructions.of_chains(chains.single_task(pool, task, count), said)
         for task in tasks
     }
 
@@ -94,7 +94,7 @@ def carry_out(
     spec, seeds = run.training.dataset.spec, run.evaluator.slot_seeds
     assert spec is not None
     wanted = -(-max(processes, 1) // len(seeds))  # a simulator for each core
-    places = min(wanted, places_of(len(seeds), given))
+    places = min(wanted, num_places(len(seeds), len(given)))
     env = simulator.Calvin(len(seeds) * places, processes, simulators=simulators)
     try:
         if env.observation_dim != spec.observation_dim:
@@ -156,11 +156,10 @@ def held_out(overrides: dict[str, tuple]) -> dict[str, tuple]:
 def train() -> None:
     """Trains the method that the flags name."""
     from offjax.devices.layout import prepare_host_devices
-    from offjax.methods import build
     from offjax.runner import interrupts
     from offjax.runner.options import Options
     from offjax.runner.train import train as run_training
-    from offjax.runner.training import Training, make_jobs
+    from offjax.runner.training import Training, check, make_jobs
 
     interrupts.listen()
     options = Options(
@@ -171,9 +170,9 @@ def train() -> None:
         max_devices=prepare_host_devices(None),
     )
     options.validate()
-    build(FLAGS.method, None, FLAGS.preset)  # an error here, before data are read
     overrides = cli.overrides(FLAGS.config)
     overrides = held_out(overrides) if FLAGS.held_out else overrides
+    check(FLAGS.method, FLAGS.preset, overrides)  # errors before data are read
     dataset = data.read(FLAGS.folder)
     print(dataset.card, flush=True)
     jobs = make_jobs(FLAGS.method, FLAGS.preset, dataset, overrides)

@@ -51,7 +51,7 @@ def interval(solved: np.ndarray) -> statistics.Estimate:
         rng.multinomial(n, np.full(n, 1 / n), size=REPLICATES) / n for n in solved.shape
     ]
     means = np.einsum("bs,sn,bn->b", drawn[0], solved, drawn[1], optimize=True)
-    return statistics.Estimate(solved.mean(), *statistics.percentiles(means, 0.95))
+    return statistics.Estimate(solved.mean(), *statistics.percentiles(means))
 
 
 def measures(

@@ -86,12 +86,12 @@ def collect(run: Run, given: list[Trial], made_from: dict[str, Any]) -> Language
     """Carries out chains with all seeds of a run, and keeps what succeeded."""
     from offjax.catalog import collected
     from offjax.envs.scene_batch import SceneBatch
-    from offjax.evaluation import instructions, recorded, scene
+    from offjax.evaluation import host, instructions, recorded, scene
 
     spec, seeds = run.training.dataset.spec, run.evaluator.slot_seeds
     assert spec is not None
     name = scene.name_of(spec)
-    places = instructions.places_of(len(seeds), given)
+    places = host.num_places(len(seeds), len(given))
     agent = run.evaluator.batched(places)
     env = recorded.Recorder(SceneBatch(name, len(seeds) * places), places)
     try:

@@ -14,6 +14,7 @@ from offjax.catalog import collected
 from offjax.datasets import legacy, minari_io, ogbench
 from offjax.datasets.dataset import DataDir, Dataset
 from offjax.errors import UserError
+from offjax.types import EnvSpec
 
 
 def load_dataset(
@@ -69,6 +70,36 @@ def load_dataset(
     elif not minari_io.exists(name, data_dir):
         raise _missing(name, data_dir)
     return minari_io.read(name, data_dir, infos)
+
+
+def known_spec(name: str, data_dir: DataDir = None) -> EnvSpec | None:
+    """The environment of a dataset as far as its id tells; reads and collects nothing.
+
+    Files that are not read leave the dimensions 0. None: the data alone tell it.
+
+    Raises:
+      UserError: there is no such dataset.
+    """
+    if name in legacy.table():
+        return legacy.spec(name, 0, 0)
+    entry = ogbench.parse(name)
+    if entry is not None:
+        return EnvSpec(entry.env_id, 0, (), (), entry.horizon, domain="ogbench")
+    if name.startswith("offjax/"):
+        return collected.parse(name).spec()
+    if not minari_io.exists(name, data_dir):
+        raise _missing(name, data_dir)
+    return None
+
+
+def lies_here(name: str, data_dir: DataDir = None) -> bool:
+    """Whether `load_dataset` has nothing to collect or to download."""
+    if name in legacy.table():
+        return legacy.find(name, data_dir) is not None
+    entry = ogbench.parse(name)
+    if entry is not None:
+        return ogbench.find(entry.file, data_dir) is not None
+    return minari_io.exists(name, data_dir)
 
 
 def collect_dataset(

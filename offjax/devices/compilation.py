@@ -1,13 +1,9 @@
 """Compiled programs on disk, and in memory.
 
-Compiling takes most of a short run's time, and sweeps, tables and resumed runs compile
-the same programs again and again. `keep_programs` has JAX keep them in
-`$OFFJAX_CACHE/programs/<machine>` (`OFFJAX_CACHE` is ~/.cache/offjax by default), a
-folder per kind of processor, since a program compiled for one may not run on another.
-JAX's own variables go before: `JAX_COMPILATION_CACHE_DIR` names another place,
+`keep_programs` has JAX keep them in `$OFFJAX_CACHE/programs/<machine>`, a folder per
+kind of processor, since a program compiled for one may not run on another. JAX's own
+variables go before: `JAX_COMPILATION_CACHE_DIR` names another place,
 `JAX_ENABLE_COMPILATION_CACHE=false` turns it off.
-
-In memory, too, JAX keeps all programs of a process, which `release_programs` ends.
 """
 
 from __future__ import annotations
@@ -59,10 +55,8 @@ def keep_programs() -> Path | None:
 def release_programs() -> bool:
     """Has JAX drop compiled programs, where they have become too many; whether it did.
 
-    On CPUs a run's programs take a thousand memory maps, and JAX holds on to them when
-    the run is over. Linux gives a process 65,530; the run that exceeds them, some
-    fifty runs later, crashes while it compiles. What is needed again is compiled again,
-    or read from disk.
+    On CPUs a run's programs take a thousand memory maps, which JAX holds on to. Linux
+    gives a process 65,530; the run that exceeds them crashes while it compiles.
     """
     try:
         limit = int(MAX_MAPS.read_text())

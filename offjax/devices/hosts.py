@@ -1,9 +1,8 @@
 """Several hosts: who writes, and how all of them come to the same decision.
 
-Every host runs the same command and trains its own share of the slots; seeds need no
-communication. What is gathered (states, metrics, scores) every host has whole, and the
-first host alone writes it. Without `initialize` there is one host, and nothing here
-touches JAX.
+Every host runs the same command and trains its own share of the slots. What is gathered
+every host has whole, and the first one writes it. Without `initialize` there is one
+host, and nothing here touches JAX.
 """
 
 from __future__ import annotations

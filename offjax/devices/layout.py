@@ -1,10 +1,9 @@
 """Host devices and the layout of slots over devices.
 
-A slot is one seed with one setting of the traced hyperparameters: the outermost axis
-of every state. `lift` turns a function of one slot into a program over all of them:
-`jax.pmap` over devices, and inside a device the slots are vmapped (GPU, TPU) or
-mapped one after another (CPU, one device per core). Several hosts each run the program
-over their own devices with their own share of the slots.
+A slot is one seed with one setting of the traced hyperparameters: the first axis of
+every state. `lift` makes a program over all slots of a function of one: `jax.pmap` over
+devices; inside a device slots are vmapped (GPU, TPU) or mapped one after another (CPU).
+Each host runs the program over its own devices with its share of the slots.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import dataclasses
 import math
 import os
 import re
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,10 +33,9 @@ LAYOUTS = ("auto", "map", "vmap")
 def prepare_host_devices(num_devices: int | None = None) -> int:
     """Makes CPU devices, one per core or `num_devices`; call before JAX starts.
 
-    Matrix products then stay on their device's own thread: seeds in parallel beat
-    one product in parallel. Where one device is asked for, here or in XLA_FLAGS, two
-    are made all the same, and `Layout` leaves the second idle: a program for one
-    device takes another way through the compiler, and rounds differently. Compiled
+    Matrix products then stay on their device's own thread. Where one device is asked
+    for, here or in XLA_FLAGS, two are made, and `Layout` leaves the second idle: a
+    program for one device is compiled in another way, and rounds differently. Compiled
     programs are kept on disk from now on (`keep_programs`).
 
     Returns:
@@ -58,21 +57,13 @@ def prepare_host_devices(num_devices: int | None = None) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Which slots run where.
+    """Which slots run where."""
 
-    Attributes:
-      kind: "map" or "vmap", inside a device.
-      devices: this host's devices, those of the program.
-      lanes: how many of them may have slots; the rest only pad the program.
-      num_slots: number of slots on all hosts, padding excluded.
-      precision: of matrix products, a name of `PRECISIONS`.
-    """
-
-    kind: str
-    devices: tuple[Any, ...]
-    lanes: int
-    num_slots: int
-    precision: str = "default"
+    kind: str  # "map" or "vmap", inside a device
+    devices: tuple[Any, ...]  # this host's devices, those of the program
+    lanes: int  # how many of them may have slots; the rest only pad the program
+    num_slots: int  # number of slots on all hosts, padding excluded
+    precision: str = "default"  # of matrix products, a name of `PRECISIONS`
 
     @property
     def active(self) -> int:
@@ -143,13 +134,9 @@ def choose_layout(
     max_devices: int | None = None,
     precision: str = "default",
 ) -> Layout:
-    """A layout by rule: vmap on accelerators, map on CPUs (measured faster there).
+    """A layout of `num_slots` seeds × settings on at most `max_devices` local devices.
 
-    Args:
-      num_slots: seeds × settings.
-      kind: "map", "vmap" or "auto".
-      max_devices: use no more than these of the local devices.
-      precision: of matrix products.
+    `kind` "auto" is vmap on accelerators, map on CPUs (measured faster there).
 
     Raises:
       UserError: an unknown kind or precision, or no slots.
@@ -173,11 +160,15 @@ def choose_layout(
     return Layout(kind, used, lanes, num_slots, precision)
 
 
+def first_slot(tree: Pytree) -> Pytree:
+    """Leaves [slots, …] → NumPy […] of the first slot."""
+    return jax.tree.map(lambda x: np.asarray(x)[0], tree)
+
+
 def _without_empty_inputs(tree: Pytree) -> Pytree:
     """Arrays without elements as constants of the program, not as its inputs.
 
-    Of columns that a stage has no use for. jax 0.11.2 crashes in the compilation of a
-    program for several devices that reads such an input.
+    jax 0.11.2 crashes when it compiles a program for several devices that reads one.
     """
     return jax.tree.map(lambda x: x if x.size else jnp.zeros(x.shape, x.dtype), tree)
 
@@ -196,12 +187,12 @@ def lift(
     Returns:
       A pmapped `(counts, slots, shared, *old) → results`: `slots` and the results have
       leading axes [devices, per_device], `shared` and `counts` [devices]; `old` are
-      the entries to be replaced, which `slots` then lacks. Their arrays are donated:
-      new values are written over them, slot by slot.
+      the entries to be replaced, which `slots` then lacks. New values are written over
+      their arrays.
 
-    Under "map" the loop's length is an argument of the program, so that the compiler
-    can neither unroll it nor fuse it with what is around: a slot's arithmetic is the
-    same, bit for bit, whatever the number of slots and devices.
+    Under "map" the loop's length is an argument, so that the compiler can neither
+    unroll it nor fuse it with what is around: a slot's arithmetic is the same, bit for
+    bit, whatever the number of slots and devices.
     """
     if layout.devices[0].platform == "cpu":  # which cannot round by itself
         fn = rounded(fn, layout.precision)
@@ -239,3 +230,42 @@ def lift(
         devices=list(layout.devices),
         donate_argnums=tuple(range(3, 3 + len(replaced))),
     )
+
+
+class Program:
+    """A lifted function, compiled at its first call, or before."""
+
+    def __init__(
+        self, fn: Callable[..., Pytree], layout: Layout, replaced: Sequence[str] = ()
+    ) -> None:
+        """See `lift`. A call uses up the arrays of the entries that are `replaced`."""
+        # vmapped slots are updated together, and keep their old values till the end.
+        self._replaced = tuple(replaced) if layout.kind == "map" else ()
+        self._lifted = lift(fn, layout, self._replaced)
+        self._counts = layout.counts()
+        self._precision = PRECISIONS[layout.precision]
+        self._compiled: Any = None
+        self.compile_seconds = 0.0
+        self.compilations = 0
+
+    def __call__(self, slots: Pytree, shared: Pytree) -> Pytree:
+        """Dispatches on sharded `slots` and replicated `shared`."""
+        self.compile(slots, shared)
+        return self._compiled(*self._arguments(slots, shared))
+
+    def compile(self, slots: Pytree, shared: Pytree) -> None:
+        """Compiles it, if it is not yet, for arrays (or shapes) like these."""
+        if self._compiled is not None:
+            return
+        begin = time.perf_counter()
+        with jax.default_matmul_precision(self._precision):
+            lowered = self._lifted.lower(*self._arguments(slots, shared))
+        self._compiled = lowered.compile()
+        self.compile_seconds += time.perf_counter() - begin
+        self.compilations += 1
+
+    def _arguments(self, slots: Pytree, shared: Pytree) -> tuple[Any, ...]:
+        old = [slots[name] for name in self._replaced]
+        if self._replaced:
+            slots = {k: v for k, v in slots.items() if k not in self._replaced}
+        return (self._counts, slots, shared, *old)

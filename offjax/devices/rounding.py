@@ -1,10 +1,9 @@
 """How matrix products round, and accelerators' rounding on CPUs.
 
 Accelerators may round the factors of a float32 product to fewer bits of mantissa and
-sum in float32: TF32 keeps 10, bfloat16 keeps 7. CPUs multiply in float32 whatever they
-are asked; there the same is done by rounding every factor before its product, forwards
-and backwards. It is slower, and shows what a precision does to scores without an
-accelerator.
+sum in float32: TF32 keeps 10, bfloat16 keeps 7. On CPUs, which multiply in float32,
+every factor is rounded before its product. It is slower, and shows what a precision
+does to scores without an accelerator.
 """
 
 from __future__ import annotations

@@ -1,13 +1,11 @@
 """A policy that acts in many places at once, for environments stepped on the host.
 
-A place is where one episode runs; every slot has the same number of them. One program
-call proposes the actions of all slots × places, and what each place remembers (the
-actor's carry, its random stream, its time) stays on the devices.
+A place runs one episode; every slot has the same number of places. What a place
+remembers (the actor's carry, its random stream, its time) stays on the devices.
 
-On CPUs the places that are active are taken a tile at a time, in a loop whose length
-is an argument: finished places cost nothing, nothing is compiled again when some
-finish, and a place's arithmetic is the same bit for bit wherever it stands and however
-many others there are. On accelerators all places are one batch.
+On CPUs the active places are computed a tile at a time, in a loop whose length is an
+argument: finished places cost nothing, and a place's arithmetic is the same bit for bit
+whatever the number of others. On accelerators all places are one batch.
 """
 
 from __future__ import annotations
@@ -20,8 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from offjax.devices.layout import Layout
-from offjax.devices.program import Program
+from offjax.devices.layout import Layout, Program, first_slot
 from offjax.evaluation.rollout import Agent, act_key, plan_key, split_key
 from offjax.types import Actor, EnvSpec, Key, Params, Pytree
 
@@ -38,30 +35,20 @@ class Memory(NamedTuple):
 
 
 class BatchedAgent:
-    """An agent in `places` places of every slot.
+    """An agent in `places` places (P) of each of `num_slots` slots (S).
 
-    Use: `load` the parameters, `init` all places, then `act` step by step. A place
-    begins anew (another episode, another task in the same one) by `init` with a mask
-    that is true there alone; the others do not notice.
+    `load` the parameters, `init` all places, then `act` step by step. `init` with a
+    mask begins some places anew (another episode, another task).
 
     Attributes:
-      num_slots: seeds × settings, S below.
-      places: places of each slot, P below.
-      clipped: [S] actions, since `load`, that lay outside the box in any coordinate.
+      clipped: [S] actions since `load` that lay outside the box.
       acted: [S] actions since `load`.
     """
 
     def __init__(
         self, agent: Agent, spec: EnvSpec, places: int, layout: Layout
     ) -> None:
-        """Compiles nothing yet: each program is compiled at its first call.
-
-        Args:
-          agent: actor with its operator.
-          spec: bounds and dimensions.
-          places: P.
-          layout: of the slots over devices.
-        """
+        """Programs are compiled at their first call; `layout` is that of the slots."""
         self._agent, self._layout, self.places = agent, layout, places
         self.num_slots: int = layout.num_slots
         self._low = np.asarray(spec.action_low, np.float32)
@@ -88,28 +75,24 @@ class BatchedAgent:
         return self._agent.actor.embed(sentences)
 
     def load(self, params: Params) -> None:
-        """Acts with these parameters from now on: NumPy, leading axis [S].
-
-        All places must be begun by `init` afterwards.
-        """
+        """Acts with these parameters, NumPy [S, …]; then `init` begins all places."""
         self._params = self._layout.shard(params)
         self._memory = None
-        self._like = jax.tree.map(lambda x: np.asarray(x)[0], params)
+        self._like = first_slot(params)
         self.clipped = np.zeros(self.num_slots, np.int64)
         self.acted = np.zeros(self.num_slots, np.int64)
 
     def init(self, mask: np.ndarray, keys: np.ndarray, tasks: Pytree = None) -> None:
-        """Begins anew where `mask` is true.
+        """Begins anew where `mask` is true; everywhere at the first call.
 
         Args:
-          mask: [S, P] bool; all true at the first call.
+          mask: [S, P] bool.
           keys: [S, P, 2] uint32, the random stream of each place that begins.
           tasks: what the actor's `begin` is given; leaves [S, P, …], of the same
-            shapes at every call (values elsewhere than in `mask` are not read).
+            shapes at every call.
         """
         if self._memory is None:
-            if not mask.all():
-                raise ValueError("the first init must begin every place")
+            mask = np.ones_like(mask)
             self._memory = self._layout.shard(self._blank(tasks))
             self._time = np.zeros(mask.shape, np.int64)
         inputs = self._layout.shard({"key": keys, "task": tasks})
@@ -119,18 +102,14 @@ class BatchedAgent:
     def act(
         self, observations: np.ndarray, rewards: np.ndarray, active: np.ndarray
     ) -> np.ndarray:
-        """Actions of one step, clipped to the environment's box.
+        """Actions [S, P, A] f32 of one step, clipped to the box; zeros if not active.
 
         The policy plans where its period has passed, and records the clipped action.
 
         Args:
           observations: [S, P, O] raw.
           rewards: [S, P] of each place's last step; not read at its first one.
-          active: [S, P] bool: where to act. The other places stand still, and what
-            is given for them is not read.
-
-        Returns:
-          [S, P, A] float32; zeros where not active.
+          active: [S, P] bool: where to act. The other places stand still.
         """
         rows = np.concatenate(
             [observations, np.asarray(rewards)[..., None]], -1, dtype=np.float32
@@ -177,7 +156,7 @@ class BatchedAgent:
 
     def _blank(self, tasks: Pytree) -> Memory:
         """Zeros of every place's memory, NumPy [S, P, …]."""
-        row = {"key": np.zeros(2, np.uint32), "task": _first(tasks)}
+        row = {"key": np.zeros(2, np.uint32), "task": first_slot(first_slot(tasks))}
         memory, _ = jax.eval_shape(
             lambda p, r: self._begin_place(p, None, r),  # type: ignore[arg-type]
             self._like, row,
@@ -208,16 +187,12 @@ class BatchedAgent:
         return self._order[1]
 
 
-def _first(tree: Pytree) -> Pytree:
-    return jax.tree.map(lambda x: np.asarray(x)[0, 0], tree)
-
-
 def _over_places(fn: Callable[..., Any], tile: int | None) -> Callable[..., Any]:
     """`fn(params, memory, row) → (memory, output)` of one place, over those of a slot.
 
-    The result takes `slots` {params, memory, inputs, order, tiles}, and leaves the
-    places that are not in `order` as they are (their output is zero). `tile` places
-    are computed together, or all of them where it is None.
+    The result takes `slots` {params, memory, inputs, order, tiles}. Places that are not
+    in `order` keep their memory, with outputs of zero. `tile` places are computed
+    together; None: all.
     """
 
     def over(slot: Pytree, shared: Pytree) -> Pytree:

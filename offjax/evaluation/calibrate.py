@@ -1,8 +1,8 @@
 """Whether the installed simulator still is the one that recorded a dataset.
 
 Recorded actions are replayed from recorded states, for one step and for several in open
-loop, and what comes out is compared with what the dataset says came out. Where the two
-differ, scores measured today do not mean what published ones mean.
+loop. Where what comes out differs, scores of today are not comparable with published
+ones.
 """
 
 from __future__ import annotations
@@ -41,20 +41,16 @@ class Drift(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a calibration found.
-
-    `observations` and `rewards` are of one step; `open_loop` is of the observations
-    after `num_steps` steps.
-    """
+    """What a calibration found."""
 
     dataset: str
     environment: str
     states: str  # where the states came from
     rows: int
     num_steps: int
-    observations: Drift
-    rewards: Drift
-    open_loop: Drift
+    observations: Drift  # of one step
+    rewards: Drift  # of one step
+    open_loop: Drift  # of the observations after `num_steps` steps
 
     @property
     def verdict(self) -> str:
@@ -207,10 +203,7 @@ def _states(
 
 
 def _hidden_goal(dataset: Dataset, spec: EnvSpec) -> dict[str, Any]:
-    """Options of a reset: AntMaze's goal, the middle of the places that were rewarded.
-
-    D4RL's files do not tell it.
-    """
+    """AntMaze's goal, which D4RL's files lack: the middle of the rewarded places."""
     rows = np.flatnonzero(dataset.rewards > 0.5)
     if spec.id != antmaze.ID or not len(rows):
         return {}
@@ -240,14 +233,7 @@ def _replay_maze(env: Any) -> Replay:
         return jax.lax.scan(step, state, actions)[1]
 
     many = jax.jit(jax.vmap(stretch))
-
-    def replay(
-        qpos: np.ndarray, qvel: np.ndarray, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        observations, rewards = many(qpos, qvel, actions)
-        return np.asarray(observations), np.asarray(rewards)
-
-    return replay
+    return lambda *given: jax.tree.map(np.asarray, many(*given))
 
 
 def _replay_mujoco(spec: EnvSpec, options: dict[str, Any]) -> tuple[Replay, int]:

@@ -1,8 +1,8 @@
 """Chains of instructions: CALVIN's own thousand, and what a policy made of chains.
 
 CALVIN's long-horizon benchmark (Mees et al. 2022) gives five instructions in a row
-without a reset and stops at the first that fails. `generate` draws its chains as the
-benchmark's code does, so that they equal the published list one for one.
+without a reset, and stops at the first that fails. `generate` draws its chains as the
+benchmark's code does: they equal the published list one for one.
 """
 
 from __future__ import annotations
@@ -59,8 +59,7 @@ def tasks() -> dict[str, int]:
 def effects(task: str, state: State) -> list[State]:
     """The states to which `task` can lead from `state`, one per rule that applies.
 
-    A task that could lead to several (two blocks to stack on) is ambiguous and is not
-    asked for.
+    A task that could lead to several is ambiguous and is not asked for.
     """
     return [
         {**state, **effect}
@@ -144,12 +143,8 @@ def generate(num_chains: int = 1000, cached: bool = True) -> list[Chain]:
     """CALVIN's chains: pairs of an initial state and five tasks.
 
     For 1000 they are the published ones. Drawing them takes some seconds; they are
-    kept in the cache.
-
-    Args:
-      num_chains: number of chains, shared among the initial states as evenly as
-        possible.
-      cached: read them from the cache, or put them there.
+    kept in the cache, unless `cached` is False. The initial states share the chains as
+    evenly as possible.
 
     Raises:
       UserError: no chains are asked for.
@@ -218,14 +213,11 @@ HELD_OUT = (
 
 
 def single_task(given: Sequence[Chain], task: str, count: int = 20) -> list[Chain]:
-    """Chains that end with `task`, cut from those of `given` that reach it soonest.
-
-    A task that can be done first is all that its chains hold; others need a task or
-    two before them, such as a lift before a placement.
+    """`count` chains that end with `task`, cut from those that reach it soonest.
 
     Args:
       given: such as `generate(10_000)`.
-      task: what is tested.
+      task: what is tested; some need a task or two before them, such as a lift.
       count: how many chains.
 
     Raises:
@@ -245,14 +237,9 @@ def single_task(given: Sequence[Chain], task: str, count: int = 20) -> list[Chai
 
 
 def success_rates(solved: np.ndarray, length: int = LENGTH) -> np.ndarray:
-    """Share of chains with at least 1, 2, … `length` instructions done in a row.
+    """Share of chains with at least 1, 2, … `length` instructions in a row, [..., L].
 
-    Args:
-      solved: instructions done before the first failure, [..., N] int.
-      length: instructions of a chain.
-
-    Returns:
-      [..., length].
+    `solved` [..., N] int counts those done before the first failure.
     """
     solved = np.asarray(solved)[..., None]
     return (solved >= np.arange(1, length + 1)).mean(axis=-2)
@@ -268,8 +255,8 @@ def per_task(
 ) -> dict[str, tuple[int, int]]:
     """Successes and attempts of every task that was reached.
 
-    Those after the first failure of a chain are not attempted, so that the rates of
-    different policies are not over the same tasks.
+    Tasks after the first failure of a chain are not attempted: the rates of different
+    policies are not over the same tasks.
 
     Args:
       chains: tasks of each chain.

@@ -1,8 +1,8 @@
 """Which environment evaluates a dataset's policies, and why none does.
 
-JAX environments run on device, all others on the host. An environment is never
-replaced by a similar one: where today's differs from the one that a dataset's
-reference scores were measured in, there is none, and training goes without scores.
+JAX environments run on device, all others on the host. Where today's environment
+differs from the one of a dataset's reference scores, there is none, and training goes
+without scores.
 """
 
 from __future__ import annotations
@@ -42,9 +42,8 @@ def missing(spec: EnvSpec | None) -> str | None:
     if on_device(spec):
         return None
     if spec.id in legacy.table():
-        reason = _UNEQUAL.get(
-            spec.domain, "no current environment is known to be equal"
-        )
+        unknown = "no current environment is known to be equal"
+        reason = _UNEQUAL.get(spec.domain, unknown)
         return f"no environment of today equals D4RL's {spec.id}: {reason}"
     if spec.domain == "calvin":
         return (
@@ -59,8 +58,8 @@ def missing(spec: EnvSpec | None) -> str | None:
 def require_known(spec: EnvSpec | None) -> None:
     """Refuses an id that is a slip of a registered one.
 
-    Other unknown ids may be those of packages that are not installed: policies are
-    trained for them without scores.
+    Other unknown ids may be of packages that are not installed: policies are trained
+    without scores.
 
     Raises:
       UserError: the id is not registered, and one of nearly the same name is.

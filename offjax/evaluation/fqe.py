@@ -3,12 +3,10 @@
     Q_π  minimize E (r + γ (1 − terminal) Q̄_π(s', π(s')) − Q_π(s, a))²
     V(π) = mean over the episodes' first states of Q_π(s₀, π(s₀))
 
-for choosing a policy without its environment. All policies are fitted together, each
-with its own network on the same batches; their actions at the data's states are
-computed once, before. Estimates rank policies better than they measure them (Fu et al.,
-DOPE, 2021): read differences, not levels. What they cannot know: actions far from the
-data's, where the fit extrapolates, usually upwards; and the undiscounted return of an
-episode that is cut at its horizon, which is what scores are made of.
+All policies are fitted together, each with its own network on the same batches.
+Estimates rank policies better than they measure them (Fu et al., DOPE, 2021). They
+extrapolate, usually upwards, for actions far from the data's; and they are discounted,
+while scores are made of returns that are cut at the horizon.
 """
 
 from __future__ import annotations
@@ -38,19 +36,14 @@ from offjax.types import (
 
 @config
 class Config:
-    """Hyperparameters.
-
-    Attributes:
-      discount: γ of the value that is estimated.
-      num_members: critics per policy, whose mean is the estimate.
-    """
+    """Hyperparameters."""
 
     lr: float = 3e-4
-    discount: float = 0.99
+    discount: float = 0.99  # γ of the value that is estimated
     tau: float = 0.005
     hidden_dims: tuple[int, ...] = (256, 256)
     batch_size: int = 256
-    num_members: int = 2
+    num_members: int = 2  # critics per policy; their mean is the estimate
 
 
 class Problem(NamedTuple):
@@ -106,12 +99,8 @@ def evaluate(
 ) -> np.ndarray:
     """Estimated value of each policy at each first state, [P, E].
 
-    Args:
-      problem: the data with the policies' actions.
-      config: of the fit.
-      num_steps: updates.
-      seed: of initial weights and batches, the same for every policy, so that they
-        differ by what they do alone.
+    `seed` sets initial weights and batches, the same for every policy, so that they
+    differ by what they do alone.
 
     Raises:
       UserError: actions whose shape does not fit the data, or a fit that diverged.

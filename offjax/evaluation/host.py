@@ -1,8 +1,7 @@
 """Full episodes in environments that the host steps, under one batched policy.
 
-Every slot runs its exact number of episodes. Episode i of seed s depends on s, i and
-the number of the evaluation set alone: the state that it starts from and the policy's
-randomness are the same for any number of seeds, episodes or places, in any order.
+Episode i of seed s depends on s, i and the number of the evaluation set alone: its
+start and the policy's randomness are the same for any number of seeds or places.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
+from offjax.devices.layout import first_slot
 from offjax.evaluation.batched import BatchedAgent
 from offjax.evaluation.rollout import EVALUATION_STREAM, Agent, slot_key
 from offjax.types import EnvSpec, Params
@@ -67,8 +67,7 @@ def evaluate(
 ) -> Episodes:
     """Runs `episodes` full episodes of every slot.
 
-    A place whose episode ends, at a terminal or the horizon, begins the slot's next
-    one; when there is none left it is stepped no more.
+    A place whose episode ends begins the slot's next one, while there is one.
 
     Args:
       agent: loaded; S slots with P places each.
@@ -82,16 +81,13 @@ def evaluate(
 
 
 def flops_per_action(agent: Agent, params: Params, spec: EnvSpec) -> float:
-    """Floating-point operations of one action, its share of planning included.
+    """Floating-point operations of one action, with its share of planning.
 
-    Args:
-      agent: actor with its operator.
-      params: leading axis [S].
-      spec: dimensions.
+    `params` have a leading axis [S].
     """
     actor, key = agent.actor, jax.random.PRNGKey(0)
     observation = np.zeros(spec.observation_dim, np.float32)
-    params = jax.tree.map(lambda x: np.asarray(x)[0], params)
+    params = first_slot(params)
     carry = jax.eval_shape(lambda p: actor.begin(p, None, key), params)
 
     def cost(fn: Callable[..., Any], *args: Any) -> float:
@@ -103,8 +99,33 @@ def flops_per_action(agent: Agent, params: Params, spec: EnvSpec) -> float:
     return acting + planning / actor.period
 
 
+class Queue:
+    """Which of N items (episodes, trials) each of S·P places is at.
+
+    The places of a slot take its items in order.
+    """
+
+    def __init__(self, num_slots: int, places: int, count: int) -> None:
+        self.item = np.zeros((num_slots, places), np.int64)
+        self.active = np.zeros((num_slots, places), bool)
+        self._begun = np.zeros(num_slots, np.int64)
+        self._count = count
+
+    def take(self, free: np.ndarray) -> np.ndarray:
+        """Gives free places [S, P] the next items; those that got one [S, P].
+
+        The others become inactive.
+        """
+        waiting = self._begun[:, None] + np.cumsum(free, axis=1) - 1
+        fresh = free & (waiting < self._count)
+        self.active = (self.active & ~free) | fresh
+        self._begun += fresh.sum(axis=1)
+        self.item = np.where(fresh, waiting, self.item)
+        return fresh
+
+
 class _Evaluation:
-    """One evaluation under way: which episode each place is in."""
+    """One evaluation under way."""
 
     def __init__(
         self,
@@ -118,12 +139,10 @@ class _Evaluation:
         self.agent, self.env, self.horizon = agent, env, horizon
         self.seeds, self.eval_seed = seeds, eval_seed
         self.keys = episode_keys(seeds, episodes, eval_seed)
-        shape = (agent.num_slots, agent.places)
+        self.queue = Queue(agent.num_slots, agent.places, episodes)
         self.returns = np.zeros((agent.num_slots, episodes))
         self.lengths = np.zeros((agent.num_slots, episodes), np.int64)
-        self.episode = np.zeros(shape, np.int64)  # the one that a place is in
-        self.begun = np.zeros(agent.num_slots, np.int64)  # episodes of each slot
-        self.active = np.zeros(shape, bool)
+        shape = (agent.num_slots, agent.places)
         self.observations = np.zeros((*shape, env.observation_dim), np.float32)
         self.rewards = np.zeros(shape)
         self.total = np.zeros(shape)
@@ -131,47 +150,43 @@ class _Evaluation:
 
     def run(self) -> Episodes:
         """All episodes to their ends."""
-        self._begin(np.ones_like(self.active))
-        while self.active.any():
+        self._begin(np.ones_like(self.queue.active))
+        while self.queue.active.any():
             ended = self._step()
             if ended.any():
-                slot, episode = np.nonzero(ended)[0], self.episode[ended]
-                self.returns[slot, episode] = self.total[ended]
-                self.lengths[slot, episode] = self.time[ended]
+                at = np.nonzero(ended)[0], self.queue.item[ended]  # slot, episode
+                self.returns[at] = self.total[ended]
+                self.lengths[at] = self.time[ended]
                 self._begin(ended)
         share = self.agent.clipped / np.maximum(self.agent.acted, 1)
         return Episodes(self.returns, self.lengths, share)
 
     def _begin(self, free: np.ndarray) -> None:
         """Gives places [S, P] the next episodes of their slots, while there are any."""
-        waiting = self.begun[:, None] + np.cumsum(free, axis=1) - 1
-        fresh = free & (waiting < self.returns.shape[1])
-        self.active &= ~free
-        self.active |= fresh
-        first = not self.begun.any()
-        self.begun += fresh.sum(1)
-        self.episode = np.where(fresh, waiting, self.episode)
+        fresh = self.queue.take(free)
         if not fresh.any():
             return
-        numbers = zip(np.nonzero(fresh)[0], self.episode[fresh], strict=True)
+        episode = self.queue.item
+        numbers = zip(np.nonzero(fresh)[0], episode[fresh], strict=True)
         starts = [
             reset_seed(self.seeds[int(slot)], int(i), self.eval_seed)
             for slot, i in numbers
         ]
         self.observations[fresh] = self.env.reset(np.flatnonzero(fresh), starts)
         self.rewards[fresh] = self.total[fresh] = self.time[fresh] = 0
-        keys = np.take_along_axis(self.keys, self.episode[..., None], axis=1)
-        self.agent.init(np.ones_like(fresh) if first else fresh, keys)
+        keys = np.take_along_axis(self.keys, episode[..., None], axis=1)
+        self.agent.init(fresh, keys)
 
     def _step(self) -> np.ndarray:
         """One step of the active places; those whose episode ended, [S, P]."""
-        actions = self.agent.act(self.observations, self.rewards, self.active)
-        places = np.flatnonzero(self.active)
-        observations, rewards, terminals = self.env.step(places, actions[self.active])
-        self.observations[self.active] = observations
-        self.rewards[self.active] = rewards
-        self.total[self.active] += rewards
-        self.time += self.active
-        ended = self.active & (self.time >= self.horizon)
-        ended[self.active] |= terminals
+        active = self.queue.active
+        actions = self.agent.act(self.observations, self.rewards, active)
+        places = np.flatnonzero(active)
+        observations, rewards, terminals = self.env.step(places, actions[active])
+        self.observations[active] = observations
+        self.rewards[active] = rewards
+        self.total[active] += rewards
+        self.time += active
+        ended = active & (self.time >= self.horizon)
+        ended[active] |= terminals
         return ended

@@ -1,10 +1,8 @@
 """Evaluation in language: single instructions, and chains of them.
 
-A trial is a start and instructions to be done one after another from there, without
-a reset; it ends with the first that is not done in time. All trials of all slots are
-carried out under one batched policy, which begins anew with every instruction.
-
-Trial i of a seed depends on that seed and i alone.
+A trial is a start and instructions to be done one after another, without a reset; it
+ends with the first that is not done in time. The policy begins anew with every
+instruction. Trial i of a seed depends on that seed and i alone.
 """
 
 from __future__ import annotations
@@ -15,8 +13,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from offjax.errors import UserError
 from offjax.evaluation import chains
-from offjax.evaluation.host import episode_keys, num_places
+from offjax.evaluation.chains import Chain
+from offjax.evaluation.host import Queue, episode_keys
 from offjax.types import Pytree
 
 
@@ -65,19 +65,12 @@ class InstructedEnv(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """What is to be done, and how it is said.
+    """What is to be done, and how it is said."""
 
-    Attributes:
-      start: as the environment's `begin` takes it.
-      names: instructions, in order.
-      sentences: how each is said to the policy.
-      goals: what else the policy is given for each (`BatchedAgent.init`'s task), such
-        as true subgoals; empty for nothing.
-    """
-
-    start: Any
-    names: tuple[str, ...]
-    sentences: tuple[str, ...]
+    start: Any  # as the environment's `begin` takes it
+    names: tuple[str, ...]  # instructions, in order
+    sentences: tuple[str, ...]  # how each is said to the policy
+    # what else the policy is given for each, such as true subgoals
     goals: tuple[Mapping[str, np.ndarray], ...] = ()
 
 
@@ -125,26 +118,24 @@ class _Evaluation:
         self.row = {sentence: i for i, sentence in enumerate(said)}
         self.encoding = dict(agent.embed(said))
         self.keys = episode_keys(seeds, len(trials) * self.longest, eval_seed)
-        shape = (agent.num_slots, agent.places)
+        self.queue = Queue(agent.num_slots, agent.places, len(trials))
         self.solved = np.zeros((agent.num_slots, len(trials)), np.int64)
         self.steps = np.zeros_like(self.solved)
-        self.begun = np.zeros(agent.num_slots, np.int64)  # trials of each slot
-        self.trial = np.zeros(shape, np.int64)
-        self.stage = np.zeros(shape, np.int64)  # which of its instructions
+        shape = (agent.num_slots, agent.places)
+        self.stage = np.zeros(shape, np.int64)  # which of its trial's instructions
         self.time = np.zeros(shape, np.int64)  # since the instruction was given
         self.limit = np.zeros(shape, np.int64)
-        self.active = np.zeros(shape, bool)
         self.observations = np.zeros((*shape, env.observation_dim), np.float32)
 
     def run(self) -> Outcome:
-        self._begin(np.ones_like(self.active))
-        while self.active.any():
+        self._begin(np.ones_like(self.queue.active))
+        while self.queue.active.any():
             done = self._step()
-            late = self.active & ~done & (self.time >= self.limit)
-            slot, trial = np.nonzero(done)[0], self.trial[done]
-            self.solved[slot, trial] += 1
+            late = self.queue.active & ~done & (self.time >= self.limit)
+            trial = self.queue.item
+            self.solved[np.nonzero(done)[0], trial[done]] += 1
             self.stage += done
-            over = late | (done & (self.stage >= self.lengths[self.trial]))
+            over = late | (done & (self.stage >= self.lengths[trial]))
             if over.any():
                 self._begin(over)
             if (done & ~over).any():
@@ -153,37 +144,33 @@ class _Evaluation:
 
     def _begin(self, free: np.ndarray) -> None:
         """Gives places [S, P] the next trials of their slots, while there are any."""
-        waiting = self.begun[:, None] + np.cumsum(free, axis=1) - 1
-        fresh = free & (waiting < len(self.trials))
-        first = not self.begun.any()
-        self.active = (self.active & ~free) | fresh
-        self.begun += fresh.sum(axis=1)
-        self.trial = np.where(fresh, waiting, self.trial)
+        fresh = self.queue.take(free)
         self.stage = np.where(fresh, 0, self.stage)
         if fresh.any():
-            starts = [self.trials[i].start for i in self.trial[fresh].tolist()]
+            starts = [self.trials[i].start for i in self.queue.item[fresh].tolist()]
             begun = self.env.begin(np.flatnonzero(fresh), starts)
             self.observations[fresh] = begun
-            self._instruct(fresh, np.ones_like(fresh) if first else fresh)
+            self._instruct(fresh)
 
-    def _instruct(self, which: np.ndarray, init: np.ndarray | None = None) -> None:
+    def _instruct(self, which: np.ndarray) -> None:
         """Gives places [S, P] the instruction that they have come to."""
-        at = zip(self.trial[which].tolist(), self.stage[which].tolist(), strict=True)
+        trial = self.queue.item
+        at = zip(trial[which].tolist(), self.stage[which].tolist(), strict=True)
         names = [self.trials[i].names[j] for i, j in at]
         self.env.instruct(np.flatnonzero(which), names)
         self.limit[which] = [self.env.limit(name) for name in names]
         self.time[which] = 0
-        number = self.trial * self.longest + self.stage
+        number = trial * self.longest + self.stage
         number = np.minimum(number, self.keys.shape[1] - 1)[..., None]
         keys = np.take_along_axis(self.keys, number, axis=1)
-        self.agent.init(which if init is None else init, keys, self._tasks())
+        self.agent.init(which, keys, self._tasks())
 
     def _tasks(self) -> dict[str, np.ndarray]:
         """What each place's policy is given, leaves [S, P, ...]."""
-        said = np.zeros(self.active.shape, np.int64)
+        said = np.zeros(self.stage.shape, np.int64)
         goals: list[Mapping[str, np.ndarray]] = []
         for at in np.ndindex(*said.shape):
-            trial = self.trials[int(self.trial[at])]
+            trial = self.trials[int(self.queue.item[at])]
             stage = min(int(self.stage[at]), len(trial.names) - 1)
             said[at] = self.row[trial.sentences[stage]]
             goals += trial.goals[stage : stage + 1]
@@ -195,15 +182,15 @@ class _Evaluation:
 
     def _step(self) -> np.ndarray:
         """One step of the active places; which have done their instruction, [S, P]."""
-        rewards = np.zeros(self.active.shape)
-        actions = self.agent.act(self.observations, rewards, self.active)
-        places = np.flatnonzero(self.active)
-        self.observations[self.active] = self.env.step(places, actions[self.active])
-        self.time += self.active
-        slot, trial = np.nonzero(self.active)[0], self.trial[self.active]
-        np.add.at(self.steps, (slot, trial), 1)
-        done = np.zeros_like(self.active)
-        done[self.active] = self.env.succeeded(places)
+        active = self.queue.active
+        rewards = np.zeros(active.shape)
+        actions = self.agent.act(self.observations, rewards, active)
+        places = np.flatnonzero(active)
+        self.observations[active] = self.env.step(places, actions[active])
+        self.time += active
+        np.add.at(self.steps, (np.nonzero(active)[0], self.queue.item[active]), 1)
+        done = np.zeros_like(active)
+        done[active] = self.env.succeeded(places)
         return done
 
 
@@ -211,7 +198,7 @@ def shuffled(trials: Sequence[Trial], seed: int = 0) -> list[Trial]:
     """The trials with sentences of other instructions: a control.
 
     Each instruction is said in the words of one other, always the same; a policy that
-    reads will do something else, one that does not will do as well as before.
+    does not read does as well as before.
     """
     said: dict[str, list[str]] = {}
     for trial in trials:
@@ -238,6 +225,23 @@ def per_instruction(
     return chains.per_task(names, outcome.solved.ravel().tolist())
 
 
-def places_of(num_slots: int, trials: Sequence[Trial]) -> int:
-    """Places of each slot that `evaluate` runs well with."""
-    return num_places(num_slots, len(trials))
+def of_chains(given: Sequence[Chain], sentences: Mapping[str, str]) -> list[Trial]:
+    """Chains as trials.
+
+    Args:
+      given: such as `chains.generate(1000)`.
+      sentences: what is said for each task (`offjax.datasets.calvin.sentences`).
+
+    Raises:
+      UserError: there is no sentence for a task.
+    """
+    missing = sorted({task for _, chain in given for task in chain} - set(sentences))
+    if missing:
+        raise UserError(
+            f"There are no sentences for {', '.join(missing)}: CALVIN has one for "
+            "each of its 34 tasks in validation/<language>/embeddings.npy."
+        )
+    return [
+        Trial(state, chain, tuple(sentences[task] for task in chain))
+        for state, chain in given
+    ]

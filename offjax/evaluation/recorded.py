@@ -27,14 +27,10 @@ class Span(NamedTuple):
 class Recorder:
     """An environment that remembers what `instructions.evaluate` has done in it.
 
-    Attributes:
-      num_envs: places.
-      observation_dim: O.
-      spans: the instructions that were carried out, by slot, trial and stage.
+    Each slot has `places` of `env`, slot after slot.
     """
 
     def __init__(self, env: InstructedEnv, places: int) -> None:
-        """Wraps `env`, of which each slot has `places`, slot after slot."""
         self.num_envs, self.observation_dim = env.num_envs, env.observation_dim
         self._env, self._places = env, places
         self._begun = np.zeros(env.num_envs // places, int)  # trials of each slot
@@ -47,7 +43,7 @@ class Recorder:
 
     @property
     def spans(self) -> list[Span]:
-        """In an order that does not depend on the number of places."""
+        """What was carried out, by slot, trial and stage."""
         return sorted(self._spans, key=lambda span: span[:3])
 
     def begin(self, indices: np.ndarray, starts: Sequence[Any]) -> np.ndarray:
@@ -97,11 +93,7 @@ def described(
 ) -> LanguageDataset:
     """Spans as a recording: an episode for each trial, as far as it succeeded.
 
-    Args:
-      spans: of a `Recorder`.
-      trials: that were carried out.
-      spec: of the environment.
-      **card: id, source and identity, as `Dataset.from_arrays` takes them.
+    `card` are id, source and identity, as `Dataset.from_arrays` takes them.
 
     Raises:
       UserError: nothing was carried out.

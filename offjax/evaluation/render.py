@@ -32,20 +32,15 @@ CELL = 48
 class RenderedEnv:
     """Episodes side by side, filmed; an `offjax.envs.batched.BatchedEnv`.
 
-    The file of place i holds the episode that it was reset to last.
+    Place i films into its own .mp4 file, which holds the episode that it was reset to
+    last. The environment draws itself (Gymnasium's `rgb_array`), or is maze2d.
+
+    Raises:
+      UserError: the extra `render` is missing, the environment has no picture, or it
+        cannot be drawn on this machine.
     """
 
     def __init__(self, spec: EnvSpec, paths: Sequence[Path]) -> None:
-        """Begins the videos.
-
-        Args:
-          spec: its environment draws itself (Gymnasium's `rgb_array`), or is maze2d.
-          paths: a .mp4 file for each place.
-
-        Raises:
-          UserError: the extra `render` is missing, the environment has no picture, or
-            it cannot be drawn on this machine.
-        """
         self._imageio = _imageio()
         _choose_backend()
         self._envs, self._draw, fps = _drawn(spec, len(paths))

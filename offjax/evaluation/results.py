@@ -48,7 +48,7 @@ def of_episodes(
       spec: gives the scores.
       returns: [S, E].
       lengths: [S, E].
-      clipped: [S] share of actions outside the environment's box, where it is known.
+      clipped: [S] share of actions outside the box, where it is known.
     """
     metrics: list[dict[str, float]] = [{} for _ in returns]
     if clipped is not None:

@@ -1,8 +1,4 @@
-"""Rollouts on device, in environments written in JAX.
-
-All episodes of a slot are stepped together, and the runner's layout runs all slots in
-one program that is compiled once.
-"""
+"""Rollouts in environments written in JAX: all episodes of a slot together."""
 
 from __future__ import annotations
 
@@ -99,14 +95,13 @@ class Episode(NamedTuple):
     key: Key
 
 
-def rollout(agent: Agent, env: Any, spec: EnvSpec, task: Pytree = None) -> Callable:
+def rollout(agent: Agent, env: Any, spec: EnvSpec) -> Callable:
     """One full episode as a pure function `(params, key) → (return, length)`.
 
     Args:
-      agent: acts; its `record` sees the clipped action that is executed.
+      agent: acts; its `record` sees the clipped action.
       env: a `gymnasium.experimental.functional.FuncEnv` in JAX.
       spec: bounds and horizon; the episode ends at a terminal or the horizon.
-      task: what the actor's `begin` is given.
     """
     low = np.asarray(spec.action_low, np.float32)
     high = np.asarray(spec.action_high, np.float32)
@@ -151,7 +146,7 @@ def rollout(agent: Agent, env: Any, spec: EnvSpec, task: Pytree = None) -> Calla
             state,
             env.observation(state, env_key),
             jnp.float32(0),
-            agent.actor.begin(params, task, policy_key),
+            agent.actor.begin(params, None, policy_key),
             jnp.bool_(False),
             jnp.float32(0),
             jnp.int32(0),
@@ -166,14 +161,12 @@ def rollout(agent: Agent, env: Any, spec: EnvSpec, task: Pytree = None) -> Calla
     return run
 
 
-def evaluate_slot(
-    agent: Agent, env: Any, spec: EnvSpec, episodes: int, task: Pytree = None
-) -> Callable:
+def evaluate_slot(agent: Agent, env: Any, spec: EnvSpec, episodes: int) -> Callable:
     """All episodes of one slot: `(params, key) → returns [E], lengths [E]`.
 
     Episode i depends on the key and i alone, not on how many others run.
     """
-    run = rollout(agent, env, spec, task)
+    run = rollout(agent, env, spec)
 
     def evaluate(params: Params, key: Key) -> tuple[chex.Array, chex.Array]:
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(episodes))

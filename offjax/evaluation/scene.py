@@ -17,6 +17,7 @@ from offjax.envs.scene_instructions import Instruction
 from offjax.errors import UserError
 from offjax.evaluation import chains, instructions
 from offjax.evaluation.batched import BatchedAgent
+from offjax.evaluation.host import num_places
 from offjax.evaluation.instructions import Outcome, Trial
 from offjax.evaluation.results import SlotResult
 from offjax.types import EnvSpec, Pytree
@@ -48,8 +49,8 @@ class Scores(NamedTuple):
     def results(self) -> list[SlotResult]:
         """Of every slot: the single instructions, then the chains.
 
-        The return is the average length of the chains, or, without chains, the share
-        of single instructions that succeeded, whose percentage is the score.
+        The return is the average length of the chains, or, without chains, the share of
+        single instructions that succeeded, whose percentage is the score.
         """
         singles, chained = self.singles, self.chains
         rated = chained.solved if chained.solved.size else singles.solved
@@ -134,16 +135,11 @@ def trials(
 
 
 def replayed(dataset: Dataset, count: int, eval_seed: int = 0) -> list[Trial]:
-    """Single instructions from where play carried them out, with true subgoals.
+    """`count` single instructions from where play carried them out, with true subgoals.
 
     Each trial starts in the recorded state and gives the policy the states that the
-    recording went through, which shows what a controller makes of perfect subgoals.
-
-    Args:
-      dataset: play with snapshots.
-      count: number of trials, stratified over the instructions that are no
-        compounds.
-      eval_seed: number of the set.
+    recording went through: perfect subgoals. They are stratified over the instructions
+    that are no compounds.
 
     Raises:
       UserError: the recording holds no snapshots.
@@ -176,15 +172,8 @@ def trials_on(
 ) -> Trials:
     """The trials of a policy on a scene's play.
 
-    A policy that pursues given states gets those that the recording went through when
-    it carried out an instruction; there are no chains of them.
-
-    Args:
-      dataset: play of a scene.
-      given_goals: as of the policy's `Actor`.
-      singles: number of single instructions.
-      num_chains: number of chains of five.
-      eval_seed: number of the set.
+    A policy that pursues given states (`Actor.given_goals`) gets recorded ones, of
+    which there are no chains.
 
     Raises:
       UserError: chains for a policy that pursues given states, or a recording that
@@ -242,7 +231,7 @@ def reference(name: str, given: Trials, oracle: bool, seed: int = 0) -> Scores:
 
 
 def _most_places(num_slots: int, given: Trials) -> int:
-    return max(instructions.places_of(num_slots, some) for some in given if some)
+    return max(num_places(num_slots, len(some)) for some in given if some)
 
 
 def _outcomes(
@@ -260,7 +249,7 @@ def _outcomes(
             if not some:
                 found.append(Outcome(none, none))
                 continue
-            agent = agents(instructions.places_of(len(seeds), some))
+            agent = agents(num_places(len(seeds), len(some)))
             found.append(instructions.evaluate(agent, env, some, seeds, eval_seed))
     finally:
         env.close()
@@ -284,22 +273,29 @@ def scores(name: str, given: Trials, singles: Outcome, chained: Outcome) -> Scor
     )
 
 
-class RandomAgent:
-    """Uniform actions in one slot: the benchmark's floor."""
+class _Single:
+    """A policy of one slot that reads no sentences."""
 
     num_slots = 1
 
-    def __init__(self, places: int, seed: int = 0) -> None:
+    def __init__(self, places: int) -> None:
         self.places = places
-        self._rng = np.random.default_rng(seed)
 
     def embed(self, sentences: Sequence[str]) -> dict[str, np.ndarray]:
-        """No task: sentences are not read."""
+        """No task."""
         del sentences
         return {}
 
     def init(self, mask: np.ndarray, keys: np.ndarray, tasks: Pytree = None) -> None:
         """Nothing is remembered."""
+
+
+class RandomAgent(_Single):
+    """Uniform actions in one slot: the benchmark's floor."""
+
+    def __init__(self, places: int, seed: int = 0) -> None:
+        super().__init__(places)
+        self._rng = np.random.default_rng(seed)
 
     def act(
         self, observations: np.ndarray, rewards: np.ndarray, active: np.ndarray
@@ -309,24 +305,18 @@ class RandomAgent:
         return self._rng.uniform(-1, 1, (*active.shape, ACTION_DIM)).astype(np.float32)
 
 
-class OracleAgent:
+class OracleAgent(_Single):
     """OGBench's scripted oracles in one slot: the benchmark's ceiling.
 
-    They read the simulator's own state, so that it must be simulated in this process
+    They read the simulator's state: it has to be simulated in this process
     (`SceneBatch(…, processes=0)`).
     """
 
-    num_slots = 1
-
     def __init__(self, env: SceneBatch, places: int, seed: int = 0) -> None:
+        super().__init__(places)
         assert env.simulator is not None
-        self.places, self._env = places, env
+        self._env = env
         self._oracles = [Oracle(env.simulator, i, seed + i) for i in range(places)]
-
-    def embed(self, sentences: Sequence[str]) -> dict[str, np.ndarray]:
-        """No task: sentences are not read."""
-        del sentences
-        return {}
 
     def init(self, mask: np.ndarray, keys: np.ndarray, tasks: Pytree = None) -> None:
         """Takes up the instructions that the places were given."""

@@ -22,9 +22,6 @@ def table(runs_dir: str | Path) -> str:
 def write_page(runs_dir: str | Path, out: str | Path | None = None) -> Path:
     """Writes the page of a runs folder, by default to its leaderboard.html.
 
-    Returns:
-      Where the page lies.
-
     Raises:
       UserError: the folder does not exist, holds no run, or cannot be written to.
     """

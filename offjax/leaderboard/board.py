@@ -1,9 +1,7 @@
 """Runs → the board: groups of datasets × columns of methods, with statistics.
 
-A column is a method and its variant; variants are never pooled, except where one
-sweep chose a method's settings for each dataset anew and is asked for. Reported numbers
-become columns of their own (`offjax.leaderboard.reported`) and take no part in
-ranks or totals unless asked.
+Reported numbers become columns of their own (`offjax.leaderboard.reported`), and take
+no part in ranks or totals unless asked.
 """
 
 from __future__ import annotations
@@ -12,16 +10,14 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 
-from offjax.errors import UserError
 from offjax.leaderboard import statistics
+from offjax.leaderboard.selection import select
 from offjax.leaderboard.statistics import Estimate
 from offjax.leaderboard.store import Curve, Note, Run, Store, clean
-from offjax.leaderboard.sweep import of_sweep
 
 CHECKPOINTS: dict[str, str] = {
     "last": "last evaluation",
@@ -53,29 +49,17 @@ class Column:
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One column on one dataset.
+    """One column on one dataset."""
 
-    Attributes:
-      values: headline value of each seed; NaN where a seed has none, [seeds].
-      curves: the chosen curve of each seed.
-      mean: mean of the finite values.
-      std: population standard deviation; NaN for one seed.
-      iqm: interquartile mean with its bootstrap interval.
-      unit: "score", or "return" where the dataset has no reference scores.
-      by_checkpoint: (mean, std) for last, best and ten.
-      marks: of "unfinished", "diverged".
-      best: whether it is the group's best finished mean on this dataset.
-    """
-
-    values: np.ndarray
-    curves: list[Curve]
-    mean: float
-    std: float
-    iqm: Estimate = UNKNOWN
-    unit: str = "score"
+    values: np.ndarray  # [seeds] headline value; NaN where a seed has none
+    curves: list[Curve]  # of each seed
+    mean: float  # of the finite values
+    std: float  # of the population; NaN for one seed
+    iqm: Estimate = UNKNOWN  # with its bootstrap interval
+    unit: str = "score"  # or "return" where the dataset has no reference scores
     by_checkpoint: dict[str, tuple[float, float]] = field(default_factory=dict)
-    marks: frozenset[str] = frozenset()
-    best: bool = False
+    marks: frozenset[str] = frozenset()  # of "unfinished", "diverged"
+    best: bool = False  # whether it is the group's best finished mean on this dataset
 
     @property
     def seeds(self) -> int:
@@ -112,6 +96,10 @@ class Group:
     columns: list[Column]
     cells: dict[tuple[str, Column], Cell]
     totals: dict[Column, Total]
+
+    def row(self, dataset: str, columns: Sequence[Column] = ()) -> list[Cell | None]:
+        """The cells of a dataset: of some columns, or of all."""
+        return [self.cells.get((dataset, c)) for c in columns or self.columns]
 
     def scores(self, column: Column) -> list[np.ndarray]:
         """Headline scores of a column, one array per dataset that it scores on."""
@@ -167,28 +155,6 @@ def by_number(name: str) -> list[tuple[int, str]]:
     return [(int(p), "") if p.isdecimal() else (-1, p) for p in parts]
 
 
-def select(patterns: Sequence[str], names: Iterable[str], what: str) -> set[str]:
-    """Names that match one of the patterns (all if there are none).
-
-    Raises:
-      UserError: a pattern matches nothing.
-    """
-    names = set(names)
-    if not patterns:
-        return names
-    chosen: set[str] = set()
-    for pattern in patterns:
-        matched = {name for name in names if fnmatchcase(name, pattern)}
-        if not matched:
-            known = ", ".join(sorted(names)[:20])
-            raise UserError(
-                f"--{what}={pattern} matches none of the {what} in these runs; "
-                f"there are: {known}."
-            )
-        chosen |= matched
-    return chosen
-
-
 def build(
     store: Store,
     *,
@@ -208,35 +174,26 @@ def build(
       replicates: of the bootstrap.
       methods: patterns of methods; all if there are none.
       datasets: patterns of datasets.
-      sweep: only the runs of this sweep, a column for each method (`sweep.of_sweep`).
+      sweep: only the runs of this sweep, a column for each method.
 
     Raises:
-      UserError: a pattern of `methods` or `datasets` matches nothing, no run is of
-        `sweep`, or it has several variants of a method on a dataset.
+      UserError: as `selection.select` does.
     """
-    wanted_methods = select(methods, (r.method for r in store.runs), "methods")
-    wanted_datasets = select(datasets, (r.dataset for r in store.runs), "datasets")
-    runs = [
-        run
-        for run in store.runs
-        if run.method in wanted_methods and run.dataset in wanted_datasets
-    ]
-    if sweep:
-        runs = of_sweep(runs, sweep)
+    runs = select(store.runs, methods, datasets, sweep)
     left = {clean(run.path) for run in store.runs} - {clean(run.path) for run in runs}
     told = [note for note in store.notes if not _is_about(note, left)]
     chosen, notes = _choose(runs)
     cells = {key: make_cell(curves, checkpoint) for key, curves in chosen.items()}
     notes += [n for key, cell in cells.items() for n in _cautions(*key, cell)]
     cells = _with_intervals(cells, replicates, seed)
-    groups: dict[str, set[str]] = {}
+    domains: dict[str, set[str]] = {}
     for dataset, _ in cells:
-        groups.setdefault(domain(dataset), set()).add(dataset)
-    made = [
-        make_group(name, groups[name], cells, replicates, seed)
-        for name in sorted(groups)
+        domains.setdefault(domain(dataset), set()).add(dataset)
+    groups = [
+        make_group(name, domains[name], cells, replicates, seed)
+        for name in sorted(domains)
     ]
-    return Board(made, told + notes, checkpoint, seed, replicates, runs)
+    return Board(groups, told + notes, checkpoint, seed, replicates, runs)
 
 
 def _is_about(note: Note, folders: set[str]) -> bool:
@@ -279,7 +236,7 @@ def _duplicate(old: Run, new: Run, seeds: set[int]) -> Note:
 
 
 def at_checkpoint(values: np.ndarray, checkpoint: str) -> float:
-    """Last, best, or mean of the last ten of a seed's evaluations [evaluations]."""
+    """Last, best, or mean of the last ten of a seed's values [evaluations]."""
     if checkpoint == "last":
         return float(values[-1])
     finite = values[np.isfinite(values)]

@@ -1,8 +1,7 @@
 """Small SVG charts for the page, colored by CSS so that they follow its theme.
 
-A series carries its key as `data-method` and its color as a class `s0`…`s9`; the
-page's script fades and hides series by that key. All are drawn 360 wide, so that
-their text stays readable on a phone.
+A series carries its key as `data-method`, by which the page's script hides it, and its
+color as a class `s0`…`s9`. All are 360 wide, so that text stays readable on a phone.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from markupsafe import Markup, escape
 
 from offjax.leaderboard.statistics import Estimate
 
-WIDTH = 360
+WIDTH, HEIGHT = 360, 220
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 34
 COLORS = 10
 
@@ -103,16 +102,16 @@ def _limits(values: Iterable[np.ndarray], pad: float = 0.04) -> tuple[float, flo
 class _Frame:
     """Axes of a chart: maps values to places and draws ticks and labels."""
 
+    floor = HEIGHT - BOTTOM
+
     def __init__(
         self,
         x_limits: tuple[float, float],
         y_limits: tuple[float, float],
-        height: int,
         log_x: bool = False,
     ) -> None:
-        self.height, self.log_x = height, log_x
+        self.log_x, self.y_limits = log_x, y_limits
         self.x_limits = tuple(map(math.log10, x_limits)) if log_x else x_limits
-        self.y_limits = y_limits
 
     def x(self, value: np.ndarray | float) -> np.ndarray:
         low, high = self.x_limits
@@ -122,12 +121,12 @@ class _Frame:
     def y(self, value: np.ndarray | float) -> np.ndarray:
         low, high = self.y_limits
         share = (np.asarray(value, np.float64) - low) / (high - low)
-        return self.height - BOTTOM - share * (self.height - TOP - BOTTOM)
+        return self.floor - share * (self.floor - TOP)
 
     def axes(
         self, x_label: str, y_label: str, x_text: Callable[[float], str] = short
     ) -> str:
-        floor = self.height - BOTTOM
+        floor = self.floor
         parts = []
         for tick in nice_ticks(*self.y_limits):
             y = float(self.y(tick))
@@ -145,7 +144,7 @@ class _Frame:
         middle = (LEFT + WIDTH - RIGHT) / 2
         parts.append(
             f'<path class="axis" d="M{LEFT} {floor}H{WIDTH - RIGHT}"/>'
-            f'<text class="name" x="{middle}" y="{self.height - 4}" '
+            f'<text class="name" x="{middle}" y="{HEIGHT - 4}" '
             f'text-anchor="middle">{escape(x_label)}</text>'
             f'<text class="name" transform="translate(8 {(TOP + floor) / 2:.0f}) '
             f'rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
@@ -194,13 +193,12 @@ def lines(
     x_label: str,
     y_label: str,
     y_limits: tuple[float, float] | None = None,
-    height: int = 220,
 ) -> Markup:
     """Lines with bands; a single point is drawn as a dot."""
     x_limits = _limits([s.x for s in series], 0.0)
     if y_limits is None:
         y_limits = _limits([v for s in series for v in (s.y, s.low, s.high)])
-    frame = _Frame(x_limits, y_limits, height)
+    frame = _Frame(x_limits, y_limits)
     drawn = []
     for s in series:
         x, y = frame.x(s.x), frame.y(s.y)
@@ -213,24 +211,22 @@ def lines(
             f'<g class="series {s.style.classes}" data-method="{escape(s.style.key)}">'
             f"<title>{escape(s.style.label)}</title>{_band(frame, s)}{mark}</g>"
         )
-    return _svg(height, title, frame.axes(x_label, y_label) + "".join(drawn))
+    return _svg(HEIGHT, title, frame.axes(x_label, y_label) + "".join(drawn))
 
 
-def scatter(
-    points: Sequence[Point], title: str, x_label: str, y_label: str, height: int = 220
-) -> Markup:
+def scatter(points: Sequence[Point], title: str, x_label: str, y_label: str) -> Markup:
     """Dots over a logarithmic time axis."""
     xs = np.array([p.x for p in points])
     ys = np.array([p.y for p in points])
     low, high = float(xs.min()) / 1.3, float(xs.max()) * 1.3
-    frame = _Frame((low, high), _limits([ys]), height, log_x=True)
+    frame = _Frame((low, high), _limits([ys]), log_x=True)
     drawn = [
         f'<g class="series {p.style.classes}" data-method="{escape(p.style.key)}">'
         f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="4">'
         f"<title>{escape(p.title)}</title></circle></g>"
         for p, x, y in zip(points, frame.x(xs), frame.y(ys), strict=True)
     ]
-    return _svg(height, title, frame.axes(x_label, y_label, duration) + "".join(drawn))
+    return _svg(HEIGHT, title, frame.axes(x_label, y_label, duration) + "".join(drawn))
 
 
 def interval_rows(rows: Sequence[tuple[Style, Estimate]], title: str) -> Markup:

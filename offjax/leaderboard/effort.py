@@ -17,23 +17,16 @@ from offjax.leaderboard.store import clean
 
 @dataclass(frozen=True)
 class Effort:
-    """One method tuned on one dataset.
-
-    Attributes:
-      evaluations: settings that were trained and evaluated on tuning seeds.
-      expected_best: entry k − 1 is the mean, over draws of k of the longest trained
-        trials, of the best one's score on the tuning seeds.
-      chosen: the setting that won.
-      final_score: its score on the final seeds.
-    """
+    """One method tuned on one dataset."""
 
     dataset: str
     method: str
     search: str
-    evaluations: int
+    evaluations: int  # settings that were trained and evaluated on tuning seeds
+    # [k − 1] score on tuning seeds of the best of k trials, on average
     expected_best: tuple[float, ...]
-    chosen: str
-    final_score: float
+    chosen: str  # the setting that won
+    final_score: float  # its score on the final seeds
 
 
 def read(roots: Iterable[str | Path]) -> list[Effort]:

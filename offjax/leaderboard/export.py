@@ -1,8 +1,7 @@
 """Compact copies of runs that can be committed or sent, and their check.
 
 An export has the shape of a runs folder; each run keeps config.json, run.json,
-scores.csv and its later evaluations as they are, episodes compressed, and gets
-checksums.json.
+scores.csv and its later evaluations, gets checksums.json, and has its episodes packed.
 """
 
 from __future__ import annotations
@@ -17,8 +16,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from offjax.errors import UserError
-from offjax.leaderboard.files import checksums
-from offjax.leaderboard.store import EVALUATIONS, Note, Run, Store, clean, evaluations
+from offjax.leaderboard.store import (
+    EVALUATIONS,
+    Note,
+    Run,
+    Store,
+    checksums,
+    clean,
+    evaluations,
+)
 
 COPIED = ("config.json", "run.json", "scores.csv")
 EPISODES = ("episodes.csv", "episodes.csv.gz")
@@ -26,10 +32,7 @@ BROKEN = ("malformed", "schema", "checksum", "missing", "unfinished", "mismatch"
 
 
 def write(runs: Sequence[Run], out: Path) -> tuple[list[Path], list[Note]]:
-    """Exports finished runs; the others are noted and left.
-
-    Returns:
-      The folders written, and the notes.
+    """Exports finished runs: the folders written, and notes on the others.
 
     Raises:
       UserError: a file cannot be read or written.
@@ -116,19 +119,13 @@ def _check_episodes(run: Run, evaluation: str) -> list[Note]:
         recorded = _means(text)
     except (OSError, EOFError, KeyError, ValueError, TypeError, csv.Error) as error:
         return [Note("malformed", where, f"episodes.csv: {clean(error)}.")]
-    wrong = []
-    for curve in (c for c in run.curves if c.evaluation == evaluation):
-        for step, mean in zip(
-            curve.steps.tolist(), curve.returns.tolist(), strict=True
-        ):
-            found = recorded.get((curve.variant, curve.seed, step))
-            # Not `abs(...) > ...`: a NaN on one side only must not pass.
-            same = found is not None and (
-                abs(found - mean) <= 1e-3 * max(1.0, abs(mean))
-                or (math.isnan(found) and math.isnan(mean))
-            )
-            if not same:
-                wrong.append(f"{curve.variant}, seed {curve.seed}, step {step}")
+    wrong = [
+        f"{curve.variant}, seed {curve.seed}, step {step}"
+        for curve in run.curves
+        if curve.evaluation == evaluation
+        for step, mean in zip(curve.steps.tolist(), curve.returns, strict=True)
+        if not _same(recorded.get((curve.variant, curve.seed, step)), float(mean))
+    ]
     if not wrong:
         return []
     more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
@@ -136,6 +133,14 @@ def _check_episodes(run: Run, evaluation: str) -> list[Note]:
         f"return_mean is not the mean of the episodes for {'; '.join(wrong[:3])}{more}."
     )
     return [Note("mismatch", where, text)]
+
+
+def _same(found: float | None, mean: float) -> bool:
+    """Whether two means agree; NaN agrees with NaN alone."""
+    if found is None:
+        return False
+    both_unknown = math.isnan(found) and math.isnan(mean)
+    return both_unknown or math.isclose(found, mean, rel_tol=1e-3, abs_tol=1e-3)
 
 
 def _means(text: str) -> dict[tuple[str, int, int], float]:

@@ -77,19 +77,19 @@ def render(
       **options: those of `board.build`; the page starts at `checkpoint`.
     """
     start = options.pop("checkpoint", "last")
-    views: dict[str, Board] = {}
-    for name in CHECKPOINTS:
-        built = boards.build(store, checkpoint=name, **options)
-        views[name] = reported.beside(built, sources, rank_reported)
+    views = {
+        name: reported.beside(
+            boards.build(store, checkpoint=name, **options), sources, rank_reported
+        )
+        for name in CHECKPOINTS
+    }
     main = views[start]
     styles = figures.make_styles([c for g in main.groups for c in g.columns])
     evaluations = sum(len(c.steps) for run in main.runs for c in run.curves)
     data = _Data(with_curves=evaluations <= MOST_EVALUATIONS)
     groups = [
-        _group_view(
-            i, [views[name].groups[i] for name in CHECKPOINTS], main, styles, data
-        )
-        for i in range(len(main.groups))
+        _group_view(i, list(seen), main, styles, data)
+        for i, seen in enumerate(zip(*(v.groups for v in views.values()), strict=True))
     ]
     folder = resources.files("offjax.leaderboard") / "templates"
     script = (folder / "page.js").read_text("utf-8")
@@ -129,12 +129,8 @@ def _environment() -> jinja2.Environment:
 
 
 def _summary(board: Board) -> list[tuple[str, int]]:
-    cells = [
-        (key, cell)
-        for g in board.groups
-        for key, cell in g.cells.items()
-        if cell.curves
-    ]
+    every = [item for group in board.groups for item in group.cells.items()]
+    cells = [(key, cell) for key, cell in every if cell.curves]
     return [
         ("runs", len(board.runs)),
         ("methods", len({column for (_, column), _ in cells})),
@@ -171,13 +167,10 @@ class _Data:
             for i, c in enumerate(cell.curves)
         ]
         curves = [_curve(c, cell.unit) for c in cell.curves] if self.with_curves else []
-        self.cells.append(
-            {
-                "curves": curves,
-                "method": column.method, "variant": column.variant, "dataset": dataset,
-                "unit": cell.unit, "seeds": seeds,
-            }
-        )  # fmt: skip
+        self.cells.append({
+            "curves": curves, "method": column.method, "variant": column.variant,
+            "dataset": dataset, "unit": cell.unit, "seeds": seeds,
+        })  # fmt: skip
         return len(self.cells) - 1
 
     def _run(self, run: Run) -> int:
@@ -185,21 +178,14 @@ class _Data:
             self.runs[run] = len(self.runs)
             config = {k: v for k, v in run.config.items() if k != "seeds"}
             text = json.dumps(config, indent=1, sort_keys=True)
-            self.run_views.append(
-                {
-                    "facts": _run_facts(run),
-                    "config": self.configs.setdefault(text, len(self.configs)),
-                }
-            )
+            number = self.configs.setdefault(text, len(self.configs))
+            self.run_views.append({"facts": _run_facts(run), "config": number})
         return self.runs[run]
 
     def content(self) -> dict[str, Any]:
         """All of it as JSON values."""
-        return {
-            "cells": self.cells,
-            "runs": self.run_views,
-            "configs": list(self.configs),
-        }
+        configs = list(self.configs)
+        return {"cells": self.cells, "runs": self.run_views, "configs": configs}
 
 
 def _run_facts(run: Run) -> list[tuple[str, str]]:
@@ -210,21 +196,15 @@ def _run_facts(run: Run) -> list[tuple[str, str]]:
         return "" if value is None else clean(value)
 
     versions = run.describe("versions")
-    shown = (
-        ", ".join(f"{k} {v}" for k, v in versions.items())
-        if isinstance(versions, dict)
-        else ""
-    )
-    devices = " × ".join(
-        filter(None, (text("devices", "count"), text("devices", "kind")))
-    )
+    known = versions.items() if isinstance(versions, dict) else ()
+    devices = text("devices", "count"), text("devices", "kind")
     facts = [
         ("run", clean(run.path)),
         ("status", text("status")),
         ("commit", text("commit")),
         ("configuration hash", text("config_hash")),
-        ("versions", clean(shown)),
-        ("devices", devices),
+        ("versions", clean(", ".join(f"{k} {v}" for k, v in known))),
+        ("devices", " × ".join(filter(None, devices))),
         ("seed layout", text("seed_layout")),
         ("dataset identity", text("dataset", "identity")),
         ("score reference", text("score_source")),
@@ -257,15 +237,13 @@ def _group_view(
 ) -> dict[str, Any]:
     """What the template shows of a group; `views` is it at each checkpoint."""
     group = next(g for g in board.groups if g.name == views[0].name)
-    order = sorted(
-        group.columns,
-        key=lambda c: (
-            bool(c.source),
-            -group.totals[c].datasets,
-            -(group.totals[c].total if math.isfinite(group.totals[c].total) else 0.0),
-            c.label,
-        ),
-    )
+
+    def place(column: Column) -> tuple[bool, int, float, str]:
+        total = group.totals[column]
+        score = total.total if math.isfinite(total.total) else 0.0
+        return bool(column.source), -total.datasets, -score, column.label
+
+    order = sorted(group.columns, key=place)
     rows = [_row_view(column, views, styles[column], data) for column in order]
     ranks = [_ranks(view) for view in views]
     for column, row in zip(order, rows, strict=True):

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from offjax.leaderboard.board import Board, Cell, Column, Group, make_group
+from offjax.leaderboard.board import Board, Cell, Column, make_group
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,6 @@ class ReportedTable:
     caption: str
     protocol: str
     checkpoint: str
-    seeds: int
-    episodes: int
     beside: list[str]
     rows: list[str]
     methods: list[str]
@@ -142,8 +140,6 @@ def _table(
         caption=facts["caption"],
         protocol=facts["protocol"],
         checkpoint=facts["checkpoint"],
-        seeds=facts.get("seeds", 0),
-        episodes=facts.get("episodes", 0),
         beside=facts.get("beside", []),
         rows=list(dict.fromkeys(row["dataset"] for row in rows)),
         methods=list(dict.fromkeys(row["method"] for row in rows)),
@@ -163,10 +159,10 @@ def _number(text: str) -> float:
 
 
 def beside(board: Board, sources: Iterable[Source], ranked: bool = False) -> Board:
-    """The board with reported columns for the datasets that it measured.
+    """The board with reported numbers for the datasets that it measured.
 
     Only what the sources list as `beside` is added. Unless `ranked`, the new columns
-    take no part in what is called best, and have no total.
+    are never called best, and have no total.
     """
     found: dict[tuple[str, Column], Cell] = {}
     for source in sources:
@@ -174,22 +170,15 @@ def beside(board: Board, sources: Iterable[Source], ranked: bool = False) -> Boa
             for (row, method), value in table.values.items():
                 if method in table.beside or "*" in table.beside:
                     column = Column(method, source=f"{source.label} {table.id}")
-                    found[table.dataset(row), column] = _cell(value)
-    groups = [_extended(group, found, ranked, board) for group in board.groups]
+                    cell = Cell(np.array([value.mean]), [], value.mean, value.std)
+                    found[table.dataset(row), column] = cell
+    groups = []
+    for group in board.groups:
+        added = {key: cell for key, cell in found.items() if key[0] in group.datasets}
+        if added:
+            group = make_group(
+                group.name, group.datasets, group.cells | added, board.replicates,
+                board.seed, ranked,
+            )  # fmt: skip
+        groups.append(group)
     return replace(board, groups=groups)
-
-
-def _extended(
-    group: Group, found: dict[tuple[str, Column], Cell], ranked: bool, board: Board
-) -> Group:
-    added = {key: cell for key, cell in found.items() if key[0] in group.datasets}
-    if not added:
-        return group
-    cells = {**group.cells, **added}
-    return make_group(
-        group.name, group.datasets, cells, board.replicates, board.seed, ranked
-    )
-
-
-def _cell(value: Value) -> Cell:
-    return Cell(np.array([value.mean]), [], value.mean, value.std)

@@ -2,13 +2,12 @@
 
 The metrics are those of Agarwal et al. (2021), "Deep Reinforcement Learning at the
 Edge of the Statistical Precipice" (https://arxiv.org/abs/2108.13264), and equal
-their library `rliable`'s; here the bootstrap takes a seed, tasks may have different
-numbers of seeds, and one resampling serves every metric and every method.
+`rliable`'s; here tasks may have different numbers of seeds, and one resampling serves
+every metric and every method.
 
-`scores` is always a sequence with one array of seeds' scores per task, so that the
-axes cannot be confused. A bootstrap replicate is represented by how often each
-seed was drawn; with the pooled scores in order, every metric is then a weighted sum
-and needs no sorting per replicate.
+`scores` is always a sequence with one array of seeds' scores per task. A bootstrap
+replicate is represented by how often each seed was drawn: every metric is then a
+weighted sum of the pooled scores, which are sorted once.
 """
 
 from __future__ import annotations
@@ -23,6 +22,8 @@ import numpy as np
 Scores = Sequence[np.ndarray]
 METRICS = ("mean", "median", "iqm", "optimality_gap")
 TARGET = 100.0
+TAILS = (50.0 * (1.0 - 0.95), 100.0 - 50.0 * (1.0 - 0.95))
+"""Percents that a 95 % interval lies between."""
 CHUNK = 200_000  # elements at a time: what stays in a core's cache
 
 
@@ -34,55 +35,44 @@ class Estimate(NamedTuple):
     high: float = math.nan
 
 
-def aggregate(scores: Scores, target: float = TARGET) -> dict[str, float]:
-    """The four metrics of one method; NaN without scores.
+def aggregate(scores: Scores) -> dict[str, float]:
+    """The four metrics of one method.
 
-    mean: of the tasks' means. median: of the tasks' means. iqm: mean of the middle
-    half of all scores. optimality_gap: how far below `target` the scores lie on
-    average, scores above it counting as `target`.
+    mean, median: of the tasks' means. iqm: mean of the middle half of all scores.
+    optimality_gap: how far below 100 the scores lie on average; those above it count
+    as 100.
     """
     scores = _checked(scores)
-    values = _metrics(
-        np.concatenate([np.ones((1, len(s))) for s in scores], 1), scores, target
-    )
+    values = _metrics(np.ones((1, sum(map(len, scores)))), scores)
     return {name: float(value[0]) for name, value in values.items()}
 
 
 def intervals(
-    scores: Scores,
-    replicates: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
-    target: float = TARGET,
+    scores: Scores, replicates: int = 2000, seed: int = 0
 ) -> dict[str, Estimate]:
-    """The four metrics with percentile intervals of the stratified bootstrap.
+    """The four metrics with 95 % percentile intervals of the stratified bootstrap.
 
     Seeds are drawn with replacement within each task. The same seed gives the same
     interval, whatever else is computed.
     """
     scores = _checked(scores)
-    values = aggregate(scores, target)
+    values = aggregate(scores)
     if max(map(len, scores)) < 2:
         return {name: Estimate(value) for name, value in values.items()}
     sizes = tuple(map(len, scores))
     step = max(1, CHUNK // sum(sizes))
     drawn = draw_counts(sizes, replicates, seed)
-    parts = [
-        _metrics(drawn[i : i + step], scores, target)
-        for i in range(0, replicates, step)
-    ]
-    bounds = {
-        name: percentiles(np.concatenate([part[name] for part in parts]), confidence)
+    parts = [_metrics(drawn[i : i + step], scores) for i in range(0, replicates, step)]
+    samples = {name: np.concatenate([part[name] for part in parts]) for name in METRICS}
+    return {
+        name: Estimate(values[name], *percentiles(samples[name]).tolist())
         for name in METRICS
     }
-    return {name: Estimate(values[name], *bounds[name]) for name in METRICS}
 
 
-def percentiles(samples: np.ndarray, confidence: float) -> tuple[float, float]:
-    """Bounds that leave out (1 − confidence)/2 of `samples` [B] on each side."""
-    tail = 50.0 * (1.0 - confidence)
-    low, high = np.percentile(samples, [tail, 100.0 - tail])
-    return float(low), float(high)
+def percentiles(samples: np.ndarray) -> np.ndarray:
+    """Bounds that leave out 2.5 % of `samples` [B, …] on each side, [2, …]."""
+    return np.percentile(samples, TAILS, axis=0)
 
 
 @lru_cache(maxsize=8)
@@ -116,9 +106,7 @@ def _checked(scores: Scores) -> list[np.ndarray]:
     return arrays
 
 
-def _metrics(
-    counts: np.ndarray, scores: list[np.ndarray], target: float
-) -> dict[str, np.ndarray]:
+def _metrics(counts: np.ndarray, scores: list[np.ndarray]) -> dict[str, np.ndarray]:
     """Metrics of replicates [B] given by their counts [B, pooled seeds]."""
     # No products of matrices here: they are small and many, and the threads of a
     # BLAS would mostly wait for each other.
@@ -126,21 +114,21 @@ def _metrics(
     starts = np.cumsum([0, *sizes[:-1]])
     pooled = np.concatenate(scores)
     means = np.add.reduceat(counts * pooled, starts, axis=1) / sizes
-    capped = np.add.reduceat(counts * np.minimum(pooled, target), starts, axis=1)
+    capped = np.add.reduceat(counts * np.minimum(pooled, TARGET), starts, axis=1)
     return {
         "mean": means.mean(1),
         "median": np.median(means, 1),
         "iqm": _iqm(counts, scores),
-        "optimality_gap": target - (capped / sizes).mean(1),
+        "optimality_gap": TARGET - (capped / sizes).mean(1),
     }
 
 
 def _iqm(counts: np.ndarray, scores: list[np.ndarray]) -> np.ndarray:
     """Interquartile means [B] of replicates given by counts [B, pooled seeds].
 
-    With equal numbers of seeds it trims whole scores, ⌊N/4⌋ on each side, as
-    `scipy.stats.trim_mean` and `rliable` do. With unequal ones each task weighs the
-    same and exactly a quarter of the weight goes on each side.
+    With equal numbers of seeds ⌊N/4⌋ whole scores are trimmed on each side, as by
+    `scipy.stats.trim_mean` and `rliable`. With unequal ones each task weighs the same,
+    and a quarter of the weight goes on each side.
     """
     sizes = np.array([len(s) for s in scores])
     pooled = np.concatenate(scores)
@@ -161,15 +149,11 @@ def _iqm(counts: np.ndarray, scores: list[np.ndarray]) -> np.ndarray:
 
 
 def cell_intervals(
-    cells: Sequence[np.ndarray],
-    replicates: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
+    cells: Sequence[np.ndarray], replicates: int = 2000, seed: int = 0
 ) -> list[Estimate]:
-    """IQM and interval of each array of seeds' scores, many at once.
+    """`intervals([cell])["iqm"]` of each array of seeds' scores, many at once.
 
-    Equal to `intervals([cell])["iqm"]` for each; cells with the same number of
-    seeds share the resampling, which makes them one matrix product.
+    Cells with the same number of seeds share the resampling: one matrix product.
     """
     result: list[Estimate] = [Estimate(math.nan)] * len(cells)
     for size in {len(cell) for cell in cells}:
@@ -177,39 +161,30 @@ def cell_intervals(
         values = np.sort(np.stack([np.asarray(cells[i], np.float64) for i in index]))
         trim = size // 4
         center = values[:, trim : size - trim].mean(1)
-        if size < 2:
-            bounds = np.full((2, len(index)), np.nan)
-        else:
+        interval = np.full((2, len(index)), np.nan)
+        if size > 1:
             counts = draw_counts((size,), replicates, seed)
             below = np.clip(np.cumsum(counts, 1), trim, size - trim)
             weights = np.diff(below, axis=1, prepend=trim) / (size - 2 * trim)
-            tail = 50.0 * (1.0 - confidence)
-            bounds = np.percentile(weights @ values.T, [tail, 100 - tail], axis=0)
-        for place, value, low, high in zip(index, center, *bounds, strict=True):
+            interval = percentiles(weights @ values.T)
+        for place, value, low, high in zip(index, center, *interval, strict=True):
             result[place] = Estimate(float(value), float(low), float(high))
     return result
 
 
 def probability_of_improvement(
-    x: Scores,
-    y: Scores,
-    replicates: int = 0,
-    seed: int = 0,
-    confidence: float = 0.95,
+    x: Scores, y: Scores, replicates: int = 0, seed: int = 0
 ) -> Estimate:
     """P(a random run of X scores above one of Y), averaged over tasks; ties half.
 
     X and Y list the same tasks in the same order. An interval is computed where
     `replicates` > 0; the two sides are drawn independently.
     """
-    return improvement_matrix([x, y], replicates, seed, confidence)[0, 1]
+    return improvement_matrix([x, y], replicates, seed)[0, 1]
 
 
 def improvement_matrix(
-    methods: Sequence[Scores],
-    replicates: int = 0,
-    seed: int = 0,
-    confidence: float = 0.95,
+    methods: Sequence[Scores], replicates: int = 0, seed: int = 0
 ) -> dict[tuple[int, int], Estimate]:
     """`probability_of_improvement` of method i over method j, for all i ≠ j."""
     checked = [_checked(scores) for scores in methods]
@@ -239,7 +214,7 @@ def improvement_matrix(
         for k, j in enumerate(others):
             low = high = math.nan
             if replicates and max(*sizes[i], *sizes[j]) > 1:
-                low, high = percentiles(samples[:, k], confidence)
+                low, high = percentiles(samples[:, k]).tolist()
             result[i, j] = Estimate(float(value[k]), low, high)
             result[j, i] = Estimate(1 - float(value[k]), 1 - high, 1 - low)
     return result
@@ -260,11 +235,7 @@ class Profile(NamedTuple):
 
 
 def performance_profile(
-    scores: Scores,
-    thresholds: np.ndarray,
-    replicates: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
+    scores: Scores, thresholds: np.ndarray, replicates: int = 2000, seed: int = 0
 ) -> Profile:
     """Fraction of runs above each threshold, averaged over tasks, with its band."""
     scores = _checked(scores)
@@ -278,9 +249,7 @@ def performance_profile(
     weights = np.repeat(1.0 / np.multiply(sizes, len(sizes)), sizes)
     stacked = (np.concatenate(above) * weights[:, None]).astype(np.float32)
     samples = draw_counts(tuple(sizes), replicates, seed) @ stacked
-    tail = 50.0 * (1.0 - confidence)
-    low, high = np.percentile(samples, [tail, 100 - tail], axis=0)
-    return Profile(thresholds, fraction, low, high)
+    return Profile(thresholds, fraction, *percentiles(samples))
 
 
 def expected_online_performance(values: np.ndarray) -> np.ndarray:

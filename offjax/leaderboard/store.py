@@ -1,17 +1,16 @@
 """Run folders → runs, checked; nothing that was found is dropped without a note.
 
 A run folder holds config.json, run.json, scores.csv and perhaps episodes.csv; an
-exported one (`offjax.leaderboard.export`) also checksums.json, which is verified.
-Later evaluations of the run, in evaluations/, add variants of other operators and
-settings; the run's own variants are always those that the run recorded. Reading never
-imports JAX.
+exported one (`offjax.leaderboard.export`) also checksums.json. Its evaluations/ add
+variants of other operators and settings. Reading never imports JAX.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import math
-import operator
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -21,9 +20,39 @@ from typing import Any
 
 import numpy as np
 
+from offjax import locks
 from offjax.errors import UserError
-from offjax.leaderboard.files import damaged as find_damaged
-from offjax.leaderboard.files import read_json
+
+
+def checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of the named files of a folder, as hexadecimal digits."""
+    return {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names
+    }
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file; `ValueError` for anything else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path.name} is not valid JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} is not a JSON object")
+    return content
+
+
+def damaged_file(folder: Path) -> str:
+    """Name of a file that does not match the folder's checksums, or ""."""
+    if not (folder / "checksums.json").exists():
+        return ""
+    claimed = read_json(folder / "checksums.json")
+    names = [
+        n for n in claimed if not Path(n).is_absolute() and ".." not in Path(n).parts
+    ]
+    present = checksums(folder, [n for n in names if (folder / n).is_file()])
+    return next((n for n in claimed if claimed[n] != present.get(n)), "")
+
 
 SCHEMA = 1
 EVALUATIONS = "evaluations"
@@ -37,18 +66,11 @@ ALL_SCORE_COLUMNS = {*SCORE_COLUMNS, "method", "dataset", "return_std"}
 
 @dataclass(frozen=True)
 class Note:
-    """Something the reader of the numbers should know.
+    """Something the reader of the numbers should know."""
 
-    Attributes:
-      kind: unfinished, diverged, duplicate, malformed, schema, checksum, missing
-        or caution.
-      where: the run folder, or what the note is about.
-      text: one sentence.
-    """
-
-    kind: str
-    where: str
-    text: str
+    kind: str  # a key of `page.NOTE_TITLES`, or "mismatch"
+    where: str  # the run folder, or what the note is about
+    text: str  # one sentence
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.where}: {self.text}"
@@ -129,12 +151,7 @@ class Store:
 
 def clean(text: Any) -> str:
     """Text without control characters, so that no terminal obeys a name."""
-    text = str(text)
-    return (
-        text
-        if text.isprintable()
-        else "".join(c if c.isprintable() else "�" for c in text)
-    )
+    return "".join(c if c.isprintable() else "�" for c in str(text))
 
 
 def find(root: Path) -> Iterator[Path]:
@@ -142,24 +159,13 @@ def find(root: Path) -> Iterator[Path]:
 
     Does not look inside a run folder: its checkpoints hold many small files.
     """
-    pending = [root]
-    while pending:
-        folder = pending.pop()
-        try:
-            with os.scandir(folder) as scan:
-                entries = sorted(scan, key=lambda entry: entry.name, reverse=True)
-        except OSError:
-            continue
-        if any(entry.name in MARKERS for entry in entries):
+    for place, inner, files in os.walk(root):
+        folder = Path(place)
+        if any(name in MARKERS for name in files):
+            inner.clear()
             yield folder
-            continue
-        pending += [
-            Path(entry.path)
-            for entry in entries
-            if entry.is_dir(follow_symlinks=False)
-            and not entry.name.startswith(".")
-            and not (folder == root and entry.name in BESIDE)
-        ]
+        beside = BESIDE if folder == root else ()
+        inner[:] = sorted(n for n in inner if not n.startswith(".") and n not in beside)
 
 
 def read(roots: Iterable[str | Path]) -> Store:
@@ -192,49 +198,53 @@ def read(roots: Iterable[str | Path]) -> Store:
     return Store(runs, notes)
 
 
+class _LeftOut(Exception):
+    """A run that cannot be shown: the kind of its note, and the reason."""
+
+
 def _read_run(folder: Path, notes: list[Note]) -> Run | None:
     """One run, or None with a note that says why not."""
-    where = clean(folder)
     try:
-        config = read_json(folder / "config.json")
-        info = read_json(folder / "run.json")
-        damaged = find_damaged(folder)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        name = Path(getattr(error, "filename", None) or "").name
-        text = f"{name}: {reason}" if name else str(reason)
-        notes.append(Note("malformed", where, f"left out: {clean(text)}."))
-        return None
+        run = _described(folder)
+        run.curves = _read_scores(folder / "scores.csv", run, notes)
+    except _LeftOut as error:
+        kind, reason = error.args
+    except (OSError, ValueError, csv.Error) as error:
+        kind, reason = "malformed", _reason(error)
+    else:
+        notes += _status_notes(run)
+        run.curves += _evaluated_later(run, notes)
+        return run
+    notes.append(Note(kind, clean(folder), f"left out: {reason}."))
+    return None
+
+
+def _described(folder: Path) -> Run:
+    """A run as its JSON files have it, without scores."""
+    config, info = read_json(folder / "config.json"), read_json(folder / "run.json")
+    damaged = damaged_file(folder)
     for name, content in (("config.json", config), ("run.json", info)):
         if content.get("schema") != SCHEMA:
-            found = clean(content.get("schema"))
-            text = (
-                f"left out: {name} has schema {found}, this offjax reads {SCHEMA}; "
-                "read it with the offjax that wrote it."
+            raise _LeftOut(
+                "schema",
+                f"{name} has schema {clean(content.get('schema'))}, this offjax reads "
+                f"{SCHEMA}; read it with the offjax that wrote it",
             )
-            notes.append(Note("schema", where, text))
-            return None
     if damaged:
-        text = f"left out: {damaged} differs from checksums.json; export it again."
-        notes.append(Note("checksum", where, text))
-        return None
+        reason = f"{damaged} differs from checksums.json; export it again"
+        raise _LeftOut("checksum", reason)
     method, dataset = config.get("method"), config.get("dataset")
-    if not (
-        isinstance(method, str) and method and isinstance(dataset, str) and dataset
-    ):
-        text = "left out: config.json does not name a method and a dataset."
-        notes.append(Note("malformed", where, text))
-        return None
-    run = Run(folder, clean(folder.name), clean(method), clean(dataset), config, info)
-    try:
-        run.curves = _read_scores(folder / "scores.csv", run, notes)
-    except (OSError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        notes.append(Note("malformed", where, f"left out: scores.csv: {reason}."))
-        return None
-    notes += _status_notes(run)
-    run.curves += _evaluated_later(run, notes)
-    return run
+    if not all(isinstance(name, str) and name for name in (method, dataset)):
+        raise _LeftOut("malformed", "config.json does not name a method and a dataset")
+    info["status"] = locks.status(folder, info.get("status", "unknown"))
+    return Run(folder, clean(folder.name), clean(method), clean(dataset), config, info)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong with a file, and which it is."""
+    if isinstance(error, OSError) and error.filename:
+        return clean(f"{Path(error.filename).name}: {error.strerror}")
+    return clean(error)
 
 
 def _read_scores(path: Path, run: Run, notes: list[Note]) -> list[Curve]:
@@ -251,7 +261,7 @@ def _read_scores(path: Path, run: Run, notes: list[Note]) -> list[Curve]:
     header = next(reader, [])
     missing = [name for name in SCORE_COLUMNS if name not in header]
     if missing:
-        raise csv.Error(f"no column {', '.join(missing)}")
+        raise csv.Error(f"scores.csv has no column {', '.join(missing)}")
     unknown = [clean(name) for name in header if name not in ALL_SCORE_COLUMNS]
     if unknown:
         notes.append(
@@ -277,8 +287,8 @@ def evaluations(folder: Path) -> list[Path]:
 def _evaluated_later(run: Run, notes: list[Note]) -> list[Curve]:
     """Curves of variants that the run itself did not score.
 
-    Where a variant was evaluated several times: on the run's own set of episodes if
-    that is among them, and with the most episodes.
+    Of several evaluations of a variant: on the run's own set of episodes if there is
+    one, and with the most episodes.
     """
     own = {curve.variant for curve in run.curves}
     found: dict[tuple[str, int], list[tuple[bool, int, str, Curve]]] = {}
@@ -287,8 +297,8 @@ def _evaluated_later(run: Run, notes: list[Note]) -> list[Curve]:
             facts = read_json(folder / "evaluation.json")
             curves = _read_scores(folder / "scores.csv", run, notes)
         except (OSError, ValueError, csv.Error) as error:
-            reason = getattr(error, "strerror", None) or error
-            notes.append(Note("malformed", clean(folder), f"left out: {reason}."))
+            text = f"left out: {_reason(error)}."
+            notes.append(Note("malformed", clean(folder), text))
             continue
         same = facts.get("eval_seed") == run.config.get("eval_seed", 0)
         for curve in curves:
@@ -309,34 +319,25 @@ def _parse(
     reader: Iterable[list[str]], header: list[str], run: Run, bad: list[int]
 ) -> tuple[dict[tuple[str, int], dict[int, Row]], int]:
     """(variant, seed) → step → row, and the number of rows of other runs."""
-    pick = operator.itemgetter(*(header.index(name) for name in SCORE_COLUMNS))
-    named = [name for name in ("method", "dataset") if name in header]
-    identity = operator.itemgetter(*(header.index(name) for name in named), 0, 0)
-    expected = (*(run.config[name] for name in named),)
-    width = len(header)
+    mine = {name: run.config[name] for name in ("method", "dataset")}
     rows: dict[tuple[str, int], dict[int, Row]] = {}
     foreign = 0
-    for number, row in enumerate(reader, start=2):
-        try:
-            variant, seed, step, episodes, mean, score = pick(row)
-            if len(row) != width:
-                raise ValueError
-            values = (
-                int(step),
-                float(episodes or 0),
-                float(mean or "nan"),
-                float(score or "nan"),
-            )
-            key = (variant, int(seed))
-        except (IndexError, ValueError):
-            if row:
-                bad.append(number)
+    for number, texts in enumerate(reader, start=2):
+        if not texts:
             continue
-        if identity(row)[:-2] != expected:
+        try:
+            row = dict(zip(header, texts, strict=True))
+            step, key = int(row["step"]), (row["variant"], int(row["seed"]))
+            episodes = float(row["episodes"] or 0)
+            mean, score = (float(row[n] or "nan") for n in ("return_mean", "score"))
+        except ValueError:
+            bad.append(number)
+            continue
+        if any(row.get(name, value) != value for name, value in mine.items()):
             foreign += 1
             continue
         # A resumed run may evaluate a step again: the later row holds.
-        rows.setdefault(key, {})[values[0]] = values
+        rows.setdefault(key, {})[step] = step, episodes, mean, score
     return rows, foreign
 
 
@@ -359,7 +360,7 @@ def _status_notes(run: Run) -> list[Note]:
     notes = []
     last = max((int(c.steps[-1]) for c in run.curves), default=0)
     if not run.finished:
-        status = clean(run.info.get("status", "unknown"))
+        status = clean(run.info["status"])
         total = run.info.get("total_steps")
         reached = f"step {last}" + (f" of {total}" if isinstance(total, int) else "")
         notes.append(

@@ -53,6 +53,11 @@ def total_text(total: Total, group: Group) -> str:
     return number(total.total)
 
 
+def total_iqm(total: Total) -> str:
+    """The interquartile mean over a group's datasets; a dash where it lacks some."""
+    return interval(total.metrics["iqm"]) if total.metrics else "–"
+
+
 # --- terminal -------------------------------------------------------------------
 
 
@@ -100,11 +105,8 @@ def rich_tables(group: Group, width: int) -> Iterator[Table]:
 
 
 def _column_width(group: Group, column: Column) -> int:
-    texts = [
-        column.method,
-        *_parts(column.variant),
-        total_text(group.totals[column], group),
-    ]
+    total = total_text(group.totals[column], group)
+    texts = [column.method, *_parts(column.variant), total]
     for dataset in group.datasets:
         cell = group.cells.get((dataset, column))
         texts += [mean_std(cell), interval(cell.iqm)] if cell else []
@@ -127,20 +129,13 @@ def _rich_table(group: Group, columns: list[Column]) -> Table:
         header.append(f"\n{detail}" if detail else "", style="dim not bold")
         table.add_column(header, justify="right", overflow="fold")
     for dataset in group.datasets:
-        cells = [group.cells.get((dataset, column)) for column in columns]
-        table.add_row(Text(dataset), *map(_rich_cell, cells))
+        table.add_row(Text(dataset), *map(_rich_cell, group.row(dataset, columns)))
     if len(group.scored) > 1:
         table.add_section()
         totals = [group.totals[column] for column in columns]
-        table.add_row(
-            "total",
-            *(
-                Text(total_text(t, group), style="bold green" if t.best else "")
-                for t in totals
-            ),
-        )
-        metrics = [t.metrics.get("iqm") for t in totals]
-        table.add_row("IQM [95 %]", *(Text(interval(m) if m else "–") for m in metrics))
+        texts = [(total_text(t, group), t.best) for t in totals]
+        table.add_row("total", *(Text(t, "bold green" if b else "") for t, b in texts))
+        table.add_row("IQM [95 %]", *(Text(total_iqm(t)) for t in totals))
     return table
 
 
@@ -212,23 +207,15 @@ def markdown(board: Board) -> str:
     lines = [caption(board), ""]
     for group in board.groups:
         lines += [f"### {_md(group.name)}", ""]
-        lines += _md_rows(["dataset", *(_md(c.label) for c in group.columns)])
+        lines.append(_md_row("dataset", (_md(c.label) for c in group.columns)))
         lines.append("|---" + "|---:" * len(group.columns) + "|")
         for dataset in group.datasets:
-            cells = [group.cells.get((dataset, c)) for c in group.columns]
-            lines += _md_rows([_md(dataset), *map(_md_cell, cells)])
+            lines.append(_md_row(_md(dataset), map(_md_cell, group.row(dataset))))
         if len(group.scored) > 1:
             totals = list(group.totals.values())
-            lines += _md_rows(
-                [
-                    "**total**",
-                    *(_strong(total_text(t, group), t.best) for t in totals),
-                ]
-            )
-            iqms = [t.metrics.get("iqm") for t in totals]
-            lines += _md_rows(
-                ["**IQM [95 %]**", *(interval(m) if m else "–" for m in iqms)]
-            )
+            texts = (_strong(total_text(t, group), t.best) for t in totals)
+            lines.append(_md_row("**total**", texts))
+            lines.append(_md_row("**IQM [95 %]**", map(total_iqm, totals)))
         lines.append("")
     if any(cell.marks for g in board.groups for cell in g.cells.values()):
         lines += [LEGEND.replace("*", "\\*", 1), ""]
@@ -236,8 +223,8 @@ def markdown(board: Board) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _md_rows(cells: list[str]) -> list[str]:
-    return ["| " + " | ".join(cells) + " |"]
+def _md_row(head: str, cells: Iterable[str]) -> str:
+    return "| " + " | ".join([head, *cells]) + " |"
 
 
 def _md_cell(cell: Cell | None) -> str:
@@ -278,21 +265,13 @@ def csv_text(board: Board) -> str:
         for (dataset, column), cell in group.cells.items():
             ends = [cell.by_checkpoint.get(n, (math.nan,))[0] for n in CHECKPOINTS]
             values = (cell.mean, cell.std, *cell.iqm, *ends)
-            writer.writerow(
-                [
-                    group.name,
-                    dataset,
-                    column.method,
-                    column.variant,
-                    column.source or "measured",
-                    cell.unit,
-                    board.checkpoint,
-                    cell.seeds if cell.curves else "",
-                    *(repr(v) if math.isfinite(v) else "" for v in values),
-                    " ".join(sorted(cell.marks)),
-                    int(cell.best),
-                ]
-            )
+            writer.writerow([
+                group.name, dataset, column.method, column.variant,
+                column.source or "measured", cell.unit, board.checkpoint,
+                cell.seeds if cell.curves else "",
+                *(repr(v) if math.isfinite(v) else "" for v in values),
+                " ".join(sorted(cell.marks)), int(cell.best),
+            ])  # fmt: skip
     return out.getvalue()
 
 
@@ -316,37 +295,30 @@ def latex(board: Board) -> str:
 
 
 def _latex_table(group: Group, board: Board) -> str:
+    def row(head: str, texts: Iterable[str]) -> str:
+        return "    " + " & ".join([head, *texts]) + r" \\"
+
+    def strong(text: str, best: bool) -> str:
+        return rf"\textbf{{{text}}}" if best else text
+
     def cell_text(cell: Cell | None) -> str:
         if cell is None:
             return "--"
-        text = tex(mean_std(cell)).replace("*", "$^*$")
-        return rf"\textbf{{{text}}}" if cell.best else text
+        return strong(tex(mean_std(cell)).replace("*", "$^*$"), cell.best)
 
-    rows = [["Dataset", *(tex(c.label) for c in group.columns)]]
-    for dataset in group.datasets:
-        cells = [group.cells.get((dataset, c)) for c in group.columns]
-        rows.append([tex(dataset), *map(cell_text, cells)])
-    body = [" & ".join(row) + r" \\" for row in rows]
     lines = [
         r"\begin{table}[t]", r"  \centering",
         rf"  \caption{{{tex(group.name)}. {tex(caption(board))}}}",
         rf"  \begin{{tabular}}{{l{'r' * len(group.columns)}}}", r"    \toprule",
-        "    " + body[0], r"    \midrule", *("    " + row for row in body[1:]),
+        row("Dataset", (tex(c.label) for c in group.columns)), r"    \midrule",
+        *(row(tex(d), map(cell_text, group.row(d))) for d in group.datasets),
     ]  # fmt: skip
     if len(group.scored) > 1:
         totals = list(group.totals.values())
-        texts = [tex(total_text(t, group)) for t in totals]
-        best = [
-            rf"\textbf{{{x}}}" if t.best else x
-            for x, t in zip(texts, totals, strict=True)
-        ]
-        iqms = [t.metrics.get("iqm") for t in totals]
         lines += [
             r"    \midrule",
-            "    Total & " + " & ".join(best) + r" \\",
-            r"    IQM [95\,\%] & "
-            + " & ".join(tex(interval(m)) if m else "--" for m in iqms)
-            + r" \\",
+            row("Total", (strong(tex(total_text(t, group)), t.best) for t in totals)),
+            row(r"IQM [95\,\%]", (tex(total_iqm(t)) for t in totals)),
         ]
     lines += [r"    \bottomrule", r"  \end{tabular}", r"\end{table}", ""]
     return "\n".join(lines)

@@ -92,7 +92,9 @@ def compose(name: str, policies: Mapping[str, Builder]) -> Builder:
 
 
 def _validate(
-    own: Callable[[Recipe, Dataset], None] | None, recipe: Recipe, dataset: Dataset
+    own: Callable[[Recipe, Dataset | None], None] | None,
+    recipe: Recipe,
+    dataset: Dataset | None,
 ) -> None:
     """Raises `UserError` where policy, critic, operator and data do not fit together.
 
@@ -101,6 +103,8 @@ def _validate(
     """
     if own is not None:
         own(recipe, dataset)
+    if dataset is None:
+        return
     if isinstance(dataset, LanguageDataset):
         raise UserError(
             f"{recipe.name} has a critic, which learns from rewards, but those of "

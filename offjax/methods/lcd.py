@@ -108,7 +108,7 @@ def _hierarchy(
     )
 
 
-def validate(recipe: Recipe, dataset: Dataset, executed: bool = False) -> None:
+def validate(recipe: Recipe, dataset: Dataset | None, executed: bool = False) -> None:
     """`Recipe.validate`: what planner and sampler ask of each other and of the data.
 
     Otherwise errors would appear only after the low-level policy was trained.
@@ -118,6 +118,8 @@ def validate(recipe: Recipe, dataset: Dataset, executed: bool = False) -> None:
     if isinstance(config, diffusion_planner.Config):
         diffusion_planner.sampler_steps(config, sampling)
     plan_sampling.check_rows(sampling, config, executed)
+    if dataset is None:
+        return
     source = plans.source(dataset, config)
     annotations, *_ = plans.described(source, config)
     config.text.embed(annotations.sentences)

@@ -134,7 +134,7 @@ def act(model: Model, observation: Array, key: Key) -> Distribution:
 METHOD = Method("rev_kl", 1, init, update, act)
 
 
-def validate(recipe: Recipe, dataset: Dataset) -> None:
+def validate(recipe: Recipe, dataset: Dataset | None) -> None:
     """Refuses a cloned policy without a density."""
     if recipe.config("bc").head == "deterministic":
         raise UserError(

@@ -1,19 +1,19 @@
 """Checkpoints of complete states by orbax: asynchronous and atomic.
 
-States are saved as NumPy arrays with leading axis [slots], so that they can be resumed
-on another number of devices or hosts. With them go their checksums: an array that
-reads well and is not what was written is corrupt like any other. With several hosts all
-of them call every method; the first one writes.
+States are NumPy arrays with leading axis [slots], which another number of devices or
+hosts can resume; their checksums tell a corrupt array that reads well. All hosts call
+every method; the first one writes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ class Checkpoints:
     def newest_whole(self, say: Callable[[str], None]) -> int | None:
         """Step of the newest checkpoint that reads as it was written.
 
-        `say` is told of those that do not, which are passed over and removed.
+        `say` is told of the others, which are removed.
         """
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
@@ -181,22 +181,19 @@ class StageStore:
             return _unlisted(state, like)
 
 
-class _reading:
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
     """Turns whatever goes wrong while reading into advice that names the file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, Exception) and not isinstance(error, UserError):
-            raise UserError(
-                f"the checkpoint {self._path} is corrupt or belongs to other code "
-                f"({type(error).__name__}: {str(error)[:200]}). Remove it to go on "
-                "from an older one, or begin anew without --resume."
-            ) from error
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"the checkpoint {path} is corrupt or belongs to other code "
+            f"({type(error).__name__}: {str(error)[:200]}). Remove it to go on "
+            "from an older one, or begin anew without --resume."
+        ) from error
 
 
 def _listed(tree: Pytree) -> dict[str, np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from offjax.datasets.dataset import Dataset
 from offjax.datasets.views import action_box
 from offjax.evaluation import fqe
 from offjax.runner.evaluator import Evaluator
-from offjax.runner.records import EVALUATIONS
+from offjax.runner.records import EVALUATIONS, last_scores
 from offjax.runner.reevaluate import plan
 from offjax.runner.run import finished, options_of
 from offjax.runner.training import Training
@@ -52,8 +51,7 @@ def estimate(
       grid: settings of what acting alone reads, as in `reevaluate`.
       config: of the fit.
       num_steps: updates of the fit.
-      max_rows: rows of the data that are used, drawn at random; every policy's action
-        is needed at each.
+      max_rows: rows of the data that are used, drawn at random.
       seed: of the rows and of the fit.
       data_dir: root of the datasets.
 
@@ -126,9 +124,6 @@ def _some(rng: np.random.Generator, count: int, most: int) -> np.ndarray:
 def _scores(path: Path) -> dict[tuple[str, str], float]:
     """(variant, seed) → last score of a run, or else of its later evaluations."""
     found: dict[tuple[str, str], float] = {}
-    own = path / "scores.csv"
-    for file in (*sorted(path.glob(f"{EVALUATIONS}/*/scores.csv")), own):
-        with file.open() as lines:
-            for row in sorted(csv.DictReader(lines), key=lambda r: int(r["step"])):
-                found[row["variant"], row["seed"]] = float(row["score"])
-    return found
+    for file in sorted(path.glob(f"{EVALUATIONS}/*/scores.csv")):
+        found |= last_scores(file.parent)
+    return found | last_scores(path)

@@ -1,9 +1,8 @@
 """Evaluation of all slots of a job: parameters, rollouts, and their records.
 
-JAX environments are rolled out on device. All others are stepped on the host, under a
-policy that acts for all slots and episodes at once. Where training runs on an
-accelerator, a policy that is cheap enough acts on the host's cores instead, so that the
-accelerator can train on meanwhile.
+JAX environments are rolled out on device, all others stepped on the host under one
+batched policy. Where training runs on an accelerator, a policy that is cheap enough
+acts on the host's cores, and the accelerator trains on meanwhile.
 """
 
 from __future__ import annotations
@@ -19,15 +18,13 @@ import numpy as np
 
 from offjax import envs
 from offjax.devices import hosts
-from offjax.devices.layout import Layout, choose_layout
-from offjax.devices.program import Program
+from offjax.devices.layout import Layout, Program, choose_layout
 from offjax.evaluation import environments, host, results, scene
 from offjax.evaluation.batched import BatchedAgent
 from offjax.evaluation.results import SlotResult
 from offjax.evaluation.rollout import Agent
 from offjax.runner import programs
-from offjax.runner.slots import Slots, stage_slots
-from offjax.runner.stages import layout_of, models_of
+from offjax.runner.stages import Slots, layout_of, models_of, stage_slots
 from offjax.runner.training import Training
 from offjax.types import EnvSpec, Params, Pytree
 
@@ -52,16 +49,17 @@ class Evaluator:
     """Runs full episodes with the states that the stages have at the moment."""
 
     def __init__(self, training: Training) -> None:
-        self._training = training
         self._job, self._dataset = training.job, training.dataset
         self._stages, self._options = training.stages, training.options
         self._programs: dict[int, Program] = {}
         self._places: dict[int, tuple[BatchedAgent, BatchedEnv]] = {}
         self.seconds = 0.0
         self.clipped: np.ndarray | None = None
-        spec = training.dataset.spec
-        follows = spec is not None and environments.instructed(spec)
-        self._measure = self._instructions if follows else self._episodes
+
+    @property
+    def _spec(self) -> EnvSpec:
+        assert self._dataset.spec is not None, "a dataset without an environment"
+        return self._dataset.spec
 
     @functools.cached_property
     def missing(self) -> str | None:
@@ -80,17 +78,16 @@ class Evaluator:
 
     @functools.cached_property
     def behind(self) -> bool:
-        """Whether the next chunk is to be dispatched before an evaluation begins.
+        """Whether the next chunk is dispatched before an evaluation begins.
 
-        By itself only where that lets both run at once: the environments are the
-        host's, and the policy acts on other devices than those that train.
+        By itself only where both can run at once: the environments are the host's, and
+        the policy acts on other devices than those that train.
         """
-        spec, chosen = self._dataset.spec, self._options.eval_behind
-        if spec is None or not self.possible:
+        if not self.possible:
             return False
-        if chosen != "auto":
-            return chosen == "on"
-        if environments.on_device(spec) or jax.default_backend() == "cpu":
+        if self._options.eval_behind != "auto":
+            return self._options.eval_behind == "on"
+        if environments.on_device(self._spec) or jax.default_backend() == "cpu":
             return False
         acting = self._acting_layout(self.acting_slots()[1])
         return acting.devices[0].platform == "cpu"
@@ -118,7 +115,7 @@ class Evaluator:
         job, recipe, seeds = self._job, self._job.recipe, self._options.seeds
         slots = stage_slots(job, "improve", seeds)
         names = [s.name for s in recipe.stages]
-        models = models_of(job, self._stages, slots, names, len(seeds))
+        models = models_of(self._stages, slots, names, len(seeds))
         each = [setting for setting in job.settings for _ in seeds]
         acting = {
             name: programs.stack_configs(config, [e.of(name) for e in each])
@@ -132,18 +129,15 @@ class Evaluator:
     def rollout(self, episodes: int, eval_seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns and lengths of full episodes, [settings, seeds, episodes].
 
-        Leaves in `clipped` the share [settings, seeds] of actions that lay outside the
-        environment's box, where the environment is the host's.
+        Where the host steps the environments, `clipped` becomes the share [settings,
+        seeds] of actions outside the box.
         """
-        spec = self._dataset.spec
-        assert spec is not None
-        slots, params = self.acting_slots()
         shape = self._shape
         compiled, begin = self.compile_seconds, time.perf_counter()
-        if environments.on_device(spec):
-            returns, lengths = self._on_device(slots, params, spec, episodes, eval_seed)
+        if environments.on_device(self._spec):
+            returns, lengths = self._on_device(episodes, eval_seed)
         else:
-            found = self._on_host(slots, params, spec, episodes, eval_seed)
+            found = self._on_host(episodes, eval_seed)
             returns, lengths = found.returns, found.lengths
             self.clipped = found.clipped.reshape(shape)
         self.seconds += time.perf_counter() - begin - (self.compile_seconds - compiled)
@@ -151,58 +145,51 @@ class Evaluator:
         return returns, np.asarray(lengths).reshape(*shape, episodes)
 
     def prepare(self, states: Pytree) -> None:
-        """Compiles the evaluation on device, for when it is due.
+        """Compiles the evaluation on device, where there is one, before it is due.
 
-        Does nothing where it is compiled already, or where there is none. With several
-        hosts JAX compiles for arrays only, not for their shapes, and it is left alone.
+        With several hosts JAX compiles for arrays only, not for shapes: nothing is
+        done.
 
         Args:
           states: like the last stage's, [slots, …]; their values are not read.
         """
-        spec = self._dataset.spec
-        if self._programs or spec is None or not self.possible or hosts.count() > 1:
+        if self._programs or not self.possible or hosts.count() > 1:
             return
-        if not environments.on_device(spec):
+        if not environments.on_device(self._spec):
             return
         last = self._stages[-1]
         before, last.states = last.states, states
-        slots, params = self.acting_slots()
+        layout, program, inputs = self._device_program(self._options.eval_episodes)
         last.states = before
-        layout, program = self._device_program(slots, spec, self._options.eval_episodes)
 
         def like(x: Any) -> jax.ShapeDtypeStruct:
             shape = (len(layout.devices), layout.per_device, *np.shape(x)[1:])
             return jax.ShapeDtypeStruct(shape, x.dtype, sharding=layout.sharding)
 
-        inputs = {"params": params, "seed": np.asarray(slots.seeds, np.uint32)}
         shared = layout.replicate({"eval_seed": np.uint32(0)})
         program.compile(jax.tree.map(like, inputs), shared)
 
-    def _device_program(
-        self, slots: Slots, spec: EnvSpec, episodes: int
-    ) -> tuple[Layout, Program]:
-        """The program of that many episodes on device, and where it runs."""
+    def _device_program(self, episodes: int) -> tuple[Layout, Program, Pytree]:
+        """The program of that many episodes on device, where it runs, its inputs."""
+        slots, params = self.acting_slots()
         layout = layout_of(slots.num_slots, self._options)
         if episodes not in self._programs:
             self._programs[episodes] = programs.evaluation_program(
-                self.agent(), envs.make(spec), spec, episodes, layout
+                self.agent(), envs.make(self._spec), self._spec, episodes, layout
             )
-        return layout, self._programs[episodes]
-
-    def _on_device(
-        self, slots: Slots, params: Params, spec: EnvSpec, episodes: int, eval_seed: int
-    ) -> Any:
-        layout, program = self._device_program(slots, spec, episodes)
         inputs = {"params": params, "seed": np.asarray(slots.seeds, np.uint32)}
+        return layout, self._programs[episodes], inputs
+
+    def _on_device(self, episodes: int, eval_seed: int) -> Any:
+        layout, program, inputs = self._device_program(episodes)
         shared = layout.replicate({"eval_seed": np.uint32(eval_seed)})
         return layout.gather(program(layout.shard(inputs), shared))
 
-    def _on_host(
-        self, slots: Slots, params: Params, spec: EnvSpec, episodes: int, eval_seed: int
-    ) -> host.Episodes:
+    def _on_host(self, episodes: int, eval_seed: int) -> host.Episodes:
         from offjax.envs.batched import make_batched
 
-        places = host.num_places(slots.num_slots, episodes)
+        slots, params = self.acting_slots()
+        spec, places = self._spec, host.num_places(slots.num_slots, episodes)
         if places not in self._places:
             layout = self._acting_layout(params)
             agent = BatchedAgent(self.agent(), spec, places, layout)
@@ -214,31 +201,28 @@ class Evaluator:
 
     def _acting_layout(self, params: Params) -> Layout:
         """Where a policy acts for environments on the host: see the module."""
-        options, spec = self._options, self._dataset.spec
-        assert spec is not None
-        slots = stage_slots(self._job, "improve", options.seeds)
-        chosen = layout_of(slots.num_slots, options)
+        num_slots = len(self.slot_seeds)
+        chosen = layout_of(num_slots, self._options)
         if chosen.devices[0].platform == "cpu":
             return chosen
         try:
             cores = tuple(jax.local_devices(backend="cpu"))
         except RuntimeError:  # JAX was told to leave the CPU alone
             return chosen
-        if host.flops_per_action(self.agent(), params, spec) > HOST_FLOPS:
+        if host.flops_per_action(self.agent(), params, self._spec) > HOST_FLOPS:
             return chosen
-        lanes = min(len(cores), slots.num_slots)
-        return Layout("map", cores[: max(2, lanes)], lanes, slots.num_slots)
+        lanes = min(len(cores), num_slots)
+        return Layout("map", cores[: max(2, lanes)], lanes, num_slots)
 
     def film(self, count: int, folder: Path, eval_seed: int) -> list[Path]:
         """Videos of the first seed's first `count` episodes of each variant.
 
         On the host they are the episodes that `rollout` counts; those of a JAX
-        environment are others of the same kind, since its randomness differs there.
+        environment differ in their randomness.
         """
         from offjax.evaluation.render import RenderedEnv
 
-        spec = self._dataset.spec
-        assert spec is not None
+        spec = self._spec
         slots, params = self.acting_slots()
         layout = choose_layout(1, "auto", self._options.max_devices)
         agent = BatchedAgent(self.agent(), spec, count, layout)
@@ -263,7 +247,8 @@ class Evaluator:
 
     def rows(self, method: str, step: int) -> Rows:
         """Evaluates every slot as the options say; what is recorded of it."""
-        found = self._measure()
+        instructed = environments.instructed(self._spec)
+        found = self._instructions() if instructed else self._episodes()
         names = [(v, s) for v in self._job.variants for s in self._options.seeds]
         rows = Rows([], [], [], np.zeros(len(names)))
         for slot, ((variant, seed), mine) in enumerate(zip(names, found, strict=True)):
@@ -282,12 +267,11 @@ class Evaluator:
 
     def _episodes(self) -> list[SlotResult]:
         """Full episodes."""
-        spec, options = self._dataset.spec, self._options
-        assert spec is not None
+        options = self._options
         found = self.rollout(options.eval_episodes, options.eval_seed)
         returns, lengths = (x.reshape(-1, options.eval_episodes) for x in found)
         clipped = None if self.clipped is None else self.clipped.ravel()
-        return results.of_episodes(spec, returns, lengths, clipped)
+        return results.of_episodes(self._spec, returns, lengths, clipped)
 
     def _instructions(self) -> list[SlotResult]:
         """Single instructions and chains of them."""
@@ -307,19 +291,15 @@ class Evaluator:
 
     def batched(self, places: int) -> BatchedAgent:
         """All slots' policies in that many places each, ready to begin."""
-        spec = self._dataset.spec
-        assert spec is not None
         slots, params = self.acting_slots()
         layout = layout_of(slots.num_slots, self._options)
-        agent = BatchedAgent(self.agent(), spec, places, layout)
+        agent = BatchedAgent(self.agent(), self._spec, places, layout)
         agent.load(params)
         return agent
 
     def follow(self, given: scene.Trials, eval_seed: int) -> scene.Scores:
         """What all slots make of instructions."""
-        spec, begin = self._dataset.spec, time.perf_counter()
-        assert spec is not None
-        name, seeds = scene.name_of(spec), self.slot_seeds
-        found = scene.evaluate(self.batched, name, given, seeds, eval_seed)
+        begin, name = time.perf_counter(), scene.name_of(self._spec)
+        found = scene.evaluate(self.batched, name, given, self.slot_seeds, eval_seed)
         self.seconds += time.perf_counter() - begin
         return found

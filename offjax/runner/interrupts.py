@@ -28,10 +28,7 @@ class Interrupted(SystemExit):
 
 
 def listen(*signals: signal.Signals) -> None:
-    """Handles the signals (all of `SIGNALS` if none are named) from here on.
-
-    For commands, not for live Python processes.
-    """
+    """Handles the signals, all of `SIGNALS` if none are named; for commands alone."""
     for number in signals or SIGNALS:
         signal.signal(number, _handle)
 

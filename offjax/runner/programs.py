@@ -1,7 +1,6 @@
-"""The compiled programs of a stage: initialize, train a chunk, evaluate.
+"""The programs of a stage: initialize, train a chunk, evaluate; for all slots at once.
 
-Each is compiled once, ahead of time, for all slots; the number of updates of a chunk
-is an argument, so that any chunk fits the same program.
+Each is compiled once: the number of updates of a chunk is an argument.
 """
 
 from __future__ import annotations
@@ -15,8 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from offjax.devices.layout import Layout
-from offjax.devices.program import Program
+from offjax.devices.layout import Layout, Program
 from offjax.evaluation import rollout
 from offjax.types import EnvSpec, Key, Params, Pytree, Stage
 
@@ -52,11 +50,10 @@ CARRIED = ("state", "kept", "alive", "sums")
 def chunk_program(stage: Stage, layout: Layout) -> Program:
     """`slots` {*CARRIED, config, upstream, data?}, `shared` {data, Window's fields}.
 
-    Returns the new values of `CARRIED` and the metrics' means. A window of updates,
-    over which metrics are averaged, is done in one chunk or several. At its end a slot
-    whose metrics or state are not finite gets its state from the window's begin,
-    `kept`, back, and is frozen: `alive` turns False. Under "map" the new values take
-    the memory of those that are given, which are gone afterwards.
+    Returns the new values of `CARRIED` and the metrics' means over the window, which is
+    done in one chunk or several. At its end a slot whose metrics or state are not
+    finite gets back its state from the window's begin, `kept`, and is frozen: `alive`
+    turns False. Under "map" the new values are written over the old ones.
     """
 
     def chunk(slot: Pytree, shared: Pytree) -> Pytree:

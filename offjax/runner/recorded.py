@@ -7,16 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from offjax.errors import UserError
-from offjax.runner.settings import Job, Setting, Target
+from offjax.runner.settings import Job, Setting, Target, with_configs
 from offjax.types import Recipe
 
 
 def job_of(recipe: Recipe, config: Mapping[str, Any]) -> Job:
-    """The job of a run, as its config.json has it.
-
-    Args:
-      recipe: the method's recipe of today, whose values may have changed since.
-      config: content of config.json.
+    """The job of a run, as its config.json has it; `recipe` may have changed since.
 
     Raises:
       UserError: the recipe has other stages or hyperparameters than the run.
@@ -27,42 +23,57 @@ def job_of(recipe: Recipe, config: Mapping[str, Any]) -> Job:
             f"the run has the stages {', '.join(config['stages'])}, but {recipe.name} "
             f"has {', '.join(names)} today: check out the commit in its run.json."
         )
-    recipe = as_trained(recipe, config)
-    acting = {
-        name: _as_recorded(mine, config["acting"][name])
-        for name, mine in recipe.acting.items()
-    }
-    improve = recipe.improve
-    if improve is not None:
-        values = config["improve"]["config"]
-        improve = dataclasses.replace(
-            improve, config=_as_recorded(improve.config, values)
-        )
+    configs = {name: each["config"] for name, each in config["stages"].items()}
+    configs |= config["acting"]
+    if recipe.improve is not None:
+        configs["improve"] = config["improve"]["config"]
+    recipe = _as_recorded(recipe, config, configs)
     settings = tuple(
         Setting(
-            tuple((_target(n), _tuples(v)) for n, v in each["values"].items()),
+            tuple((_target(n), tuples(v)) for n, v in each["values"].items()),
             each["variant"],
         )
         for each in config["settings"]
     )
-    overrides = {n: tuple(map(_tuples, v)) for n, v in config["overrides"].items()}
-    recipe = dataclasses.replace(recipe, acting=acting, improve=improve)
-    return Job(recipe, settings, overrides)
+    return Job(recipe, settings, overrides_of(config))
+
+
+def overrides_of(config: Mapping[str, Any]) -> dict[str, tuple]:
+    """The overrides of a config.json, in the order that its variants name."""
+    variants = "".join(f",{s['variant']}" for s in config["settings"])
+
+    def place(name: str) -> int:
+        return variants.find(f",{name.removeprefix('improve.')}=")
+
+    names = sorted(config["overrides"], key=place)
+    return {name: tuples(config["overrides"][name]) for name in names}
 
 
 def as_trained(recipe: Recipe, config: Mapping[str, Any]) -> Recipe:
     """The recipe with the stages' hyperparameters of a run's config.json."""
-    stages = []
-    for stage in recipe.stages:
-        if stage.name in config["stages"]:
-            mine = config["stages"][stage.name]
-            stage = dataclasses.replace(
-                stage,
-                config=_as_recorded(stage.config, mine["config"]),
-                num_steps=mine["num_steps"],
+    configs = {name: each["config"] for name, each in config["stages"].items()}
+    return _as_recorded(recipe, config, configs)
+
+
+def _as_recorded(
+    recipe: Recipe, config: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]]
+) -> Recipe:
+    """The recipe with recorded values; fields that are newer keep theirs."""
+
+    def change(owner: str, mine: Any) -> Any:
+        values = configs.get(owner, {})
+        known = {field.name for field in dataclasses.fields(mine)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise UserError(
+                f"the run has the hyperparameters {', '.join(unknown)}, which "
+                f"{type(mine).__module__} does not have today: check out the commit in "
+                "its run.json."
             )
-        stages.append(stage)
-    return dataclasses.replace(recipe, stages=tuple(stages))
+        return dataclasses.replace(mine, **{n: tuples(v) for n, v in values.items()})
+
+    steps = {name: each["num_steps"] for name, each in config["stages"].items()}
+    return with_configs(recipe, change, steps)
 
 
 def _target(name: str) -> Target:
@@ -70,19 +81,6 @@ def _target(name: str) -> Target:
     return owner, field
 
 
-def _as_recorded(config: Any, values: Mapping[str, Any]) -> Any:
-    """A config with the values of its record; fields that are newer keep theirs."""
-    known = {field.name for field in dataclasses.fields(config)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise UserError(
-            f"the run has the hyperparameters {', '.join(unknown)}, which "
-            f"{type(config).__module__} does not have today: check out the commit in "
-            "its run.json."
-        )
-    return dataclasses.replace(config, **{n: _tuples(v) for n, v in values.items()})
-
-
-def _tuples(value: Any) -> Any:
-    """A value of a JSON file, its lists as tuples."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+def tuples(value: Any) -> Any:
+    """A value of a JSON file with tuples for its lists."""
+    return tuple(map(tuples, value)) if isinstance(value, list) else value

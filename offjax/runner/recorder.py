@@ -3,30 +3,106 @@
 from __future__ import annotations
 
 import contextlib
-from types import TracebackType
+import dataclasses
+import datetime
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
 
 from offjax.devices import hosts
+from offjax.devices.layout import Program
 from offjax.errors import UserError
-from offjax.runner import interrupts, sinks
-from offjax.runner.account import CARD, Account, diverged, place
+from offjax.runner import interrupts
 from offjax.runner.checkpoints import Checkpoints
 from offjax.runner.evaluator import Evaluator
 from offjax.runner.progress import Progress
 from offjax.runner.records import SCHEMA, RunFolder, environment, write_json
+from offjax.runner.sinks import Sink
+from offjax.runner.sinks import make as make_sinks
 from offjax.runner.stages import StageRun
 from offjax.runner.training import Training
 from offjax.types import Pytree
 
 
-class Recorder:
-    """The open folder of a run: its records, checkpoints and progress line.
+@dataclasses.dataclass
+class Account:
+    """Seconds and steps of a run."""
 
-    A context: the run's status is "running" inside, and "finished", "interrupted" or
-    "failed" after it.
+    start: str  # when the run first began
+    earlier_seconds: float = 0.0  # spent before the newest interruption
+    begun: float = dataclasses.field(default_factory=time.perf_counter)
+    training_seconds: float = 0.0  # of chunks, without compiling
+    compile_seconds: float = 0.0  # of training's programs
+    seed_steps: int = 0  # updates of all slots
+    compilations: dict[str, int] = dataclasses.field(default_factory=dict)  # by program
+
+    @classmethod
+    def begin(cls, record: Mapping[str, Any]) -> Account:
+        """Of a new run, or that goes on from the `record` of an interrupted one."""
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        return cls(record.get("start", now), record.get("duration_seconds", 0.0))
+
+    def compiled(self, name: str, program: Program) -> None:
+        """Adds a program that was compiled now."""
+        count = self.compilations.get(name, 0) + program.compilations
+        self.compilations[name] = count
+        self.compile_seconds += program.compile_seconds
+
+    def trained(self, updates: int, num_slots: int, seconds: float) -> None:
+        """Adds a chunk."""
+        self.training_seconds += seconds
+        self.seed_steps += updates * num_slots
+
+    def costs(self) -> dict[str, Any]:
+        """Start, duration and rate."""
+        duration = self.earlier_seconds + time.perf_counter() - self.begun
+        rate = self.seed_steps / max(self.training_seconds, 1e-9)
+        return {
+            "start": self.start,
+            "duration_seconds": round(duration, 3),
+            "seed_steps_per_second": round(rate, 1),
+        }
+
+
+CARD = ("id", "identity", "rows", "episodes")
+"""What run.json has of a dataset's card."""
+
+
+@contextlib.contextmanager
+def recording(
+    training: Training, evaluator: Evaluator, folder: RunFolder, resumed: bool
+) -> Iterator[Recorder]:
+    """The recorder of a run: "running" inside, and what came of it after.
+
+    The run is then "finished", "interrupted" or "failed".
     """
+    with folder.working():
+        recorder = Recorder(training, evaluator, folder, resumed)
+        try:
+            recorder.sinks = make_sinks(
+                training.options.log, folder.path, training.config
+            )
+            yield recorder
+            recorder.checkpoints.close()
+            recorder.write("finished")
+        except (interrupts.Interrupted, KeyboardInterrupt):
+            recorder.write("interrupted")
+            raise
+        except Exception as error:
+            text = str(error) if isinstance(error, UserError) else repr(error)
+            with contextlib.suppress(UserError):  # a full disk refuses this, too
+                recorder.write("failed", error=text[:500])
+            raise
+        finally:
+            recorder.progress.close()
+            for sink in recorder.sinks:
+                sink.close()
+
+
+class Recorder:
+    """The open folder of a run: its records, checkpoints and progress line."""
 
     def __init__(
         self,
@@ -45,51 +121,28 @@ class Recorder:
         )
         self.account = Account.begin(folder.record if resumed else {})
         self._environment = environment()
-        self._write("running")
-        self._sinks: list[sinks.Sink] = []
+        self.sinks: list[Sink] = []
+        self.write("running")
         self.checkpoints = Checkpoints(folder.path / "checkpoints")
 
-    def __enter__(self) -> Recorder:
-        try:
-            options, config = self._training.options, self._training.config
-            self._sinks = sinks.make(options.log, self.folder.path, config)
-        except Exception as error:
-            self.__exit__(type(error), error, None)
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        del kind, trace
-        try:
-            if error is None:
-                self.checkpoints.close()
-                self._write("finished")
-            elif isinstance(error, interrupts.Interrupted | KeyboardInterrupt):
-                self._write("interrupted")
-            elif isinstance(error, Exception):
-                text = str(error) if isinstance(error, UserError) else repr(error)
-                with contextlib.suppress(UserError):  # a full disk refuses this, too
-                    self._write("failed", error=text[:500])
-        finally:
-            self.progress.close()
-            for sink in self._sinks:
-                sink.close()
-
-    def _write(self, status: str, **more: Any) -> None:
+    def write(self, status: str, **more: Any) -> None:
+        """Writes run.json."""
         training, evaluator, account = self._training, self._evaluator, self.account
         dataset, stages = training.dataset, training.stages
+        layout = stages[-1].layout
         compiling = account.compile_seconds + evaluator.compile_seconds
         record = {
             "schema": SCHEMA,
             "status": status,
             "variants": training.job.variants,
             "sweep": training.options.sweep,
-            **place(stages[-1].layout),
+            "hosts": hosts.count(),
+            "devices": {
+                "platform": layout.devices[0].platform,
+                "kind": layout.devices[0].device_kind,
+                "count": layout.active,
+            },
+            "seed_layout": layout.kind,
             "dataset": {name: getattr(dataset.card, name) for name in CARD},
             "stages": {run.stage.name: run.key for run in stages},
             **account.costs(),
@@ -97,13 +150,31 @@ class Recorder:
             "compilations": account.compilations
             | {"evaluation": evaluator.compilations},
             "evaluation_seconds": round(evaluator.seconds, 3),
-            "diverged": diverged(training.job, stages, training.options.num_seeds),
+            "diverged": self._diverged(),
             "config_hash": training.hash,
             "total_steps": training.total_steps,
             "score_source": dataset.spec.score_source if dataset.spec else "",
             "evaluation_environment": evaluator.environment,
         }
         write_json(self.folder.path / "run.json", record | self._environment | more)
+
+    def _diverged(self) -> list[dict[str, Any]]:
+        """Seeds that were frozen, with their variant, stage and step."""
+        training = self._training
+        return [
+            {
+                "seed": run.slots.seeds[slot],
+                "variant": variant,
+                "stage": run.stage.name,
+                "step": step,
+            }
+            for run in training.stages
+            for slot, step in run.diverged
+            for variant, first in zip(
+                training.job.variants, run.slots.of_setting, strict=True
+            )
+            if first <= slot < first + training.options.num_seeds
+        ]
 
     def restore_point(self) -> int:
         """Total step of the checkpoint to go on from; drops rows beyond it.
@@ -157,7 +228,7 @@ class Recorder:
 
     def _append_metrics(self, rows: list[tuple[Any, ...]]) -> None:
         self.folder.append("metrics.csv", rows)
-        for sink in self._sinks:
+        for sink in self.sinks:
             sink.write(rows)
 
     def evaluate(self, step: int) -> None:
@@ -174,11 +245,8 @@ class Recorder:
     def save(self, run: StageRun, step: int, tree: Pytree, window: int) -> None:
         """Begins to write a checkpoint at a total step.
 
-        Args:
-          run: the stage under way.
-          step: total step.
-          tree: NumPy arrays that nothing else changes.
-          window: updates since the last end of a window; 0: the step is such an end.
+        `tree` are NumPy arrays that nothing else changes; `window` counts the updates
+        since the last end of a window.
         """
         meta = {
             "config_hash": self._training.hash,
@@ -190,12 +258,7 @@ class Recorder:
     def restore(
         self, step: int, like: dict[str, Pytree]
     ) -> tuple[dict[str, Pytree], dict[str, Any]]:
-        """What `save` wrote at a total step, and its meta.
-
-        Args:
-          step: total step.
-          like: {"state", "alive", "sums"}, arrays of the same shapes.
-        """
+        """What `save` wrote at a total step, as in `like`, and its meta."""
         meta = self.checkpoints.meta(step)
         if meta["window"]:
             like = like | {"kept": like["state"]}

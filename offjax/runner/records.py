@@ -1,9 +1,7 @@
-"""The run folder: what is written while a run goes on, and how it is found again.
+"""The files of a run's folder, and how it is found again.
 
-config.json, run.json, metrics.csv, scores.csv, episodes.csv and checkpoints/. Rows are
-flushed before the checkpoint of their step is written, so that a run that was killed
-is cut back to its checkpoint and goes on as if nothing had happened. Evaluations of the
-finished run have folders of their own in evaluations/.
+Rows are on disk before the checkpoint of their step is, so that a killed run is cut
+back to its checkpoint and goes on as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -25,8 +23,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from offjax import locks
 from offjax.devices import hosts
 from offjax.errors import UserError
+from offjax.runner.options import Options
 
 SCHEMA = 1
 EVALUATIONS = "evaluations"
@@ -69,12 +69,16 @@ def require_space(folder: Path, size: int) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes atomically, on the first host: readers see the old file or the new one."""
+    _replace(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
     if not hosts.is_writer():
         return
     with writing(path.parent):
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+            temporary.write_text(text)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -114,16 +118,14 @@ class RunFolder:
     ) -> RunFolder:
         """A new folder `<runs_dir>/<method>/<dataset>/<time>-<hash>`."""
         now = datetime.datetime.now(datetime.UTC)
-        with writing(runs_dir):
-            while True:
-                name = f"{now:%Y%m%d-%H%M%S}-{config_hash[:8]}"
-                path = runs_dir / method / dataset / name
-                try:
-                    path.mkdir(parents=True)
-                except FileExistsError:
-                    now += datetime.timedelta(seconds=1)
-                    continue
+        while True:
+            name = f"{now:%Y%m%d-%H%M%S}-{config_hash[:8]}"
+            path = runs_dir / method / dataset / name
+            with writing(runs_dir), contextlib.suppress(FileExistsError):
+                path.mkdir(parents=True)
                 break
+            now += datetime.timedelta(seconds=1)
+        with writing(path):
             for file, header in HEADERS.items():
                 (path / file).write_text(",".join(header) + "\n")
         return RunFolder(path)
@@ -132,10 +134,8 @@ class RunFolder:
         """Appends rows (on the first host), and has them on disk when it returns."""
         if not hosts.is_writer():
             return
-        buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="\n").writerows(rows)
         with writing(self.path), (self.path / file).open("a") as out:
-            out.write(buffer.getvalue())
+            out.write(_csv(rows))
             out.flush()
             os.fsync(out.fileno())
 
@@ -149,21 +149,17 @@ class RunFolder:
                 whole = line.endswith("\n") and len(row) == len(header)
                 if whole and int(row[column]) <= step:
                     kept.append(line)
-            self._write(file, "".join(kept))
+            _replace(path, "".join(kept))
 
     def rewrite(self, file: str, rows: Sequence[Sequence[Any]]) -> None:
         """Replaces all rows of a file, atomically."""
-        buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="\n").writerows([HEADERS[file], *rows])
-        self._write(file, buffer.getvalue())
+        _replace(self.path / file, _csv([HEADERS[file], *rows]))
 
-    def _write(self, file: str, text: str) -> None:
+    def working(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, the run is worked on by this process, as `record` tells others."""
         if not hosts.is_writer():
-            return
-        with writing(self.path):
-            temporary = self.path / f".{file}.{secrets.token_hex(4)}"
-            temporary.write_text(text)
-            os.replace(temporary, self.path / file)
+            return contextlib.nullcontext()
+        return locks.held(self.path / locks.RUNNING)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -172,8 +168,15 @@ class RunFolder:
 
     @property
     def record(self) -> dict[str, Any]:
-        """Content of run.json."""
-        return read_json(self.path / "run.json")
+        """Content of run.json; `status` is "killed" where its process is gone."""
+        found = read_json(self.path / "run.json")
+        return found | {"status": locks.status(self.path, found.get("status", ""))}
+
+
+def _csv(rows: Sequence[Sequence[Any]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()
 
 
 def find_runs(runs_dir: Path, method: str, dataset: str) -> list[RunFolder]:
@@ -181,6 +184,13 @@ def find_runs(runs_dir: Path, method: str, dataset: str) -> list[RunFolder]:
     parent = runs_dir / method / dataset
     found = [p.parent for p in parent.glob("*/run.json")]
     return [RunFolder(p) for p in sorted(found, key=lambda p: p.name, reverse=True)]
+
+
+def last_scores(folder: Path) -> dict[tuple[str, str], float]:
+    """(variant, seed) → score at the last step of a folder's scores.csv."""
+    with (folder / "scores.csv").open() as lines:
+        rows = sorted(csv.DictReader(lines), key=lambda row: int(row["step"]))
+    return {(row["variant"], row["seed"]): float(row["score"]) for row in rows}
 
 
 def environment() -> dict[str, Any]:
@@ -211,3 +221,78 @@ def _commit() -> str | None:
         return git("rev-parse", "--short=12", "HEAD") + ("+" if dirty else "")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def open_folder(
+    config: dict[str, Any], config_hash: str, options: Options
+) -> tuple[RunFolder, bool]:
+    """The folder, and whether it is one that is resumed; the same on all hosts.
+
+    With `options.resume` it is that of the newest unfinished run of the same
+    configuration, else of the newest finished one.
+
+    Raises:
+      UserError: an interrupted run of another configuration is there with progress to
+        go on from, or the folder cannot be written.
+    """
+    path, resumed = hosts.agree(lambda: _open(config, config_hash, options))
+    return RunFolder(Path(path)), resumed
+
+
+def _open(
+    config: dict[str, Any], config_hash: str, options: Options
+) -> tuple[str, bool]:
+    method, dataset = config["method"], config["dataset"]
+    runs_dir = Path(options.runs_dir)
+    if options.resume:
+        known = find_runs(runs_dir, method, dataset)
+        found = _to_resume(known, config, config_hash, alone=not options.sweep)
+        if found is not None:
+            return str(found.path), True
+        if not options.quiet and not options.sweep:  # jobs of sweeps ask for it always
+            print(
+                f"--resume: no unfinished run of {method} on {dataset} in "
+                f"{runs_dir}; a new one begins."
+            )
+    folder = RunFolder.create(runs_dir, method, dataset, config_hash)
+    write_json(folder.path / "config.json", config)
+    return str(folder.path), False
+
+
+def _to_resume(
+    known: Sequence[RunFolder], config: dict[str, Any], config_hash: str, alone: bool
+) -> RunFolder | None:
+    same = [r for r in known if r.record.get("config_hash") == config_hash]
+    unfinished = [r for r in same if r.record["status"] != "finished"]
+    if unfinished or same:
+        return (unfinished or same)[0]
+    others = [r for r in known if _has_progress(r)]
+    if not others or not alone:  # a sweep's other settings are under way beside it
+        return None
+    changed = "; ".join(_differences(others[0].config, config))
+    raise UserError(
+        f"--resume: the unfinished run {others[0].path} has another configuration "
+        f"({changed}). Give its flags again to continue it, or omit --resume to begin "
+        "a new run."
+    )
+
+
+def _has_progress(run: RunFolder) -> bool:
+    """Whether a run was interrupted, or killed, after a checkpoint."""
+    if run.record["status"] in ("finished", "failed"):
+        return False
+    return any(p.name.isdecimal() for p in run.path.glob("checkpoints/*"))
+
+
+def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Entries in which two configurations differ, with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            difference
+            for name in sorted({*old, *new})
+            for difference in _differences(
+                old.get(name), new.get(name), f"{path}.{name}" if path else name
+            )
+        ]
+    same = old == new or (isinstance(new, tuple) and list(new) == old)
+    return [] if same else [f"{path} is {old} there, {new} here"]

@@ -1,8 +1,7 @@
 """Evaluation of finished runs with other operators and settings; no training.
 
-What a run recorded stays as it is. Every evaluation is a record of its own, in
-`evaluations/<name>/` of the run's folder: scores.csv, episodes.csv and evaluation.json
-(episodes, eval_seed, operator, critic, grid). The same evaluation has the same name.
+Every evaluation is a record of its own, in `evaluations/<name>/` of the run's folder:
+scores.csv, episodes.csv and evaluation.json. The same evaluation has the same name.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from offjax.runner.records import (
     write_json,
     writing,
 )
-from offjax.runner.run import Run, finished, load_run, options_of, overrides_of
+from offjax.runner.run import Run, finished, load_run, options_of
 from offjax.runner.settings import Job
 from offjax.runner.training import Training
 from offjax.types import Recipe
@@ -50,9 +49,7 @@ def reevaluate(
     max_devices: int = 0,
     videos: int = 0,
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Yields (variant, scores [seeds], returns [seeds]); see the module for records.
-
-    Videos come last, so that all is recorded before the first is made.
+    """Yields (variant, scores [seeds], returns [seeds]), each when it is recorded.
 
     Args:
       path: folder of a finished run.
@@ -64,7 +61,7 @@ def reevaluate(
       eval_seed: number of the set of episodes.
       data_dir: root of the datasets.
       max_devices: devices to use at most; 0 = all.
-      videos: episodes of each variant to film, into the run's `videos/`.
+      videos: episodes of each variant to film at the end, into the run's `videos/`.
 
     Raises:
       UserError: an unfinished run, an unknown operator or setting, no critic.
@@ -116,14 +113,9 @@ def record(
     episodes: Sequence[Sequence[Any]],
     facts: Mapping[str, Any],
 ) -> Path:
-    """Writes one evaluation of a finished run; its folder.
+    """Writes one evaluation of a finished run, rows of both files; its folder.
 
-    Args:
-      folder: the run's.
-      scores: rows of scores.csv.
-      episodes: rows of episodes.csv.
-      facts: what was asked for, for evaluation.json; the same facts replace their
-        earlier record.
+    `facts` are what was asked for: the same facts replace their earlier record.
     """
     name = f"{facts['episodes']}-episodes-set{facts['eval_seed']}-{digest(facts)[:8]}"
     mine = RunFolder(folder.path / EVALUATIONS / name)
@@ -147,13 +139,13 @@ def plan(
 ) -> list[Job]:
     """The run's settings with another operator, critic or grid, as jobs to act with.
 
-    Args: as of `reevaluate`; `options` are the run's own.
+    As for `reevaluate`; `options` are the run's own.
     """
     config = folder.config
     method, preset = config["method"], config["preset"]
     recipe = methods.build(method, dataset.spec, preset, dataset.card.id)
     label = [] if config["preset"] == "paper" else [f"preset={config['preset']}"]
-    overrides = overrides_of(config)
+    overrides = recorded.overrides_of(config)
     if improve is not None:
         check("operator", improve, OPERATORS)
         recipe = dataclasses.replace(recipe, improve=improvement(improve))

@@ -11,17 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from offjax import methods
-from offjax.catalog.load import load_dataset
+from offjax.catalog.load import known_spec, load_dataset
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 from offjax.evaluation import rollout
-from offjax.methods.compose import check
-from offjax.runner import recorded, settings
+from offjax.methods.compose import check as check_name
+from offjax.runner import recorded
 from offjax.runner.evaluator import Evaluator
 from offjax.runner.options import Options
 from offjax.runner.records import RunFolder
 from offjax.runner.train import train as carry_out
-from offjax.runner.training import Training, make_jobs
+from offjax.runner.training import Training, check, make_jobs
 from offjax.types import Params, Pytree
 
 
@@ -47,7 +47,7 @@ def recipe(method: str, preset: str = "small", **overrides: Any) -> Request:
         name: tuple(value) if isinstance(value, list) else (value,)
         for name, value in overrides.items()
     }
-    settings.check(methods.build(method, None, preset), values)
+    check(method, preset, values)
     return Request(method, preset, values)
 
 
@@ -61,17 +61,11 @@ class Scores(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A trained run.
+    """A trained run."""
 
-    Attributes:
-      folder: where its records lie.
-      training: what was trained, with its states.
-      evaluator: acts with them.
-    """
-
-    folder: RunFolder
-    training: Training
-    evaluator: Evaluator
+    folder: RunFolder  # where its records lie
+    training: Training  # what was trained, with its states
+    evaluator: Evaluator  # acts with them
 
     @property
     def path(self) -> Path:
@@ -100,8 +94,8 @@ class Run:
         _, params = self.evaluator.acting_slots()
         params = jax.tree.map(lambda x: jnp.asarray(x[slot]), params)
         spec = self.training.dataset.spec
-        low = None if spec is None else np.asarray(spec.action_low, np.float32)
-        high = None if spec is None else np.asarray(spec.action_high, np.float32)
+        box = (-np.inf, np.inf) if spec is None else (spec.action_low, spec.action_high)
+        low, high = (np.asarray(bound, np.float32) for bound in box)
         return SteppedAgent(self.evaluator.agent(), params, low, high, seed)
 
 
@@ -112,8 +106,8 @@ class SteppedAgent:
         self,
         agent: rollout.Agent,
         params: Params,
-        low: np.ndarray | None,
-        high: np.ndarray | None,
+        low: np.ndarray,
+        high: np.ndarray,
         seed: int,
     ) -> None:
         self._actor, self._params, self._bounds = agent.actor, params, (low, high)
@@ -140,8 +134,7 @@ class SteppedAgent:
         proposed, self._carry = self._act(
             self._params, self._carry, raw, jnp.float32(reward), key
         )
-        low, high = self._bounds
-        action = proposed if low is None else jnp.clip(proposed, low, high)
+        action = jnp.clip(proposed, *self._bounds)
         self._carry = self._record(self._carry, action)
         self._time += 1
         return np.asarray(action)
@@ -150,13 +143,13 @@ class SteppedAgent:
 def train(
     request: Request | str, dataset: Dataset | str, num_seeds: int = 5, **options: Any
 ) -> Run:
-    """Trains a method on a dataset; see `offjax.runner.options.Options`.
+    """Trains a method on a dataset.
 
     Args:
       request: from `recipe`, or a method's name (preset small).
       dataset: a dataset, or its id.
       num_seeds: seeds, all in one program.
-      **options: any other field of `Options`.
+      **options: any other field of `offjax.runner.options.Options`.
 
     Raises:
       UserError: bad input, or several values of a static hyperparameter (each of
@@ -171,6 +164,8 @@ def train(
         )
     chosen = _options(num_seeds, options)
     if isinstance(dataset, str):
+        spec = known_spec(dataset)
+        check(request.method, request.preset, request.overrides, dataset, spec)
         dataset = load_dataset(dataset)
     jobs = make_jobs(request.method, request.preset, dataset, request.overrides)
     if len(jobs) > 1:
@@ -178,10 +173,8 @@ def train(
             f"{len(jobs)} combinations of hyperparameters that shape the program were "
             "asked for; call train once for each."
         )
-    training = Training.of(
-        jobs[0], request.method, request.preset, dataset,
-        chosen,
-    )  # fmt: skip
+    method, preset = request.method, request.preset
+    training = Training.of(jobs[0], method, preset, dataset, chosen)
     return Run(carry_out(training), training, Evaluator(training))
 
 
@@ -189,7 +182,7 @@ def _options(num_seeds: int, given: dict[str, Any]) -> Options:
     """The options of `train`; `UserError` with near names for an unknown one."""
     known = [field.name for field in dataclasses.fields(Options)]
     for name in given:
-        check("option of train", name, known)
+        check_name("option of train", name, known)
     options = Options(num_seeds=num_seeds, **given)
     options.validate()
     return options
@@ -199,14 +192,18 @@ def finished(path: str | Path) -> RunFolder:
     """The folder of a finished run; `UserError` for anything else."""
     folder = RunFolder(Path(path))
     record = folder.record
-    if record["status"] == "failed":
+    status = record["status"]
+    if status == "failed":
         raise UserError(
             f"{path} failed ({record.get('error', 'unknown error')}), so it has no "
             "result to read; remove the cause and train again."
         )
-    if record["status"] != "finished":
+    if status == "running":
+        raise UserError(f"{path} is running: wait until it is finished.")
+    if status != "finished":
         raise UserError(
-            f"{path} is {record['status']}; run its command again with --resume."
+            f"{path} is not finished (its status: {status}); run its command again "
+            "with --resume."
         )
     return folder
 
@@ -233,21 +230,6 @@ def options_of(folder: RunFolder, max_devices: int = 0) -> Options:
         max_devices=max_devices,
         quiet=True,
     )
-
-
-def overrides_of(config: dict[str, Any]) -> dict[str, tuple]:
-    """The overrides recorded in config.json, in the order that its variants name."""
-    variants = "".join(f",{s['variant']}" for s in config["settings"])
-
-    def place(name: str) -> int:
-        return variants.find(f",{name.removeprefix('improve.')}=")
-
-    return {
-        name: tuple(
-            tuple(v) if isinstance(v, list) else v for v in config["overrides"][name]
-        )
-        for name in sorted(config["overrides"], key=place)
-    }
 
 
 def load_run(path: str | Path, dataset: Dataset | None = None) -> Run:

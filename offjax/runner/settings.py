@@ -1,8 +1,8 @@
 """Overrides of hyperparameters → runs.
 
-An override is a name with one or more values. Values of a traced scalar share one
-program with the seeds, and so do several numbers of candidates of an operator, which
-are masks of the largest; each combination of other static values is a run of its own.
+Several values of a traced scalar share one program with the seeds, and so do several
+numbers of candidates of an operator, which are masks of the largest. Each combination
+of other values is a run of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import difflib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from offjax.errors import UserError
@@ -85,7 +85,7 @@ def default_value(recipe: Recipe, target: Target) -> Any:
 def check(recipe: Recipe, overrides: Overrides) -> None:
     """Raises `UserError` for an unknown name, or a value that none of its can be.
 
-    The recipe may be that of another domain, or of none: names and types are the same.
+    The recipe may be for another domain: names and types are the same.
     """
     names = known_names(recipe)
     for name, values in overrides.items():
@@ -139,29 +139,41 @@ def blamed(job: Job, stage: str) -> Iterator[None]:
         ) from e
 
 
-def _replace(recipe: Recipe, values: Sequence[tuple[Target, Any]]) -> Recipe:
-    """The recipe with these fields set."""
+def with_configs(
+    recipe: Recipe,
+    change: Callable[[str, Any], Any],
+    num_steps: Mapping[str, int],
+) -> Recipe:
+    """The recipe with `change(owner, config)` for each config, and other lengths.
 
-    def changed(owner: str, config: Any) -> Any:
-        mine = {field: value for (o, field), value in values if o == owner}
-        mine.pop("num_steps", None)
-        return dataclasses.replace(config, **mine) if mine else config
-
-    steps = {o: value for (o, field), value in values if field == "num_steps"}
+    Owners are the stages, the entries of acting, and "improve".
+    """
     stages = tuple(
         dataclasses.replace(
             stage,
-            config=changed(stage.name, stage.config),
-            num_steps=steps.get(stage.name, stage.num_steps),
+            config=change(stage.name, stage.config),
+            num_steps=num_steps.get(stage.name, stage.num_steps),
         )
         for stage in recipe.stages
     )
-    acting = {name: changed(name, config) for name, config in recipe.acting.items()}
+    acting = {name: change(name, config) for name, config in recipe.acting.items()}
     improve = recipe.improve
     if improve is not None:
-        config = changed("improve", improve.config)
+        config = change("improve", improve.config)
         improve = dataclasses.replace(improve, config=config)
     return dataclasses.replace(recipe, stages=stages, acting=acting, improve=improve)
+
+
+def _replace(recipe: Recipe, values: Sequence[tuple[Target, Any]]) -> Recipe:
+    """The recipe with these fields set."""
+    steps = {o: value for (o, field), value in values if field == "num_steps"}
+    fields = {target: value for target, value in values if target[1] != "num_steps"}
+
+    def change(owner: str, config: Any) -> Any:
+        mine = {field: value for (o, field), value in fields.items() if o == owner}
+        return dataclasses.replace(config, **mine) if mine else config
+
+    return with_configs(recipe, change, steps)
 
 
 def expand(recipe: Recipe, overrides: Overrides, prefix: str = "") -> list[Job]:
@@ -170,11 +182,11 @@ def expand(recipe: Recipe, overrides: Overrides, prefix: str = "") -> list[Job]:
     Args:
       recipe: with the values of its preset.
       overrides: name → values; a name without a stage sets every field of that name
-        that no STAGE.NAME among them sets, in whatever order they are given.
+        that no STAGE.NAME among them sets.
       prefix: what variants begin with (`preset=small`), or "".
 
     Raises:
-      UserError: an unknown name or a value of the wrong type.
+      UserError: an unknown name, a value of the wrong type or one that makes no sense.
     """
     names = known_names(recipe)
     specific = {names[name][0] for name in overrides if "." in name and name in names}

@@ -29,16 +29,16 @@ class TensorBoard:
     package = "tensorboardX"
 
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
-        del config
-        self._module = _load(self.package, "tensorboard")
-        self._folder, self._writers = folder / "tensorboard", {}  # type: ignore[var-annotated]
+        self._folder, self._writers = folder / "tensorboard", dict[str, Any]()
 
     def write(self, rows: Rows) -> None:
         """Logs rows."""
+        from tensorboardX import SummaryWriter
+
         for step, seed, variant, name, value in rows:
             place = str(self._folder / f"{variant.replace('/', '_')}-seed{seed}")
             if place not in self._writers:
-                self._writers[place] = self._module.SummaryWriter(place)
+                self._writers[place] = SummaryWriter(place)
             self._writers[place].add_scalar(name, float(value), step)
 
     def close(self) -> None:
@@ -53,8 +53,9 @@ class WandB:
     package = "wandb"
 
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
-        module = _load(self.package, "wandb")
-        self._run = module.init(
+        import wandb
+
+        self._run = wandb.init(
             project="offjax", dir=str(folder), config=config, name=folder.name
         )
 
@@ -79,19 +80,17 @@ def check(names: Sequence[str]) -> None:
     for name in names:
         if name not in SINKS:
             raise UserError(f"--log={name} is not one of {', '.join(SINKS)}.")
-        _load(SINKS[name].package, name)
+        package = SINKS[name].package
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise UserError(
+                f"--log={name} needs the package {package}: pip install "
+                f"'offjax[{name}]'."
+            ) from error
 
 
 def make(names: Sequence[str], folder: Path, config: dict[str, Any]) -> list[Sink]:
     """The sinks of `--log=`; raises as `check` does."""
     check(names)
     return [SINKS[name](folder, config) for name in names]
-
-
-def _load(module: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(
-            f"--log={extra} needs the package {module}: pip install 'offjax[{extra}]'."
-        ) from error

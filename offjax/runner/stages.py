@@ -10,14 +10,67 @@ import jax
 import numpy as np
 
 from offjax.datasets.dataset import Dataset
-from offjax.devices.layout import Layout, choose_layout
+from offjax.devices.layout import Layout, choose_layout, first_slot
 from offjax.errors import UserError
 from offjax.runner import programs
 from offjax.runner.options import Options
 from offjax.runner.records import SCHEMA, digest
 from offjax.runner.settings import Job
-from offjax.runner.slots import Slots, slot_map, stage_slots
-from offjax.types import Model, Pytree, Stage, traced_fields
+from offjax.types import Model, Pytree, Recipe, Stage, traced_fields
+
+
+@dataclasses.dataclass(frozen=True)
+class Slots:
+    """The slots of a stage: every seed with every setting that matters to it."""
+
+    seeds: tuple[int, ...]  # seed of each slot
+    values: tuple[dict[str, Any], ...]  # changed fields of the stage's own config
+    of_setting: tuple[int, ...]  # of each setting its first slot; seed i is i further
+
+    @property
+    def num_slots(self) -> int:
+        """Number of slots."""
+        return len(self.seeds)
+
+
+def stage_slots(job: Job, owner: str, seeds: Sequence[int]) -> Slots:
+    """Slots of one stage, or of acting with owner "improve" (every setting)."""
+    relevant = _with_upstream(job.recipe, owner)
+    firsts: dict[tuple, int] = {}
+    of_setting: list[int] = []
+    slot_seeds: list[int] = []
+    values: list[dict[str, Any]] = []
+    for setting in job.settings:
+        mine = setting.values
+        if owner != "improve":
+            mine = tuple(
+                (target, value) for target, value in mine if target[0] in relevant
+            )
+        if mine not in firsts:
+            firsts[mine] = len(slot_seeds)
+            slot_seeds += list(seeds)
+            values += [{n: value for (o, n), value in mine if o == owner}] * len(seeds)
+        of_setting.append(firsts[mine])
+    return Slots(tuple(slot_seeds), tuple(values), tuple(of_setting))
+
+
+def _with_upstream(recipe: Recipe, owner: str) -> set[str]:
+    stages = {s.name: s for s in recipe.stages}
+    found, todo = set(), [owner]
+    while todo:
+        name = todo.pop()
+        found.add(name)
+        todo += stages[name].reads if name in stages else []
+    return found
+
+
+def slot_map(source: Slots, target: Slots, num_seeds: int) -> list[int]:
+    """For each slot of `target`, the slot of `source` with its seed and setting."""
+    result = [0] * target.num_slots
+    for first, origin in zip(target.of_setting, source.of_setting, strict=True):
+        for i in range(num_seeds):
+            result[first + i] = origin + i
+    return result
 
 
 @dataclasses.dataclass
@@ -55,15 +108,15 @@ class StageRun:
 
 
 def resolve_config(
-    job: Job, method: str, preset: str, dataset: Dataset, options: Options
-) -> dict:
+    job: Job, method: str, preset: str, dataset: str, identity: str, options: Options
+) -> dict[str, Any]:
     """Content of config.json: all that determines a run's results."""
     recipe = job.recipe
     return {
         "schema": SCHEMA,
         "method": method,
-        "dataset": dataset.card.id,
-        "dataset_identity": dataset.card.identity,
+        "dataset": dataset,
+        "dataset_identity": identity,
         "preset": preset,
         "seeds": options.seeds,
         "stages": {
@@ -146,10 +199,6 @@ def plan_stages(job: Job, dataset: Dataset, options: Options) -> list[StageRun]:
         missing = [name for name in stage.reads if name not in keys]
         if missing:
             raise UserError(f"stage {stage.name} reads {missing}, which come later.")
-        if stage.num_steps < 1:
-            raise UserError(
-                f"{stage.name}.num_steps={stage.num_steps}: at least 1 is needed."
-            )
         slots = stage_slots(job, stage.name, options.seeds)
         layout = layout_of(slots.num_slots, options)
         keys[stage.name] = _stage_key(stage, slots, dataset, layout, keys)
@@ -159,7 +208,6 @@ def plan_stages(job: Job, dataset: Dataset, options: Options) -> list[StageRun]:
 
 
 def models_of(
-    job: Job,
     runs: Sequence[StageRun],
     slots: Slots,
     names: Sequence[str],
@@ -169,7 +217,7 @@ def models_of(
     models = {}
     for run in runs:
         if run.stage.name in names:
-            index = slot_map(job, run.slots, slots, num_seeds)
+            index = slot_map(run.slots, slots, num_seeds)
             config, state = jax.tree.map(
                 lambda x, i=index: np.asarray(x)[i], (run.configs, run.states)
             )
@@ -195,15 +243,10 @@ def stage_data(
 
 def template(run: StageRun, data: Pytree, upstream: Mapping[str, Model]) -> Pytree:
     """Zeros like the stage's states, NumPy [slots, …]."""
-
-    def take(tree: Pytree) -> Pytree:
-        return jax.tree.map(lambda x: np.asarray(x)[0], tree)
-
-    data = take(data) if run.stage.view.per_seed else data
+    data = first_slot(data) if run.stage.view.per_seed else data
+    config, upstream = first_slot((run.configs, dict(upstream)))
     shapes = jax.eval_shape(
-        lambda: run.stage.method.init(
-            jax.random.PRNGKey(0), data, take(run.configs), take(upstream)
-        )
+        lambda: run.stage.method.init(jax.random.PRNGKey(0), data, config, upstream)
     )
     n = run.slots.num_slots
     return jax.tree.map(lambda s: np.zeros((n, *s.shape), s.dtype), shapes)

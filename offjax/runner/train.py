@@ -13,17 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from offjax import locks
 from offjax.devices import hosts
 from offjax.devices.compilation import release_programs
+from offjax.devices.layout import first_slot
 from offjax.errors import UserError
-from offjax.runner import chunks, interrupts, locks, programs, settings
-from offjax.runner.chunks import Chunk
+from offjax.runner import chunks, interrupts, programs, settings
+from offjax.runner.chunks import Begin, Chunk, Pace, Schedule
 from offjax.runner.evaluator import Evaluator
-from offjax.runner.profiles import Begin, profiled
-from offjax.runner.recorder import Recorder
-from offjax.runner.records import RunFolder, environment
-from offjax.runner.resume import open_folder
-from offjax.runner.schedule import Pace, Schedule
+from offjax.runner.recorder import Recorder, recording
+from offjax.runner.records import RunFolder, environment, open_folder
 from offjax.runner.stages import StageRun, stage_data, template
 from offjax.runner.training import Training
 from offjax.types import Model, Pytree
@@ -47,7 +46,7 @@ def train(training: Training) -> RunFolder:
             training.load_states(folder.record["stages"])
             return folder
         evaluator = Evaluator(training)
-        with Recorder(training, evaluator, folder, resumed) as recorder:
+        with recording(training, evaluator, folder, resumed) as recorder:
             step = recorder.restore_point() if resumed else 0
             for run in training.stages:
                 step = _StageLoop(training, run, recorder, evaluator).run(step)
@@ -86,14 +85,10 @@ class _StageLoop:
         self.window = 0  # updates since the last end of a window
 
     def run(self, resume_step: int) -> int:
-        """Leaves the trained states in the stage.
+        """Leaves the trained states in the stage; the step that later stages resume at.
 
-        Args:
-          resume_step: total step of the checkpoint that the run goes on from.
-
-        Returns:
-          The step that later stages resume at: 0 where this one, though done before
-          the interruption, had to be trained again.
+        `resume_step` is the total step of the checkpoint that the run goes on from. It
+        becomes 0 where a stage that was done has to be trained again.
         """
         training, run = self.training, self.stage_run
         upstream = training.upstream(run)
@@ -132,11 +127,8 @@ class _StageLoop:
 
     def _take_from_store(self, like: Pytree) -> bool:
         """Fills in the stage's states, if the store has them whole."""
-        run, store, say = (
-            self.stage_run,
-            self.training.store,
-            self.recorder.progress.say,
-        )
+        run, store = self.stage_run, self.training.store
+        say = self.recorder.progress.say
         if not hosts.agree(lambda: store.has(run.key)):
             return False
         try:
@@ -146,8 +138,8 @@ class _StageLoop:
             store.discard(run.key)
             return False
         run.diverged = [tuple(d) for d in store.meta(run.key)["diverged"]]
-        profiled = self.training.options.profile
-        more = "; not profiled (--noreuse_stages)" if profiled else ""
+        traced = self.training.options.profile
+        more = "; not profiled (--noreuse_stages)" if traced else ""
         say(f"{run.stage.name}: trained before, {run.key[:12]}{more}")
         return True
 
@@ -177,7 +169,9 @@ class _StageLoop:
         dispatch = functools.partial(
             chunks.dispatch, program, layout, self.slots, shared
         )
-        begin = profiled(dispatch, stage.num_steps, self.training.options.profile)
+        begin = chunks.profiled(
+            dispatch, stage.num_steps, self.training.options.profile
+        )
         now = self._next_chunk(begin, step)
         while now is not None:
             seconds = now.wait()
@@ -218,16 +212,11 @@ class _StageLoop:
     def _sums(self, data: Pytree, states: Pytree) -> Pytree:
         """Zeros like the sums of the stage's metrics, NumPy [slots, …]."""
         run = self.stage_run
-
-        def first(tree: Pytree) -> Pytree:
-            return jax.tree.map(lambda x: np.asarray(x)[0], tree)
-
-        data = first(data) if run.stage.view.per_seed else data
-        slot = {
-            "config": first(run.configs),
-            "upstream": first(self.training.upstream(run)),
-        }
-        blank = programs.blank_metrics(run.stage, first(states), data, slot)
+        data = first_slot(data) if run.stage.view.per_seed else data
+        slot = {"config": run.configs, "upstream": self.training.upstream(run)}
+        blank = programs.blank_metrics(
+            run.stage, first_slot(states), data, first_slot(slot)
+        )
         return jax.tree.map(lambda x: np.stack([x] * run.slots.num_slots), blank)
 
     def _next_chunk(self, begin: Begin, step: int) -> Chunk | None:
@@ -245,9 +234,8 @@ class _StageLoop:
     def _boundary(self, begin: Begin, now: Chunk) -> Chunk | None:
         """Does what is due at a chunk's end; the next chunk.
 
-        The next chunk is on its way before anything is written, unless an evaluation
-        needs the devices for itself. The order on disk is metrics and scores, then
-        the checkpoint, either way.
+        The next chunk is dispatched before anything is written, unless an evaluation
+        needs the devices. On disk metrics and scores come before the checkpoint.
         """
         run, layout, due = self.stage_run, self.layout, self.schedule
         end, total = now.end, run.first_step + now.end

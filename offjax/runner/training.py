@@ -1,8 +1,4 @@
-"""All that determines a run: a job with its data and options, and its stages.
-
-A `Training` is a value. `offjax.runner.train.train` carries it out;
-`offjax.runner.evaluator.Evaluator` acts with the states that its stages hold.
-"""
+"""All that determines a run: a job with its data and options, and its stages."""
 
 from __future__ import annotations
 
@@ -27,41 +23,64 @@ from offjax.runner.stages import (
     stage_data,
     template,
 )
-from offjax.types import Model
+from offjax.types import EnvSpec, Model
 
 
 def make_jobs(
     method: str, preset: str, dataset: Dataset, overrides: settings.Overrides
 ) -> list[Job]:
     """The recipe for a dataset, with overrides, as jobs."""
-    recipe = methods.build(method, dataset.spec, preset, dataset.card.id)
+    return jobs_on(method, preset, dataset.card.id, dataset.spec, overrides)
+
+
+def jobs_on(
+    method: str,
+    preset: str,
+    dataset: str,
+    spec: EnvSpec | None,
+    overrides: settings.Overrides,
+) -> list[Job]:
+    """`make_jobs` for a dataset's id and environment, without its data."""
+    recipe = methods.build(method, spec, preset, dataset)
     prefix = "" if preset == "paper" else f"preset={preset}"
     return settings.expand(recipe, overrides, prefix)
 
 
+def check(
+    method: str,
+    preset: str,
+    overrides: settings.Overrides,
+    dataset: str = "",
+    spec: EnvSpec | None = None,
+) -> None:
+    """Refuses settings that can be refused before the data are loaded.
+
+    Without `spec`, names and types are checked alone: which values make sense may
+    depend on the environment.
+
+    Raises:
+      UserError: an unknown method, preset or hyperparameter, or a value out of range.
+    """
+    if spec is None:
+        settings.check(methods.build(method, None, preset), overrides)
+        return
+    for job in jobs_on(method, preset, dataset, spec, overrides):
+        if job.recipe.validate is not None:
+            job.recipe.validate(job.recipe, None)
+
+
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """One run, planned.
+    """One run, planned."""
 
-    Attributes:
-      job: the recipe and its settings.
-      method: its name.
-      preset: its name.
-      dataset: what it is trained on.
-      options: how it is run.
-      config: content of config.json.
-      hash: of `config`.
-      stages: in their order; `states` in them are filled in by training and loading.
-    """
-
-    job: Job
-    method: str
-    preset: str
-    dataset: Dataset
-    options: Options
-    config: dict[str, Any]
-    hash: str
-    stages: list[StageRun]
+    job: Job  # the recipe and its settings
+    method: str  # its name
+    preset: str  # its name
+    dataset: Dataset  # what it is trained on
+    options: Options  # how it is run
+    config: dict[str, Any]  # content of config.json
+    hash: str  # of `config`
+    stages: list[StageRun]  # in their order; training and loading fill in their states
 
     @classmethod
     def of(
@@ -78,7 +97,8 @@ class Training:
         settings.validate(job)
         if job.recipe.validate is not None:
             job.recipe.validate(job.recipe, dataset)
-        config = resolve_config(job, method, preset, dataset, options)
+        card = dataset.card
+        config = resolve_config(job, method, preset, card.id, card.identity, options)
         stages = plan_stages(job, dataset, options)
         return cls(
             job, method, preset, dataset, options, config, digest(config), stages
@@ -97,7 +117,7 @@ class Training:
     def upstream(self, run: StageRun) -> dict[str, Model]:
         """The models that a stage reads, leaves NumPy [slots, …]."""
         return models_of(
-            self.job, self.stages, run.slots, run.stage.reads, self.options.num_seeds
+            self.stages, run.slots, run.stage.reads, self.options.num_seeds
         )
 
     def load_states(self, keys: Mapping[str, str]) -> None:

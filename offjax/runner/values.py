@@ -69,7 +69,8 @@ def _require_sound(name: str, value: Any, default: Any, owner: str) -> None:
     """Refuses what no setting can be; methods and operators know more."""
     numbers = value if isinstance(value, tuple) else (value,)
     field = name.rsplit(".", 1)[-1]
-    least = 1 if field == "batch_size" or field.endswith("_dims") else 0
+    counts = field in ("batch_size", "num_steps") or field.endswith("_dims")
+    least = 1 if counts else 0
     rate = field == "lr" or field.endswith("_lr")
     for number in numbers:
         if isinstance(number, float) and math.isnan(number):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import hashlib
-import json
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import offjax
 from offjax.runner import interrupts
@@ -25,24 +24,14 @@ BAD_INPUT = 2
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a sweep's jobs run and write.
+    """Where a sweep's jobs run and write."""
 
-    Attributes:
-      runs_dir: the run store; seen by all nodes.
-      sweep: name of the sweep.
-      data_dir: root of the datasets, None for the default.
-      host_devices: CPU devices of each job, None for one per core.
-      retries: further tries of a job whose process died.
-      stall_seconds: a job that says nothing for so long is killed and tried again;
-        0 = never.
-    """
-
-    runs_dir: str
-    sweep: str
-    data_dir: str | None = None
-    host_devices: int | None = None
-    retries: int = 2
-    stall_seconds: float = 0.0
+    runs_dir: str  # the run store; seen by all nodes
+    sweep: str  # name of the sweep
+    data_dir: str | None = None  # root of the datasets, None for the default
+    host_devices: int | None = None  # CPU devices of each job, None for one per core
+    retries: int = 2  # further tries of a job whose process died
+    stall_seconds: float = 0.0  # kill and retry a job so long silent; 0 = never
 
     @property
     def folder(self) -> Path:
@@ -64,19 +53,15 @@ class Outcome:
     reason: str = ""
 
 
-class Report(Protocol):
-    """Told of every change, and about once a second."""
-
-    def __call__(self, outcomes: Mapping[str, Outcome]) -> None:
-        """`outcomes` by the job's hash."""
+Report = Callable[[dict[str, Outcome]], None]
+"""Told of every change, and about once a second: outcomes by the job's hash."""
 
 
 def job_file(job: Job, place: Place) -> Path:
     """Writes the file that `offjax.sweeps.worker` reads."""
     path = place.folder / "jobs" / f"{job.hash[:16]}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    job_content = json.loads(job.to_json())
-    write_json(path, {"job": job_content, "place": dataclasses.asdict(place)})
+    write_json(path, {"job": job.to_json(), "place": dataclasses.asdict(place)})
     return path
 
 
@@ -151,11 +136,6 @@ def code_identity() -> dict[str, Any]:
     for path in sorted(root.rglob("*.py")):
         code.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return {"code": code.hexdigest()[:16], "versions": environment()["versions"]}
-
-
-def ordered(jobs: Sequence[Job]) -> list[Job]:
-    """Jobs by priority, in their order where it is equal."""
-    return sorted(jobs, key=lambda job: -job.priority)
 
 
 def _die_with_parent() -> None:

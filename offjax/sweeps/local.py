@@ -36,8 +36,10 @@ def run(
       place: where they write.
       report: told of changes.
       max_parallel: jobs side by side.
-      gpus: ids of GPUs to share out, one to each of the parallel jobs; empty: every
-        job sees all devices.
+      gpus: ids of GPUs, one to each of the parallel jobs; empty: every job sees all.
+
+    Raises:
+      UserError: no jobs side by side, or too few GPUs.
     """
     if max_parallel < 1:
         raise UserError(f"--max_parallel={max_parallel}: at least 1 is needed.")
@@ -46,13 +48,16 @@ def run(
             f"--max_parallel={max_parallel} jobs cannot have a GPU each of {len(gpus)}."
         )
     outcomes = {job.hash: Outcome("waiting") for job in jobs}
-    waiting, running = engine.ordered(jobs), list[_Running]()
+    waiting = sorted(jobs, key=lambda job: -job.priority)
+    running: list[_Running] = []
     told, stopped = 0.0, False
     try:
         while waiting or running:
             while waiting and len(running) < max_parallel:
                 lane = _free_lane(running)
-                env = _environment(gpus[lane]) if gpus else None
+                env = None
+                if gpus:
+                    env = {**os.environ, "CUDA_VISIBLE_DEVICES": gpus[lane]}
                 running.append(_begin(waiting.pop(0), place, lane, env, outcomes))
                 told = 0.0
             for ended in [r for r in running if _has_ended(r, place)]:
@@ -83,10 +88,6 @@ def run(
 def _free_lane(running: Sequence[_Running]) -> int:
     taken = {r.lane for r in running}
     return next(i for i in range(len(running) + 1) if i not in taken)
-
-
-def _environment(gpu: str) -> dict[str, str]:
-    return {**os.environ, "CUDA_VISIBLE_DEVICES": gpu}
 
 
 def _begin(

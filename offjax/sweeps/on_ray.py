@@ -1,8 +1,7 @@
 """Jobs on a Ray cluster: resources per job, and another node when one dies.
 
-The run store has to be a folder that all nodes see under the same path. A job whose
-node dies goes on elsewhere from its last checkpoint: its worker process dies with the
-node's, so that it is never at work twice.
+All nodes must see the run store under the same path. A job whose node dies goes on
+elsewhere from its last checkpoint; its worker process dies with the node's.
 """
 
 from __future__ import annotations
@@ -81,7 +80,7 @@ def run(
     require_same_code(ray, place)
     work = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=place.retries)(_work)
     outcomes = {job.hash: Outcome("waiting") for job in jobs}
-    waiting = engine.ordered(jobs)
+    waiting = sorted(jobs, key=lambda job: -job.priority)
     running: dict[Any, tuple[Job, float]] = {}
     while waiting or running:
         while waiting and (not max_parallel or len(running) < max_parallel):

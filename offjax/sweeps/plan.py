@@ -1,8 +1,8 @@
 """What a sweep runs: methods × datasets × settings as jobs, one run folder each.
 
-Values of traced hyperparameters are packed into one job with the seeds; values that
-shape the program, and every method and dataset, are jobs of their own. A job is known
-by the hash of its configuration, which is also how its run is found again.
+Values of traced hyperparameters are packed into one job with the seeds; all else are
+jobs of their own. A job is known by the hash of its configuration, by which its run is
+found again.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from offjax import methods
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
-from offjax.runner import settings
+from offjax.runner import recorded
 from offjax.runner.options import Options
 from offjax.runner.records import RunFolder, digest, find_runs
 from offjax.runner.stages import resolve_config
-from offjax.runner.training import make_jobs
+from offjax.runner.training import check, jobs_on
+from offjax.types import EnvSpec
 
 PRESETS = ("paper", "small", "demo")
 OPTIONS = (
@@ -52,21 +52,16 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One run to be made: all that a worker process needs to know.
+    """One run to be made: all that a worker process needs to know."""
 
-    Attributes:
-      hash: of its configuration, as in its run.json.
-      priority: jobs with a greater one begin first.
-    """
-
-    hash: str
+    hash: str  # of its configuration, as in its run.json
     method: str
     dataset: str
     preset: str
     overrides: dict[str, tuple]
     options: dict[str, Any]
     variants: tuple[str, ...]
-    priority: float = 0.0
+    priority: float = 0.0  # jobs with a greater one begin first
 
     @property
     def label(self) -> str:
@@ -76,18 +71,16 @@ class Job:
             names += f" and {len(self.variants) - 1} more"
         return f"{self.method} · {self.dataset} · {names}"
 
-    def to_json(self) -> str:
+    def to_json(self) -> dict[str, Any]:
         """For `from_json`; pairs, since the overrides' order names the variants."""
-        content = dataclasses.asdict(self) | {"overrides": list(self.overrides.items())}
-        return json.dumps(content, indent=2)
+        return dataclasses.asdict(self) | {"overrides": list(self.overrides.items())}
 
     @staticmethod
-    def from_json(text: str) -> Job:
-        """The job that `to_json` wrote."""
-        content = json.loads(text)
-        content["overrides"] = as_overrides(dict(content["overrides"]))
-        content["variants"] = tuple(content["variants"])
-        return Job(**content)
+    def from_json(content: Mapping[str, Any]) -> Job:
+        """The job whose `to_json` a file has."""
+        overrides = _overrides(dict(content["overrides"]))
+        variants = tuple(content["variants"])
+        return Job(**{**content, "overrides": overrides, "variants": variants})
 
 
 def parse_file(path: str | Path) -> list[Entry]:
@@ -135,25 +128,40 @@ def _entry(path: str | Path, number: int, content: Any) -> Entry:
         tuple(content["methods"]),
         tuple(content["datasets"]),
         content.get("preset", "small"),
-        as_overrides(values),
+        _overrides(values),
         {name: content[name] for name in OPTIONS if name in content},
         float(content.get("priority", 0.0)),
     )
 
 
+def _overrides(values: Mapping[str, Sequence[Any]]) -> dict[str, tuple]:
+    """Name → values as JSON has them → as `settings.expand` takes them."""
+    return {name: recorded.tuples(each) for name, each in values.items()}
+
+
 def expand(
-    entries: Sequence[Entry], load: Callable[[str], Dataset], sweep: str
+    entries: Sequence[Entry],
+    load: Callable[[str], Dataset | None],
+    sweep: str,
+    spec_of: Callable[[str], EnvSpec | None] = lambda name: None,
 ) -> list[Job]:
     """The jobs of a sweep, each configuration once, in the order in which they begin.
 
+    All settings are checked before the first dataset is loaded.
+
     Args:
       entries: what is wanted.
-      load: dataset by id; each is loaded once, and so collected before jobs begin.
+      load: dataset by id, called once for each; None plans its jobs without data, by
+        `spec_of`. No run of theirs is found.
       sweep: name of the sweep, for the runs' records.
+      spec_of: environment by id, as far as it is known without data.
 
     Raises:
-      UserError: an unknown method, dataset, hyperparameter or option.
+      UserError: an unknown method, dataset, hyperparameter or option, or a value out
+        of range.
     """
+    names = dict.fromkeys(name for entry in entries for name in entry.datasets)
+    specs = {name: spec_of(name) for name in names}
     for entry in entries:
         if entry.preset not in PRESETS:
             raise UserError(
@@ -161,27 +169,21 @@ def expand(
             )
         _options(entry, sweep)
         for method in entry.methods:
-            settings.check(methods.build(method, None, entry.preset), entry.config)
-    datasets = {n: load(n) for n in dict.fromkeys(_names(entries))}
+            for name in entry.datasets:
+                check(method, entry.preset, entry.config, name, specs[name])
+    identities = dict.fromkeys(names, "")
+    for name in names:
+        dataset = load(name)
+        if dataset is not None:
+            specs[name], identities[name] = dataset.spec, dataset.card.identity
     jobs: dict[str, Job] = {}
     for entry in entries:
         for name in entry.datasets:
             for method in entry.methods:
-                for job in _jobs(entry, method, datasets[name], sweep):
+                where = name, specs[name], identities[name]
+                for job in _jobs(entry, method, *where, sweep):
                     jobs.setdefault(job.hash, job)
     return sorted(jobs.values(), key=lambda job: -job.priority)
-
-
-def as_overrides(values: Mapping[str, Sequence[Any]]) -> dict[str, tuple]:
-    """Name → values as JSON holds them → as `settings.expand` takes them."""
-    return {
-        name: tuple(tuple(v) if isinstance(v, list) else v for v in each)
-        for name, each in values.items()
-    }
-
-
-def _names(entries: Sequence[Entry]) -> list[str]:
-    return [name for entry in entries for name in entry.datasets]
 
 
 def _options(entry: Entry, sweep: str) -> Options:
@@ -194,51 +196,48 @@ def _options(entry: Entry, sweep: str) -> Options:
     return options
 
 
-def _jobs(entry: Entry, method: str, dataset: Dataset, sweep: str) -> list[Job]:
-    options = _options(entry, sweep)
-    jobs = []
-    for job in make_jobs(method, entry.preset, dataset, entry.config):
-        config = resolve_config(job, method, entry.preset, dataset, options)
-        jobs.append(
-            Job(
-                digest(config),
-                method,
-                dataset.card.id,
-                entry.preset,
-                job.overrides,
-                dict(entry.options),
-                tuple(job.variants),
-                entry.priority,
-            )
+def _jobs(
+    entry: Entry,
+    method: str,
+    dataset: str,
+    spec: EnvSpec | None,
+    identity: str,
+    sweep: str,
+) -> list[Job]:
+    options, preset = _options(entry, sweep), entry.preset
+    return [
+        Job(
+            digest(resolve_config(job, method, preset, dataset, identity, options)),
+            method,
+            dataset,
+            preset,
+            job.overrides,
+            dict(entry.options),
+            tuple(job.variants),
+            entry.priority,
         )
-    return jobs
+        for job in jobs_on(method, preset, dataset, spec, entry.config)
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """How far a job's newest run is.
+    """How far a job's newest run is."""
 
-    Attributes:
-      status: "waiting", or that of run.json.
-      step: of `total` updates.
-      path: the run's folder, if there is one.
-    """
-
-    status: str
-    step: int = 0
+    status: str  # "waiting", or that of run.json
+    step: int = 0  # of `total` updates
     total: int = 0
-    path: Path | None = None
+    path: Path | None = None  # the run's folder, if there is one
 
 
 def progress(job: Job, runs_dir: Path) -> Progress:
     """How far the job's run is, read from the run store."""
-    runs = find_runs(runs_dir, job.method, job.dataset)
-    mine = [r for r in runs if _record(r).get("config_hash") == job.hash]
+    known = [(r, _record(r)) for r in find_runs(runs_dir, job.method, job.dataset)]
+    mine = [(r, found) for r, found in known if found.get("config_hash") == job.hash]
     if not mine:
         return Progress("waiting")
-    finished = [r for r in mine if _record(r)["status"] == "finished"]
-    run = (finished or mine)[0]
-    record = _record(run)
+    finished = [(r, found) for r, found in mine if found["status"] == "finished"]
+    run, record = (finished or mine)[0]
     total = int(record.get("total_steps", 0))
     step = total if finished else _last_step(run)
     return Progress(record["status"], step, total, run.path)

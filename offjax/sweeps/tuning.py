@@ -1,20 +1,19 @@
 """Tuning: choose a setting on tuning seeds, then measure it on others.
 
 A trial is one combination of hyperparameters, judged by its mean score over the tuning
-seeds. Three searches, each with the number of evaluations that it costs:
+seeds. Three searches:
 
 - grid: every combination once;
 - random: some combinations of the grid, drawn without replacement;
 - halving: successive halving (Jamieson & Talwalkar, 2016): all of them for a short
   training, the best 1/η of them for η times longer, and so on.
 
-`expected_best` says what a method would have scored had it been given k evaluations
-only (Dodge et al., Show Your Work, 2019).
+`expected_best` says what a method would have scored with k evaluations only (Dodge et
+al., Show Your Work, 2019).
 """
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import itertools
 import math
@@ -24,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from offjax import locks
 from offjax.errors import UserError
-from offjax.runner import locks
-from offjax.runner.records import read_json, write_json
+from offjax.runner.records import last_scores, read_json, write_json
 
 SEARCHES = ("grid", "random", "halving")
 Point = dict[str, Any]
@@ -36,17 +35,11 @@ RECORD_SECONDS = 60.0  # that a command waits for another's record to be written
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """A combination that was trained and evaluated.
+    """A combination that was trained and evaluated."""
 
-    Attributes:
-      point: its hyperparameters.
-      num_steps: updates of every stage, 0 = those of the preset.
-      score: mean over the tuning seeds at the end of training.
-    """
-
-    point: Point
-    num_steps: int
-    score: float
+    point: Point  # its hyperparameters
+    num_steps: int  # updates of every stage, 0 = those of the preset
+    score: float  # mean over the tuning seeds at the end of training
 
 
 def candidates(
@@ -127,23 +120,10 @@ def expected_best(scores: Sequence[float], k: int) -> float:
 
 def scores(path: Path) -> dict[str, float]:
     """Variant → mean score over seeds at the last evaluation, of a run's scores.csv."""
-    with (path / "scores.csv").open() as lines:
-        rows = list(csv.DictReader(lines))
-    last: dict[str, int] = {}
-    for row in rows:
-        last[row["variant"]] = max(last.get(row["variant"], 0), int(row["step"]))
-    return {
-        variant: float(
-            np.mean(
-                [
-                    float(r["score"])
-                    for r in rows
-                    if r["variant"] == variant and int(r["step"]) == step
-                ]
-            )
-        )
-        for variant, step in last.items()
-    }
+    found: dict[str, list[float]] = {}
+    for (variant, _), score in last_scores(path).items():
+        found.setdefault(variant, []).append(score)
+    return {variant: float(np.mean(each)) for variant, each in found.items()}
 
 
 def record(

@@ -1,7 +1,4 @@
-"""One job of a sweep, here or in a process of its own.
-
-The latter is `python -m offjax.sweeps.worker FILE`.
-"""
+"""One job of a sweep, here or as `python -m offjax.sweeps.worker FILE`."""
 
 from __future__ import annotations
 
@@ -59,7 +56,7 @@ def main(path: str) -> int:
 
     interrupts.listen()
     content = json.loads(Path(path).read_text())
-    job, place = Job.from_json(json.dumps(content["job"])), content["place"]
+    job, place = Job.from_json(content["job"]), content["place"]
     try:
         print(f"run: {run(job, place)}", flush=True)
     except UserError as error:

@@ -9,8 +9,7 @@ import pytest
 from offjax.envs import calvin
 from offjax.envs.calvin_table import initial_vectors
 from offjax.errors import UserError
-from offjax.evaluation import calvin as evaluation
-from offjax.evaluation import chains
+from offjax.evaluation import chains, instructions
 from offjax.evaluation.scene import RandomAgent
 
 
@@ -97,15 +96,16 @@ def test_chains_run_through_the_same_evaluation():
     state = chains.initial_states()[0]
     given = [(state, ("open_drawer", "turn_on_led")), (state, ("turn_on_led",))]
     said = {"open_drawer": "open it", "turn_on_led": "light"}
-    found = evaluation.evaluate(
-        Forward(1), table(1), evaluation.trials(given, said), [0]
-    )
-    assert found.outcome.solved.tolist() == [[2, 1]]
-    assert found.outcome.steps.tolist() == [[8, 4]]  # four steps are over 1.5
-    np.testing.assert_allclose(found.rates[0], [1, 0.5, 0, 0, 0])
-    assert found.per_task == {"open_drawer": (1, 1), "turn_on_led": (2, 2)}
+    trials = instructions.of_chains(given, said)
+    found = instructions.evaluate(Forward(1), table(1), trials, [0])
+    assert found.solved.tolist() == [[2, 1]]
+    assert found.steps.tolist() == [[8, 4]]  # four steps are over 1.5
+    rates = chains.success_rates(found.solved)
+    np.testing.assert_allclose(rates[0], [1, 0.5, 0, 0, 0])
+    counts = instructions.per_instruction(trials, found)
+    assert counts == {"open_drawer": (1, 1), "turn_on_led": (2, 2)}
     with pytest.raises(UserError, match="no sentences for turn_on_led"):
-        evaluation.trials(given, {"open_drawer": "open it"})
+        instructions.of_chains(given, {"open_drawer": "open it"})
 
 
 def test_simulator_missing(monkeypatch):

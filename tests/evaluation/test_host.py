@@ -281,10 +281,13 @@ def test_a_new_task_in_some_places_begins_their_plans_anew():
     assert agent.acted.tolist() == [17, 18]
 
 
-def test_the_first_init_must_begin_every_place():
-    agent = make(1, 2)
-    with pytest.raises(ValueError, match="every place"):
-        agent.init(np.array([[True, False]]), np.zeros((1, 2, 2), np.uint32))
+def test_the_first_init_begins_every_place():
+    agent = make(1, 2, policy=Steps(1))
+    keys, tasks = np.zeros((1, 2, 2), np.uint32), np.array([[0.25, 0.5]], np.float32)
+    agent.init(np.array([[True, False]]), keys, tasks)
+    everywhere = np.ones((1, 2), bool)
+    actions = agent.act(np.zeros((1, 2, 1), np.float32), np.zeros((1, 2)), everywhere)
+    np.testing.assert_allclose(actions[0, :, 0], [0.35, 0.6], rtol=1e-6)
 
 
 def test_places_are_shared_between_many_slots():

@@ -13,7 +13,7 @@ from experiments.cfpi import demo, sarsa_steps, tables
 from offjax.datasets.views import TransitionData
 from offjax.methods import METHODS, build, sarsa
 from offjax.runner.settings import expand, known_names
-from offjax.runner.slots import stage_slots
+from offjax.runner.stages import stage_slots
 from offjax.types import EnvSpec, Statistics, Transitions
 
 

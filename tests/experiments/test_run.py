@@ -168,10 +168,18 @@ def test_resuming(command, finished):
             file.write(record)
 
 
-def test_hyperparameters_are_checked_before_data_are_collected(command, root):
+@pytest.mark.parametrize(
+    ("flag", "word"),
+    [
+        ("--config.learning_rate=1e-3", "'learning_rate'"),
+        ("--config.k=11", "T=10"),
+        ("--num_steps=0", "num_steps=0"),
+        ("--log=paper", "tensorboard"),
+    ],
+)
+def test_settings_are_checked_before_data_are_collected(command, root, flag, word):
     data = root / "elsewhere"
-    flags = (*TINY, f"--data_dir={data}", "--config.learning_rate=1e-3")
-    complains(command(*flags), "'learning_rate'")
+    complains(command(*TINY, f"--data_dir={data}", flag), word)
     assert not data.exists()
 
 

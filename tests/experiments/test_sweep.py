@@ -26,7 +26,8 @@ def test_a_plan_is_printed_and_nothing_is_run(tmp_path):
     assert "4 jobs, 0 of them finished before" in done.stdout
     assert done.stdout.count("waiting     ") == 4
     assert "actor_lr=0.002,batch_size=16 and 1 more" in done.stdout
-    assert not (tmp_path / "runs").exists()
+    assert f"{DATASET} is not here" in done.stdout
+    assert not (tmp_path / "runs").exists() and not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize(
@@ -41,12 +42,18 @@ def test_a_plan_is_printed_and_nothing_is_run(tmp_path):
              "--tune_seed=3"],
             "among the final seeds",
         ),
+        (
+            "tune",
+            ["--methods=bc,asp", f"--datasets={DATASET}", "--config.actor_lr=1,2"],
+            "'actor_lr'",
+        ),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused(tmp_path, module, flags, message):
     done = command(module, tmp_path, *flags)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and message in done.stderr
+    assert not (tmp_path / "data").exists()  # nothing was collected
 
 
 @pytest.mark.long

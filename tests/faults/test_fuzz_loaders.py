@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from offjax.datasets import Dataset, calvin, legacy, minari_io, ogbench
 from offjax.envs import maze2d
 from offjax.errors import UserError
-from offjax.leaderboard import files, store
+from offjax.leaderboard import store
 
 MARK = Path(__file__).with_name("ran-code-from-data")
 ROWS = 24
@@ -272,7 +272,7 @@ def runs(folder, damage):
     (run / "scores.csv").write_text(scores())
     names = ("config.json", "run.json", "scores.csv")
     if damage.odd % 2:
-        sums = files.checksums(run, names)
+        sums = store.checksums(run, names)
         (run / "checksums.json").write_text(json.dumps(sums))
     if not damage.contents:
         damage_bytes(folder, damage)

@@ -38,11 +38,11 @@ def test_short_numbers():
 
 
 def test_line_lies_where_its_values_are():
-    svg = charts.lines([series([0, 10], [0, 1])], "t", "x", "y", (0.0, 1.0), 220)
+    svg = charts.lines([series([0, 10], [0, 1])], "t", "x", "y", (0.0, 1.0))
     ET.fromstring(svg)
     (path,) = re.findall(r'class="line" d="([^"]+)"', svg)
     left, right = charts.LEFT, charts.WIDTH - charts.RIGHT
-    top, floor = charts.TOP, 220 - charts.BOTTOM
+    top, floor = charts.TOP, charts.HEIGHT - charts.BOTTOM
     assert path == f"M{left:.1f} {floor:.1f}L{right:.1f} {top:.1f}"
 
 

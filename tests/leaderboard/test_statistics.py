@@ -55,7 +55,7 @@ def test_bootstrap_equals_a_plain_loop():
     for sizes in [(5, 5, 5), (6, 4, 5)]:
         scores = [np.sort(rng.normal(50, 20, n)) for n in sizes]
         counts = statistics.draw_counts(sizes, 40, seed=3)
-        found = statistics._metrics(counts, scores, 100.0)
+        found = statistics._metrics(counts, scores)
         edges = np.cumsum([0, *sizes])
         for b in range(40):
             drawn = [

@@ -25,7 +25,7 @@ from offjax.methods.decision_transformer import Conditioning
 from offjax.methods.sequence import MaxReturnActor, ReturnConditionedActor
 from offjax.networks.transformer import Steps
 from offjax.runner import settings
-from offjax.runner.slots import stage_slots
+from offjax.runner.stages import stage_slots
 from offjax.types import EnvSpec, Method, Model, Params, Statistics
 
 SPEC = EnvSpec(

@@ -3,8 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offjax.devices.layout import choose_layout, lift
-from offjax.devices.program import Program
+from offjax.devices.layout import Program, choose_layout, lift
 from offjax.devices.rounding import PRECISIONS
 from offjax.errors import UserError
 

@@ -80,10 +80,10 @@ def test_rewriting_replaces_every_row(folder):
 
 def test_json_is_replaced_whole(folder):
     path = folder.path / "run.json"
-    records.write_json(path, {"status": "running"})
+    records.write_json(path, {"status": "failed"})
     with pytest.raises(TypeError):
         records.write_json(path, {"status": object()})
-    assert folder.record == {"status": "running"}
+    assert folder.record == {"status": "failed"}
     assert not [p for p in folder.path.iterdir() if p.name.startswith(".")]
 
 

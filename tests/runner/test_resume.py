@@ -16,8 +16,8 @@ import pytest
 
 from offjax.errors import UserError
 from offjax.runner.options import Options
-from offjax.runner.records import RunFolder, write_json
-from offjax.runner.resume import open_folder
+from offjax.runner.records import RunFolder, open_folder, write_json
+from offjax.runner.run import finished
 
 DATASET = "offjax/budget/t10-smooth-v0"
 FILES = ("scores.csv", "metrics.csv", "episodes.csv")
@@ -109,6 +109,10 @@ def whole(command):
 
 def check(command, runs, whole, fractions):
     command.kill(runs, fractions[0])
+    (path,) = (command.root / runs / "asp" / DATASET).glob("2*")
+    assert RunFolder(path).record["status"] == "killed"
+    with pytest.raises(UserError, match=r"status: killed.*--resume"):
+        finished(path)
     for fraction in fractions[1:]:
         command.kill(runs, fraction, "--resume")
     folder, printed = command.finish(runs, "--resume")
@@ -183,6 +187,9 @@ def test_a_run_that_another_process_writes_is_refused(command):
     while not command.progress("twice"):
         assert process.poll() is None
         time.sleep(0.01)
+    (path,) = (command.root / "twice" / "asp" / DATASET).glob("2*")
+    with pytest.raises(UserError, match="is running: wait"):
+        finished(path)
     other = subprocess.run(
         [*process.args, "--resume"],
         env=command.environment,

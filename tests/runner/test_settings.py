@@ -6,7 +6,7 @@ from offjax.errors import UserError
 from offjax.methods import bc, build
 from offjax.methods.common import memoryless
 from offjax.runner import settings
-from offjax.runner.slots import slot_map, stage_slots
+from offjax.runner.stages import slot_map, stage_slots
 from offjax.types import Recipe
 
 
@@ -102,7 +102,7 @@ def test_a_stage_is_trained_once_for_settings_that_do_not_concern_it():
     second = stage_slots(job, "second", [0, 1])
     assert first.num_slots == 2
     assert second.num_slots == 4
-    assert slot_map(job, first, second, 2) == [0, 1, 0, 1]
+    assert slot_map(first, second, 2) == [0, 1, 0, 1]
 
 
 def test_what_reads_a_stage_varies_with_its_settings():
@@ -111,7 +111,7 @@ def test_what_reads_a_stage_varies_with_its_settings():
     assert second.num_slots == 4
     assert second.values == ({}, {}, {}, {})
     first = stage_slots(job, "bc", [0, 1])
-    assert slot_map(job, first, second, 2) == [0, 1, 2, 3]
+    assert slot_map(first, second, 2) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(

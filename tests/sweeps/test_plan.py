@@ -55,7 +55,7 @@ def test_a_job_survives_its_file_with_the_order_of_its_overrides():
         small_dataset,
         "s",
     )
-    again = plan.Job.from_json(job.to_json())
+    again = plan.Job.from_json(json.loads(json.dumps(job.to_json())))
     assert again == job
     assert list(again.overrides) == list(job.overrides)
 
@@ -83,7 +83,7 @@ def test_progress_is_read_from_the_run_store(tmp_path):
     (job, *_) = plan.expand([entry()], small_dataset, "s")
     assert plan.progress(job, tmp_path).status == "waiting"
     record = {"config_hash": job.hash, "total_steps": 300}
-    for status, step in (("running", 120), ("finished", 300)):
+    for status, step in (("interrupted", 120), ("finished", 300)):
         folder = RunFolder.create(tmp_path, job.method, job.dataset, job.hash)
         write_json(folder.path / "run.json", record | {"status": status})
         folder.append("metrics.csv", [(120, 0, "v", "loss", 1.0)])
@@ -92,6 +92,16 @@ def test_progress_is_read_from_the_run_store(tmp_path):
     other = RunFolder.create(tmp_path, job.method, job.dataset, "f" * 64)
     write_json(other.path / "run.json", {"config_hash": "f" * 64, "status": "running"})
     assert plan.progress(job, tmp_path).status == "finished"
+
+
+def test_jobs_are_planned_without_the_data():
+    config = {"actor_lr": (1e-3, 3e-4), "batch_size": (16, 32)}
+    wanted = [entry(methods=("bc",), config=config)]
+    specs = {"mine/one-v0": budget.spec(10), "mine/two-v0": budget.spec(20)}
+    planned = plan.expand(wanted, lambda name: None, "s", specs.get)
+    made = plan.expand(wanted, small_dataset, "s")
+    assert [job.label for job in planned] == [job.label for job in made]
+    assert not {job.hash for job in planned} & {job.hash for job in made}
 
 
 @pytest.mark.parametrize(
@@ -140,6 +150,8 @@ def test_unknown_names_are_told_before_anything_starts(changes, match):
         ({"config": {"actor_lr": ("fast",)}}, "fast"),
         ({"methods": ("bc", "bcc")}, "bcc"),
         ({"options": {"num_seeds": 0}}, "num_seeds=0"),
+        ({"methods": ("asp",), "config": {"k": (11,)}}, "k=11.*T=10"),
+        ({"methods": ("rev_kl",), "config": {"head": ("deterministic",)}}, "density"),
     ],
 )
 def test_nothing_is_loaded_before_all_is_checked(changes, words):
@@ -147,4 +159,4 @@ def test_nothing_is_loaded_before_all_is_checked(changes, words):
         raise AssertionError(f"{name} was loaded")
 
     with pytest.raises(UserError, match=words):
-        plan.expand([entry(), entry(**changes)], load, "s")
+        plan.expand([entry(), entry(**changes)], load, "s", lambda _: budget.spec(10))

@@ -1,15 +1,52 @@
-"""The runs of one sweep as a column for each method.
+"""Which runs go on the board: those of some methods, datasets, or one sweep.
 
-Elsewhere variants are never pooled. Where a sweep chose a method's settings for each
-dataset anew, its runs have a variant of their own on each, and belong side by side.
+Variants are never pooled, except in one place: where a sweep chose a method's settings
+for each dataset anew, its runs have another variant on each, and belong side by side.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 from offjax.errors import UserError
 from offjax.leaderboard.store import Run, clean
+
+
+def select(
+    runs: Sequence[Run], methods: Sequence[str], datasets: Sequence[str], sweep: str
+) -> list[Run]:
+    """The runs that match; empty patterns match all.
+
+    Raises:
+      UserError: a pattern matches nothing, no run is of `sweep`, or it has several
+        variants of a method on a dataset.
+    """
+    wanted_methods = _matches(methods, (r.method for r in runs), "methods")
+    wanted_datasets = _matches(datasets, (r.dataset for r in runs), "datasets")
+    chosen = [
+        r for r in runs if r.method in wanted_methods and r.dataset in wanted_datasets
+    ]
+    return of_sweep(chosen, sweep) if sweep else chosen
+
+
+def _matches(patterns: Sequence[str], names: Iterable[str], what: str) -> set[str]:
+    """Names that match one of the patterns (all if there are none)."""
+    names = set(names)
+    if not patterns:
+        return names
+    chosen: set[str] = set()
+    for pattern in patterns:
+        matched = {name for name in names if fnmatchcase(name, pattern)}
+        if not matched:
+            known = ", ".join(sorted(names)[:20])
+            raise UserError(
+                f"--{what}={pattern} matches none of the {what} in these runs; "
+                f"there are: {known}."
+            )
+        chosen |= matched
+    return chosen
 
 
 def of_sweep(runs: list[Run], sweep: str) -> list[Run]:

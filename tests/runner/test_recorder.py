@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from offjax.runner.account import Account
+from offjax.runner.recorder import Account
 
 
 def test_an_interrupted_run_goes_on_counting():
