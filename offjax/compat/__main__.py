@@ -38,7 +38,8 @@ def main(argv: list[str]) -> None:
     except UserError as error:
         _fail(f"{error}{_place(error, script)}")
     except ImportError as error:
-        if (error.name or "").split(".")[0] not in ("gym", "d4rl"):
+        ours = ("gym", "d4rl", "offjax.compat")
+        if not f"{error.name}.".startswith(tuple(f"{name}." for name in ours)):
             raise
         _fail(
             f"{error}: offjax.compat does not offer it. docs/d4rl_scripts.md lists what "
