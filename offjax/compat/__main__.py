@@ -42,8 +42,8 @@ def main(argv: list[str]) -> None:
         if not f"{error.name}.".startswith(tuple(f"{name}." for name in ours)):
             raise
         _fail(
-            f"{error}: offjax.compat does not offer it. docs/d4rl_scripts.md lists what "
-            f"there is; for the rest, change the script.{_place(error, script)}"
+            f"{error}: offjax.compat does not offer it. docs/d4rl_scripts.md lists "
+            f"what there is; for the rest, change the script.{_place(error, script)}"
         )
 
 

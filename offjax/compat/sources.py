@@ -54,15 +54,6 @@ class Source:
     url: str | None = None
 
 
-def resolve(name: str) -> str:
-    """`offjax-hopper-medium-v0` → `offjax/hopper/medium-v0`; others as they are.
-
-    Scripts put ids into names of files, where slashes do harm.
-    """
-    parts = name.split("-", 2)
-    return "/".join(parts) if parts[0] == "offjax" and len(parts) == 3 else name
-
-
 def find(name: str) -> Source:
     """The source that an id of D4RL, of this project, or of `load_dataset` names.
 
@@ -77,7 +68,7 @@ def find(name: str) -> Source:
         env = legacy.spec(name, *WIDTHS[name.split("-")[0]])
         url = f"{download.D4RL}/{legacy.table()[name].file}"
         return Source(env, partial(_d4rl_file, name), url)
-    name = resolve(name)
+    name = collected.with_slashes(name)
     if name.startswith("offjax/"):
         env = collected.parse(name).spec()
         return Source(env, lambda: rows(load.load_dataset(name, progress=say)))
@@ -93,11 +84,12 @@ def find(name: str) -> Source:
 
 def is_known(name: str) -> bool:
     """Whether an id is D4RL's, this project's or OGBench's, or a local dataset's."""
+    from offjax.catalog import collected
     from offjax.datasets import legacy, minari_io, ogbench
 
     return (
         name in legacy.table()
-        or resolve(name).startswith("offjax/")
+        or collected.with_slashes(name).startswith("offjax/")
         or ogbench.parse(name) is not None
         or minari_io.exists(name)
     )

@@ -44,12 +44,11 @@ class Run:
 
     def log(self, data: Mapping[str, Any], step: int | None = None, **_: Any) -> None:
         """Writes the numbers among `data`."""
-        self._step = self._step if step is None else int(step)
+        step = self._step if step is None else int(step)
+        self._step = step + 1
         numbers = {k: v for k, x in data.items() if (v := _number(x)) is not None}
         self.summary |= numbers
-        self._history.write(json.dumps({"_step": self._step, **numbers}) + "\n")
-        if step is None:
-            self._step += 1
+        self._history.write(json.dumps({"_step": step, **numbers}) + "\n")
 
     def save(self, *_: Any, **__: Any) -> None:
         """Nothing: files stay where they are."""

@@ -7,6 +7,7 @@ arrays and Python's own data types are let through here.
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ class _DataUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it holds {module}.{name}, which is not data")
 
 
-def load(path: Path) -> Any:
-    """The object that a `.npy` file holds as a pickle.
+def load(path: Path | zipfile.Path) -> Any:
+    """The object that a `.npy` file, also one inside an `.npz`, holds as a pickle.
 
     Raises:
       UserError: the file is missing or damaged, or holds anything but arrays and
