@@ -19,6 +19,15 @@ from offjax.errors import UserError
 ROOT = Path("wandb_local")
 
 
+class Settings(dict):
+    """A script's settings, also as attributes."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self:
+            raise AttributeError(name)
+        return self[name]
+
+
 class Run:
     """A run, while it is written.
 
@@ -30,7 +39,7 @@ class Run:
       summary: the last value of each number.
     """
 
-    def __init__(self, settings: dict[str, Any], name: str | None) -> None:
+    def __init__(self, settings: Settings, name: str | None) -> None:
         self.id = uuid.uuid4().hex[:8]
         self.name = name or self.id
         folder = ROOT / f"{datetime.now():%Y%m%d-%H%M%S}-{self.id}"
@@ -59,16 +68,12 @@ class Run:
 
 
 run: Run | None = None
-config: dict[str, Any] = {}
+config = Settings()
 
 
 def init(config: Any = None, name: str | None = None, **_: Any) -> Run:
     """Begins a run."""
-    global run
-    settings = _settings(config)
-    run = Run(settings, name)
-    globals()["config"] = settings
-    return run
+    return _begin(Settings(_settings(config)), name)
 
 
 def log(data: Mapping[str, Any], step: int | None = None, **kwargs: Any) -> None:
@@ -92,6 +97,12 @@ def finish(*_: Any, **__: Any) -> None:
     if run is not None:
         run.finish()
     run = None
+
+
+def _begin(settings: Settings, name: str | None) -> Run:
+    global run, config
+    config, run = settings, Run(settings, name)
+    return run
 
 
 def _settings(config: Any) -> dict[str, Any]:
