@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 
-from offjax.datasets import pickles
 from offjax.errors import UserError
 
 NAMES = {
@@ -169,6 +168,8 @@ def _lower(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _npz(path: Path) -> Iterator[Record]:
+    from offjax.datasets import pickles  # datasets bring JAX along
+
     with np.load(path, allow_pickle=False) as file:
         keys = [k for k in ("final_scores", "final_returns") if k in file.files]
         if not keys:

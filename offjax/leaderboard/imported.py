@@ -12,7 +12,7 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -308,6 +308,6 @@ def _description(series: list[Series], source: Source, slug: str) -> str:
     return "\n".join([*lines, *_pairs(facts)]) + "\n"
 
 
-def _pairs(entries: dict[str, object]) -> list[str]:
+def _pairs(entries: Mapping[str, object]) -> list[str]:
     """TOML: JSON writes strings, numbers and lists in the same way."""
     return [f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in entries.items()]

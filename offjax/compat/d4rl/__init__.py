@@ -100,7 +100,8 @@ def sequence_dataset(
         if value.ndim and len(value) == len(terminals)
     }
     begin = 0
-    for last in np.flatnonzero(terminals | _timeouts(dataset, env, True)):
+    ends = np.flatnonzero(terminals | _timeouts(dataset, env, True))
+    for last in ends.tolist():
         yield {key: value[begin : last + 1].copy() for key, value in arrays.items()}
         begin = last + 1
 

@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from offjax.compat import sources
+from offjax.compat import single, sources
 from offjax.compat.gym import logger
 from offjax.compat.gym.adapter import GymnasiumEnv
 from offjax.compat.gym.error import Error
@@ -113,10 +113,8 @@ class OfflineEnv(GymnasiumEnv):
             raise Error(f"{self.name} cannot be stepped: {reason}")
 
     def _make_environment(self) -> gymnasium.Env:
-        from offjax.envs import batched
-
         self.check_environment()
-        return batched.make_one(self.source.env)
+        return single.make(self.source.env)
 
     def _missing(self) -> str | None:
         from offjax.evaluation import environments

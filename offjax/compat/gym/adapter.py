@@ -25,8 +25,8 @@ class GymnasiumEnv(Env):
     def __init__(
         self,
         make: Callable[[], gymnasium.Env],
-        observation_space: gymnasium.Space,
-        action_space: gymnasium.Space,
+        observation_space: Any,
+        action_space: Any,
         max_episode_steps: int | None,
     ) -> None:
         self.observation_space = observation_space
@@ -47,13 +47,13 @@ class GymnasiumEnv(Env):
         *,
         seed: int | None = None,
         return_info: bool = False,
-        options: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> Any:
         """Begins an episode: the observation, with `return_info` also the info."""
         if self._inner is None:
             self._inner = self._make()
         chosen = self._seed if seed is None else int(seed)
-        observation, info = self._inner.reset(seed=chosen, options=options)
+        observation, info = self._inner.reset(seed=chosen, **kwargs)
         self._seed, self._elapsed_steps = None, 0
         first = self._observe(observation)
         return (first, info) if return_info else first

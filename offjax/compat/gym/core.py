@@ -14,7 +14,7 @@ class Env:
     reward_range = (-float("inf"), float("inf"))
     spec: Any = None
 
-    def reset(self, **kwargs: Any) -> Any:
+    def reset(self, *, seed: Any = None, **kwargs: Any) -> Any:
         """Begins an episode; its first observation."""
         raise NotImplementedError
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import gymnasium
 
-from offjax.compat import sources
+from offjax.compat import single, sources
 from offjax.compat.gym.adapter import GymnasiumEnv
 from offjax.compat.gym.core import Env
 from offjax.compat.gym.error import Error, UnregisteredEnv
@@ -73,7 +73,7 @@ def make(id: str, **kwargs: Any) -> Env:
     Args:
       id: registered by the script; else of a dataset (D4RL's, `offjax/…` or with dashes
         `offjax-…`, OGBench's or a local one), which gives an `OfflineEnv`; else
-        Gymnasium's own. `Hopper-v2` and the like are today's v4.
+        Gymnasium's own. `Hopper-v2` and the like are those that D4RL's datasets are of.
       **kwargs: arguments of the environment; those of datasets take none.
 
     Raises:
@@ -125,20 +125,17 @@ def _registered(known: EnvSpec, kwargs: dict[str, Any]) -> Env:
 
 def _gymnasium(id: str, kwargs: dict[str, Any]) -> GymnasiumEnv:
     """One of Gymnasium's own environments, made at once: its spaces are asked for."""
-    from offjax.envs import batched
-    from offjax.types import EnvSpec as Where
-
-    today = id[:-1] + "4" if _ROBOT.fullmatch(id) else id
-    if today not in gymnasium.registry:
+    if _ROBOT.fullmatch(id) and not kwargs:
+        where = sources.find(f"{id[:-3].lower()}-medium-v2").env
+    elif id in gymnasium.registry:
+        where = single.specify(id, kwargs)
+    else:
         raise _unknown(id)
-    if today == "Ant-v4":
-        kwargs = {"use_contact_forces": True, **kwargs}  # observed in v2 and v3
-    where = Where(today, 0, (), (), 0, kwargs=tuple(kwargs.items()))
-    env = batched.make_one(where)
-    space = env.observation_space
+    env = single.make(where)
+    space: Any = env.observation_space
     if isinstance(space, gymnasium.spaces.Box | gymnasium.spaces.Dict):
         space = gymnasium.spaces.flatten_space(space)
-    limit = gymnasium.spec(today).max_episode_steps
+    limit = where.horizon or None
     return GymnasiumEnv(lambda: env, space, env.action_space, limit)
 
 

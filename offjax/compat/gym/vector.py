@@ -36,8 +36,8 @@ class VectorEnv(Env):
     def __init__(
         self,
         env_fns: Sequence[Callable[[], Env]],
-        observation_space: gymnasium.Space,
-        action_space: gymnasium.Space,
+        observation_space: Any,
+        action_space: Any,
     ) -> None:
         self.env_fns = list(env_fns)
         self.num_envs = len(self.env_fns)
@@ -65,8 +65,10 @@ class VectorEnv(Env):
         self._seeds = seeds
         return seeds
 
-    def reset(self, *, seed: Any = None) -> np.ndarray:
+    def reset(self, *, seed: Any = None, **kwargs: Any) -> np.ndarray:
         """Begins an episode in each; observations [n, …]."""
+        if kwargs:
+            raise not_given(f"VectorEnv.reset({', '.join(kwargs)})")
         if seed is not None:
             self.seed(seed)
         self._begun = True
