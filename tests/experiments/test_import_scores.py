@@ -48,6 +48,23 @@ def test_a_panel_of_wandb(tmp_path):
     }
 
 
+def test_the_table_of_runs_of_wandb(tmp_path):
+    path = table(
+        tmp_path / "runs.csv",
+        ["Name", "State", "env", "seed", "normalize_reward", "d4rl_normalized_score"],
+        [
+            "IQL-walker2d-medium-v2-1a",
+            "finished",
+            "walker2d-medium-v2",
+            4,
+            "True",
+            80.5,
+        ],
+        ["IQL-walker2d-medium-v2-2b", "crashed", "walker2d-medium-v2", 5, "True", ""],
+    )
+    assert scores(series(path)) == {("IQL", "walker2d-medium-v2", 4): 80.5}
+
+
 def test_names_of_jax_corls_metrics_tell_the_dataset(tmp_path):
     path = table(
         tmp_path / "panel.csv",
