@@ -46,6 +46,10 @@ class OneOfBatch(gymnasium.Env):
         observation, reward, terminal = (column[0] for column in columns)
         return observation, float(reward), bool(terminal), False, {}
 
+    def close(self) -> None:
+        """Releases the batch."""
+        self._batch.close()
+
 
 def make(spec: EnvSpec) -> gymnasium.Env:
     """The environment of a spec, without a time limit.
