@@ -53,7 +53,8 @@ def main(argv: list[str]) -> None:
             "Name the project with --source and its result files with --files, such as "
             "--source=CORL --files=export.csv."
         )
-    records = [r for path in foreign.files(_FILES.value) for r in foreign.read(path)]
+    paths = foreign.files(_FILES.value)
+    records = [record for path in paths for record in foreign.read(path)]
     series = imported.collect(
         records,
         method=_METHOD.value,
@@ -65,6 +66,9 @@ def main(argv: list[str]) -> None:
     for (dataset, method), (mean, std, seeds) in found.items():
         spread = "" if math.isnan(std) else f" ± {std:.2f}"
         print(f"{dataset}  {method}  {mean:.2f}{spread}  {seeds} seeds")
+    empty = {str(path) for path in paths} - {each.file for each in series}
+    if empty:
+        print(f"without results: {', '.join(sorted(empty))}", file=sys.stderr)
     if all(abs(mean) <= 2 for mean, *_ in found.values()):
         print(
             "All scores are small: if they are shares of 1, pass --scale=100.",

@@ -18,7 +18,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,44 +100,42 @@ def read(path: Path) -> list[Record]:
         raise UserError(
             f"{path} cannot be read ({error}). Export it again, or correct it."
         ) from error
-    if not records:
+    if not records and path.suffix != ".jsonl":  # a run that was stopped early
         raise UserError(f"{path} holds no results. Leave it out of --files.")
     return records
 
 
-def value_field(records: Iterable[Record], metric: str | None) -> str:
-    """The field with the result: `metric`, else the only score, else the only return.
+def value_field(records: Sequence[Record], metric: str | None) -> str | None:
+    """The field of a file with the result; None where it has none.
 
-    `final_` in front and a path before it, as in `hopper-medium-v2/final_score`, make
-    no other metric; spreads over episodes are none. Lower case.
+    That is `metric`, else the only score, else the only return. `final_` in front and
+    a path before it, as in `hopper-medium-v2/final_score`, make no other metric;
+    spreads over episodes are none.
+
+    Args:
+      records: of one file.
+      metric: a field's name; None to look for one.
 
     Returns:
-      The field's name without them, for `value`.
+      Its name in lower case, as `value` takes it.
 
     Raises:
-      UserError: there is none, or there are several.
+      UserError: there are several.
     """
     names = {name for record in records for name in record.fields}
     if metric is not None:
-        if metric.lower() not in names | {_stem(name) for name in names}:
-            raise UserError(
-                f"--metric={metric} is in none of the records; they have "
-                f"{', '.join(sorted(names)[:30])}."
-            )
-        return metric.lower()
+        known = names | {_stem(name) for name in names}
+        return metric.lower() if metric.lower() in known else None
     for kind in ("score", "return"):
         found = {_stem(n) for n in names if kind in n and not _SPREAD.search(n)}
-        if len(found) == 1:
-            return found.pop()
-        if found:
+        if len(found) > 1:
             raise UserError(
-                f"Several fields may be the result: {', '.join(sorted(found))}. Choose "
-                "one with --metric."
+                f"Several fields of {records[0].file} may be the result: "
+                f"{', '.join(sorted(found))}. Choose one with --metric."
             )
-    raise UserError(
-        "No field has `score` or `return` in its name; there are "
-        f"{', '.join(sorted(names)[:30])}. Choose one with --metric."
-    )
+        if found:
+            return found.pop()
+    return None
 
 
 def value(record: Record, field: str) -> np.ndarray | None:

@@ -8,12 +8,13 @@ the value of each seed.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
+import itertools
 import json
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from offjax.leaderboard.foreign import Record
 FOLDER = "reported"
 
 
-@dataclass
+@dataclasses.dataclass
 class Series:
     """The evaluations of one seed.
 
@@ -34,6 +35,7 @@ class Series:
       method: as its project calls it.
       dataset: id.
       seed: its own, or a number in the order of the runs where that is not recorded.
+      file: the results' file.
       origin: file and name of its run.
       points: step → (score, episodes).
     """
@@ -41,8 +43,9 @@ class Series:
     method: str
     dataset: str
     seed: int
+    file: str
     origin: str
-    points: dict[float, tuple[float, int]] = field(default_factory=dict)
+    points: dict[float, tuple[float, int]] = dataclasses.field(default_factory=dict)
 
     def score(self, checkpoint: str) -> float:
         """At the checkpoint, a key of `CHECKPOINTS`."""
@@ -50,7 +53,7 @@ class Series:
         return at_checkpoint(np.array(values), checkpoint)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Source:
     """What is said of the numbers.
 
@@ -90,13 +93,8 @@ def collect(
         twice; the dataset of a return has no reference scores.
     """
     records = list(records)
-    wanted = foreign.value_field(records, metric)
-    is_return = "return" in wanted and "score" not in wanted
     found: dict[tuple[str, str, object], Series] = {}
-    for record in records:
-        values = foreign.value(record, wanted)
-        if values is None:
-            continue
+    for record, values, is_return in _results(records, metric):
         id = dataset or _dataset(record)
         name = method or _method(record, id)
         scores = _normalized(id, values, record) if is_return else scale * values
@@ -104,14 +102,35 @@ def collect(
         seed = _whole(record, "seed")
         if seed is None:  # only used where the run is new
             seed = sum(key[:2] == (name, id) for key in found)
-        series = found.setdefault((name, id, run), Series(name, id, seed, origin))
+        series = found.setdefault(
+            (name, id, run), Series(name, id, seed, record.file, origin)
+        )
         step = _whole(record, "step") or 0
         _add(series, step, (float(scores.mean()), scores.size), record, origin)
     if not found:
+        names = sorted({name for record in records for name in record.fields})
+        wanted = metric or "with `score` or `return` in its name"
         raise UserError(
-            f"No record has a value of {wanted}. Choose another field with --metric."
+            f"The files hold no results: no field {wanted} has a value. The fields are "
+            f"{', '.join(names[:30]) or 'none'}. Choose one with --metric."
         )
     return list(found.values())
+
+
+def _results(
+    records: Iterable[Record], metric: str | None
+) -> Iterator[tuple[Record, np.ndarray, bool]]:
+    """Records with their values, and whether these are returns."""
+    for _, group in itertools.groupby(records, key=lambda record: record.file):
+        inside = list(group)
+        field = foreign.value_field(inside, metric)
+        if field is None:
+            continue
+        is_return = "return" in field and "score" not in field
+        for record in inside:
+            values = foreign.value(record, field)
+            if values is not None:
+                yield record, values, is_return
 
 
 def write(series: list[Series], source: Source, runs_dir: str | Path) -> Path:
@@ -291,7 +310,7 @@ def _description(series: list[Series], source: Source, slug: str) -> str:
         "standard deviation over seeds.",
         source.protocol,
     ]
-    files = sorted({Path(each.origin.split(" (")[0]).name for each in series})
+    files = sorted({Path(each.file).name for each in series})
     note = f"Imported from {len(files)} files: {', '.join(files[:5])}" + (
         ", …" if len(files) > 5 else ""
     )

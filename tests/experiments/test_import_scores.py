@@ -129,10 +129,15 @@ def test_what_the_stand_in_for_wandb_logs(tmp_path):
         {"_step": 5, "hopper-medium-v2/normalized_score": 1.0},
         {"_step": 6, "hopper-medium-v2/final_normalized_score": 2.0},
     )
+    log(tmp_path / "wandb_local" / "stopped", corl)
     found = scores(series(tmp_path / "wandb_local" / "a"))
     assert found == {("IQL", "hopper-medium-v2", 1): 15.0}
     found = scores(series(tmp_path / "wandb_local" / "b"))
     assert found == {("XQL", "hopper-medium-v2", 42): 2.0}
+    with pytest.raises(UserError, match="hold no results"):
+        series(tmp_path / "wandb_local" / "stopped")
+    # Each run may name its result in its own way; one that was stopped has none.
+    assert len(series(tmp_path / "wandb_local")) == 2
 
 
 def test_json_of_returns_is_normalized_by_the_datasets_references(tmp_path):
@@ -184,7 +189,7 @@ def test_tables_with_and_without_seeds_and_steps(tmp_path):
         ("method,dataset,score\n", "holds no results"),
         ("method,dataset,score\na,d-v0\n", "line 2 has 2 cells under 3 headings"),
         ("method,dataset,score\na,d-v0,good\n", "line 2: score is 'good'"),
-        ("method,dataset,loss\na,d-v0,1\n", "No field has `score`.*loss.*--metric"),
+        ("method,dataset,loss\na,d-v0,1\n", "no field with `score`.*loss.*--metric"),
         ("method,dataset,my_score,score\na,d,1,2\n", "my_score, score.*--metric"),
         ("method,score\na,1\n", "line 2 names no dataset.*--dataset"),
         ("method,dataset,seed,score\na,d,x,1\n", "the seed is 'x'"),
