@@ -67,7 +67,9 @@ REPLICATES = flags.DEFINE_integer(
     "replicates", 2000, "Bootstrap replicates.", lower_bound=100, upper_bound=200_000
 )
 REPORTED = flags.DEFINE_bool(
-    "reported", False, "Show papers' numbers beside measured ones (html always does)."
+    "reported",
+    False,
+    "Show papers' and imported numbers beside measured ones (html always does).",
 )
 RANK_REPORTED = flags.DEFINE_bool(
     "rank_reported", False, "Let papers' numbers be called best and have totals."
@@ -139,7 +141,9 @@ def build() -> board.Board:
     """The board that the flags describe."""
     built = board.build(store.read(RUNS_DIR.value), **options())
     if REPORTED.value or RANK_REPORTED.value:
-        built = reported.beside(built, reported.load(), RANK_REPORTED.value)
+        built = reported.beside(
+            built, reported.load(RUNS_DIR.value), RANK_REPORTED.value
+        )
         if not any(column.source for g in built.groups for column in g.columns):
             print(
                 "No dataset of these runs has reported numbers; --format=html shows "
@@ -153,7 +157,7 @@ def render(refresh: int = 0) -> str:
     """The page that the flags describe."""
     return page.render(
         store.read(RUNS_DIR.value),
-        reported.load(),
+        reported.load(RUNS_DIR.value),
         refresh=refresh,
         rank_reported=RANK_REPORTED.value,
         **options(),

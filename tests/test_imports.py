@@ -18,6 +18,7 @@ FLOORS = [
     ["methods"],
     ["runner", "leaderboard"],
     ["sweeps"],
+    ["compat"],
 ]
 """From the ground up. A package imports packages of lower floors, and itself."""
 

@@ -101,6 +101,15 @@ def parse(name: str) -> Entry:
     return parse_stem(name, versioned["stem"])
 
 
+def with_slashes(name: str) -> str:
+    """`offjax-hopper-medium-v0` → `offjax/hopper/medium-v0`; other ids as they are.
+
+    Names of files hold ids with dashes.
+    """
+    parts = name.split("-", 2)
+    return "/".join(parts) if parts[0] == "offjax" and len(parts) == 3 else name
+
+
 def specification(entry: Entry, size: int | None, seed: int) -> dict[str, Any]:
     """Everything that the generated data depend on, as JSON can hold it.
 

@@ -222,17 +222,26 @@ def _official(
     rows = len(arrays["rewards"])
     if "timeouts" not in arrays:
         terminals = checks.flags(arrays["terminals"], "terminals", rows)
-        arrays["timeouts"] = _official_timeouts(terminals, horizon, terminate_on_end)
+        arrays["timeouts"] = official_timeouts(terminals, horizon, terminate_on_end)
     if not terminate_on_end:
         return arrays
     shifted = {"next_observations": arrays["observations"][1:]}
     return {key: value[:-1] for key, value in arrays.items()} | shifted
 
 
-def _official_timeouts(
+def official_timeouts(
     terminals: np.ndarray, horizon: int, terminate_on_end: bool
 ) -> np.ndarray:
-    """Where D4RL's count of steps reaches the horizon, [N] bool."""
+    """Where D4RL's own count of steps reaches the horizon, [N] bool.
+
+    After an end the count begins at 1 in place of 0, except after a time-out whose row
+    is left out (`terminate_on_end` false).
+
+    Args:
+      terminals: [N] bool.
+      horizon: steps of a full episode.
+      terminate_on_end: whether rows at time-outs are kept.
+    """
     timeouts = np.zeros(len(terminals), bool)
     step = 0
     for row, done in enumerate(terminals.tolist()):

@@ -48,8 +48,10 @@ def read_npz(path: Path, keys: Sequence[str], what: str) -> dict[str, np.ndarray
         return {key: _array(archive, f"{key}.npy") for key in keys}
 
 
-def read_pickle(path: Path) -> Any:
+def read_pickle(path: Path | zipfile.Path) -> Any:
     """The object that a `.npy` file holds as a pickle, none of whose code is run.
+
+    The file may lie inside an `.npz`.
 
     Raises:
       UserError: the file is missing or damaged, or holds anything but arrays and

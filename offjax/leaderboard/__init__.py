@@ -28,5 +28,5 @@ def write_page(runs_dir: str | Path, out: str | Path | None = None) -> Path:
     from offjax.leaderboard import page, reported  # the tables do without a template
 
     path = Path(out) if out is not None else Path(runs_dir) / "leaderboard.html"
-    page.write(path, page.render(store.read([runs_dir]), reported.load()))
+    page.write(path, page.render(store.read([runs_dir]), reported.load([runs_dir])))
     return path

@@ -1,7 +1,8 @@
 """Numbers that papers report, with their source, protocol and known errata.
 
 They lie in `reported/*.csv` as printed, described by `reported/sources.toml`, and
-are never pooled with measured ones.
+are never pooled with measured ones. What `experiments.import_scores` reads of other
+projects' result files lies in the same format in `<runs_dir>/reported/<source>/`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from offjax.errors import UserError
 from offjax.leaderboard.board import Board, Cell, Column, make_group
 
 
@@ -96,9 +100,26 @@ class Source:
     tables: list[ReportedTable]
 
 
-def load() -> list[Source]:
-    """All reported tables that come with offjax."""
-    folder = resources.files("offjax.leaderboard") / "reported"
+def load(runs_dirs: Iterable[str | Path] = ()) -> list[Source]:
+    """The reported tables that come with offjax, and those imported into runs folders.
+
+    Raises:
+      UserError: an imported one is damaged.
+    """
+    sources = _read(resources.files("offjax.leaderboard") / "reported")
+    for root in runs_dirs:
+        for described in sorted(Path(root).glob("reported/[!.]*/sources.toml")):
+            try:
+                sources += _read(described.parent)
+            except (OSError, ValueError, LookupError) as error:
+                raise UserError(
+                    f"The imported numbers in {described.parent} are damaged "
+                    f"({error}). Remove the folder, and import them again."
+                ) from error
+    return sources
+
+
+def _read(folder: Traversable) -> list[Source]:
     described = tomllib.loads((folder / "sources.toml").read_text("utf-8"))
     sources = []
     for name, entry in described.items():

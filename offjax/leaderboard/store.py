@@ -57,7 +57,7 @@ def damaged_file(folder: Path) -> str:
 SCHEMA = 1
 EVALUATIONS = "evaluations"
 """Folder of a run with its later evaluations, each in a folder of its own."""
-BESIDE = ("stages", "sweeps", "tuning")
+BESIDE = ("stages", "sweeps", "tuning", "reported")
 """Folders of a run store that hold no runs to be ranked."""
 MARKERS = ("run.json", "config.json", "scores.csv")
 SCORE_COLUMNS = ("variant", "seed", "step", "episodes", "return_mean", "score")
