@@ -72,6 +72,8 @@ METHODS: dict[str, Callable[[EnvSpec | None, str], Recipe]] = {
     "asp": asp.recipe,
     "asp_k1": asp.one_step,
     "asp_mle": asp.likelihood,
+    "asp_listing": asp.listing,
+    "asp_equation": asp.equation,
     "decision_transformer": decision_transformer.recipe,
     "reinformer": reinformer.recipe,
     "reinformer_original": reinformer_original.recipe,

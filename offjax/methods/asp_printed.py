@@ -24,13 +24,22 @@ import jax.numpy as jnp
 from offjax.datasets.normalize import ActionBox
 from offjax.datasets.windows import Windows
 
-EPSILON = 1e-5  # of the listing's divisions
+EPSILON = 1e-5  # the listing adds it to what it divides by
 
 
 def over_time(batch: Windows, values: chex.Array) -> chex.Array:
     """[B, W, k, A] → [B, L, A] with steps beyond the episode at 0."""
     shape = (values.shape[0], -1, values.shape[-1])
     return (values * batch.mask[..., None]).reshape(shape)
+
+
+def batch_standard(batch: Windows) -> chex.Array:
+    """Returns-to-go [B, W, k], standardized over the batch at each time step."""
+    count = batch.mask.sum(0)
+    mean = (batch.returns * batch.mask).sum(0) / jnp.maximum(count, 1.0)
+    squares = ((batch.returns - mean) ** 2 * batch.mask).sum(0)
+    std = jnp.sqrt(squares / jnp.maximum(count - 1.0, 1.0))
+    return (batch.returns - mean) / (std + EPSILON)
 
 
 def log_normal(x: chex.Array, mean: chex.Array, std: chex.Array) -> chex.Array:
@@ -111,8 +120,15 @@ def _marginal_kl(
     return jnp.where(seen, kl, 0.0).sum() / jnp.maximum(seen.sum(), 1)
 
 
-def decode(mean: chex.Array, box: ActionBox, mode: str) -> chex.Array:
-    """Environment actions [k, A] of the means that a mode's loss has trained."""
+def decode(mean: chex.Array, deviation: Any, box: ActionBox, mode: str) -> chex.Array:
+    """Environment actions [k, A] of the means that a mode's loss has trained.
+
+    Args:
+      mean: [k, A], as the network gives it.
+      deviation: [k, A] or 0, what is added in the space of the mode's Gaussian.
+      box: of the actions.
+      mode: "listing" or "equation".
+    """
     if mode == "listing":
-        return mean
-    return box.from_unit(2.0 * jax.nn.sigmoid(mean) - 1.0)
+        return mean + deviation
+    return box.from_unit(2.0 * (jax.nn.sigmoid(mean) + deviation) - 1.0)

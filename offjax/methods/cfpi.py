@@ -19,7 +19,7 @@ from typing import Any
 from offjax.improvement import improvement
 from offjax.methods import bc, bc_vae, sarsa
 from offjax.methods.bc_vae import Candidates
-from offjax.methods.common import memoryless
+from offjax.methods.common import memoryless, pick
 from offjax.types import EnvSpec, Recipe
 
 DECODED = 50
@@ -61,10 +61,11 @@ def cfpi_ensemble(spec: EnvSpec | None, preset: str) -> Recipe:
     """
     one_step = recipe(spec, preset)
     behavior, critic = one_step.stages
+    width = pick(preset, paper=256, small=64, demo=64)
     settings = dataclasses.replace(
         critic.config,
         network="mlp",
-        hidden_dims=(256, 256, 256),
+        hidden_dims=(width,) * 3,
         ensemble_size=10,
         aggregate="mean_std",
     )

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from offjax.improvement import improvement, operators
 from offjax.methods import bc, sarsa
-from offjax.methods.common import memoryless, pick, reads_critic
+from offjax.methods.common import memoryless, narrow, pick, reads_critic
 from offjax.methods.sarsa import State, init
 from offjax.types import (
     EnvSpec,
@@ -147,11 +147,11 @@ def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
         "critic",
         METHOD,
         Config(
-            warmup_steps=pick(preset, paper=20_000.0, small=2_000.0, demo=500.0),
-            **sarsa.sizes(preset),
+            warmup_steps=pick(preset, paper=20_000.0, small=5_000.0, demo=500.0),
+            **narrow(preset),
         ),
         bc.cfpi_view(spec, next_actions=True),
-        num_steps=pick(preset, paper=1_000_000, small=20_000, demo=3_000),
+        num_steps=pick(preset, paper=1_000_000, small=100_000, demo=5_000),
         reads=("bc",),
     )
     return Recipe(
