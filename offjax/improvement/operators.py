@@ -47,7 +47,10 @@ class GaussianConfig:
 
 @config
 class MixtureConfig:
-    """I_MG; see `closed_form.mixture` for `bound`, `infeasible` and `compat`.
+    """I_MG as printed; see `closed_form.mixture` for what the options mean.
+
+    `infeasible="keep", weight_threshold=0.05` lets a component without a feasible point
+    propose its mean, so that log τ → 0 tends to mode selection.
 
     Attributes:
       log_tau: size of the trust region; the lowest of them if there are many.
@@ -59,10 +62,10 @@ class MixtureConfig:
 
     log_tau: float = 0.5
     log_tau_max: float = 1.0
-    weight_threshold: float = 0.05
+    weight_threshold: float = 0.0
     num_draws: int = 1
     bound: str = "both"
-    infeasible: str = "keep"
+    infeasible: str = "drop"
     space: str = "latent"
     compat: str = ""
 

@@ -45,6 +45,8 @@ class Config(sarsa.Config):
       log_tau: size of the trust region in the target.
       weight_threshold: ξ of the operator.
       bound: "both", "lse" (the release's) or "jensen".
+      infeasible: what a component without a feasible point proposes: "drop" nothing,
+        "keep" its mean.
       compat: "official" for the release's steps.
       warmup_steps: updates with the recorded next action.
       target_noise: σ, in units of the action box.
@@ -53,8 +55,9 @@ class Config(sarsa.Config):
     """
 
     log_tau: float = 1.5
-    weight_threshold: float = 0.05
+    weight_threshold: float = 0.0
     bound: str = "both"
+    infeasible: str = "drop"
     compat: str = ""
     warmup_steps: float = 20_000.0
     target_noise: float = 0.1
@@ -90,6 +93,7 @@ def next_actions(
         log_tau=config.log_tau,
         weight_threshold=config.weight_threshold,
         bound=config.bound,
+        infeasible=config.infeasible,
         compat=config.compat,
     )
     online = Model(METHOD, config, state)
