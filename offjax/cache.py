@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import uuid
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
 
 
 def root() -> Path:
@@ -16,3 +21,34 @@ def folder(name: str) -> Path:
     path = root() / name
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes an npz file that is there as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex}")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: Path) -> dict[str, np.ndarray] | None:
+    """What `save` wrote; None where there is nothing, or what cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except Exception:  # a damaged file raises anything
+        return None
+
+
+def stamp(folder: Path) -> str:
+    """Names, sizes and times of a folder's files; changes when any of them does."""
+    files = sorted(
+        (path.relative_to(folder).as_posix(), path.stat())
+        for path in folder.rglob("*")
+        if path.is_file()
+    )
+    return json.dumps([(name, s.st_size, s.st_mtime_ns) for name, s in files])

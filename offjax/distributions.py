@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from functools import partial
 
-import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from offjax.types import Key
+from offjax.types import Array, Key
 
 LOG_2PI = 1.8378770664093453
 
@@ -33,38 +32,38 @@ class Distribution(flax.struct.PyTreeNode):
       kind: "point", "gaussian" or "mixture".
     """
 
-    logits: chex.Array
-    means: chex.Array
-    stds: chex.Array
-    shift: chex.Array
-    scale: chex.Array
+    logits: Array
+    means: Array
+    stds: Array
+    shift: Array
+    scale: Array
     squashed: bool = flax.struct.field(pytree_node=False, default=False)
     kind: str = flax.struct.field(pytree_node=False, default="gaussian")
 
-    def to_action(self, latent: chex.Array) -> chex.Array:
+    def to_action(self, latent: Array) -> Array:
         """Environment action of a latent one, both [..., A]."""
         u = jnp.tanh(latent) if self.squashed else latent
         return self.shift + self.scale * u
 
-    def to_latent(self, action: chex.Array) -> chex.Array:
+    def to_latent(self, action: Array) -> Array:
         """Inverse of `to_action`; actions on the rim are moved in by 1e-6."""
         u = (action - self.shift) / self.scale
         if not self.squashed:
             return u
         return jnp.arctanh(jnp.clip(u, -1 + 1e-6, 1 - 1e-6))
 
-    def mode(self) -> chex.Array:
+    def mode(self) -> Array:
         """Action at the mean of the heaviest component, [A]."""
         return self.to_action(self.means[jnp.argmax(self.logits)])
 
-    def sample(self, key: Key) -> chex.Array:
+    def sample(self, key: Key) -> Array:
         """One action, [A]."""
         which, noise = jax.random.split(key)
         i = jax.random.categorical(which, self.logits)
         eps = jax.random.normal(noise, self.means.shape[1:])
         return self.to_action(self.means[i] + self.stds[i] * eps)
 
-    def log_prob(self, action: chex.Array) -> chex.Array:
+    def log_prob(self, action: Array) -> Array:
         """Log density of an environment action [A], with the change of variables."""
         u = self.to_latent(action)
         z = (u - self.means) / self.stds
@@ -77,9 +76,7 @@ class Distribution(flax.struct.PyTreeNode):
 
 
 def point(
-    action: chex.Array,
-    shift: chex.Array | None = None,
-    scale: chex.Array | None = None,
+    action: Array, shift: Array | None = None, scale: Array | None = None
 ) -> Distribution:
     """All mass on one environment action [A]; the box is [-1, 1] if none is given."""
     shift = jnp.zeros_like(action) if shift is None else shift
@@ -89,23 +86,19 @@ def point(
     return Distribution(jnp.zeros(1), latent, stds, shift, scale, kind="point")
 
 
-def unit_point(unit: chex.Array, shift: chex.Array, scale: chex.Array) -> Distribution:
+def unit_point(unit: Array, shift: Array, scale: Array) -> Distribution:
     """All mass on one action [A] of [-1, 1], the environment's being scaled from it."""
     return unit_atoms(unit[None], shift, scale)
 
 
-def unit_atoms(units: chex.Array, shift: chex.Array, scale: chex.Array) -> Distribution:
+def unit_atoms(units: Array, shift: Array, scale: Array) -> Distribution:
     """Equal mass on several actions [N, A] of [-1, 1], scaled alike."""
     logits, stds = jnp.zeros(units.shape[0]), jnp.zeros_like(units)
     return Distribution(logits, units, stds, shift, scale, kind="point")
 
 
 def gaussian(
-    mean: chex.Array,
-    std: chex.Array,
-    shift: chex.Array,
-    scale: chex.Array,
-    squashed: bool = False,
+    mean: Array, std: Array, shift: Array, scale: Array, squashed: bool = False
 ) -> Distribution:
     """Diagonal Gaussian over the latent action; all arguments [A]."""
     return Distribution(

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
+from typing import (
+    Any,
+    ClassVar,
+    NamedTuple,
+    TypeAlias,
+    TypeVar,
+    dataclass_transform,
+)
 
 import chex
 import flax.struct
@@ -17,6 +24,7 @@ import numpy as np
 
 from offjax.errors import UserError
 
+Array: TypeAlias = chex.Array
 Pytree = Any
 Key = jax.Array
 
@@ -66,8 +74,6 @@ class EnvSpec:
       id: Gymnasium id; the ids of `offjax.envs.JAX_ENVS` run on device.
       kwargs: arguments of `gymnasium.make`, as (name, value) pairs.
       observation_dim: length of the (flat) observation.
-      action_low: lower action bounds, [action].
-      action_high: upper action bounds, [action].
       horizon: steps after which an episode is cut.
       ref_min_score: return that scores 0; None where no reference is known.
       ref_max_score: return that scores 100.
@@ -108,22 +114,22 @@ class Transitions(NamedTuple):
     MDP ended, never at a time-out.
     """
 
-    observations: chex.Array  # [N, O] f32
-    actions: chex.Array  # [N, A] f32
-    rewards: chex.Array  # [N] f32
-    next_observations: chex.Array  # [N, O] f32
-    next_actions: chex.Array  # [N, A] f32
-    terminals: chex.Array  # [N] f32
-    has_next_action: chex.Array  # [N] bool
+    observations: Array  # [N, O] f32
+    actions: Array  # [N, A] f32
+    rewards: Array  # [N] f32
+    next_observations: Array  # [N, O] f32
+    next_actions: Array  # [N, A] f32
+    terminals: Array  # [N] f32
+    has_next_action: Array  # [N] bool
 
 
 class Statistics(NamedTuple):
     """What a model must know of its data to take raw observations and actions."""
 
-    observation_mean: chex.Array  # [O]
-    observation_std: chex.Array  # [O]
-    action_low: chex.Array  # [A] bounds of the box that is mapped to [-1, 1]
-    action_high: chex.Array  # [A]
+    observation_mean: Array  # [O]
+    observation_std: Array  # [O]
+    action_low: Array  # [A] bounds of the box that is mapped to [-1, 1]
+    action_high: Array  # [A]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,30 +151,24 @@ class Method:
     name: str
     version: int
     init: Callable[..., Pytree]
-    update: Callable[..., tuple[Pytree, dict[str, chex.Array]]]
+    update: Callable[..., tuple[Pytree, dict[str, Array]]]
     act: Callable[..., Any] | None = None
-    q_value: Callable[..., chex.Array] | None = None
+    q_value: Callable[..., Array] | None = None
 
 
 class Model(flax.struct.PyTreeNode):
-    """A trained stage of one seed: how one method reads another.
-
-    Attributes:
-      method: its functions.
-      config: its hyperparameters.
-      state: what it has learned.
-    """
+    """A trained stage of one seed: how one method reads another."""
 
     method: Method = flax.struct.field(pytree_node=False)
     config: Any
     state: Pytree
 
-    def act(self, observation: chex.Array, key: Key) -> Any:
+    def act(self, observation: Array, key: Key) -> Any:
         """Action distribution (`offjax.distributions.Distribution`) at one raw [O]."""
         assert self.method.act is not None, f"{self.method.name} does not act"
         return self.method.act(self, observation, key)
 
-    def q_value(self, observation: chex.Array, action: chex.Array) -> chex.Array:
+    def q_value(self, observation: Array, action: Array) -> Array:
         """Value [] at one raw observation [O] and action [A] of the environment."""
         assert self.method.q_value is not None, f"{self.method.name} has no critic"
         return self.method.q_value(self, observation, action)
@@ -211,10 +211,6 @@ class Stage:
 
     Attributes:
       name: of its model in `upstream`, and of its hyperparameters in overrides.
-      method: its functions.
-      config: its hyperparameters.
-      view: what it reads of the dataset.
-      num_steps: number of updates.
       reads: names of the earlier stages whose models are its `upstream`.
       fixed_length: whether `--num_steps` leaves `num_steps` alone.
     """
@@ -266,7 +262,7 @@ class Actor:
         return ()
 
     def plan(
-        self, params: Params, carry: Pytree, observation: chex.Array, key: Key
+        self, params: Params, carry: Pytree, observation: Array, key: Key
     ) -> Pytree:
         """New carry at every `period`-th step."""
         return carry
@@ -275,8 +271,8 @@ class Actor:
         self,
         params: Params,
         carry: Pytree,
-        observation: chex.Array,
-        reward: chex.Array,
+        observation: Array,
+        reward: Array,
         key: Key,
     ) -> tuple[Any, Pytree]:
         """Action distribution (`offjax.distributions.Distribution`) and carry.
@@ -285,12 +281,12 @@ class Actor:
         """
         raise NotImplementedError
 
-    def record(self, carry: Pytree, action: chex.Array) -> Pytree:
+    def record(self, carry: Pytree, action: Array) -> Pytree:
         """Carry after `action` was executed."""
         return carry
 
 
-QFunction = Callable[[chex.Array, chex.Array], chex.Array]
+QFunction = Callable[[Array, Array], Array]
 """(observation [O], action [A]) → value []; raw observation, environment action."""
 
 
@@ -303,7 +299,7 @@ class Improvement:
     """
 
     name: str
-    operator: Callable[..., chex.Array]
+    operator: Callable[..., Array]
     config: Any
 
 
@@ -312,7 +308,6 @@ class Recipe:
     """A method in full: what is trained, and how it acts.
 
     Attributes:
-      name: of the method.
       stages: what is trained, in this order.
       actor: `(recipe) → Actor`, of the recipe as overrides have left it.
       acting: name → config of what acting alone reads. A grid over it trains nothing.

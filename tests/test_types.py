@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from offjax.errors import UserError, require_least, require_option
 from offjax.types import Actor, EnvSpec, config, static, traced_fields
 
 
@@ -68,3 +69,11 @@ def test_an_actor_by_default_plans_and_records_nothing():
     assert actor.record("carry", None) == "carry"
     with pytest.raises(NotImplementedError):
         actor.act(None, None, None, None, None)
+
+
+def test_values_that_are_not_allowed_are_named():
+    with pytest.raises(UserError, match=r"option is 'c'.*'a', 'b'"):
+        require_option("option", "c", ("a", "b"))
+    for value in (0.5, float("nan")):
+        with pytest.raises(UserError, match=f"size is {value}: at least 1"):
+            require_least(1, width=1, size=value)

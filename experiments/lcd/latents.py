@@ -32,7 +32,8 @@ from offjax.datasets.text import Text
 from offjax.envs.scene import decode, get
 from offjax.errors import UserError
 from offjax.evaluation.scene import name_of
-from offjax.methods.planning import PlanningActor
+from offjax.methods.goals import LanguageActor
+from offjax.methods.planning import plan_rows
 from offjax.methods.plans import latents_of
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ def collect(run: Run, seed: int, count: int) -> Latents:
     slot = seeds.index(seed)
     params = jax.tree.map(lambda x: jnp.asarray(x[slot]), params)
     actor = run.evaluator.agent().actor
-    assert isinstance(actor, PlanningActor)
-    upstream = {actor.encoder: params.models[actor.encoder]}
+    assert isinstance(actor, LanguageActor)
+    upstream = {actor.stage: params.models[actor.stage]}
     data = stage.view.arrays(training.dataset, stage.config, upstream)
     data = jax.tree.map(jnp.asarray, data)
     config = dataclasses.replace(stage.config, batch_size=count)
@@ -86,7 +87,7 @@ def collect(run: Run, seed: int, count: int) -> Latents:
     def plan(present: jax.Array, tokens: jax.Array, mask: jax.Array, i: jax.Array):
         text = Text(tokens, mask, jnp.zeros(tokens.shape[-1]))
         step = jax.random.fold_in(key, i)
-        return following(actor.rows(params, present, text, step))
+        return following(plan_rows(params, present, text, step))
 
     present = plans[:, 0, moves:]
     planned = jax.vmap(plan)(present, tokens, mask, jnp.arange(count))
@@ -121,9 +122,9 @@ def cubes(run: Run, seed: int, count: int = 10_000) -> dict[str, tuple[float, fl
     scene = get(name_of(dataset.spec))
     _, params = run.evaluator.acting_slots()
     actor = run.evaluator.agent().actor
-    assert isinstance(actor, PlanningActor)
+    assert isinstance(actor, LanguageActor)
     slot = run.training.options.seeds.index(seed)
-    encoder = jax.tree.map(lambda x: x[slot], params.models[actor.encoder])
+    encoder = jax.tree.map(lambda x: x[slot], params.models[actor.stage])
     rows = np.random.default_rng(seed).permutation(len(dataset))[:count]
     observations = dataset.observations[rows]
     latents = latents_of(encoder, observations)

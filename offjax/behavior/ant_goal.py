@@ -43,16 +43,15 @@ def spec() -> EnvSpec:
 
 
 def features(qpos: np.ndarray, qvel: np.ndarray, goals: np.ndarray) -> np.ndarray:
-    """What the policy observes of ants [n] that should go to `goals`.
+    """What the policy observes of ants, [n, 29] f32.
+
+    Height; the upward direction, the goal's and the velocity, in the torso's frame;
+    angular velocity; angles and angular velocities of the joints.
 
     Args:
       qpos: positions [n, 15].
       qvel: velocities [n, 14].
-      goals: places (x, y), [n, 2]; only their direction matters.
-
-    Returns:
-      [n, 29] f32: height; the upward direction, the goal's and the velocity, in the
-      torso's frame; angular velocity; angles and angular velocities of the joints.
+      goals: places (x, y) to go to, [n, 2]; only their direction matters.
     """
     to_torso = np.swapaxes(_rotations(qpos[:, 3:7]), 1, 2)
     direction = np.zeros((len(qpos), 3))
@@ -77,12 +76,7 @@ def upright(qpos: np.ndarray) -> np.ndarray:
 
 
 class AntGoal:
-    """Ants on their way to goals; a `batched.BatchedEnv`.
-
-    Attributes:
-      num_envs: N.
-      observation_dim: 29.
-    """
+    """Ants on their way to goals; a `batched.BatchedEnv`."""
 
     def __init__(self, num_envs: int, scored: bool = False) -> None:
         """With `scored`, rewards are the distances covered towards goals, in units."""

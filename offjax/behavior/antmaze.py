@@ -2,9 +2,8 @@
 
 A breadth-first search over the maze's cells gives the way; the goal-reaching policy
 (`offjax.behavior.ant_goal`) walks to a point in the next cell, sampled and with noise
-on its actions. An episode has one start and one goal, and goes on around the goal until
-its time is up. It is rewarded as evaluation does, for a hidden point near the goal's
-cell, and ends where it comes upon it. Few are led there:
+on its actions. An episode is rewarded as evaluation does, for a hidden point near the
+goal's cell, and ends there. Few are led there; others go on around their own goal:
 
 - `umaze`: from the start to the evaluation's goal;
 - `umaze-diverse`, `<maze>-diverse`: from any free cell to any free cell;
@@ -13,10 +12,9 @@ cell, and ends where it comes upon it. Few are led there:
 Source: D4RL, `scripts/generation/generate_ant_maze_datasets.py` (starts, goals, noise)
 and `relabel_antmaze_rewards.py` (rewards, terminals). Differences that are meant:
 
-- D4RL's recordings go on after a terminal, which makes an episode of each step that an
-  ant spends at the evaluation's goal.
+- D4RL's recordings go on after a terminal, one episode per step at the goal.
 - D4RL takes a place for another cell as soon as it is left of or below the cell's
-  middle, which leads its ants against corners; here a cell is where its walls end, and
+  middle, which leads its ants against corners; here a cell ends where its walls do, and
   the next waypoint is due near the last.
 - Waypoints are drawn once per cell and episode, not at every step.
 - Episodes have at most 700 or 1000 steps, not one more.
@@ -25,7 +23,6 @@ and `relabel_antmaze_rewards.py` (rewards, terminals). Differences that are mean
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -33,10 +30,10 @@ import numpy as np
 
 from offjax.behavior import ant_goal, policies
 from offjax.behavior.locomotion import reporter
-from offjax.behavior.waypoint import shortest_paths
+from offjax.behavior.waypoint import next_cells
 from offjax.envs import antmaze
 from offjax.envs.antmaze import ANT_MAZES
-from offjax.envs.mujoco import has_engine
+from offjax.envs.mujoco import require_engine
 from offjax.errors import UserError
 
 NUM_PLACES = 64  # episodes side by side
@@ -80,27 +77,17 @@ def task(name: str) -> Task:
     return Task(name, maze, bool(kind), goals, 1000 if kind else layout.horizon)
 
 
-@functools.lru_cache
-def next_cells(maze: str) -> np.ndarray:
-    """Shortest paths through a maze: index of the cell after i on the way to j."""
-    return shortest_paths(antmaze.layout(maze).walls)
-
-
 class Navigators:
-    """Leads ants through a maze, each to its goal.
-
-    Attributes:
-      goals: places (x, y), [n, 2].
-    """
+    """Leads ants through a maze, each to its goal."""
 
     def __init__(
         self, maze: str, places: np.ndarray, goals: np.ndarray, spreads: np.ndarray
     ) -> None:
-        """Plans from `places` [n, 2]; cell c's waypoint is its middle + spreads[:, c].
+        """Plans from `places` to `goals` (x, y), [n, 2] each.
 
-        `spreads` is [n, cells, 2] in units.
+        The waypoint of cell c is its middle + spreads[:, c], [n, cells, 2].
         """
-        self.goals = goals
+        self._goals = goals
         self._table = next_cells(maze)
         self._columns = antmaze.layout(maze).walls.shape[1]
         cells = np.argwhere(np.ones_like(antmaze.layout(maze).walls))
@@ -114,11 +101,8 @@ class Navigators:
         In front of the goal's cell that is the next waypoint, in it the goal itself.
         An ant that has left its way gets a new one.
         """
-        own, heading, target = (
-            self._cell(places),
-            self._heading[ants],
-            self._target[ants],
-        )
+        heading, target = self._heading[ants], self._target[ants]
+        own = self._cell(places)
         gaps = np.linalg.norm(places - self._points[ants, heading], axis=1)
         onward = self._table[own, target]
         reached = gaps < WAYPOINT_REACHED
@@ -127,7 +111,7 @@ class Navigators:
         heading = np.where(lost, onward, heading)
         self._heading[ants] = heading
         last = (heading == target)[:, None]
-        return np.where(last, self.goals[ants], self._points[ants, heading])
+        return np.where(last, self._goals[ants], self._points[ants, heading])
 
     def _cell(self, places: np.ndarray) -> np.ndarray:
         row, column = antmaze.cells_at(places).T
@@ -165,11 +149,7 @@ def generate(
     what = task(name)
     if num_steps < 1:
         raise UserError(f"{num_steps} steps were asked for: at least 1 is needed.")
-    if not has_engine():
-        raise UserError(
-            "Collecting AntMaze needs mujoco.batch, which is not installed. Run "
-            "`pip install 'offjax[mujoco]'` (MuJoCo 3.17 or later)."
-        )
+    require_engine("AntMaze")
     if walk is None:
         walk = policies.for_role(ant_goal.NAME, "expert")[0].sample
     report = reporter(num_steps, progress or (lambda _: None))

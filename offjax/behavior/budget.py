@@ -20,13 +20,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from offjax.envs.budget import (
-    check_noise,
-    fourier_profile,
-    instances,
-    optimal_allocation,
-    time_feature,
-)
+from offjax.envs import budget as env
 from offjax.errors import UserError
 
 KINDS = ("random", "smooth", "medium", "expert", "mixed", "under")
@@ -35,8 +29,6 @@ SKILL = {"medium": (0.0, 0.5), "expert": (0.8, 1.0)}
 CONCENTRATION = 20.0  # of a plan's Dirichlet, per step of the horizon
 STICK_NOISE = 0.5
 
-_instances = instances  # for where an argument of that name hides it
-
 
 def generate(
     horizon: int,
@@ -44,7 +36,7 @@ def generate(
     instance: int = 0,
     kappa: float = 1.5,
     noise: float = 0.0,
-    num_episodes: int | None = None,
+    num_episodes: int = 2_000,
     seed: int = 0,
     instances: int = 1,
 ) -> dict[str, np.ndarray]:
@@ -56,7 +48,7 @@ def generate(
       instance: seed of the environment's α and β.
       kappa: Σβ.
       noise: standard deviation of the Gaussian noise on rewards.
-      num_episodes: E; 2 000, or 10 000 from T = 100 on, if None.
+      num_episodes: E.
       seed: seed of the behavior, which differs between instances, too.
       instances: each episode is of one of so many, drawn from those with seeds from
         `instance` on, and observations have the environment's `context`.
@@ -74,15 +66,13 @@ def generate(
             f"Unknown behavior {kind!r} for Budget Allocation: choose one of "
             f"{', '.join(KINDS)}."
         )
-    if num_episodes is None:
-        num_episodes = 10_000 if horizon >= 100 else 2_000
     if num_episodes < 1:
         raise UserError(
             f"{num_episodes} episodes of Budget Allocation were asked for: a dataset "
             "needs at least one."
         )
-    check_noise(noise)
-    alpha, beta = _instances(horizon, instance, instances, kappa)
+    env.check_noise(noise)
+    alpha, beta = env.instances(horizon, instance, instances, kappa)
     # Instance 0 is drawn as it was before there were others.
     entropy = [seed, KINDS.index(kind), instance][: 3 if instance else 2]
     rng = np.random.default_rng(entropy)
@@ -90,7 +80,7 @@ def generate(
     if instances > 1:
         which = rng.integers(instances, size=num_episodes)
     scales = zip(alpha, beta, strict=True)
-    optima = np.stack([optimal_allocation(*each) for each in scales])
+    optima = np.stack([env.optimal_allocation(*each) for each in scales])
     order, shares = _shares(rng, kind, optima[which])
     which = which[order]
     data = _rollout(shares.astype(np.float32), alpha[which], beta[which])
@@ -122,11 +112,11 @@ def _shares(
     if kind == "random":
         return order, rng.dirichlet(np.full(horizon, 3.0), size)
     if kind == "smooth":
-        profile = 0.5 * fourier_profile(rng, horizon, size)
+        profile = 0.5 * env.fourier_profile(rng, horizon, size)
         return order, _dirichlet(rng, _normalize(np.exp(profile)))
     if kind in SKILL:
         skill = rng.uniform(*SKILL[kind], (size, 1))
-        profile = 0.5 * fourier_profile(rng, horizon, size)
+        profile = 0.5 * env.fourier_profile(rng, horizon, size)
         plan = (1 - skill) / horizon + skill * optima
         plan = _normalize(plan * np.exp((1 - skill) * profile))
         # The optimum leaves a part of an ample budget (Σβ < 1).
@@ -175,7 +165,7 @@ def _rollout(
     """What the environments make of shares, α and β [E, T]; float32 as on device."""
     size, horizon = shares.shape
     observations = np.zeros((size, horizon + 1, 3), np.float32)
-    observations[:, :, 0] = time_feature(horizon)
+    observations[:, :, 0] = env.time_feature(horizon)
     observations[:, 0, 1] = 1
     for t in range(horizon):
         left = observations[:, t, 1]

@@ -11,20 +11,20 @@ Of version 0, `medium-replay` is made of equal parts of snapshots from the untra
 the medium policy, sampled, and there is no `full-replay`.
 
 Episode i of a policy depends on the seed, the policy and i alone, so a longer dataset
-begins like a shorter one. Floats of other processors may differ in the last digits,
-which these robots blow up within an episode; statistics stay.
+begins like a shorter one. On other processors floats may differ in the last digits,
+which these robots blow up within an episode.
 """
 
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from offjax import cache
 from offjax.behavior import policies, rerun
 from offjax.envs import mujoco
 from offjax.errors import UserError
@@ -96,9 +96,9 @@ def generate(
       seed: of resets and action noise.
       progress: called with a line of text every few seconds.
       version: of the dataset.
-      scratch: folder where finished chunks are kept, so that a collection which is
-        interrupted goes on there; only of version 1.
-      chunk: rows of such a chunk, or some more.
+      scratch: folder where finished chunks of about `chunk` rows are kept, so that an
+        interrupted collection goes on there; only of version 1.
+      chunk: see `scratch`.
 
     Returns:
       observations [N, O] f32, actions [N, A] f32, next_observations [N, O] f32,
@@ -113,11 +113,7 @@ def generate(
         raise UserError(
             f"{num_steps} steps of {robot} were asked for: at least 1 is needed."
         )
-    if not mujoco.has_engine():
-        raise UserError(
-            f"Collecting {robot} needs mujoco.batch, which is not installed. Run "
-            "`pip install 'offjax[mujoco]'` (MuJoCo 3.17 or later)."
-        )
+    mujoco.require_engine(robot)
     report = reporter(num_steps, progress or (lambda _: None))
     collected = []
     done = 0
@@ -148,11 +144,11 @@ def replay(
       robot: one of `ROBOTS_V1`.
       kind: one of `REPLAYS`.
       num_steps: N; fewer than all leaves out episodes, evenly.
-      progress: called with a line of text every few seconds.
+      progress: as of `generate`.
       folder: of the packaged policies; by default this package's.
 
     Returns:
-      Arrays as `generate` returns them, and a remark about the policy at their end.
+      Arrays as of `generate`, and a remark about the policy at their end.
 
     Raises:
       UserError: the training has fewer steps, or is not packaged.
@@ -168,8 +164,9 @@ def replay(
         )
     report = reporter(total, progress or (lambda _: None))
     episodes, actor = rerun.rows(history, total, report)
-    role = "medium" if kind == "medium-replay" else None
-    remark = _same_policy(folder, robot, role, actor) if role else ""
+    remark = ""
+    if kind == "medium-replay":
+        remark = _same_policy(folder, robot, actor)
     chosen = _evenly(episodes, num_steps)
     rows = {key: np.concatenate([e[key] for e in chosen]) for key in chosen[0]}
     return _first_rows(rows, num_steps), remark
@@ -184,14 +181,14 @@ def replay_steps(robot: str, kind: str, folder: Path | None = None) -> int:
     return int(row["env_steps"])
 
 
-def _same_policy(folder: Path, robot: str, role: str, actor: policies.Actor) -> str:
-    """Whether the training, run again, came to the packaged policy."""
-    (row,) = policies.rows_of(robot, role, folder)
+def _same_policy(folder: Path, robot: str, actor: policies.Actor) -> str:
+    """Whether the training, run again, came to the packaged medium policy."""
+    (row,) = policies.rows_of(robot, "medium", folder)
     packaged = policies.load(folder / f"{robot}.npz")[row["snapshot"]]
     if policies.equal(policies.rounded(actor), packaged):
-        return f"the training came to the packaged {role} policy again, bit for bit"
+        return "the training came to the packaged medium policy again, bit for bit"
     return (
-        f"the training came to another {role} policy than the packaged one, as it may "
+        "the training came to another medium policy than the packaged one, as it may "
         "on another processor or with other versions of JAX and MuJoCo"
     )
 
@@ -278,40 +275,19 @@ def _in_chunks(
     while num_rows < part.num_steps:
         wanted = min(chunk, part.num_steps - num_rows)
         path = None if folder is None else folder / f"{len(chunks)}.npz"
-        found = None if path is None else _kept(path)
+        found = None if path is None else cache.load(path)
         if found is None:
             rows, episodes = _collect(
                 spec, part, first, wanted, done + num_rows, report
             )
             found = {**rows, "num_episodes": np.array(episodes)}
             if path is not None:
-                _keep(path, found)
+                cache.save(path, found)
         first += int(found.pop("num_episodes"))
         chunks.append(found)
         num_rows += len(found["rewards"])
         report(done + num_rows)
     return {key: np.concatenate([c[key] for c in chunks]) for key in chunks[0]}
-
-
-def _keep(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes a file that is there as a whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _kept(path: Path) -> dict[str, np.ndarray] | None:
-    """What `_keep` wrote; None where there is nothing, or what cannot be read."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except Exception:  # a chunk that was damaged is collected anew
-        return None
 
 
 def _collect(

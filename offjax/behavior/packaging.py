@@ -13,18 +13,13 @@ from offjax.behavior import ant_goal, policies, rerun, training
 from offjax.errors import UserError
 
 MEDIUM_SCORES = {"halfcheetah": 42.0, "hopper": 44.0, "walker2d": 62.0, "ant": 50.0}
-"""Robot → score that its medium policy should have, on D4RL's scale.
+"""Robot → score that its medium policy should have; others have no medium policy.
 
-The first three are about those of D4RL's own medium policies, Ant's is half of its
-expert reference. A robot that is not named has no medium policy.
+The first three are about those of D4RL's own, Ant's is half of its expert reference.
 """
-
 MARGIN = 8.0
 """Distance from this score within which a medium policy counts as one."""
-
-NUM_CANDIDATES = 5
-"""Snapshots that are judged anew for each role."""
-
+NUM_CANDIDATES = 5  # snapshots that are judged anew for each role
 EPISODES = 20
 CHOICE_SEED = 15 * 10**8  # of the episodes that choose among the candidates
 REPORT_SEED = 2 * 10**9  # of those that the tables report
@@ -38,7 +33,7 @@ def best(steps: np.ndarray, scores: np.ndarray) -> int:
 def candidates(
     steps: np.ndarray, scores: np.ndarray, medium: float | None
 ) -> dict[str, list[int]]:
-    """Which snapshots are judged anew for which role.
+    """Role → snapshots that are judged anew for it, the most promising first.
 
     Experts are the best of the second half of the training. Medium policies are those
     whose scores are nearest to `medium`, of the snapshots up to the first that lies
@@ -48,9 +43,6 @@ def candidates(
       steps: environment steps of the snapshots, ascending, [S].
       scores: their scores, [S].
       medium: score of a medium policy; None if there shall be none.
-
-    Returns:
-      Role → indices, the most promising first.
     """
     late = np.flatnonzero(steps >= steps[-1] / 2)
     best = late[np.argsort(-scores[late], kind="stable")]
@@ -69,17 +61,7 @@ def choose(
     medium: float | None,
     rescore: Callable[[int], float],
 ) -> dict[str, int]:
-    """The snapshot for each role, of candidates that are scored anew.
-
-    Args:
-      steps: as in `candidates`.
-      scores: likewise.
-      medium: likewise.
-      rescore: index of a snapshot → its score in other episodes.
-
-    Returns:
-      Role → index.
-    """
+    """Role → snapshot, of the `candidates` as `rescore` scores them anew."""
     roles = candidates(steps, scores, medium)
     judged = {
         role: np.array([rescore(i) for i in indices]) for role, indices in roles.items()
@@ -100,13 +82,11 @@ def package(
 ) -> list[dict[str, Any]]:
     """Writes the chosen policies and where they come from.
 
-    Candidates are scored anew as they are stored (weights in float16). Other episodes
-    than those that chose a policy report its score, so that it is not the luckiest of
-    many. The files are `<robot>.npz` (policies), `.csv` (provenance), `.json` (how to
-    run the training again) and `_curve.csv` (scores of all snapshots).
-
-    The ant of AntMaze has one policy, the best by the scores of its training, and no
-    `.json`, since no dataset is a replay of its training.
+    Candidates are scored anew as they are stored (weights in float16), and once more
+    in other episodes for the table. The files are `<robot>.npz` (policies), `.csv`
+    (provenance), `.json` (how to run the training again) and `_curve.csv` (scores of
+    all snapshots). The ant of AntMaze has one policy, the best by the scores of its
+    training, and no `.json`, since no dataset is a replay of its training.
 
     Args:
       plan: of the training in `folder`.
@@ -128,9 +108,11 @@ def package(
     spec = policies.spec(robot)
     env = training.environments(robot, episodes, scored=True)
 
+    def snapshot(name: str) -> policies.Actor:
+        return policies.load(folder / "snapshots" / f"{name}.npz")[name]
+
     def judge(index: int, seed: int) -> np.ndarray:
-        name = rows[index]["snapshot"]
-        actor = policies.load(folder / "snapshots" / f"{name}.npz")[name]
+        actor = snapshot(rows[index]["snapshot"])
         return policies.evaluate(actor, env, spec.horizon, seed)
 
     steps = np.array([int(row["env_steps"]) for row in rows])
@@ -156,8 +138,7 @@ def package(
         }
         for index in sorted(set(chosen.values()))
     ]
-    names = [row["snapshot"] for row in table]
-    actors = {n: policies.load(folder / "snapshots" / f"{n}.npz")[n] for n in names}
+    actors = {row["snapshot"]: snapshot(row["snapshot"]) for row in table}
     policies.save(target / f"{robot}.npz", actors)
     training.write_table(target / f"{robot}.csv", table)
     if robot != ant_goal.NAME:

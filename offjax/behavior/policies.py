@@ -1,11 +1,11 @@
 """Policies that collect the robots' data, as NumPy arrays, and where they are kept.
 
 A policy is a multi-layer perceptron that gives the mean and log deviation of a Gaussian
-before tanh (`offjax.behavior.sac`). Those of a robot lie in `policies/v1/<robot>.npz`
-beside this module, weights as float16, one group of arrays per snapshot of a training;
-`<robot>.csv` says where each comes from and what it scores, `<robot>.json` how to run
-the training again, and `<robot>_curve.csv` what it scored on its way. The policies of
-the datasets of version 0, AntMaze's among them, lie in `policies` itself.
+before tanh (`offjax.behavior.sac`). Those of a robot lie in `policies/v1/<robot>.npz`,
+weights as float16, one group of arrays per snapshot of a training; `<robot>.csv` says
+where each comes from and what it scores, `<robot>.json` how to run the training again,
+and `<robot>_curve.csv` what it scored on its way. The policies of the datasets of
+version 0, AntMaze's among them, lie in `policies` itself.
 """
 
 from __future__ import annotations
@@ -31,15 +31,10 @@ REPLAY = "replay"  # role of the snapshots that make up medium-replay
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Actor:
-    """Tanh Gaussian policy in float32.
+    """Tanh Gaussian policy in float32; layers from the inputs on."""
 
-    Attributes:
-      weights: [in, out] of each layer, inputs first.
-      biases: [out] of each layer.
-    """
-
-    weights: tuple[np.ndarray, ...]
-    biases: tuple[np.ndarray, ...]
+    weights: tuple[np.ndarray, ...]  # [in, out] each
+    biases: tuple[np.ndarray, ...]  # [out] each
 
     @property
     def action_dim(self) -> int:
@@ -75,13 +70,12 @@ def from_params(params: list[dict[str, np.ndarray]]) -> Actor:
 
 def save(path: Path, actors: dict[str, Actor]) -> None:
     """Writes policies by name, rounded to float16."""
-    arrays = {}
-    for name, actor in actors.items():
-        for i, (weight, bias) in enumerate(
-            zip(actor.weights, actor.biases, strict=True)
-        ):
-            arrays[f"{name}/w{i}"] = weight.astype(np.float16)
-            arrays[f"{name}/b{i}"] = bias.astype(np.float16)
+    arrays = {
+        f"{name}/{kind}{i}": layer.astype(np.float16)
+        for name, actor in actors.items()
+        for kind, layers in (("w", actor.weights), ("b", actor.biases))
+        for i, layer in enumerate(layers)
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
@@ -143,8 +137,7 @@ def for_role(robot: str, role: str, version: int = 0) -> list[Actor]:
     """The packaged policies of a robot in one role, in order of training.
 
     Args:
-      robot: hopper, halfcheetah, walker2d or `ant_goal.NAME`; of version 1 ant, too,
-        but no `ant_goal.NAME`.
+      robot: one of `packaged(version)`.
       role: "expert", "medium" (one policy each), or of version 0 "replay" (at least
         eight); of `ant_goal.NAME` "expert" alone.
       version: of the datasets.
@@ -152,7 +145,7 @@ def for_role(robot: str, role: str, version: int = 0) -> list[Actor]:
     Raises:
       UserError: the files are missing, damaged, or of another robot.
     """
-    names = [row["snapshot"] for row in rows_of(robot, role, folder(version))]
+    names = [row["snapshot"] for row in rows_of(robot, role, version)]
     path = folder(version) / f"{robot}.npz"
     actors = load(path)
     missing = [name for name in names if name not in actors]
@@ -178,12 +171,11 @@ def for_role(robot: str, role: str, version: int = 0) -> list[Actor]:
 
 def rounded(actor: Actor) -> Actor:
     """The policy as it is after it was stored."""
-    parts = (
-        (layer.astype(np.float16).astype(np.float32) for layer in layers)
+    half = [
+        tuple(layer.astype(np.float16).astype(np.float32) for layer in layers)
         for layers in (actor.weights, actor.biases)
-    )
-    weights, biases = map(tuple, parts)
-    return Actor(weights, biases)
+    ]
+    return Actor(*half)
 
 
 def equal(actor: Actor, other: Actor) -> bool:
@@ -201,25 +193,29 @@ def digest(robot: str, version: int = 0, file: str = "npz") -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def rows_of(robot: str, role: str, folder: Path) -> list[dict[str, str]]:
-    """Provenance of the policies in one role, from the files in a folder."""
-    return [row for row in _table(robot, folder) if role in row["roles"].split()]
+def rows_of(robot: str, role: str, where: int | Path) -> list[dict[str, str]]:
+    """Rows of `table` of the policies in one role."""
+    return [row for row in table(robot, where) if role in row["roles"].split()]
 
 
-def table(robot: str, version: int = 0) -> list[dict[str, str]]:
+def table(robot: str, where: int | Path = 0) -> list[dict[str, str]]:
     """Provenance of a robot's packaged policies, in order of training.
 
     Columns: robot, snapshot, roles, env_steps, updates, return_mean, return_std,
     score, command.
+
+    Args:
+      robot: its name.
+      where: version of the datasets, or the folder of the files.
+
+    Raises:
+      UserError: there are none.
     """
-    return _table(robot, folder(version))
-
-
-def _table(robot: str, folder: Path) -> list[dict[str, str]]:
-    path = folder / f"{robot}.csv"
+    place = folder(where) if isinstance(where, int) else where
+    path = place / f"{robot}.csv"
     if not path.is_file():
         raise UserError(
-            f"No policies of {robot!r} are packaged in {folder}: train them with "
+            f"No policies of {robot!r} are packaged in {place}: train them with "
             f"`python -m experiments.train_behavior --robot={robot}`."
         )
     with path.open(newline="") as file:
@@ -233,14 +229,10 @@ def evaluate(
     seed: int,
     rng: np.random.Generator | None = None,
 ) -> np.ndarray:
-    """Returns of one episode in each place of `env`, [N].
+    """Returns of one episode of at most `horizon` steps in each place of `env`, [N].
 
-    Args:
-      actor: the policy; it takes its mode, or samples where there is an `rng`.
-      env: place i begins from seed + i.
-      horizon: steps after which an episode is cut.
-      seed: of the first episode.
-      rng: noise of actions.
+    Place i begins from seed + i. The policy takes its mode, or samples where there is
+    an `rng`.
     """
     alive = np.arange(env.num_envs)
     observations = env.reset(alive, [seed + i for i in range(env.num_envs)])

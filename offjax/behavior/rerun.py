@@ -1,10 +1,9 @@
 """A training run again for the rows that it went through: replay datasets.
 
 A training depends on its plan and on the steps at which its sessions began, which are
-packaged with its policies (`policies/v1/<robot>.json`). Run again with the same
-versions on the same kind of processor, it gives the same rows and policies to the last
-bit. On another one floats round differently, and it becomes another training of the
-same kind.
+packaged with its policies (`policies/v1/<robot>.json`). The same versions on the same
+kind of processor give the same rows and policies to the last bit; others, where floats
+round differently, give another training of the same kind.
 """
 
 from __future__ import annotations
@@ -36,16 +35,10 @@ COLUMNS = (
 
 @dataclasses.dataclass(frozen=True)
 class History:
-    """All that a training depends on, and what it was run with.
-
-    Attributes:
-      plan: of the training.
-      sessions: (first step, steps in all as planned then) of each start, ascending.
-      versions: of the packages that it ran with.
-    """
+    """All that a training depends on, and the versions of packages that it ran with."""
 
     plan: training.Plan
-    sessions: tuple[tuple[int, int], ...]
+    sessions: tuple[tuple[int, int], ...]  # (first step, steps planned in all) of each
     versions: dict[str, str]
 
     @property
@@ -91,12 +84,9 @@ def load(path: Path) -> History:
 def rows(
     history: History, num_steps: int, report: Callable[[int], None]
 ) -> tuple[list[dict[str, np.ndarray]], policies.Actor]:
-    """Runs a training again.
+    """Runs the first `num_steps` environment steps of a training again.
 
-    Args:
-      history: of the training.
-      num_steps: environment steps after which it stops.
-      report: called with the steps so far, often.
+    `report` is called with the steps so far, often.
 
     Returns:
       Its episodes in the order in which they began, each with `COLUMNS` and timeouts

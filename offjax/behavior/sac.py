@@ -1,15 +1,13 @@
 """Soft actor-critic, for the policies that collect locomotion data.
 
 Updates improve twin critics, and after every `policy_delay` of them the tanh Gaussian
-actor and the temperature α; `update_many` scans over many in one program. Arrays are
-plain pytrees, and nothing here knows environments, files or flags.
+actor and the temperature α; `update_many` scans over many in one program.
 
 Sources: Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications" (learned
 temperature, target entropy −A); Fujimoto et al. 2018, "Addressing Function
 Approximation Error in Actor-Critic Methods" (delayed policy updates). The critics have
-LayerNorm before each activation, which lets them learn at three times the usual rate
-without diverging; rates fall linearly to a tenth over the last half of the training,
-which steadies the last policy.
+LayerNorm before each activation, so that they learn at three times the usual rate;
+rates fall linearly to a tenth over the last half of the training.
 """
 
 from __future__ import annotations
@@ -31,33 +29,22 @@ LOG_STD_RANGE = (-5.0, 2.0)
 
 @config
 class Config:
-    """Hyperparameters.
+    """Hyperparameters; the rates are Adam's at first.
 
-    Attributes:
-      actor_lr: Adam's rate for the actor at first.
-      critic_lr: Adam's rate for the critics at first.
-      temperature_lr: Adam's rate for log α at first.
-      discount: γ.
-      tau: step of the target critics towards the critics, each time they move.
-      hidden_dims: widths of actor and critics.
-      batch_size: rows per update.
-      num_updates: of the critics in the whole training, for the rates' schedule.
-      bfloat16: whether products of hidden layers take bfloat16 factors and add in
-        float32: several times faster on processors that multiply such matrices.
-      policy_delay: updates of the critics per update of actor, temperature and target
-        critics.
+    With `bfloat16`, products of hidden layers take bfloat16 factors and add in
+    float32: several times faster on processors that multiply such matrices.
     """
 
     actor_lr: float = 5e-4
     critic_lr: float = 1e-3
-    temperature_lr: float = 1e-3
-    discount: float = 0.99
-    tau: float = 0.01
-    hidden_dims: tuple[int, ...] = (256, 256)
+    temperature_lr: float = 1e-3  # of log α
+    discount: float = 0.99  # γ
+    tau: float = 0.01  # step of the target critics, each time they move
+    hidden_dims: tuple[int, ...] = (256, 256)  # of actor and critics
     batch_size: int = 128
-    num_updates: int = 500_000
+    num_updates: int = 500_000  # of the critics in all, for the rates' schedule
     bfloat16: bool = False
-    policy_delay: int = 2
+    policy_delay: int = 2  # updates of the critics per update of everything else
 
 
 class Batch(NamedTuple):
@@ -125,8 +112,7 @@ def init_mlp(key: Key, sizes: tuple[int, ...], layer_norm: bool = False) -> Pytr
 def mlp(params: Pytree, x: chex.Array, bfloat16: bool = False) -> chex.Array:
     """[B, in] → [B, out], ReLU after each layer but the last.
 
-    Only square-ish hidden products are worth rounding: inputs and outputs keep their
-    float32 digits.
+    Inputs and outputs keep their float32 digits: only hidden products are rounded.
     """
     for i, layer in enumerate(params[:-1]):
         product = _rounded_product if bfloat16 and i > 0 else jnp.matmul

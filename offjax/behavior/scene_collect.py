@@ -6,14 +6,10 @@ all are there, so that a collection that was interrupted goes on where it stoppe
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 import time
-import uuid
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +19,7 @@ from offjax import cache
 from offjax.behavior.scene import WEIGHTS, Episode, play
 from offjax.datasets.language import Annotations
 from offjax.envs import scene_instructions as language
+from offjax.envs.processes import Workers, cores
 from offjax.envs.scene import Simulator, Snapshot
 from offjax.errors import UserError
 
@@ -63,81 +60,62 @@ def generate(
     work = folder or cache.folder(f"play/{name}-{num_steps}-{seed}-{rule:08x}")
     lengths = [EPISODE] * (num_steps // EPISODE)
     lengths += [num_steps % EPISODE] * (num_steps % EPISODE > 0)
-    processes = min(processes or len(os.sched_getaffinity(0)), len(lengths))
-
-    def say() -> None:
-        if progress:
-            done = len(list(work.glob("[0-9]*.npz")))
-            progress(f"  {done:,} of {len(lengths):,} episodes")
-
-    if processes == 1:
-        _collect(name, num_steps, seed, work, 0, 1, say)
-    else:
-        _spawn(name, num_steps, seed, work, processes, say)
-    rows = _assemble(name, seed, [_load(work, i) for i in range(len(lengths))])
+    paths = [work / f"{i}.npz" for i in range(len(lengths))]
+    missing = [i for i, path in enumerate(paths) if not path.exists()]
+    tasks = [(paths[i], i, lengths[i]) for i in missing]
+    _collect(name, seed, tasks, processes or cores(), progress or (lambda _: None))
+    episodes = []
+    for path in paths:
+        with np.load(path) as file:
+            episodes.append(dict(file))
     if folder is None:
         shutil.rmtree(work, ignore_errors=True)
-    return rows
-
-
-def _spawn(
-    name: str,
-    num_steps: int,
-    seed: int,
-    work: Path,
-    processes: int,
-    say: Callable[[], None],
-) -> None:
-    """Plain processes: the parent may hold threads that a fork would not survive."""
-    arguments = [name, str(num_steps), str(seed), str(work)]
-    command = [sys.executable, "-m", "offjax.behavior.scene_collect", *arguments]
-    running = [
-        subprocess.Popen([*command, str(i), str(processes)]) for i in range(processes)
-    ]
-    try:
-        spoken = time.monotonic()
-        while any(process.poll() is None for process in running):
-            time.sleep(0.2)
-            if time.monotonic() - spoken > _PAUSE:
-                spoken = time.monotonic()
-                say()
-    finally:
-        for process in running:
-            process.kill()
-    codes = [process.wait() for process in running]
-    if any(codes):
-        raise UserError(
-            f"Collecting play in {name!r} failed: a process ended with exit code "
-            f"{next(filter(None, codes))}; its message stands above. Run the command "
-            "again to go on from the episodes that are done."
-        )
+    return _assemble(name, seed, episodes)
 
 
 def _collect(
     name: str,
-    num_steps: int,
     seed: int,
-    work: Path,
-    first: int,
-    stride: int,
-    say: Callable[[], None] | None = None,
+    tasks: Sequence[tuple[Path, int, int]],
+    processes: int,
+    say: Callable[[str], None],
 ) -> None:
-    """Episodes first, first + stride, … that are not there yet."""
-    simulator, spoken = None, time.monotonic()
-    for index in range(first, -(-num_steps // EPISODE), stride):
-        path = work / f"{index}.npz"
-        if path.exists():
-            continue
-        simulator = simulator or Simulator(name)
-        length = min(EPISODE, num_steps - index * EPISODE)
-        entropy = np.random.SeedSequence((seed, index))
-        episode = play(simulator, int(entropy.generate_state(1)[0] >> 1), length)
-        temporary = work / f".{uuid.uuid4().hex}.npz"
-        np.savez(temporary, **_columns(episode))  # type: ignore[arg-type]
-        temporary.replace(path)
-        if say and time.monotonic() - spoken > _PAUSE:
-            spoken = time.monotonic()
-            say()
+    """Plays the episodes of `tasks` (see `Collector.collect`), some at a time."""
+    if not tasks:
+        return
+    count, spoken = min(processes, len(tasks)), time.monotonic()
+    kind = f"{Collector.__module__}:{Collector.__name__}"
+    workers = Workers(kind, [name, str(seed)], count, count if count > 1 else 0)
+    try:
+        for first in range(0, len(tasks), count):
+            some = tasks[first : first + count]
+            workers.call("collect", np.arange(len(some)), some)
+            if time.monotonic() - spoken > _PAUSE:
+                spoken = time.monotonic()
+                say(f"  {first + len(some):,} of {len(tasks):,} episodes")
+    except RuntimeError as error:
+        raise UserError(
+            f"Collecting play in {name!r} failed. {error} Run the command again to go "
+            "on from the episodes that are done."
+        ) from error
+    finally:
+        workers.close()
+
+
+class Collector:
+    """Plays episodes of a scene in one process."""
+
+    def __init__(self, name: str, seed: str, places: int) -> None:
+        del places  # one episode after another
+        self._simulator, self._seed = Simulator(name), int(seed)
+
+    def collect(self, place: int, task: tuple[Path, int, int]) -> None:
+        """Plays an episode of (file that it is kept in, number, steps)."""
+        del place
+        path, index, length = task
+        entropy = np.random.SeedSequence((self._seed, index))
+        seed = int(entropy.generate_state(1)[0] >> 1)
+        cache.save(path, _columns(play(self._simulator, seed, length)))
 
 
 def _columns(episode: Episode) -> dict[str, np.ndarray]:
@@ -151,11 +129,6 @@ def _columns(episode: Episode) -> dict[str, np.ndarray]:
     for field in Snapshot._fields:
         columns[field] = np.array([getattr(s, field) for s in episode.snapshots])
     return columns
-
-
-def _load(work: Path, index: int) -> dict[str, np.ndarray]:
-    with np.load(work / f"{index}.npz") as file:
-        return dict(file)
 
 
 def _assemble(
@@ -204,8 +177,3 @@ def _assemble(
         "next_observations": joined("observations", slice(1, None)),
         "annotations": annotations,
     }
-
-
-if __name__ == "__main__":
-    scene, steps, number, place, part, parts = sys.argv[1:]
-    _collect(scene, int(steps), int(number), Path(place), int(part), int(parts))

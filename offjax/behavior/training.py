@@ -1,11 +1,10 @@
 """Trains a robot's behavior policies and keeps snapshots of them along the way.
 
 Many episodes are stepped by the batched engine; after each vector step the networks
-get their share of updates in one compiled call. Snapshots are denser at first (their
-times grow with the square of their number), since the way from an untrained policy to
-a medium one is short. A training goes on from its last checkpoint when it is started
-again, also with more steps than at first (the rates then fall anew over the second half
-of the longer one); episodes that were under way begin anew.
+get their share of updates in one compiled call. Snapshots are denser at first, since
+the way from an untrained policy to a medium one is short. A training that is started
+again goes on from its last checkpoint, also with more steps than at first: the rates
+then fall anew over the second half of the longer one. Episodes begin anew.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from offjax import cache
 from offjax.behavior import ant_goal, policies, sac
-from offjax.behavior.replay import Replay
 from offjax.envs import mujoco
 from offjax.envs.batched import BatchedEnv, make_batched
 from offjax.errors import UserError
@@ -35,32 +34,18 @@ CHECKPOINT = "checkpoint.npz"
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a training does.
+    """What a training does; SAC's `num_updates` follows from the other fields."""
 
-    Attributes:
-      robot: a name of `offjax.envs.mujoco.ROBOTS`, or `ant_goal.NAME`.
-      num_steps: environment steps in all.
-      update_ratio: updates per environment step.
-      num_envs: episodes side by side.
-      warmup: steps of uniform actions before the first update.
-      capacity: rows of the replay buffer.
-      num_snapshots: snapshots after that of the untrained policy.
-      eval_episodes: deterministic episodes per snapshot.
-      checkpoint_seconds: time between two checkpoints.
-      seed: of everything.
-      algorithm: SAC's hyperparameters; `num_updates` is set from the others.
-    """
-
-    robot: str
-    num_steps: int
-    update_ratio: float = 0.5
-    num_envs: int = 32
-    warmup: int = 10_000
-    capacity: int = 1_000_000
-    num_snapshots: int = 60
-    eval_episodes: int = 8
-    checkpoint_seconds: float = 300.0
-    seed: int = 0
+    robot: str  # a name of `offjax.envs.mujoco.ROBOTS`, or `ant_goal.NAME`
+    num_steps: int  # environment steps in all
+    update_ratio: float = 0.5  # updates per environment step
+    num_envs: int = 32  # episodes side by side
+    warmup: int = 10_000  # steps of uniform actions before the first update
+    capacity: int = 1_000_000  # rows of the replay buffer
+    num_snapshots: int = 60  # after that of the untrained policy
+    eval_episodes: int = 8  # deterministic ones, per snapshot
+    checkpoint_seconds: float = 300.0  # between two checkpoints
+    seed: int = 0  # of everything
     algorithm: sac.Config = dataclasses.field(default_factory=sac.Config)
 
     @property
@@ -90,13 +75,56 @@ def environments(robot: str, num_envs: int, scored: bool = False) -> BatchedEnv:
     return make_batched(mujoco.spec(robot), num_envs)
 
 
+class Replay:
+    """The last `capacity` transitions on the host, drawn with replacement."""
+
+    def __init__(self, capacity: int, observation_dim: int, action_dim: int) -> None:
+        self._rows = sac.Batch(
+            np.zeros((capacity, observation_dim), np.float32),
+            np.zeros((capacity, action_dim), np.float32),
+            np.zeros(capacity, np.float32),
+            np.zeros((capacity, observation_dim), np.float32),
+            np.zeros(capacity, np.float32),
+        )
+        self._capacity = capacity
+        self._added = 0
+
+    def __len__(self) -> int:
+        return min(self._added, self._capacity)
+
+    def add(self, *columns: np.ndarray) -> None:
+        """Appends rows; the columns are `Batch`'s, [n, ...] each."""
+        count = len(columns[0])
+        places = (self._added + np.arange(count)) % self._capacity
+        for kept, new in zip(self._rows, columns, strict=True):
+            kept[places] = new
+        self._added += count
+
+    def sample(self, rng: np.random.Generator, updates: int, size: int) -> sac.Batch:
+        """Batches [updates, size, ...]."""
+        places = rng.integers(0, len(self), (updates, size))
+        return sac.Batch(*(column[places] for column in self._rows))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What `restore` needs."""
+        kept = {
+            f"replay_{name}": column[: len(self)]
+            for name, column in self._rows._asdict().items()
+        }
+        return {**kept, "replay_added": np.array(self._added)}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Takes up the rows of `arrays()`."""
+        self._added = int(arrays["replay_added"])
+        for name, column in self._rows._asdict().items():
+            rows = arrays[f"replay_{name}"]
+            column[: len(rows)] = rows
+
+
 class _Episodes:
     """Episodes under way, one in each place of `env`; one that ends is replaced.
 
-    Attributes:
-      observations: what each place observes, [E, O].
-      over: places whose episode the last step ended.
-      finished: returns of these episodes.
+    `over` are the places whose episode the last step ended, `finished` its returns.
     """
 
     def __init__(
@@ -130,10 +158,8 @@ class _Episodes:
 class Learner:
     """What a training changes, advanced one step of all environments at a time.
 
-    Attributes:
-      steps: environment steps so far.
-      env: the environments of the session.
-      episodes: their episodes under way.
+    `steps` are the environment steps so far, `env` the environments of the session,
+    `episodes` those under way in them.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -278,10 +304,7 @@ class Training(Learner):
             "plan": np.array(self._named()),
             "recent": np.array(self._recent),
         }
-        temporary = self._folder / ".checkpoint.npz"
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        temporary.replace(self._folder / CHECKPOINT)
+        cache.save(self._folder / CHECKPOINT, arrays)
 
     def _restore(self) -> None:
         """Takes up the checkpoint of the same plan, if there is one."""

@@ -3,16 +3,13 @@
 Each maze is one uninterrupted stream. A controller drives the ball to a random goal
 along a shortest path of cells: a PD law towards a jittered point in the next cell, plus
 Gaussian noise; when it gets there, or after `horizon` steps, a new goal is drawn.
-Without interruption between goals, the data teach to navigate, not to reach the
-evaluation's goal.
 
 Source: D4RL, `scripts/generation/generate_maze2d_datasets.py` and
 `d4rl/pointmaze/waypoint_controller.py`. Differences that are meant:
 
 - D4RL plans by value iteration over cells; a breadth-first search gives such paths too.
 - D4RL repeats the observation of the step at which a goal was reached, although the
-  ball has moved on, so one transition per goal is wrong. The default records what was
-  there; `compat="official"` repeats.
+  ball has moved on; `compat="official"` does so, too.
 - Jitter is drawn when a waypoint becomes the current one, not when a path is planned.
 - D4RL's stream is one of 1M steps; here are `num_mazes` shorter ones.
 """
@@ -229,7 +226,7 @@ def generate(
       maze: umaze, medium or large.
       num_steps: N, rows in all.
       noise: standard deviation of the noise on actions (D4RL's files: .5).
-      seed: seed of starts, goals and noise.
+      seed: of starts, goals and noise.
       dense: the dense reward, else the sparse one.
       num_mazes: streams, of ⌈N / num_mazes⌉ steps (the last ones may be shorter).
       compat: "official" repeats the observation after each goal, as D4RL does.

@@ -1,4 +1,4 @@
-"""The datasets that this project collects itself: their ids and specifications.
+"""Ids and specifications of the datasets that this project collects itself.
 
     offjax/budget/t<T>-<kind>[-i<instance>][-r<instances>][-k<kappa>][-n<noise>]-v0
     offjax/maze2d/<maze>[-dense]-v0
@@ -12,7 +12,6 @@ one instance, kappa 1.5, no noise), so that every dataset has one name.
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import hashlib
 import json
@@ -21,188 +20,35 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from offjax.catalog.antmaze import AntMaze
-from offjax.catalog.robots import KINDS, ROBOTS, Locomotion
+from offjax.catalog.entries import (
+    KINDS,
+    ROBOTS,
+    AntMaze,
+    Budget,
+    Entry,
+    Locomotion,
+    Maze2D,
+    Play,
+    Request,
+)
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import annotate
 from offjax.envs.antmaze import ANT_MAZES
+from offjax.envs.maze2d import MAZES
+from offjax.envs.scene import SCENES
 from offjax.errors import UserError
-from offjax.types import EnvSpec
 
 BUDGET_HORIZONS = (10, 20, 50, 100, 200)
 BUDGET_KINDS = ("random", "smooth", "medium", "expert", "mixed", "under")
-MAZES = ("umaze", "medium", "large")
-SCENES = ("scene", "cube-double", "cube-triple")
 
-_GENERATOR_VERSION = 0
+GENERATOR_VERSION = 0
 """Raise it when a generator's rule changes: data of another one are refused."""
-
-Progress = Callable[[str], None] | None
-"""Called with a line of text when something takes time."""
 
 _BUDGET = re.compile(
     r"t(?P<horizon>\d+)-(?P<kind>[a-z]+)"
     r"(-i(?P<instance>\d+))?(-r(?P<instances>\d+))?(-k(?P<kappa>\d+(\.\d+)?))?(-n(?P<noise>\d+(\.\d+)?))?"
 )
 _VERSION = re.compile(r"(?P<stem>.+)-v(?P<version>\d+)")
-
-
-@dataclasses.dataclass(frozen=True)
-class Budget:
-    """A Budget Allocation dataset: the environment, and who spent the budget."""
-
-    horizon: int
-    kind: str
-    instance: int = 0
-    kappa: float = 1.5
-    noise: float = 0.0
-    instances: int = 1
-
-    @property
-    def name(self) -> str:
-        """The dataset's only id."""
-        parts = [f"t{self.horizon}", self.kind]
-        parts += [f"i{self.instance}"] * (self.instance != 0)
-        parts += [f"r{self.instances}"] * (self.instances != 1)
-        parts += [f"k{self.kappa}"] * (self.kappa != 1.5)
-        parts += [f"n{self.noise}"] * (self.noise != 0.0)
-        return f"offjax/budget/{'-'.join(parts)}-v0"
-
-    @property
-    def size(self) -> tuple[str, int]:
-        """What sets the amount of data, and its default."""
-        return "num_episodes", 10_000 if self.horizon >= 100 else 2_000
-
-    def spec(self) -> EnvSpec:
-        """Where policies trained on it are evaluated."""
-        from offjax.envs import budget
-
-        return budget.spec(
-            self.horizon,
-            self.instance,
-            self.kappa,
-            self.noise,
-            context=self.instances > 1,
-            instances=self.instances,
-        )
-
-    @property
-    def origin(self) -> dict[str, str]:
-        """What else the data depend on: how the behavior is drawn.
-
-        Until it was drawn for each instance anew, all had the actions of instance 0.
-        """
-        return {"behaviour": "of the instance"} if self.instance else {}
-
-    def generate(
-        self, size: int, seed: int, progress: Progress = None
-    ) -> dict[str, Any]:
-        """Flat rows of `size` episodes, as `Dataset.from_arrays` takes them."""
-        from offjax.behavior import budget
-
-        data = budget.generate(
-            self.horizon,
-            self.kind,
-            instance=self.instance,
-            kappa=self.kappa,
-            noise=self.noise,
-            instances=self.instances,
-            num_episodes=size,
-            seed=seed,
-        )
-        observations = data["observations"]
-        rows = {
-            "observations": observations[:, :-1],
-            "next_observations": observations[:, 1:],
-            **{
-                key: data[key]
-                for key in ("actions", "rewards", "terminals", "timeouts")
-            },
-        }
-        return {key: rows[key].reshape(-1, *rows[key].shape[2:]) for key in rows}
-
-
-@dataclasses.dataclass(frozen=True)
-class Maze2D:
-    """A maze2d dataset of D4RL's waypoint controller, action noise 0.5."""
-
-    maze: str
-    dense: bool = False
-
-    @property
-    def name(self) -> str:
-        """The dataset's only id."""
-        return f"offjax/maze2d/{self.maze}{'-dense' * self.dense}-v0"
-
-    @property
-    def size(self) -> tuple[str, int]:
-        """What sets the amount of data, and its default."""
-        return "num_transitions", 1_000_000
-
-    def spec(self) -> EnvSpec:
-        """Where policies trained on it are evaluated."""
-        from offjax.envs import maze2d
-
-        return maze2d.spec(self.maze, dense=self.dense)
-
-    @property
-    def origin(self) -> dict[str, str]:
-        """What else the data depend on: nothing."""
-        return {}
-
-    def generate(
-        self, size: int, seed: int, progress: Progress = None
-    ) -> dict[str, Any]:
-        """Flat rows of `size` steps, as `Dataset.from_arrays` takes them."""
-        from offjax.behavior import waypoint
-
-        data = waypoint.generate(
-            self.maze, num_steps=size, noise=0.5, seed=seed, dense=self.dense
-        )
-        return {key: data[key] for key in data if not key.startswith("infos/")}
-
-
-@dataclasses.dataclass(frozen=True)
-class Play:
-    """Annotated play in one of OGBench's scenes, by its scripted oracles."""
-
-    scene: str
-
-    @property
-    def name(self) -> str:
-        """The dataset's only id."""
-        return f"offjax/{self.scene}/play-v0"
-
-    @property
-    def size(self) -> tuple[str, int]:
-        """What sets the amount of data, and its default."""
-        return "num_transitions", 400_000
-
-    @property
-    def origin(self) -> dict[str, str]:
-        """What else the data depend on: how often each instruction is drawn.
-
-        Until stacking was drawn as often as other moves of cubes, it was a third of
-        that. Nothing is stacked in `scene`, whose play is the same as ever.
-        """
-        return {} if self.scene == "scene" else {"stacks": "as often as moves"}
-
-    def spec(self) -> EnvSpec:
-        """Where policies trained on it are evaluated."""
-        from offjax.envs import scene
-
-        return scene.spec(self.scene)
-
-    def generate(
-        self, size: int, seed: int, progress: Progress = None
-    ) -> dict[str, Any]:
-        """Flat rows of `size` steps, as `Dataset.from_arrays` takes them."""
-        from offjax.behavior import scene_collect
-
-        return scene_collect.generate(self.scene, size, seed, progress=progress)
-
-
-Entry = Budget | Maze2D | AntMaze | Locomotion | Play
 
 
 def ids() -> list[str]:
@@ -269,7 +115,7 @@ def specification(entry: Entry, size: int | None, seed: int) -> dict[str, Any]:
         raise UserError(f"--{unit}={size} asks for no data; pass 1 or more.")
     return {
         "id": entry.name,
-        "generator_version": _GENERATOR_VERSION,
+        "generator_version": GENERATOR_VERSION,
         unit: size,
         "seed": seed,
         **entry.origin,
@@ -286,29 +132,24 @@ def generate(
     entry: Entry,
     size: int | None = None,
     seed: int = 0,
-    progress: Progress = None,
+    progress: Callable[[str], None] | None = None,
     scratch: Path | None = None,
 ) -> Dataset:
-    """Makes the dataset in memory.
+    """Makes the dataset in memory; arguments as of `specification` and `Request`.
 
-    Args:
-      entry: as in `specification`.
-      size: likewise.
-      seed: likewise.
-      progress: called with a line of text.
-      scratch: folder for what a long collection has so far, by which it goes on when
-        it was interrupted; of the same specification only.
+    `scratch` must be of the same specification: an interrupted collection goes on by
+    what lies there.
     """
     made_from = specification(entry, size, seed)
     unit, _ = entry.size
-    if isinstance(entry, Locomotion):
-        rows = entry.generate(made_from[unit], seed, progress, scratch)
-    else:
-        rows = entry.generate(made_from[unit], seed, progress)
+    rows = entry.generate(Request(made_from[unit], seed, progress, scratch))
     annotations = rows.pop("annotations", None)
     remark = rows.pop("remark", "")
+    keys = [key for key in rows if key.startswith("infos/")]
+    infos = {key.removeprefix("infos/"): rows.pop(key) for key in keys}
     dataset = Dataset.from_arrays(
         **rows,
+        infos=infos,
         spec=entry.spec(),
         id=entry.name,
         source=f"collected by offjax, {unit} {made_from[unit]}, seed {seed}"

@@ -6,37 +6,33 @@ file, an OGBench id its npz file, and anything else a local Minari dataset.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
 
 from offjax.catalog import collected
 from offjax.datasets import legacy, minari_io, ogbench
-from offjax.datasets.dataset import Dataset
+from offjax.datasets.dataset import DataDir, Dataset
 from offjax.errors import UserError
-
-Path = str | os.PathLike[str]
 
 
 def load_dataset(
     name: str,
-    data_dir: Path | None = None,
+    data_dir: DataDir = None,
     collect: bool = True,
     progress: Callable[[str], None] | None = None,
     infos: Sequence[str] = (),
     compat: str = "",
 ) -> Dataset:
-    """Loads a dataset by its id.
+    """Loads a dataset by its id; published files are downloaded when missing.
 
     Args:
-      name: an id of this project (`offjax/…`), a D4RL id (`hopper-medium-v2`), which
-        is always D4RL's own HDF5 file, an OGBench id (`scene-play-singletask-v0`), or
-        the id of a local Minari dataset.
+      name: an id of this project (`offjax/…`), of D4RL (`hopper-medium-v2`), of
+        OGBench (`scene-play-singletask-v0`), or of a local Minari dataset.
       data_dir: root of the datasets; by default $MINARI_DATASETS_PATH, else
         ~/.minari/datasets. Files of D4RL are looked for there first, then in
         $D4RL_DATASET_DIR and ~/.d4rl/datasets; those of OGBench in
-        $OGBENCH_DATASET_DIR and ~/.ogbench/data. They are downloaded when missing.
+        $OGBENCH_DATASET_DIR and ~/.ogbench/data.
       collect: make this project's own datasets on first use.
       progress: called with a line of text when something takes time.
       infos: further arrays to read, such as qpos and qvel, into `Dataset.infos`.
@@ -79,7 +75,7 @@ def collect_dataset(
     name: str,
     size: int | None = None,
     seed: int = 0,
-    data_dir: Path | None = None,
+    data_dir: DataDir = None,
     force: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Dataset:
@@ -91,9 +87,9 @@ def collect_dataset(
       name: its id.
       size: episodes (budget) or transitions (others); None for the default.
       seed: of the generator.
-      data_dir: root of the datasets, as for `load_dataset`.
+      data_dir: as for `load_dataset`, like `progress`.
       force: collect anew in place of what is there.
-      progress: called with a line of text.
+      progress: see `data_dir`.
 
     Raises:
       UserError: the id is unknown, the disk cannot be written, or the dataset is
@@ -121,7 +117,7 @@ def collect_dataset(
     return minari_io.read(name, data_dir)
 
 
-def list_datasets(data_dir: Path | None = None) -> list[str]:
+def list_datasets(data_dir: DataDir = None) -> list[str]:
     """Ids that `load_dataset` has at hand: this project's own, then other local ones.
 
     Budget Allocation's own are listed with default instance, kappa and noise.
@@ -131,7 +127,7 @@ def list_datasets(data_dir: Path | None = None) -> list[str]:
     return own + others + _local_files(data_dir)
 
 
-def describe_datasets(data_dir: Path | None = None) -> str:
+def describe_datasets(data_dir: DataDir = None) -> str:
     """The known ids by family, one a line; those that lie here are marked with *."""
     local = {*minari_io.local_ids(data_dir), *_local_files(data_dir)}
     own = collected.ids()
@@ -151,7 +147,7 @@ def describe_datasets(data_dir: Path | None = None) -> str:
     return "\n".join(lines)
 
 
-def _local_files(data_dir: Path | None) -> list[str]:
+def _local_files(data_dir: DataDir) -> list[str]:
     """Ids of D4RL and OGBench whose files are there."""
     d4rl = [name for name in legacy.table() if legacy.find(name, data_dir)]
     return d4rl + [
@@ -159,7 +155,7 @@ def _local_files(data_dir: Path | None) -> list[str]:
     ]
 
 
-def _refuse_two_meanings(name: str, file: str, data_dir: Path | None) -> None:
+def _refuse_two_meanings(name: str, file: str, data_dir: DataDir) -> None:
     if minari_io.exists(name, data_dir):
         raise UserError(
             f"{name!r} names two datasets: the file {file.rsplit('/', 1)[-1]}, which "
@@ -168,17 +164,15 @@ def _refuse_two_meanings(name: str, file: str, data_dir: Path | None) -> None:
         )
 
 
-def _specification(name: str, data_dir: Path | None) -> dict:
+def _specification(name: str, data_dir: DataDir) -> dict:
     own = minari_io.metadata(name, data_dir).get("offjax", {})
     return own.get("specification", {})
 
 
-def _check_version(name: str, data_dir: Path | None) -> None:
+def _check_version(name: str, data_dir: DataDir) -> None:
     """Refuses data whose generator is not today's; any size and seed will do."""
     found = _specification(name, data_dir).get("generator_version")
-    current = collected.specification(collected.parse(name), None, 0)[
-        "generator_version"
-    ]
+    current = collected.GENERATOR_VERSION
     if found != current:
         raise UserError(
             f"Dataset {name!r} in {minari_io.root(data_dir)} was made by generator "
@@ -187,7 +181,7 @@ def _check_version(name: str, data_dir: Path | None) -> None:
         )
 
 
-def _missing(name: str, data_dir: Path | None) -> UserError:
+def _missing(name: str, data_dir: DataDir) -> UserError:
     place = minari_io.root(data_dir) / name
     known = [*list_datasets(data_dir), *legacy.table(), *ogbench.ids()]
     close = collected.near(name, known)

@@ -6,28 +6,29 @@
     <split>/lang_annotations/embeddings.npy      what the benchmark says (a pickle)
 
 `read` makes a `LanguageDataset` of such a folder, whose rows are the frames. The
-annotations are pickles, of which only data are let through (`pickles.load`).
+annotations are pickles, of which only data are let through (`untrusted.read_pickle`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from offjax import cache
-from offjax.datasets import pickles
+from offjax.datasets import checks, untrusted
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import Annotations, LanguageDataset, annotate
 from offjax.envs.calvin_table import HORIZON, STATE, Frames
 from offjax.errors import UserError
 from offjax.types import EnvSpec
 
+ACTIONS = "rel_actions"
 BOUNDS = "ep_start_end_ids.npy"
 ANNOTATIONS = "lang_annotations"
 RECORDED, TESTED = "auto_lang_ann.npy", "embeddings.npy"
@@ -57,7 +58,6 @@ def read(
     folder: str | Path,
     split: str = "training",
     keys: Sequence[str] = STATE,
-    actions: str = "rel_actions",
     language: str = ANNOTATIONS,
     encode: Callable[[Frames], np.ndarray] | None = None,
     name: str = "",
@@ -70,7 +70,6 @@ def read(
       folder: such as `task_D_D`.
       split: training or validation.
       keys: of each frame, which side by side are the observation.
-      actions: key of the actions.
       language: folder of the annotations within the split.
       encode: makes the observations [B, O] of frames, instead of laying them side by
         side: latents of a frozen encoder of images, say. `keys` are what it reads.
@@ -87,15 +86,11 @@ def read(
             "`name`, another one for another encoder."
         )
     bounds = _bounds(place)
-    stored = _cache_file(place, bounds, (*keys, actions), name)
-    if stored.is_file():
-        with np.load(stored) as file:
-            rows = {key: file[key] for key in ("observations", "actions")}
-    else:
-        rows = _rows(place, bounds, keys, actions, encode)
-        temporary = stored.with_name(f".{uuid.uuid4().hex}.npz")
-        np.savez(temporary, **rows)  # type: ignore[arg-type]
-        temporary.replace(stored)
+    stored = _cache_file(place, bounds, (*keys, ACTIONS), name)
+    rows = cache.load(stored)
+    if rows is None:
+        rows = _rows(place, bounds, keys, encode)
+        cache.save(stored, rows)
     count = len(rows["actions"])
     timeouts = np.zeros(count, bool)
     timeouts[np.cumsum(bounds[:, 1] - bounds[:, 0] + 1) - 1] = True
@@ -112,23 +107,6 @@ def read(
     return annotate(dataset, _annotations(place, bounds, language))
 
 
-def embeddings(
-    folder: str | Path, split: str = "training", language: str = ANNOTATIONS
-) -> dict[str, np.ndarray]:
-    """The sentence embeddings that CALVIN ships: sentence → [D] f32.
-
-    Of the validation split, also those of the sentences that the benchmark says.
-
-    Raises:
-      UserError: a file is missing or laid out otherwise.
-    """
-    place = Path(folder).expanduser() / split / language
-    found = _recorded_embeddings(place / RECORDED)
-    if (place / TESTED).is_file():
-        found |= _tested_embeddings(place / TESTED)
-    return found
-
-
 def table(path: str | Path) -> dict[str, np.ndarray]:
     """Sentence → embedding [D] f32, of all that CALVIN has at `path`.
 
@@ -142,11 +120,14 @@ def table(path: str | Path) -> dict[str, np.ndarray]:
     """
     place = Path(path).expanduser()
     if place.is_file():
-        read_one = _tested_embeddings if place.name == TESTED else _recorded_embeddings
-        found = read_one(place)
+        found = _embeddings(place)
     else:
-        splits = [s for s in SPLITS if (place / s / ANNOTATIONS / RECORDED).is_file()]
-        found = {k: v for s in splits for k, v in embeddings(place, s).items()}
+        folders = [place / split / ANNOTATIONS for split in SPLITS]
+        recorded = [folder for folder in folders if (folder / RECORDED).is_file()]
+        files = [folder / file for folder in recorded for file in (RECORDED, TESTED)]
+        found = {}
+        for file in filter(Path.is_file, files):
+            found |= _embeddings(file)
     lengths = {len(vector) for vector in found.values()}
     if len(lengths) != 1 or 0 in lengths:
         raise UserError(
@@ -157,38 +138,34 @@ def table(path: str | Path) -> dict[str, np.ndarray]:
     return found
 
 
-def sentences(
-    folder: str | Path, split: str = "validation", language: str = ANNOTATIONS
-) -> dict[str, str]:
+def sentences(folder: str | Path, split: str = "validation") -> dict[str, str]:
     """The sentence in which the benchmark says each task.
 
     Raises:
       UserError: the file is missing or laid out otherwise.
     """
-    path = Path(folder).expanduser() / split / language / TESTED
-    recorded = pickles.load(path)
-    with _wrong_keys(path, TESTED_LAYOUT):
-        return {str(task): str(e["ann"][0]) for task, e in _dict(recorded).items()}
+    path = Path(folder).expanduser() / split / ANNOTATIONS / TESTED
+    with _laid_out(path, TESTED_LAYOUT):
+        return {str(task): str(e["ann"][0]) for task, e in _tested(path).items()}
 
 
-def _recorded_embeddings(path: Path) -> dict[str, np.ndarray]:
-    recorded = pickles.load(path)
-    with _wrong_keys(path, RECORDED_LAYOUT):
+def _embeddings(path: Path) -> dict[str, np.ndarray]:
+    """Sentence → embedding [D] f32 of one of the two files of annotations."""
+    if path.name == TESTED:
+        with _laid_out(path, TESTED_LAYOUT):
+            return {
+                str(entry["ann"][0]): np.asarray(entry["emb"], np.float32).ravel()
+                for entry in _tested(path).values()
+            }
+    recorded = untrusted.read_pickle(path)
+    with _laid_out(path, RECORDED_LAYOUT):
         spoken = recorded["language"]
         vectors = [v.ravel() for v in np.asarray(spoken["emb"], np.float32)]
         return dict(zip(map(str, spoken["ann"]), vectors, strict=True))
 
 
-def _tested_embeddings(path: Path) -> dict[str, np.ndarray]:
-    recorded = pickles.load(path)
-    with _wrong_keys(path, TESTED_LAYOUT):
-        return {
-            str(entry["ann"][0]): np.asarray(entry["emb"], np.float32).ravel()
-            for entry in _dict(recorded).values()
-        }
-
-
-def _dict(content: Any) -> dict[Any, Any]:
+def _tested(path: Path) -> dict[Any, Any]:
+    content = untrusted.read_pickle(path)
     if not isinstance(content, dict):
         raise TypeError(f"it holds {type(content).__name__}, not a dict")
     return content
@@ -200,33 +177,27 @@ RECORDED_LAYOUT = (
 TESTED_LAYOUT = "for each task, ann (a list with its sentence) and emb"
 
 
-class _wrong_keys:
+@contextmanager
+def _laid_out(path: Path, layout: str) -> Iterator[None]:
     """Turns missing entries of what `path` holds into an error about its layout."""
-
-    def __init__(self, path: Path, layout: str) -> None:
-        self._path, self._layout = path, layout
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, KeyError | TypeError | ValueError | IndexError):
-            raise UserError(
-                f"{self._path} is not laid out as CALVIN's annotations are "
-                f"({type(error).__name__}: {error}): it must hold {self._layout}."
-            ) from error
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise UserError(
+            f"{path} is not laid out as CALVIN's annotations are "
+            f"({type(error).__name__}: {error}): it must hold {layout}."
+        ) from error
 
 
 def _bounds(place: Path) -> np.ndarray:
     """First and last frame of each recording, [E, 2] int."""
     path = place / BOUNDS
-    try:
+    remedy = (
+        "A split of CALVIN's is a folder (training, validation) with "
+        f"{BOUNDS} and a file for each frame."
+    )
+    with checks.damaged(str(path), remedy):
         bounds = np.load(path, allow_pickle=False)
-    except Exception as error:  # a damaged header raises what Python's parser does
-        raise UserError(
-            f"{path} cannot be read ({error}). A split of CALVIN's is a folder "
-            f"(training, validation) with {BOUNDS} and a file for each frame."
-        ) from error
     shape = bounds.shape
     if bounds.ndim != 2 or shape[1] != 2 or not np.issubdtype(bounds.dtype, np.integer):
         raise UserError(
@@ -267,7 +238,6 @@ def _rows(
     place: Path,
     bounds: np.ndarray,
     keys: Sequence[str],
-    actions: str,
     encode: Callable[[Frames], np.ndarray] | None,
 ) -> dict[str, np.ndarray]:
     indices = np.concatenate([np.arange(a, b + 1) for a, b in bounds])
@@ -279,8 +249,8 @@ def _rows(
             "download is incomplete, or the folder is of another split."
         )
     observations, acted = [], []
-    for frames in _chunks(place, indices, (*keys, actions)):
-        acted.append(frames.pop(actions).astype(np.float32))
+    for frames in _chunks(place, indices, (*keys, ACTIONS)):
+        acted.append(frames.pop(ACTIONS).astype(np.float32))
         if encode is not None:
             observations.append(np.asarray(encode(frames), np.float32))
             continue
@@ -301,7 +271,8 @@ def _chunks(
         columns: dict[str, list[np.ndarray]] = {key: [] for key in keys}
         for index in indices[begin : begin + _CHUNK]:
             path = frame(place, index)
-            for key, value in _frame(path, keys).items():
+            found = untrusted.read_npz(path, keys, f"{path}, a frame of CALVIN's,")
+            for key, value in found.items():
                 if value.shape != shapes.setdefault(key, value.shape):
                     raise UserError(
                         f"{key!r} in {path} has shape {value.shape}, but "
@@ -311,35 +282,10 @@ def _chunks(
         yield {key: np.stack(values) for key, values in columns.items()}
 
 
-def _frame(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            absent = [key for key in keys if key not in file]
-            if not absent:
-                return {key: _numbers(file[key], key, path) for key in keys}
-            known = ", ".join(file.files)
-    except UserError:
-        raise
-    except Exception as error:  # a damaged archive raises anything
-        raise UserError(
-            f"Frame {path} is damaged ({error}); copy it again from CALVIN's download."
-        ) from error
-    raise UserError(f"Frame {path} has no {absent[0]!r}; it holds {known}.")
-
-
-def _numbers(value: np.ndarray, key: str, path: Path) -> np.ndarray:
-    if value.dtype.kind not in "buif" or not value.size or not value.ndim:
-        raise UserError(
-            f"{key!r} in {path} is {value.dtype} of shape {value.shape}; it must be an "
-            "array of numbers."
-        )
-    return value
-
-
 def _annotations(place: Path, bounds: np.ndarray, language: str) -> Annotations:
     path = place / language / RECORDED
-    recorded = pickles.load(path)
-    with _wrong_keys(path, RECORDED_LAYOUT):
+    recorded = untrusted.read_pickle(path)
+    with _laid_out(path, RECORDED_LAYOUT):
         spoken, spans = recorded["language"], recorded["info"]["indx"]
         frames = np.asarray(spans, np.int64).reshape(-1, 2)
         said, tasks = list(map(str, spoken["ann"])), list(map(str, spoken["task"]))

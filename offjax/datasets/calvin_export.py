@@ -17,19 +17,18 @@ from offjax.errors import UserError
 def write(
     dataset: Dataset, folder: str | Path, split: str = "training", rows: int = 0
 ) -> None:
-    """Writes play of a scene as CALVIN has it.
+    """Writes play of a scene as CALVIN has it, but without images.
 
     The proprioceptive entries of the observation become `robot_obs`, the others
     `scene_obs`; `rel_actions` are the actions, and `actions` the next frame's pose
-    and gripper opening, as CALVIN's are. There are no images. Sentences are embedded
-    as hashed words; each instruction is tested in the first sentence that it has.
+    and gripper opening. Sentences are embedded as hashed words; each instruction is
+    tested in the first sentence that it has.
 
     Args:
       dataset: with annotations and next observations.
       folder: of the splits; made if missing.
       split: training or validation.
-      rows: how many to write (each is a file), rounded down to whole episodes; 0 for
-        all.
+      rows: how many to write, rounded down to whole episodes; 0 for all.
 
     Raises:
       UserError: there are no annotations, the rows hold no complete episode, or the
@@ -75,10 +74,9 @@ def _write_language(spans: Annotations, place: Path) -> None:
             "emb": vectors[spans.texts],
         },
         "info": {
-            "indx": [
-                (int(a), int(b) - 1)
-                for a, b in zip(spans.starts, spans.ends, strict=True)
-            ],
+            "indx": list(
+                zip(spans.starts.tolist(), (spans.ends - 1).tolist(), strict=True)
+            ),
             "episodes": [],
         },
     }

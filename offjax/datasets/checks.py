@@ -22,9 +22,6 @@ GOAL_KEYS = ("achieved_goal", "desired_goal", "observation")
 def damaged(what: str, remedy: str) -> Iterator[None]:
     """Turns whatever a parser raises over damaged bytes into UserError.
 
-    Parsers of HDF5, npz and JSON meet bytes that nobody foresaw with exceptions that
-    nobody listed; all of them mean the same to the user.
-
     Args:
       what: the file and what it is, as the subject of a sentence.
       remedy: a sentence.
@@ -59,13 +56,12 @@ def goal_vector(value: Any, name: str) -> Any:
             "side by side in this order. Flatten others to [rows, dimensions] yourself."
         )
     parts = [matrix(value[key], f"{name}/{key}") for key in GOAL_KEYS]
-    if len({len(part) for part in parts}) != 1:
-        lengths = ", ".join(
-            f"{key} {len(part)}" for key, part in zip(GOAL_KEYS, parts, strict=True)
-        )
+    lengths = {key: len(part) for key, part in zip(GOAL_KEYS, parts, strict=True)}
+    if len(set(lengths.values())) != 1:
+        told = ", ".join(f"{key} {length}" for key, length in lengths.items())
         raise UserError(
-            f"The parts of `{name}` differ in their rows ({lengths}); each step must "
-            "have all of them."
+            f"The parts of `{name}` differ in their rows ({told}); each step must have "
+            "all of them."
         )
     return np.concatenate(parts, axis=1)
 

@@ -6,29 +6,15 @@ was recorded next in the same episode, and never the first of another.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import math
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 from offjax.types import Statistics, Transitions
-
-
-class Segments(NamedTuple):
-    """Episodes side by side, padded at the end with zeros.
-
-    `mask` is true at the steps that were recorded.
-    """
-
-    observations: np.ndarray  # [E, T, O] f32
-    actions: np.ndarray  # [E, T, A] f32
-    rewards: np.ndarray  # [E, T] f32
-    terminals: np.ndarray  # [E, T] f32
-    mask: np.ndarray  # [E, T] bool
 
 
 def to_transitions(dataset: Dataset) -> Transitions:
@@ -40,8 +26,7 @@ def to_transitions(dataset: Dataset) -> Transitions:
     dropped, as in D4RL's Q-learning view of its files; the row before a dropped one
     has the dropped row's action as its next.
 
-    A row without a next action (`has_next_action` false) repeats its own there, so
-    that nothing computed from it is out of bounds.
+    A row without a next action (`has_next_action` false) repeats its own there.
     """
     last = np.zeros(len(dataset), bool)
     last[dataset.episode_ends - 1] = True
@@ -92,8 +77,8 @@ def returns_to_go(
 
     Args:
       rewards: [N].
-      starts: first row of each episode, [E].
-      ends: one past the last row of each episode, [E]; the episodes cover all rows.
+      starts: first row of each episode, [E]; the episodes cover all rows.
+      ends: one past the last row of each, [E].
       discount: γ in [0, 1].
     """
     rewards = np.asarray(rewards, np.float64)
@@ -112,43 +97,10 @@ def returns_to_go(
     return result
 
 
-def episodes_padded(dataset: Dataset, length: int | None = None) -> Segments:
-    """All episodes as [E, T, …], with a mask where they are shorter.
-
-    Args:
-      dataset: episodes of equal or unequal length.
-      length: T; by default the longest episode's. Longer ones keep their first T.
-    """
-    longest = int(dataset.episode_lengths.max())
-    length = longest if length is None else length
-    if length < 1:
-        raise UserError(f"Segments of length {length} hold no step; pass 1 or more.")
-    rows = dataset.episode_starts[:, None] + np.arange(length)
-    mask = rows < dataset.episode_ends[:, None]
-    rows = np.minimum(rows, dataset.episode_ends[:, None] - 1)
-
-    def gather(array: np.ndarray) -> np.ndarray:
-        values = array[rows]
-        values[~mask] = 0
-        return values
-
-    return Segments(
-        observations=gather(dataset.observations),
-        actions=gather(dataset.actions),
-        rewards=gather(dataset.rewards),
-        terminals=gather(dataset.terminals).astype(np.float32),
-        mask=mask,
-    )
-
-
 def top_fraction(dataset: Dataset, fraction: float) -> Dataset:
-    """The best episodes by undiscounted return, in the order of recording.
+    """The best ⌈fraction · E⌉ episodes by undiscounted return, in recorded order.
 
-    ⌈fraction · E⌉ episodes are kept; of equal ones the earlier recorded.
-
-    Args:
-      dataset: any dataset.
-      fraction: share of the episodes, in (0, 1].
+    Of equal ones the earlier recorded are kept; `fraction` is in (0, 1].
     """
     if not 0.0 < fraction <= 1.0:
         raise UserError(
@@ -158,13 +110,14 @@ def top_fraction(dataset: Dataset, fraction: float) -> Dataset:
     returns = dataset.episode_returns
     # Guards products such as 0.07 · 100 = 7.000000000000001 against an extra episode.
     count = math.ceil(fraction * len(returns) - 1e-9)
-    best = np.sort(np.argsort(-returns, kind="stable")[: max(count, 1)])
+    best = np.argsort(-returns, kind="stable")[: max(count, 1)]
     chosen = np.zeros(len(returns), bool)
     chosen[best] = True
     rows = np.flatnonzero(np.repeat(chosen, dataset.episode_lengths))
     following = dataset.next_observations
     text = f"{dataset.card.identity} best {fraction!r}"
-    subset = Dataset.from_arrays(
+    note = f"best {len(best):,} of {len(returns):,} episodes by return"
+    return Dataset.from_arrays(
         dataset.observations[rows],
         dataset.actions[rows],
         dataset.rewards[rows],
@@ -175,12 +128,8 @@ def top_fraction(dataset: Dataset, fraction: float) -> Dataset:
         id=dataset.card.id,
         source=dataset.card.source,
         identity=hashlib.sha256(text.encode()).hexdigest(),
+        notes=(*dataset.card.notes, note),
         infos={key: value[rows] for key, value in dataset.infos.items()},
-    )
-    note = f"best {len(best):,} of {len(returns):,} episodes by return"
-    notes = (*dataset.card.notes, note)
-    return dataclasses.replace(
-        subset, card=dataclasses.replace(subset.card, notes=notes)
     )
 
 
@@ -198,14 +147,13 @@ def statistics(
 
     Args:
       dataset: any dataset.
-      normalize_observations: standardize by the mean and deviation of all rows;
-        otherwise mean 0 and deviation 1, which change nothing.
-      action_box: the box that models map to [-1, 1]: the environment's bounds, or
-        the smallest box around the recorded actions (also used where the
-        environment is unknown), or the smallest around all but the largest
-        thousandth of each coordinate ("bulk"), so that a few outliers do not leave
-        all others in a corner. A constant action gets a box of width 2 around it.
-      epsilon: added to every deviation, so that it travels with the statistics.
+      normalize_observations: whether mean and deviation are those of all rows, not 0
+        and 1, which change nothing.
+      action_box: the box that models map to [-1, 1]: the environment's bounds, the
+        smallest around the recorded actions (also where the environment is unknown),
+        or the smallest around all but the largest thousandth of each coordinate
+        ("bulk"). A constant action gets a box of width 2 around it.
+      epsilon: added to every deviation.
     """
     width = dataset.observations.shape[1]
     mean, std = np.zeros(width, np.float32), np.ones(width, np.float32)

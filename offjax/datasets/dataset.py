@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,48 +19,35 @@ from offjax.datasets import checks
 from offjax.errors import UserError
 from offjax.types import EnvSpec
 
+DataDir = str | os.PathLike[str] | None
+"""Folder in which datasets lie; None for the usual ones."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Card:
     """What a dataset holds, in numbers, and where it comes from.
 
-    Attributes:
-      id: name that loads it.
-      source: where it was read, or how it was made.
-      identity: hash of the specification of a collected dataset, else of the
-        content. Runs on datasets of equal identity belong together.
-      checksum: hash of the content. It only informs: the same specification gives
-        floats that differ in the last bits between processors.
-      rows: number of steps.
-      episodes: number of episodes, an incomplete last one included.
-      terminals: rows that ended the MDP.
-      timeouts: rows at which the recording was cut.
-      return_min: lowest undiscounted return of an episode.
-      return_mean: mean of the returns.
-      return_max: highest return.
-      reward_min: lowest reward of a row.
-      reward_max: highest reward.
-      length_min: steps of the shortest episode.
-      length_max: steps of the longest.
-      notes: what was done to the data on the way in.
+    Runs on datasets of equal identity belong together: it is the hash of a collected
+    dataset's specification, else of the content. The checksum, of the content, only
+    informs: floats differ in the last bits between processors.
     """
 
-    id: str
-    source: str
+    id: str  # name that loads it
+    source: str  # where it was read, or how it was made
     identity: str
     checksum: str
     rows: int
-    episodes: int
+    episodes: int  # an incomplete last one included
     terminals: int
     timeouts: int
-    return_min: float
+    return_min: float  # of an episode, undiscounted
     return_mean: float
     return_max: float
-    reward_min: float
+    reward_min: float  # of a row
     reward_max: float
-    length_min: int
+    length_min: int  # of an episode, in steps
     length_max: int
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what was done to the data on the way in
 
     def __str__(self) -> str:
         lines = [
@@ -78,30 +66,21 @@ class Card:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """Recorded steps as float32 NumPy arrays, [row, ...].
+    """Recorded steps as NumPy arrays, [row, ...].
 
-    Attributes:
-      observations: [N, O] f32.
-      actions: [N, A] f32, in the environment's units.
-      rewards: [N] f32.
-      terminals: [N] bool, the MDP ended with this step.
-      timeouts: [N] bool, the recording was cut after this step.
-      next_observations: [N, O] f32; None where the source holds only row i + 1,
-        which at the end of an episode belongs to the next one.
-      card: its numbers and origin.
-      spec: where its policies are evaluated; None where that is unknown.
-      infos: further arrays [N, ...] that were asked for (qpos, qvel); no part of the
-        identity.
+    `next_observations` is None where the source holds only row i + 1, which at the
+    end of an episode belongs to the next one. `infos` are further arrays [N, ...]
+    that were asked for (qpos, qvel), and no part of the identity.
     """
 
-    observations: np.ndarray
-    actions: np.ndarray
-    rewards: np.ndarray
-    terminals: np.ndarray
-    timeouts: np.ndarray
-    next_observations: np.ndarray | None
-    card: Card
-    spec: EnvSpec | None = None
+    observations: np.ndarray  # [N, O] f32
+    actions: np.ndarray  # [N, A] f32, in the environment's units
+    rewards: np.ndarray  # [N] f32
+    terminals: np.ndarray  # [N] bool, the MDP ended with this step
+    timeouts: np.ndarray  # [N] bool, the recording was cut after this step
+    next_observations: np.ndarray | None  # [N, O] f32
+    card: Card  # its numbers and origin
+    spec: EnvSpec | None = None  # where its policies are evaluated, if known
     infos: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @classmethod
@@ -136,10 +115,10 @@ class Dataset:
           timeouts: [N], likewise.
           next_observations: as observations.
           spec: evaluation environment, action bounds and reference scores.
-          id: name on the card.
-          source: origin on the card.
-          identity: hash of the specification; by default that of the content.
-          notes: remarks on the card.
+          id: on the card, like source, identity (by default the content's) and notes.
+          source: see `id`.
+          identity: see `id`.
+          notes: see `id`.
           infos: further arrays [N, ...], kept as they are.
 
         Raises:
@@ -177,7 +156,27 @@ class Dataset:
             )
         arrays = (observations, actions, rewards, terminals, timeouts)
         checksum = content_hash(*arrays, next_observations)
-        card = _card(id, source, identity or checksum, checksum, arrays, notes)
+        ends = _episode_ends(terminals, timeouts)
+        lengths = np.diff(ends, prepend=0)
+        returns = _episode_returns(rewards, ends - lengths)
+        card = Card(
+            id=id,
+            source=source,
+            identity=identity or checksum,
+            checksum=checksum,
+            rows=rows,
+            episodes=len(ends),
+            terminals=int(terminals.sum()),
+            timeouts=int(timeouts.sum()),
+            return_min=float(returns.min()),
+            return_mean=float(returns.mean()),
+            return_max=float(returns.max()),
+            reward_min=float(rewards.min()),
+            reward_max=float(rewards.max()),
+            length_min=int(lengths.min()),
+            length_max=int(lengths.max()),
+            notes=notes,
+        )
         kept = {key: np.asarray(value) for key, value in (infos or {}).items()}
         for key, value in kept.items():
             checks.same_length(value, f"infos/{key}", rows)
@@ -189,7 +188,7 @@ class Dataset:
     @functools.cached_property
     def episode_ends(self) -> np.ndarray:
         """Index one past the last row of each episode, [E] int64."""
-        return _ends(self.terminals, self.timeouts)
+        return _episode_ends(self.terminals, self.timeouts)
 
     @functools.cached_property
     def episode_starts(self) -> np.ndarray:
@@ -204,18 +203,11 @@ class Dataset:
     @functools.cached_property
     def episode_returns(self) -> np.ndarray:
         """Undiscounted return of each episode, [E] f64."""
-        return np.add.reduceat(self.rewards.astype(np.float64), self.episode_starts)
+        return _episode_returns(self.rewards, self.episode_starts)
 
 
 def horizon_timeouts(terminals: np.ndarray, horizon: int) -> np.ndarray:
-    """Time-outs of a recording that does not hold them, [N] bool.
-
-    A step is cut when it is the `horizon`-th since the last terminal or time-out.
-
-    Args:
-      terminals: [N] bool.
-      horizon: steps of a full episode.
-    """
+    """Every `horizon`-th step since the last terminal or such step, [N] bool."""
     rows = np.arange(len(terminals))
     starts = np.where(np.concatenate([[True], terminals[:-1]]), rows, 0)
     steps = rows - np.maximum.accumulate(starts)
@@ -232,39 +224,11 @@ def content_hash(*arrays: np.ndarray | None) -> str:
     return digest.hexdigest()
 
 
-def _ends(terminals: np.ndarray, timeouts: np.ndarray) -> np.ndarray:
+def _episode_ends(terminals: np.ndarray, timeouts: np.ndarray) -> np.ndarray:
     last = terminals | timeouts
     last[-1] = True
     return np.flatnonzero(last) + 1
 
 
-def _card(
-    id: str,
-    source: str,
-    identity: str,
-    checksum: str,
-    arrays: tuple[np.ndarray, ...],
-    notes: tuple[str, ...],
-) -> Card:
-    _, _, rewards, terminals, timeouts = arrays
-    ends = _ends(terminals, timeouts)
-    starts = np.concatenate([[0], ends[:-1]])
-    returns = np.add.reduceat(rewards.astype(np.float64), starts)
-    return Card(
-        id=id,
-        source=source,
-        identity=identity,
-        checksum=checksum,
-        rows=len(rewards),
-        episodes=len(ends),
-        terminals=int(terminals.sum()),
-        timeouts=int(timeouts.sum()),
-        return_min=float(returns.min()),
-        return_mean=float(returns.mean()),
-        return_max=float(returns.max()),
-        reward_min=float(rewards.min()),
-        reward_max=float(rewards.max()),
-        length_min=int((ends - starts).min()),
-        length_max=int((ends - starts).max()),
-        notes=notes,
-    )
+def _episode_returns(rewards: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    return np.add.reduceat(rewards.astype(np.float64), starts)

@@ -4,9 +4,9 @@ Places are URL prefixes, tried in turn: those of $OFFJAX_MIRRORS (separated by c
 or the path of a text file with one on each line), then the publisher's own.
 $OFFJAX_OFFLINE=1 forbids all of it.
 
-A partial file lies hidden beside its target, with the place and the version (ETag or
-date) it is of; it is continued only where the server confirms that version. Two
-processes that want the same file take turns, and the second finds it there.
+A partial file lies hidden beside its target, with its place and version (ETag or date);
+it is continued only where the server confirms that version. Of two processes that want
+the same file, the second waits and finds it there.
 """
 
 from __future__ import annotations
@@ -53,11 +53,6 @@ class _Failed(Exception):
         self.final = final
 
 
-def offline() -> bool:
-    """Whether $OFFJAX_OFFLINE forbids downloads."""
-    return os.environ.get("OFFJAX_OFFLINE", "") not in ("", "0")
-
-
 def places(publisher: str) -> list[str]:
     """URL prefixes in the order they are tried: $OFFJAX_MIRRORS, `publisher`.
 
@@ -85,6 +80,34 @@ def places(publisher: str) -> list[str]:
     return [prefix.rstrip("/") for prefix in (*found, publisher)]
 
 
+def obtain(
+    absent: str,
+    relative: str,
+    target: Path,
+    publisher: str,
+    signature: bytes,
+    progress: Callable[[str], None] | None = None,
+) -> Path:
+    """Downloads a published file that is in none of the places where it may lie.
+
+    Other arguments are those of `fetch`.
+
+    Args:
+      absent: sentences that say so, with which errors begin.
+      publisher: the last URL prefix that is tried.
+
+    Raises:
+      UserError: it could not be had, or downloads are forbidden.
+    """
+    if os.environ.get("OFFJAX_OFFLINE", "") not in ("", "0"):
+        raise UserError(f"{absent} It was not downloaded: $OFFJAX_OFFLINE is set.")
+    prefixes = places(publisher)
+    try:
+        return fetch(relative, target, prefixes, signature, progress)
+    except UserError as error:
+        raise UserError(f"{absent} {error}") from error
+
+
 def fetch(
     relative: str,
     target: Path,
@@ -100,9 +123,6 @@ def fetch(
       prefixes: places, as of `places`.
       signature: bytes that such a file begins with; what does not is refused.
       progress: called with a line of text about every two seconds.
-
-    Returns:
-      `target`.
 
     Raises:
       UserError: no place delivered it (naming each and why), or the disk is full or
@@ -226,8 +246,8 @@ def _save(
 
 
 def _begins_at(response: Any, offset: int) -> bool:
-    expected = f"bytes {offset}-"
-    return str(response.headers.get("Content-Range", "")).startswith(expected)
+    found = str(response.headers.get("Content-Range", ""))
+    return found.startswith(f"bytes {offset}-")
 
 
 def _hopeless(error: BaseException) -> bool:

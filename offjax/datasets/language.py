@@ -7,12 +7,12 @@ A `LanguageDataset` is a `Dataset` with `Annotations`. `offjax.datasets.play` an
 from __future__ import annotations
 
 import dataclasses
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from offjax.datasets import checks
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 
@@ -25,23 +25,16 @@ _SNAPSHOT = "snapshots/"
 class Annotations:
     """Described spans of a recording.
 
-    Attributes:
-      starts: first row of each span, [M] int.
-      ends: one past its last row, [M] int.
-      instructions: index into `names`, [M] int.
-      texts: index into `sentences`, [M] int.
-      names: identifiers of the instructions ("open_drawer", …).
-      sentences: every wording that occurs.
-      snapshots: the simulator's state at the start of each span, as arrays [M, ...]
-        by name (`envs.scene.Snapshot`); empty where it was not recorded.
+    `snapshots` hold the simulator's state at the start of each span, as arrays
+    [M, ...] by name (`envs.scene.Snapshot`), where it was recorded.
     """
 
-    starts: np.ndarray
-    ends: np.ndarray
-    instructions: np.ndarray
-    texts: np.ndarray
-    names: tuple[str, ...]
-    sentences: tuple[str, ...]
+    starts: np.ndarray  # [M] int, first row of each span
+    ends: np.ndarray  # [M] int, one past its last row
+    instructions: np.ndarray  # [M] int, index into `names`
+    texts: np.ndarray  # [M] int, index into `sentences`
+    names: tuple[str, ...]  # identifiers of the instructions ("open_drawer", …)
+    sentences: tuple[str, ...]  # every wording that occurs
     snapshots: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -53,16 +46,13 @@ class Annotations:
 
     def select(self, keep: np.ndarray) -> Annotations:
         """The spans of `keep`, a mask or indices; the tables stay whole."""
-        columns = (self.starts, self.ends, self.instructions, self.texts)
-        starts, ends, instructions, texts = (column[keep] for column in columns)
-        return Annotations(
-            starts,
-            ends,
-            instructions,
-            texts,
-            self.names,
-            self.sentences,
-            {name: states[keep] for name, states in self.snapshots.items()},
+        return dataclasses.replace(
+            self,
+            starts=self.starts[keep],
+            ends=self.ends[keep],
+            instructions=self.instructions[keep],
+            texts=self.texts[keep],
+            snapshots={name: x[keep] for name, x in self.snapshots.items()},
         )
 
     def save(self, path: Path) -> None:
@@ -79,30 +69,23 @@ class Annotations:
         Raises:
           UserError: the file is damaged or is something else.
         """
-        try:
+        with checks.damaged(
+            f"{path}, the annotations of a dataset,",
+            "Remove the dataset's folder and collect or download it again.",
+        ):
             with np.load(path) as file:
                 parts = dict(file)
-            names, sentences = (
-                tuple(parts.pop(key).tolist()) for key in ("names", "sentences")
-            )
             starts, ends = parts.pop("starts"), parts.pop("ends")
             instructions, texts = parts.pop("instructions"), parts.pop("texts")
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise UserError(
-                f"The annotations in {path} cannot be read ({error}). Remove the "
-                "dataset's folder and collect or download it again."
-            ) from error
+            names = tuple(parts.pop("names").tolist())
+            sentences = tuple(parts.pop("sentences").tolist())
         snapshots = {key.removeprefix(_SNAPSHOT): parts[key] for key in parts}
         return cls(starts, ends, instructions, texts, names, sentences, snapshots)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LanguageDataset(Dataset):
-    """A recording with annotations; all that takes a `Dataset` takes it too.
-
-    Attributes:
-      annotations: its described spans.
-    """
+    """A recording with annotations; all that takes a `Dataset` takes it too."""
 
     annotations: Annotations | None = None
 

@@ -4,14 +4,13 @@
 file's place in its distribution, and the Gymnasium environment of today that evaluates
 it (none where no current one is equal).
 
-Files differ: flags may be floats or columns, maze2d-v0 and files written by D4RL's
-scripts have no time-outs, random and stitched ones no metadata. `next_observations`
-are left alone even where a file has them, as in D4RL's Q-learning view: a row's next
+Files differ: flags may be floats or columns, and some have no time-outs. Their
+`next_observations` are left alone, as in D4RL's Q-learning view: a row's next
 observation is the following row, and rows at a time-out make no transition.
 
-Two things D4RL's `qlearning_dataset` does otherwise, and `compat` brings back: where
+`compat` brings back two things that D4RL's `qlearning_dataset` does otherwise. Where
 time-outs are missing, it counts the first step after a terminal as the second, which
-cuts full episodes a step early; and its `terminate_on_end` keeps the rows at time-outs,
+cuts full episodes a step early. Its `terminate_on_end` keeps the rows at time-outs,
 with the first observation of the next episode as their next one and `terminals` false
 (its documentation says true).
 """
@@ -30,8 +29,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from offjax.datasets import checks, download
-from offjax.datasets.dataset import Dataset
+from offjax.datasets import checks, download, untrusted
+from offjax.datasets.dataset import DataDir, Dataset
 from offjax.errors import UserError
 from offjax.types import EnvSpec
 
@@ -39,31 +38,20 @@ COMPAT = ("", "official", "official-terminate-on-end")
 """How transitions are made: the right way, or as `d4rl.qlearning_dataset` does."""
 
 _KEYS = ("observations", "actions", "rewards", "terminals")
-_MAX_COMPRESSION = 1100  # deflate's is 1032
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One row of the table of D4RL's datasets.
-
-    Attributes:
-      id: D4RL's id.
-      ref_min_score: return that scores 0.
-      ref_max_score: return that scores 100.
-      horizon: steps after which evaluation cuts an episode.
-      domain: family of settings, as in `EnvSpec`.
-      env: Gymnasium id that evaluates it, or empty.
-      file: path of the HDF5 file under the distribution's root.
-    """
+    """One row of the table of D4RL's datasets; fields of `EnvSpec` mean the same."""
 
     id: str
     ref_min_score: float
     ref_max_score: float
     horizon: int
     domain: str
-    env: str
-    file: str
+    env: str  # Gymnasium id that evaluates it, or empty
+    file: str  # path under the distribution's root
 
 
 @functools.cache
@@ -77,32 +65,29 @@ def table() -> Mapping[str, Entry]:
     }
 
 
-def folders(data_dir: str | os.PathLike[str] | None = None) -> list[Path]:
+def folders(data_dir: DataDir = None) -> list[Path]:
     """Where files are looked for: `data_dir`, $D4RL_DATASET_DIR, ~/.d4rl/datasets."""
     chosen = (data_dir, os.environ.get("D4RL_DATASET_DIR"), "~/.d4rl/datasets")
     return [Path(folder).expanduser() for folder in chosen if folder]
 
 
-def find(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path | None:
+def find(name: str, data_dir: DataDir = None) -> Path | None:
     """A D4RL id's file: by D4RL's own name, flat or in its folder, or `id`.hdf5."""
     file = Path(table()[name].file)
-    for folder in folders(data_dir):
-        for relative in (file.name, file, f"{name}.hdf5"):
-            if (folder / relative).is_file():
-                return folder / relative
-    return None
+    names = (file.name, file, f"{name}.hdf5")
+    paths = (folder / each for folder in folders(data_dir) for each in names)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def obtain(
     name: str,
-    data_dir: str | os.PathLike[str] | None = None,
+    data_dir: DataDir = None,
     progress: Callable[[str], None] | None = None,
 ) -> Path:
     """A D4RL id's file: the one found, else downloaded into the first of `folders`.
 
     Raises:
-      UserError: it is in none of the folders and could not be downloaded; the message
-        names the file, where to put it, and the places that were tried.
+      UserError: naming the file, where to put it, and the places that were tried.
     """
     path = find(name, data_dir)
     if path is not None:
@@ -114,19 +99,15 @@ def obtain(
         f"this name or as {name}.hdf5), or name its folder with --data_dir or "
         "$D4RL_DATASET_DIR."
     )
-    if download.offline():
-        raise UserError(f"{absent} It was not downloaded: $OFFJAX_OFFLINE is set.")
-    prefixes = download.places(download.D4RL)
-    try:
-        target = searched[0] / file.name
-        return download.fetch(file.as_posix(), target, prefixes, _SIGNATURE, progress)
-    except UserError as error:
-        raise UserError(f"{absent} {error}") from error
+    target = searched[0] / file.name
+    return download.obtain(
+        absent, table()[name].file, target, download.D4RL, _SIGNATURE, progress
+    )
 
 
 def read(
     name: str,
-    data_dir: str | os.PathLike[str] | None = None,
+    data_dir: DataDir = None,
     infos: Sequence[str] = (),
     compat: str = "",
     progress: Callable[[str], None] | None = None,
@@ -155,10 +136,10 @@ def read(
         )
     path = obtain(name, data_dir, progress)
     arrays, extra = _arrays(path, name, infos)
-    widths = [arrays[key].shape[-1] for key in ("observations", "actions")]
-    found = spec(name, *widths)
     try:
-        arrays["actions"] = checks.matrix(arrays["actions"], "actions")
+        for key in ("observations", "actions"):
+            arrays[key] = checks.matrix(arrays[key], key)
+        found = spec(name, arrays["observations"].shape[1], arrays["actions"].shape[1])
         arrays["actions"], notes = checks.clip_recorded(arrays["actions"], found)
         if name.startswith("antmaze-") and name.endswith("-v0"):
             notes += ("time-outs of antmaze v0 are out of step with its resets",)
@@ -221,33 +202,17 @@ def _arrays(
                 "copy it again."
             )
         keys = [*_KEYS, *(["timeouts"] if "timeouts" in file else [])]
-        arrays = {key: _whole(file, key) for key in keys}
-        extra = {}
         for key in infos:
             if not isinstance(file.get(f"infos/{key}"), h5py.Dataset):
                 there = ", ".join(file["infos"]) if "infos" in file else "none"
                 raise UserError(
                     f"{what} has no infos/{key}; the infos it has: {there}."
                 )
-            extra[key] = _whole(file, f"infos/{key}")
-    for key in ("observations", "actions"):
-        if arrays[key].ndim != 2:
-            raise UserError(
-                f"`{key}` of {path} has shape {arrays[key].shape}; it must be [rows, "
-                "dimensions]. It is not a D4RL file of vectors."
-            )
+        arrays = {key: untrusted.read_hdf5(file.id, key) for key in keys}
+        extra = {key: untrusted.read_hdf5(file.id, f"infos/{key}") for key in infos}
+        for key, array in (*arrays.items(), *extra.items()):
+            untrusted.require_numbers(key, array.dtype)
     return arrays, extra
-
-
-def _whole(file: h5py.File, key: str) -> np.ndarray:
-    """One array; refused where the file cannot hold as much as its header claims."""
-    dataset = file[key]
-    if dataset.dtype.kind not in "biuf":
-        raise ValueError(f"{key} is of type {dataset.dtype}, not of numbers")
-    ratio = 1 if dataset.chunks is None else _MAX_COMPRESSION
-    if dataset.nbytes > ratio * dataset.id.get_storage_size():
-        raise ValueError(f"{key} is shorter than its shape {dataset.shape}")
-    return np.asarray(dataset)
 
 
 def _official(

@@ -12,16 +12,9 @@ from pathlib import Path
 def exclusive(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
     """Holds the lock file `path`, whose folder exists, and removes it afterwards.
 
-    The operating system frees the lock of a process that dies. Where the file system
-    knows no locks, nothing is locked: what the lock protects is renamed into place
-    when complete, so that only work is lost there.
-
-    Args:
-      path: the lock file; made when missing.
-      waiting: called once where another process holds it, before waiting for that.
-
-    Raises:
-      OSError: the file cannot be made.
+    `waiting` is called once where another process holds it. The operating system
+    frees the lock of a process that dies. Where the file system knows no locks,
+    nothing is locked, and only work is lost. OSError if the file cannot be made.
     """
     descriptor = _acquire(path, waiting)
     try:

@@ -1,9 +1,8 @@
 """Local Minari datasets: written for what this project collects, any of them read.
 
-A dataset is written to a hidden folder beside its place and renamed into it when
-complete: a reader sees all of it or nothing, and of two processes that collect the
-same dataset one wins. Beside the HDF5 lies a cache of the flat rows, valid as long
-as the data files keep their sizes and times.
+A dataset is written to a hidden folder and renamed into its place when complete: a
+reader sees all of it or nothing, and of two writers one wins. Whoever reads it first
+leaves a cache of the flat rows, valid as long as the data files keep sizes and times.
 """
 
 from __future__ import annotations
@@ -25,44 +24,36 @@ import h5py
 import numpy as np
 from h5py import h5d, h5s, h5t
 
+from offjax import cache
 from offjax.datasets import checks, language, locks, minari_rows, minari_spec
-from offjax.datasets.dataset import Dataset
+from offjax.datasets.dataset import DataDir, Dataset
 from offjax.errors import UserError
 
 _ID = re.compile(r"([\w-]+/)*[\w-][\w.-]*-v\d+")
 _CACHE = "offjax_rows.npz"
-_ROWS = ("observations", "actions", "rewards", "terminals", "timeouts")
 
 
-def root(data_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Folder of the datasets: `data_dir`, $MINARI_DATASETS_PATH or Minari's own.
-
-    Absolute: Minari takes a relative one anew from where it writes.
-    """
+def root(data_dir: DataDir = None) -> Path:
+    """Folder of the datasets: `data_dir`, $MINARI_DATASETS_PATH or Minari's own."""
+    # Absolute, since Minari takes a relative one anew from where it writes.
     chosen = data_dir or os.environ.get("MINARI_DATASETS_PATH")
     return Path(chosen or "~/.minari/datasets").expanduser().absolute()
 
 
-def exists(name: str, data_dir: str | os.PathLike[str] | None = None) -> bool:
+def exists(name: str, data_dir: DataDir = None) -> bool:
     """Whether the complete dataset lies under the root."""
     return (root(data_dir) / name / "data" / "metadata.json").is_file()
 
 
-def local_ids(data_dir: str | os.PathLike[str] | None = None) -> list[str]:
+def local_ids(data_dir: DataDir = None) -> list[str]:
     """Ids of the datasets under the root, sorted."""
     base = root(data_dir)
-    found = (path.parent.parent for path in base.glob("**/data/metadata.json"))
-    relative = (path.relative_to(base) for path in found)
-    return sorted(
-        path.as_posix()
-        for path in relative
-        if not any(part.startswith(".") for part in path.parts)
-    )
+    paths = base.glob("**/data/metadata.json")
+    names = (path.parent.parent.relative_to(base).as_posix() for path in paths)
+    return sorted(name for name in names if "/." not in f"/{name}")
 
 
-def metadata(
-    name: str, data_dir: str | os.PathLike[str] | None = None
-) -> dict[str, Any]:
+def metadata(name: str, data_dir: DataDir = None) -> dict[str, Any]:
     """The dataset's metadata.json; the "offjax" entry is this project's own."""
     path = root(data_dir) / name / "data" / "metadata.json"
     with checks.damaged(
@@ -78,7 +69,7 @@ def metadata(
 @contextmanager
 def writing(
     name: str,
-    data_dir: str | os.PathLike[str] | None,
+    data_dir: DataDir,
     say: Callable[[str], None],
 ) -> Iterator[None]:
     """Holds the lock of a dataset that is being made; others wait for it.
@@ -86,8 +77,7 @@ def writing(
     Raises:
       UserError: the root cannot be written.
     """
-    base = root(data_dir)
-    lock = base / f".{name.replace('/', '-')}.lock"
+    base, lock = root(data_dir), _hidden(name, data_dir, ".lock")
     waiting = f"waiting for another process that makes {name} in {base}"
     with ExitStack() as stack:
         try:
@@ -98,21 +88,15 @@ def writing(
         yield
 
 
-def scratch(name: str, data_dir: str | os.PathLike[str] | None, identity: str) -> Path:
-    """Hidden folder for the parts of a dataset that is being made, not made itself.
-
-    Args:
-      name: its id.
-      data_dir: root of the datasets.
-      identity: of its specification: parts of another one are never mixed in.
-    """
-    return root(data_dir) / f".{name.replace('/', '-')}-{identity[:16]}-parts"
+def scratch(name: str, data_dir: DataDir, identity: str) -> Path:
+    """Where the parts of a dataset of this identity are kept while it is made."""
+    return _hidden(name, data_dir, f"-{identity[:16]}-parts")
 
 
 def write(
     dataset: Dataset,
     specification: Mapping[str, Any],
-    data_dir: str | os.PathLike[str] | None = None,
+    data_dir: DataDir = None,
     replace: bool = False,
 ) -> None:
     """Writes `dataset` as the local Minari dataset `dataset.card.id`.
@@ -134,16 +118,14 @@ def write(
             f"{name!r} cannot be stored under this id: a Minari id is words separated "
             "by slashes that end in a version, such as mine/robot/walks-v0."
         )
-    base = root(data_dir)
-    temporary = base / f".{name.replace('/', '-')}-{uuid.uuid4().hex}"
-    target = base / name
+    temporary = _hidden(name, data_dir, f"-{uuid.uuid4().hex}")
+    target = root(data_dir) / name
     try:
         temporary.mkdir(parents=True)
         _write_data(dataset, specification, temporary / "data")
         if isinstance(dataset, language.LanguageDataset):
             language.require(dataset).save(temporary / "data" / language.FILE)
-        _save_cache(temporary, dataset)
-        _make_namespaces(base, name)
+        _make_namespaces(root(data_dir), name)
         _move(temporary, target, replace)
     except (OSError, RuntimeError) as error:  # h5py reports a failed flush as either
         raise UserError(_unwritable(name, target, error)) from error
@@ -153,15 +135,14 @@ def write(
 
 def read(
     name: str,
-    data_dir: str | os.PathLike[str] | None = None,
+    data_dir: DataDir = None,
     infos: Sequence[str] = (),
 ) -> Dataset:
-    """Reads a local Minari dataset, HDF5 or Arrow.
+    """Reads a local Minari dataset, HDF5 or Arrow; a `LanguageDataset` if annotated.
 
     Observations are vectors, or Dicts {observation, achieved_goal, desired_goal} of
     vectors (PointMaze, AntMaze) or of Dicts of vectors (FrankaKitchen), which become
-    one vector in the order of `gymnasium.spaces.flatten`. What this project wrote
-    with annotations is read as a `LanguageDataset`.
+    one vector in the order of `gymnasium.spaces.flatten`.
 
     Args:
       name: its id.
@@ -176,11 +157,12 @@ def read(
     data = metadata(name, data_dir)
     what = f"{folder / 'data'}, the data of dataset {name!r},"
     with checks.damaged(what, f"Remove {folder} and collect or download it again."):
-        arrays = _load_cache(folder)
+        arrays = _cached_rows(folder)
         if arrays is None:
             arrays = minari_rows.read(folder / "data", data, name)
+            stamp = np.asarray(cache.stamp(folder / "data"))
             with suppress(OSError):  # a read-only place is read without a cache
-                _save_cache(folder, arrays)
+                cache.save(folder / _CACHE, {"stamp": stamp, **arrays})
         extra = minari_rows.infos(folder / "data", data, name, infos)
         spec = minari_spec.decode(data, name, arrays)
         own = data.get("offjax", {})
@@ -203,6 +185,10 @@ def read(
     if annotations.is_file():
         return language.annotate(dataset, language.Annotations.load(annotations))
     return dataset
+
+
+def _hidden(name: str, data_dir: DataDir, suffix: str) -> Path:
+    return root(data_dir) / f".{name.replace('/', '-')}{suffix}"
 
 
 def _unwritable(name: str, target: Path, error: Exception) -> str:
@@ -315,40 +301,9 @@ def _move(temporary: Path, target: Path, replace: bool) -> None:
             raise
 
 
-def _stamp(folder: Path) -> str:
-    """Names, sizes and times of the data files; changes when any of them does."""
-    base = folder / "data"
-    files = sorted(
-        (path.relative_to(base).as_posix(), path.stat())
-        for path in base.rglob("*")
-        if path.is_file()
-    )
-    return json.dumps([(name, s.st_size, s.st_mtime_ns) for name, s in files])
-
-
-def _save_cache(folder: Path, rows: Dataset | dict[str, Any]) -> None:
-    if isinstance(rows, Dataset):
-        arrays = {key: getattr(rows, key) for key in (*_ROWS, "next_observations")}
-        arrays["timeouts"] = minari_rows.cut_at(
-            rows.episode_lengths, rows.terminals, rows.timeouts
-        )
-    else:
-        arrays = rows
-    temporary = folder / f".{_CACHE}-{uuid.uuid4().hex}"
-    try:
-        with temporary.open("wb") as stream:
-            np.savez(stream, stamp=np.asarray(_stamp(folder)), **arrays)
-        temporary.replace(folder / _CACHE)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _load_cache(folder: Path) -> dict[str, Any] | None:
+def _cached_rows(folder: Path) -> dict[str, Any] | None:
     """The cached rows; None where there are none, or of other data files."""
-    try:
-        with np.load(folder / _CACHE, allow_pickle=False) as cache:
-            if str(cache["stamp"]) != _stamp(folder):
-                return None
-            return {key: cache[key] for key in (*_ROWS, "next_observations")}
-    except Exception:  # whatever a damaged cache brings about, the data are read anew
+    rows = cache.load(folder / _CACHE)
+    if rows is None or str(rows.pop("stamp", "")) != cache.stamp(folder / "data"):
         return None
+    return rows

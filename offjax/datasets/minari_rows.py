@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,21 +10,20 @@ import gymnasium
 import h5py
 import numpy as np
 from gymnasium.spaces import Box, Dict
-from h5py import h5d, h5f, h5s
 
 from offjax.datasets.checks import GOAL_KEYS
+from offjax.datasets.untrusted import read_hdf5, require_numbers
 from offjax.errors import UserError
 
 MAIN = "main_data.hdf5"
 FIELDS = ("observations", "actions", "rewards", "terminations", "truncations")
-_MAX_COMPRESSION = 1100  # deflate's is 1032
 
 
 def read(path: Path, data: dict[str, Any], name: str) -> dict[str, Any]:
-    """Flat rows as `Dataset.from_arrays` takes them.
+    """Flat rows as `Dataset.from_arrays` takes them, from a folder of data files.
 
     Args:
-      path: folder of the data files.
+      path: the folder.
       data: the dataset's metadata.
       name: its id, for messages.
 
@@ -48,8 +46,7 @@ def read(path: Path, data: dict[str, Any], name: str) -> dict[str, Any]:
     ):
         episode = (_join(parts), acts, rewards, ends, cuts)
         for key, value in zip(FIELDS, episode, strict=True):
-            if value.dtype.kind not in "biuf":
-                raise ValueError(f"{key} are of type {value.dtype}, not numbers")
+            require_numbers(key, value.dtype)
             columns[key].append(value)
     whole = np.concatenate(columns.pop("observations"))
     lengths = np.array([len(rewards) for rewards in columns["rewards"]])
@@ -74,11 +71,7 @@ def infos(
 ) -> dict[str, np.ndarray]:
     """The arrays `infos/<key>` at each row's observation, [N, …].
 
-    Args:
-      path: folder of the data files.
-      data: the dataset's metadata.
-      name: its id, for messages.
-      keys: names of the infos; nested ones by slashes.
+    Other arguments are those of `read`; nested keys have slashes.
 
     Raises:
       UserError: there are no such infos.
@@ -149,7 +142,7 @@ def _episodes(
     if data.get("data_format", "hdf5") == "hdf5":
         with h5py.File(path / MAIN, "r") as file:
             for number in range(count):
-                yield [_fetch(file.id, f"episode_{number}/{key}") for key in keys]
+                yield [read_hdf5(file.id, f"episode_{number}/{key}") for key in keys]
         return
     from minari.dataset.minari_storage import MinariStorage
 
@@ -171,18 +164,7 @@ def _pick(episode: Any, path: str) -> np.ndarray:
 
 
 def _join(parts: list[np.ndarray]) -> np.ndarray:
-    if any(part.dtype.kind not in "biuf" for part in parts):
-        raise ValueError("observations are not numbers")
+    for part in parts:
+        require_numbers("observations", part.dtype)
     with np.errstate(over="ignore"):
         return np.concatenate([np.asarray(p, np.float32) for p in parts], axis=-1)
-
-
-def _fetch(file: h5f.FileID, key: str) -> np.ndarray:
-    """One array; refused where the file cannot hold as much as its header claims."""
-    dataset = h5d.open(file, key.encode())
-    claimed = math.prod(dataset.shape) * dataset.dtype.itemsize
-    if claimed > _MAX_COMPRESSION * dataset.get_storage_size():
-        raise ValueError(f"{key} is shorter than its shape {dataset.shape}")
-    array = np.empty(dataset.shape, dataset.dtype)
-    dataset.read(h5s.ALL, h5s.ALL, array)
-    return array

@@ -53,34 +53,32 @@ def simulator(spec: EnvSpec) -> dict[str, str]:
     """The installed version of what simulated a dataset's environment, if anything."""
     from offjax import envs
 
-    if spec.id in envs.JAX_ENVS:
-        return {}
-    try:
-        return {"mujoco": importlib.metadata.version("mujoco")}
-    except importlib.metadata.PackageNotFoundError:
-        return {}
+    installed = None if spec.id in envs.JAX_ENVS else _installed_mujoco()
+    return {} if installed is None else {"mujoco": installed}
 
 
 def simulator_notes(own: Mapping[str, Any]) -> tuple[str, ...]:
     """Remarks for the card: which MuJoCo recorded it, and whether today's is alike.
 
-    Args:
-      own: this project's entry of the metadata.
+    `own` is this project's entry of the metadata.
     """
-    recorded = own.get("mujoco")
+    recorded, installed = own.get("mujoco"), _installed_mujoco()
     if recorded is None:
         return ()
     note = f"recorded with MuJoCo {recorded}"
-    try:
-        installed = importlib.metadata.version("mujoco")
-    except importlib.metadata.PackageNotFoundError:
-        return (note,)
-    if str(recorded).partition(".")[0] != installed.partition(".")[0]:
+    if installed and str(recorded).partition(".")[0] != installed.partition(".")[0]:
         note += (
             f", while {installed} is installed: the same actions may lead elsewhere "
             "there; `python -m experiments.calibrate` tells how far"
         )
     return (note,)
+
+
+def _installed_mujoco() -> str | None:
+    try:
+        return importlib.metadata.version("mujoco")
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def decode(

@@ -10,17 +10,10 @@ from offjax.types import Statistics
 
 @flax.struct.dataclass
 class Normalizer:
-    """Standardizes observations: (x − mean) / std.
+    """Standardizes observations: (x − mean) / std."""
 
-    The same object serves training and acting, the observation at reset included.
-
-    Attributes:
-      mean: [O].
-      std: [O], the epsilon of the statistics included.
-    """
-
-    mean: chex.Array
-    std: chex.Array
+    mean: chex.Array  # [O]
+    std: chex.Array  # [O], the epsilon of the statistics included
 
     @classmethod
     def from_statistics(cls, statistics: Statistics) -> Normalizer:
@@ -38,15 +31,10 @@ class Normalizer:
 
 @flax.struct.dataclass
 class ActionBox:
-    """Maps the box of actions to [-1, 1]: (action − shift) / scale.
+    """Maps the box of actions to [-1, 1]: (action − shift) / scale."""
 
-    Attributes:
-      low: lower bounds, [A].
-      high: upper bounds, [A].
-    """
-
-    low: chex.Array
-    high: chex.Array
+    low: chex.Array  # [A]
+    high: chex.Array  # [A]
 
     @property
     def shift(self) -> chex.Array:

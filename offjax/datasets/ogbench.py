@@ -10,9 +10,8 @@ the last of them, where the recording was cut, and its action was never executed
 A single task is relabeled from the recorded states as OGBench does since 1.2, from
 the state before the action: in mazes the reward is 0 within the tolerance of the goal
 and −1 elsewhere; at the table it is minus the number of objects that are not in place
-(cubes, drawer and window within .04, buttons equal). The MDP ends with success, so
-that nothing is bootstrapped from there, although the recording goes on: successful
-rows end an episode here, as in D4RL's antmaze.
+(cubes, drawer and window within .04, buttons equal). Successful rows are terminals,
+although the recording goes on.
 
 `ogbench.json` holds horizon, collections and tasks of each environment. Source: Park
 et al., "OGBench: Benchmarking Offline Goal-Conditioned RL" (2025) and its package.
@@ -32,8 +31,8 @@ from typing import Any
 
 import numpy as np
 
-from offjax.datasets import checks, download, npz
-from offjax.datasets.dataset import Dataset
+from offjax.datasets import checks, download, untrusted
+from offjax.datasets.dataset import DataDir, Dataset
 from offjax.errors import UserError
 from offjax.types import EnvSpec
 
@@ -55,20 +54,12 @@ _BALL = 15  # where the ball's position begins in qpos of antsoccer
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What an OGBench id names.
-
-    Attributes:
-      id: the id.
-      env: environment and its size ("antmaze-large").
-      collection: who collected ("navigate").
-      task: number of the task, from 1; 0 for the environment's default task; None for
-        goal-conditioned data.
-    """
+    """What an OGBench id names."""
 
     id: str
-    env: str
-    collection: str
-    task: int | None
+    env: str  # environment and its size ("antmaze-large")
+    collection: str  # who collected ("navigate")
+    task: int | None  # from 1; 0 the default one; None for goal-conditioned data
 
     @property
     def file(self) -> str:
@@ -142,21 +133,21 @@ def parse(name: str) -> Entry | None:
     return Entry(name, env, collection, task)
 
 
-def folders(data_dir: str | os.PathLike[str] | None = None) -> list[Path]:
+def folders(data_dir: DataDir = None) -> list[Path]:
     """Where files are looked for: `data_dir`, $OGBENCH_DATASET_DIR, ~/.ogbench/data."""
     chosen = (data_dir, os.environ.get("OGBENCH_DATASET_DIR"), "~/.ogbench/data")
     return [Path(folder).expanduser() for folder in chosen if folder]
 
 
-def find(file: str, data_dir: str | os.PathLike[str] | None = None) -> Path | None:
-    """Path of a file of that name in the first of `folders` that has it."""
+def find(file: str, data_dir: DataDir = None) -> Path | None:
+    """The file of that name in the first of `folders` that has it."""
     paths = (folder / file for folder in folders(data_dir))
     return next((path for path in paths if path.is_file()), None)
 
 
 def obtain(
     file: str,
-    data_dir: str | os.PathLike[str] | None = None,
+    data_dir: DataDir = None,
     progress: Callable[[str], None] | None = None,
 ) -> Path:
     """The file: the one found, else downloaded into the first of `folders`.
@@ -173,18 +164,13 @@ def obtain(
         "into one of these folders, or name its folder with --data_dir or "
         "$OGBENCH_DATASET_DIR."
     )
-    if download.offline():
-        raise UserError(f"{absent} It was not downloaded: $OFFJAX_OFFLINE is set.")
-    prefixes = download.places(download.OGBENCH)
-    try:
-        return download.fetch(file, searched[0] / file, prefixes, _SIGNATURE, progress)
-    except UserError as error:
-        raise UserError(f"{absent} {error}") from error
+    target = searched[0] / file
+    return download.obtain(absent, file, target, download.OGBENCH, _SIGNATURE, progress)
 
 
 def read(
     name: str,
-    data_dir: str | os.PathLike[str] | None = None,
+    data_dir: DataDir = None,
     infos: Sequence[str] = (),
     split: str = "train",
     progress: Callable[[str], None] | None = None,
@@ -212,7 +198,8 @@ def read(
     states = set(infos) | ({"qpos"} if entry.task is not None else set())
     if entry.task is not None and "buttons" in entry.goal:
         states.add("button_states")
-    arrays = npz.read(path, (*_KEYS, *sorted(states)), f"{path}, OGBench's {file},")
+    what = f"{path}, OGBench's {file},"
+    arrays = untrusted.read_npz(path, (*_KEYS, *sorted(states)), what)
     try:
         return _dataset(entry, arrays, infos, f"OGBench file {path}")
     except UserError as error:

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from offjax.datasets import sampling
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import require
+from offjax.datasets.views import uniform
 from offjax.types import Key, Pytree, Statistics, Upstream, View
 
 FLOOR = 0.01
@@ -49,11 +49,7 @@ class Rows(NamedTuple):
 
 
 def play_arrays(dataset: Dataset, sentences: np.ndarray) -> Play:
-    """A recording prepared for the device.
-
-    Args:
-      dataset: with annotations.
-      sentences: embeddings [S, E] of the S sentences of its annotations.
+    """A recording for the device; `sentences` [S, E] are those of its annotations.
 
     Raises:
       UserError: the dataset has no annotations.
@@ -82,16 +78,16 @@ def statistics(dataset: Dataset) -> Statistics:
     The actions' box is that of the spec, else [-1, 1].
     """
     observations = dataset.observations
-    one = np.ones(dataset.actions.shape[1], np.float32)
-    spec = dataset.spec
-    return Statistics(
-        observation_mean=observations.mean(axis=0, dtype=np.float64).astype("f4"),
-        observation_std=np.maximum(
-            observations.std(axis=0, dtype=np.float64), FLOOR
-        ).astype("f4"),
-        action_low=-one if spec is None else np.asarray(spec.action_low, "f4"),
-        action_high=one if spec is None else np.asarray(spec.action_high, "f4"),
-    )
+    one = np.ones(dataset.actions.shape[1])
+    low, high = -one, one
+    if dataset.spec is not None:
+        low, high = (
+            np.array(dataset.spec.action_low),
+            np.array(dataset.spec.action_high),
+        )
+    mean = observations.mean(axis=0, dtype=np.float64)
+    std = np.maximum(observations.std(axis=0, dtype=np.float64), FLOOR)
+    return Statistics(*(x.astype(np.float32) for x in (mean, std, low, high)))
 
 
 def anywhere(data: Play, key: Key, batch_size: int, length: int) -> Rows:
@@ -278,4 +274,4 @@ class ObservationView(View):
 
     def sample(self, arrays: Observations, key: Key, config: Any) -> chex.Array:
         """`batch_size` observations [B, O], uniformly with replacement."""
-        return sampling.uniform(arrays.observations, key, config.batch_size)
+        return uniform(arrays.observations, key, config.batch_size)

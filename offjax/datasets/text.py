@@ -1,19 +1,14 @@
 """Text to vectors: one function, `encode`, in front of several frozen encoders.
 
-    hash    word vectors drawn by a hash of the word: no download, the same everywhere
-    hash_order  the same words; the sentence's vector tells their order, too
-    minilm  a MiniLM sentence encoder   } where the user has the weights
-    t5      the encoder half of a T5    }
-    table   vectors that are given for each sentence, such as those CALVIN ships
+    hash        word vectors drawn by a hash of the word, the same everywhere
+    hash_order  also a vector for each pair of words, one before the other
+    minilm      a MiniLM sentence encoder, where the user has the weights
+    t5          the encoder half of a T5, likewise
+    table       vectors that are given for each sentence, such as those CALVIN ships
 
-A `TextEncoder` is one of these with its weights, as a method's hyperparameters
-`text_encoder` and `text_weights` name it.
-
-Hashed words know nothing of meaning: to them "shut" and "close" are as far apart as any
-two words, so that a sentence is understood as far as its words were seen in training.
-The vector of a whole sentence is the sum of its words, to which "the red cube on the
-blue" and "the blue cube on the red" are one: with `hash_order` it also has a vector for
-every pair of words, of which one comes before the other.
+Hashed words know nothing of meaning: a sentence is understood as far as its words were
+seen in training. Its vector is the sum of its words, to which "red on blue" and "blue
+on red" are one; `hash_order` tells them apart.
 """
 
 from __future__ import annotations
@@ -22,9 +17,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.util
-import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -39,11 +32,8 @@ from offjax.errors import UserError
 
 ENCODERS = ("hash", "hash_order", "minilm", "t5", "table")
 HASH_DIM = 64
-MAX_TOKENS = 64
-"""Tokens of a sentence that there is room for: a compound instruction of the scenes has
-up to 36 words, and more tokens where an encoder splits words."""
-POSITION_SCALE = 0.5
-"""Size of the position code of hashed tokens beside that of the words, which is 1."""
+MAX_TOKENS = 64  # the scenes' longest instruction has 36 words
+POSITION_SCALE = 0.5  # of hashed tokens' position code, where that of words is 1
 WORDS = re.compile(r"[a-z0-9]+")
 
 
@@ -76,7 +66,15 @@ class TextEncoder:
         Raises:
           UserError: as `encode`, or no table of embeddings can be read.
         """
-        table = calvin_table(self.weights) if self.name == "table" else None
+        table = None
+        if self.name == "table":
+            if not self.weights:
+                raise UserError(
+                    "text_encoder=table needs text_weights: a folder of CALVIN's, such "
+                    "as task_D_D, or one of its files of embeddings, such as "
+                    "validation/lang_annotations/embeddings.npy."
+                )
+            table = calvin.table(self.weights)
         text = encode(sentences, self.name, weights=self.weights or None, table=table)
         if self.keep_padding:
             return text
@@ -84,43 +82,24 @@ class TextEncoder:
         return Text(text.tokens[:, :longest], text.mask[:, :longest], text.sentence)
 
 
-def calvin_table(weights: str) -> Mapping[str, np.ndarray]:
-    """Sentence → embedding, of CALVIN's folder or file.
-
-    Raises:
-      UserError: none is named, or it holds no embeddings.
-    """
-    if not weights:
-        raise UserError(
-            "text_encoder=table needs text_weights: a folder of CALVIN's, such as "
-            "task_D_D, or one of its files of embeddings, such as "
-            "validation/lang_annotations/embeddings.npy."
-        )
-    return calvin.table(weights)
-
-
 def encode(
     texts: Sequence[str],
     encoder: str = "hash",
     *,
-    dim: int = HASH_DIM,
     max_tokens: int = MAX_TOKENS,
     weights: str | Path | None = None,
     table: Mapping[str, np.ndarray] | None = None,
-    cache_dir: str | Path | None = None,
 ) -> Text:
     """Embeds sentences; the same sentence gives the same vectors in any company.
 
-    What the pretrained encoders compute is kept on disk.
+    What the pretrained encoders compute is kept in the cache.
 
     Args:
       texts: the sentences.
       encoder: one of `ENCODERS`.
-      dim: D of hashed words; the others have their own.
       max_tokens: T, to which all sentences are padded.
       weights: folder with the pretrained encoder, as `save_pretrained` writes it.
       table: sentence → [D], or [tokens, D], for `encoder="table"`.
-      cache_dir: by default `OFFJAX_CACHE`, else ~/.cache/offjax.
 
     Raises:
       UserError: an unknown encoder, a sentence that is empty, too long or without an
@@ -131,11 +110,11 @@ def encode(
             f"text encoder {encoder!r} is not one of {', '.join(ENCODERS)}."
         )
     if encoder in ("hash", "hash_order"):
-        found = [_hashed(text, dim, encoder == "hash_order") for text in texts]
+        found = [_hashed(text, encoder == "hash_order") for text in texts]
     elif encoder == "table":
         found = [_looked_up(text, table) for text in texts]
     else:
-        found = _pretrained(texts, encoder, weights, cache_dir)
+        found = _pretrained(texts, encoder, weights)
     return _padded(texts, found, max_tokens, encoder)
 
 
@@ -165,26 +144,26 @@ def _padded(
 
 
 @functools.lru_cache(maxsize=4096)
-def word_vector(word: str, dim: int) -> np.ndarray:
+def word_vector(word: str, dim: int = HASH_DIM) -> np.ndarray:
     """The vector [dim] of a word: entries uniform, of mean 0 and variance 1."""
     digest = hashlib.shake_256(f"{dim}:{word}".encode()).digest(2 * dim)
     uniform = np.frombuffer(digest, "<u2").astype(np.float64) / (2**16 - 1)
     return (np.sqrt(12) * (uniform - 0.5)).astype(np.float32)
 
 
-def _hashed(text: str, dim: int, order: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Words [n, dim] with their places, and the sum of words over √n [dim].
+def _hashed(text: str, order: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Words [n, D] with their places, and the sum of words over √n [D].
 
     With `order`, that of the pairs of words, one before the other, is added to it.
     """
     words = WORDS.findall(text.lower())
     if not words:
         raise UserError(f"The instruction {text!r} has no word to embed.")
-    vectors = np.stack([word_vector(word, dim) for word in words])
-    places = np.stack([word_vector(f"#{i}", dim) for i in range(len(words))])
+    vectors = np.stack([word_vector(word) for word in words])
+    places = np.stack([word_vector(f"#{i}") for i in range(len(words))])
     sentence = vectors.sum(axis=0) / np.sqrt(len(words))
     if order and len(words) > 1:
-        pairs = [word_vector(f"{a}<{b}", dim) for a, b in combinations(words, 2)]
+        pairs = [word_vector(f"{a}<{b}") for a, b in combinations(words, 2)]
         sentence += np.sum(pairs, axis=0) / np.sqrt(len(pairs))
     return vectors + POSITION_SCALE * places, sentence
 
@@ -204,10 +183,7 @@ def _looked_up(
 
 
 def _pretrained(
-    texts: Sequence[str],
-    encoder: str,
-    weights: str | Path | None,
-    cache_dir: str | Path | None,
+    texts: Sequence[str], encoder: str, weights: str | Path | None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Tokens and sentence of each text, read from the cache as far as it goes."""
     if weights is None or not (Path(weights) / "config.json").exists():
@@ -217,39 +193,19 @@ def _pretrained(
             "`save_pretrained`, and give its folder as text_weights; or choose "
             "text_encoder=hash, which needs none."
         )
-    folder = Path(cache_dir or cache.root()).expanduser() / "text"
-    stamp = _stamp(Path(weights))
-    paths = [folder / f"{_digest(encoder, stamp, text)}.npz" for text in texts]
-    missing = [i for i, path in enumerate(paths) if not path.exists()]
-    if missing:
-        model = _load(encoder, Path(weights))
-        for i in missing:
-            _save(paths[i], *_embed(model, texts[i]))
-    return [_read(path) for path in paths]
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-
-
-def _stamp(weights: Path) -> str:
-    """Names, sizes and times of the files of a model."""
-    files = sorted(p for p in weights.iterdir() if p.is_file())
-    stats = ((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files)
-    return repr([*stats])
-
-
-def _save(path: Path, tokens: np.ndarray, sentence: np.ndarray) -> None:
-    """Writes one sentence's vectors; another process may be doing the same."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        np.savez(file, tokens=tokens, sentence=sentence)
-    os.replace(file.name, path)
-
-
-def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    with np.load(path) as arrays:
-        return arrays["tokens"], arrays["sentence"]
+    folder = cache.root() / "text"
+    stamp = cache.stamp(Path(weights))
+    found, model = [], None
+    for text in texts:
+        key = hashlib.sha256("\0".join((encoder, stamp, text)).encode()).hexdigest()
+        path = folder / f"{key[:32]}.npz"
+        arrays = cache.load(path)
+        if arrays is None:
+            model = model or _load(encoder, Path(weights))
+            arrays = _embed(model, text)
+            cache.save(path, arrays)
+        found.append((arrays["tokens"], arrays["sentence"]))
+    return found
 
 
 def _load(encoder: str, weights: Path) -> tuple[Any, Any]:
@@ -271,9 +227,9 @@ def _load(encoder: str, weights: Path) -> tuple[Any, Any]:
     return tokenizer, model.eval()
 
 
-def _embed(model: tuple[Any, Any], text: str) -> tuple[np.ndarray, np.ndarray]:
+def _embed(model: tuple[Any, Any], text: str) -> dict[str, np.ndarray]:
     """Last hidden states [n, D] and their mean [D], as sentence encoders pool."""
     tokenizer, network = model
     inputs = tokenizer(text, return_tensors="pt")
     hidden = network(**inputs).last_hidden_state[0].detach().numpy()
-    return hidden, hidden.mean(axis=0)
+    return {"tokens": hidden, "sentence": hidden.mean(axis=0)}

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from offjax.datasets import convert
-from offjax.datasets.dataset import Dataset
+from offjax.datasets.dataset import Dataset, horizon_timeouts
 from offjax.datasets.views import action_box
 from offjax.errors import UserError
 from offjax.types import Key, Statistics, Upstream, View
@@ -52,7 +52,7 @@ class Trajectories(NamedTuple):
 class SegmentView(View):
     """Windows of `config.context_length` steps, `config.batch_size` in a batch.
 
-    What `from_dataset` and `sample` need beside that are fields of the config, too.
+    The config's other fields that it reads are those of `methods.sequence`.
 
     Attributes:
       discounted: whether returns-to-go are discounted by `config.discount`.
@@ -61,109 +61,95 @@ class SegmentView(View):
     discounted: bool = False
 
     def arrays(self, dataset: Dataset, config: Any, upstream: Upstream) -> Trajectories:
-        """Episodes with returns-to-go; the deviations' epsilon is 1e-6, as published.
+        """Complete episodes with returns-to-go.
+
+        A last episode that is neither terminated nor cut by a time-out is dropped,
+        unless it is the only one or `episode_length` is given. The epsilon of the
+        deviations is 1e-6, as published.
 
         Raises:
           UserError: an episode longer than the table of time embeddings.
         """
         del upstream
-        statistics = convert.statistics(
-            dataset, action_box=action_box(dataset.spec), epsilon=1e-6
-        )
-        return from_dataset(
-            dataset,
-            statistics,
-            config.max_timesteps,
-            config.return_scale,
-            config.reward_scale,
-            config.reward_shift,
-            config.episode_length,
-            config.discount if self.discounted else 1.0,
-            config.rare_timesteps,
+        ends = _ends(dataset, config.episode_length)
+        rows = int(ends[-1])
+        starts = np.concatenate([[0], ends[:-1]])
+        lengths = ends - starts
+        if lengths.max() > config.max_timesteps:
+            raise UserError(
+                f"The longest episode of {dataset.card.id} has {lengths.max()} steps, "
+                "but the table of time embeddings has "
+                f"max_timesteps={config.max_timesteps} entries: set max_timesteps to "
+                f"{lengths.max()} or more."
+            )
+        rewards = dataset.rewards[:rows].astype(np.float64)
+        rewards = config.reward_scale * rewards + config.reward_shift
+        discount = config.discount if self.discounted else 1.0
+        returns = convert.returns_to_go(rewards, starts, ends, discount)
+        largest = float(np.abs(returns).max()) or 1.0
+        timesteps = np.arange(rows) - np.repeat(starts, lengths)
+        # Too few data teach the embeddings of time steps that few episodes reach.
+        common = max(1, round((1 - config.rare_timesteps) * len(lengths)))
+        last = np.sort(lengths)[common - 1] - 1
+        return Trajectories(
+            observations=dataset.observations[:rows],
+            actions=dataset.actions[:rows],
+            returns=returns.astype(np.float32),
+            timesteps=np.minimum(timesteps, last).astype(np.int32),
+            remaining=(np.repeat(lengths, lengths) - timesteps).astype(np.int32),
+            starts=starts.astype(np.int32),
+            lengths=lengths.astype(np.int32),
+            return_scale=np.float32(config.return_scale or largest),
+            statistics=convert.statistics(
+                dataset, action_box=action_box(dataset.spec), epsilon=1e-6
+            ),
         )
 
     def sample(self, arrays: Trajectories, key: Key, config: Any) -> Segments:
-        """See `sample`."""
-        return sample(
-            arrays, key, config.batch_size, config.context_length, config.weighting
+        """Windows of trajectories.
+
+        The `weighting` "length" starts them at uniform rows, so that trajectories
+        count by their length and windows may run off the end (Decision Transformer);
+        "uniform" draws trajectories uniformly and keeps windows inside where they fit
+        (Reinformer).
+        """
+        shape, length = (config.batch_size,), config.context_length
+        if config.weighting == "length":
+            first = jax.random.randint(key, shape, 0, arrays.observations.shape[0])
+        else:
+            which, where = jax.random.split(key)
+            episode = jax.random.randint(which, shape, 0, arrays.starts.shape[0])
+            last_start = jnp.maximum(arrays.lengths[episode] - length, 0)
+            offset = jax.random.randint(where, shape, 0, last_start + 1)
+            first = arrays.starts[episode] + offset
+        steps = jnp.arange(length)
+        mask = steps < arrays.remaining[first][:, None]
+        rows = jnp.where(mask, first[:, None] + steps, first[:, None])
+        return Segments(
+            arrays.observations[rows],
+            arrays.actions[rows],
+            arrays.returns[rows],
+            arrays.timesteps[rows],
+            mask.astype(jnp.float32),
         )
 
 
-def from_dataset(
-    dataset: Dataset,
-    statistics: Statistics,
-    max_timesteps: int,
-    return_scale: float = 0.0,
-    reward_scale: float = 1.0,
-    reward_shift: float = 0.0,
-    episode_length: int = 0,
-    discount: float = 1.0,
-    rare_timesteps: float = 0.0,
-) -> Trajectories:
-    """The complete episodes of a dataset, with returns-to-go.
-
-    A last episode that is neither terminated nor cut by a time-out is dropped, unless
-    it is the only one or `episode_length` is given.
-
-    Args:
-      dataset: recorded episodes.
-      statistics: transforms of observations and actions.
-      max_timesteps: entries of the model's table of time embeddings.
-      return_scale: what returns are divided by; 0: the largest absolute return-to-go.
-      reward_scale: rewards count as reward_scale · r + reward_shift.
-      reward_shift: see `reward_scale`.
-      episode_length: 0 for episodes as recorded; else see `recut`.
-      discount: of the returns-to-go.
-      rare_timesteps: time steps that at most this share of the episodes reach count as
-        the last one that more reach, since too few data teach their embeddings.
-
-    Raises:
-      UserError: an episode longer than the table of time embeddings.
-    """
+def _ends(dataset: Dataset, episode_length: int) -> np.ndarray:
+    """One past the last row of each complete episode, [E]."""
     ends = np.asarray(dataset.episode_ends)
-    complete = bool(dataset.terminals[-1] or dataset.timeouts[-1])
     if episode_length:
-        ends = recut(dataset, episode_length)
-    elif not complete and len(ends) > 1:
-        ends = ends[:-1]
-    rows = int(ends[-1])
-    starts = np.concatenate([[0], ends[:-1]])
-    lengths = ends - starts
-    if lengths.max() > max_timesteps:
-        raise UserError(
-            f"The longest episode of {dataset.card.id} has {lengths.max()} steps, but "
-            f"the table of time embeddings has max_timesteps={max_timesteps} entries: "
-            f"set max_timesteps to {lengths.max()} or more."
-        )
-    rewards = reward_scale * dataset.rewards[:rows].astype(np.float64) + reward_shift
-    returns = convert.returns_to_go(rewards, starts, ends, discount)
-    largest = float(np.abs(returns).max()) or 1.0
-    timesteps = np.arange(rows) - np.repeat(starts, lengths)
-    shorter = np.sort(lengths)[: max(1, round((1 - rare_timesteps) * len(lengths)))]
-    return Trajectories(
-        observations=dataset.observations[:rows].astype(np.float32),
-        actions=dataset.actions[:rows].astype(np.float32),
-        returns=returns.astype(np.float32),
-        timesteps=np.minimum(timesteps, shorter[-1] - 1).astype(np.int32),
-        remaining=(np.repeat(lengths, lengths) - timesteps).astype(np.int32),
-        starts=starts.astype(np.int32),
-        lengths=lengths.astype(np.int32),
-        return_scale=np.float32(return_scale or largest),
-        statistics=statistics,
-    )
+        return recut(dataset, episode_length)
+    complete = dataset.terminals[-1] or dataset.timeouts[-1]
+    return ends if complete or len(ends) == 1 else ends[:-1]
 
 
 def recut(dataset: Dataset, length: int) -> np.ndarray:
-    """Episodes of `length` steps, cut from what was recorded without interruption.
+    """Ends of episodes of `length` steps, cut from uninterrupted recordings, [E].
 
     A stream goes on across a time-out whose next observation is that of the next row,
     or where the data hold none; it ends at terminals. Its last piece may be shorter.
     For data like maze2d's, where a time-out only says that the navigation's goal was
-    reached: returns-to-go of recorded episodes end there, however long the ball stays
-    in the reward.
-
-    Returns:
-      One past the last row of each episode, [E].
+    reached, and returns-to-go of recorded episodes would end there.
 
     Raises:
       UserError: a length below 1.
@@ -178,50 +164,4 @@ def recut(dataset: Dataset, length: int) -> np.ndarray:
         kept = dataset.next_observations[:-1] == dataset.observations[1:]
         broken[:-1] |= dataset.timeouts[:-1] & ~kept.all(axis=1)
     broken[-1] = True
-    rows = np.arange(len(broken))
-    starts = np.where(np.concatenate([[True], broken[:-1]]), rows, 0)
-    steps = rows - np.maximum.accumulate(starts)
-    return np.flatnonzero(broken | (steps % length == length - 1)) + 1
-
-
-def sample(
-    data: Trajectories, key: Key, batch_size: int, length: int, weighting: str
-) -> Segments:
-    """`batch_size` windows of `length` steps.
-
-    Args:
-      data: what `from_dataset` prepared.
-      key: random key.
-      batch_size: B.
-      length: K, steps of a window.
-      weighting: "length" starts windows at uniform rows, so that trajectories count by
-        their length and windows may run off the end (Decision Transformer); "uniform"
-        draws trajectories uniformly and keeps windows inside where they fit
-        (Reinformer).
-
-    Raises:
-      UserError: an unknown weighting.
-    """
-    if weighting not in WEIGHTINGS:
-        raise UserError(
-            f"weighting is {weighting!r}; choose one of {', '.join(WEIGHTINGS)}."
-        )
-    if weighting == "length":
-        shape = (batch_size,)
-        first = jax.random.randint(key, shape, 0, data.observations.shape[0])
-    else:
-        which, where = jax.random.split(key)
-        episode = jax.random.randint(which, (batch_size,), 0, data.starts.shape[0])
-        last_start = jnp.maximum(data.lengths[episode] - length, 0)
-        offset = jax.random.randint(where, (batch_size,), 0, last_start + 1)
-        first = data.starts[episode] + offset
-    steps = jnp.arange(length)
-    mask = steps < data.remaining[first][:, None]
-    rows = jnp.where(mask, first[:, None] + steps, first[:, None])
-    return Segments(
-        data.observations[rows],
-        data.actions[rows],
-        data.returns[rows],
-        data.timesteps[rows],
-        mask.astype(jnp.float32),
-    )
+    return np.flatnonzero(broken | horizon_timeouts(broken, length)) + 1

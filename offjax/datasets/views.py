@@ -1,16 +1,17 @@
-"""What learners of single transitions read of a dataset."""
+"""What learners of single transitions read of a dataset: views of independent rows."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any, Literal, NamedTuple
 
+import jax
 import numpy as np
 
-from offjax.datasets import convert, sampling
+from offjax.datasets import convert
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
-from offjax.types import EnvSpec, Key, Statistics, Transitions, Upstream, View
+from offjax.types import EnvSpec, Key, Pytree, Statistics, Transitions, Upstream, View
 
 
 class TransitionData(NamedTuple):
@@ -24,16 +25,13 @@ class TransitionData(NamedTuple):
 class TransitionView(View):
     """Transitions as a paper wants them.
 
-    Attributes:
-      normalize: standardize observations.
-      reward_scale: rewards count as reward_scale · r + reward_shift.
-      reward_shift: see `reward_scale`.
-      unit_returns: first divide rewards by the range of the episodes' returns, times
-        1000 (IQL on locomotion).
-      next_actions: keep only rows that end the MDP or have a next action (SARSA).
+    Rewards count as reward_scale · r + reward_shift. With `unit_returns` they are
+    first divided by the range of the episodes' returns, times 1000 (IQL on
+    locomotion). `next_actions` keeps only rows that end the MDP or have a next action
+    (SARSA).
     """
 
-    normalize: bool = True
+    normalize: bool = True  # standardize observations
     reward_scale: float = 1.0
     reward_shift: float = 0.0
     unit_returns: bool = False
@@ -50,7 +48,13 @@ class TransitionView(View):
         del config, upstream
         box = action_box(dataset.spec)
         statistics = convert.statistics(dataset, self.normalize, action_box=box)
-        rows = within_box(convert.to_transitions(dataset), dataset.spec, statistics)
+        rows = convert.to_transitions(dataset)
+        if box != "env":
+            bounds = statistics.action_low, statistics.action_high
+            rows = rows._replace(
+                actions=np.clip(rows.actions, *bounds),
+                next_actions=np.clip(rows.next_actions, *bounds),
+            )
         rewards = rows.rewards
         if self.unit_returns:
             spread = np.ptp(dataset.episode_returns)
@@ -65,7 +69,17 @@ class TransitionView(View):
 
     def sample(self, arrays: TransitionData, key: Key, config: Any) -> Transitions:
         """`config.batch_size` rows, uniformly with replacement."""
-        return sampling.uniform(arrays.rows, key, config.batch_size)
+        return uniform(arrays.rows, key, config.batch_size)
+
+
+def uniform(data: Pytree, key: Key, batch_size: int) -> Pytree:
+    """`batch_size` rows of leaves [N, ...], uniformly with replacement.
+
+    A permutation of all rows would cost more than the update that it feeds.
+    """
+    rows = jax.tree.leaves(data)[0].shape[0]
+    index = jax.random.randint(key, (batch_size,), 0, rows)
+    return jax.tree.map(lambda leaf: leaf[index], data)
 
 
 def _with_next_actions(rows: Transitions, dataset: str) -> Transitions:
@@ -88,16 +102,3 @@ def action_box(spec: EnvSpec | None) -> Literal["env", "bulk"]:
     the rare shares that are many times the usual ones.
     """
     return "bulk" if spec is not None and spec.domain == "budget" else "env"
-
-
-def within_box(
-    rows: Transitions, spec: EnvSpec | None, statistics: Statistics
-) -> Transitions:
-    """Rows whose actions outside a box around the bulk of them are clipped to it."""
-    if action_box(spec) == "env":
-        return rows
-    low, high = statistics.action_low, statistics.action_high
-    return rows._replace(
-        actions=np.clip(rows.actions, low, high),
-        next_actions=np.clip(rows.next_actions, low, high),
-    )

@@ -16,15 +16,15 @@ and `assets/ant.xml`.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from offjax.envs.mujoco import adds_margins, has_engine, quiet
+from offjax.envs import maze2d
+from offjax.envs.mujoco import ASSETS, adds_margins, has_engine, quiet
+from offjax.envs.processes import cores
 from offjax.errors import UserError
 from offjax.types import EnvSpec
 
@@ -53,68 +53,32 @@ ANT_MAZES = (
 
 @dataclasses.dataclass(frozen=True)
 class Maze:
-    """A map, its evaluation's goal and horizon.
+    """A maze, whose map is maze2d's; cells are (row, column), row is y."""
 
-    Attributes:
-      rows: '#' wall, 'O' free; row is y, column x.
-      goal: cell (row, column) of the evaluation's goal.
-      goals: cells that D4RL's "play" data are navigated to.
-      horizon: steps of an episode.
-    """
+    name: str
+    goal: tuple[int, int]  # cell of the evaluation's goal
+    goals: tuple[tuple[int, int], ...]  # cells that "play" data are navigated to
+    horizon: int  # steps of an episode
 
-    rows: tuple[str, ...]
-    goal: tuple[int, int]
-    goals: tuple[tuple[int, int], ...]
-    horizon: int
-
-    @functools.cached_property
+    @property
     def walls(self) -> np.ndarray:
         """Where the walls are, [rows, columns] bool."""
-        return np.array([[tile == "#" for tile in row] for row in self.rows])
+        return maze2d.layout(self.name).walls
 
-    @functools.cached_property
+    @property
     def free_cells(self) -> np.ndarray:
-        """Cells (row, column) without a wall, [C, 2] int."""
-        return np.argwhere(~self.walls)
+        """Cells without a wall, [C, 2] int."""
+        return maze2d.layout(self.name).free_cells
 
 
 MAZES = {
-    "umaze": Maze(
-        rows=("#####", "#OOO#", "###O#", "#OOO#", "#####"),
-        goal=(3, 1),
-        goals=((3, 1),),
-        horizon=700,
-    ),
-    "medium": Maze(
-        rows=(
-            "########",
-            "#OO##OO#",
-            "#OO#OOO#",
-            "##OOO###",
-            "#OO#OOO#",
-            "#O#OO#O#",
-            "#OOO#OO#",
-            "########",
-        ),
-        goal=(6, 6),
-        goals=((2, 6), (5, 1), (6, 5)),
-        horizon=1000,
-    ),
+    "umaze": Maze("umaze", (3, 1), ((3, 1),), 700),
+    "medium": Maze("medium", (6, 6), ((2, 6), (5, 1), (6, 5)), 1000),
     "large": Maze(
-        rows=(
-            "############",
-            "#OOOO#OOOOO#",
-            "#O##O#O#O#O#",
-            "#OOOOOO#OOO#",
-            "#O####O###O#",
-            "#OO#O#OOOOO#",
-            "##O#O#O#O###",
-            "#OO#OOO#OOO#",
-            "############",
-        ),
-        goal=(7, 9),
-        goals=((1, 6), (3, 5), (3, 10), (5, 2), (7, 4), (7, 6), (7, 9)),
-        horizon=1000,
+        "large",
+        (7, 9),
+        ((1, 6), (3, 5), (3, 10), (5, 2), (7, 4), (7, 6), (7, 9)),
+        1000,
     ),
 }
 
@@ -122,12 +86,8 @@ MAZES = {
 def spec(maze: str, random_start: bool = False) -> EnvSpec:
     """Where AntMaze's policies are evaluated, with D4RL's reference scores.
 
-    Args:
-      maze: a name of `MAZES`.
-      random_start: whether episodes begin in any free cell but the goal's.
-
-    Raises:
-      UserError: an unknown maze.
+    With `random_start`, episodes begin in any free cell but the goal's. UserError for
+    an unknown maze.
     """
     extra = (("random_start", True),) if random_start else ()
     return EnvSpec(
@@ -174,9 +134,8 @@ def ant_model(maze: str | None) -> Any:
     """An MjModel of D4RL's ant in a maze, or on an endless floor."""
     import mujoco
 
-    folder = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
     with quiet():
-        spec = mujoco.MjSpec.from_file(str(folder / "ant.xml"))
+        spec = mujoco.MjSpec.from_file(str(ASSETS / "ant.xml"))
     spec.option.timestep = SECONDS / FRAME_SKIP
     for actuator in spec.actuators:
         actuator.gear[0] = 1.0
@@ -198,21 +157,13 @@ def ant_model(maze: str | None) -> Any:
 
 
 class Ants:
-    """Ants side by side: the simulator's share of an environment.
-
-    Attributes:
-      model: MuJoCo's, of one of them.
-      qpos: positions [N, 15], live.
-      qvel: velocities [N, 14], live.
-    """
+    """Ants side by side: `model` of one, and live `qpos` [N, 15], `qvel` [N, 14]."""
 
     def __init__(
         self, maze: str | None, num_envs: int, num_threads: int | None = None
     ) -> None:
         """Ants in a maze, or each on an endless floor; threads: one per core."""
         from mujoco.batch import Batch
-
-        from offjax.envs.processes import cores
 
         self.model = ant_model(maze)
         threads = min(num_threads or cores(), num_envs)
@@ -256,11 +207,8 @@ def start_near(rng: np.random.Generator, cell: np.ndarray) -> np.ndarray:
 class AntMazeBatch:
     """Episodes in one maze side by side; a `batched.BatchedEnv`.
 
-    Attributes:
-      num_envs: N.
-      observation_dim: 29: positions [15], x and y first, and velocities [14].
-      ants: the simulators.
-      goals: of the current episodes, [N, 2].
+    Observations are positions [15], x and y first, and velocities [14]. `goals` are
+    those of the current episodes, [N, 2].
     """
 
     def __init__(

@@ -55,13 +55,10 @@ class BatchedEnv(Protocol):
 def make_batched(
     spec: EnvSpec, num_envs: int, num_threads: int | None = None
 ) -> BatchedEnv:
-    """The environment of a spec, `num_envs` times.
+    """The environment of a spec, `num_envs` times, on one thread per core by default.
 
-    Args:
-      spec: its id and kwargs are those of `gymnasium.make`; `margins` is this
-        project's own (`offjax.envs.mujoco`).
-      num_envs: episodes side by side.
-      num_threads: None takes one per core at hand.
+    Its id and kwargs are those of `gymnasium.make`; `margins` is this project's own
+    (`offjax.envs.mujoco`).
 
     Raises:
       UserError: no environments were asked for, or the environment cannot be made
@@ -100,10 +97,6 @@ class GymnasiumBatch:
 
     Dict observations are flattened (`gymnasium.spaces.flatten`). Time limits of the
     registration are not the end of the MDP, and are left to the caller.
-
-    Attributes:
-      num_envs: N, episodes side by side.
-      observation_dim: O.
     """
 
     def __init__(
@@ -187,10 +180,8 @@ def _remedy(id: str) -> str:
     """Which extra holds the environment, as far as its id tells."""
     if id in mujoco.IDS or id == antmaze.ID:
         return "Run `pip install 'offjax[mujoco]'`."
-    extras = {"Adroit": "robotics", "PointMaze": "robotics", "AntMaze": "robotics"}
-    for start, extra in {**extras, "Franka": "robotics"}.items():
-        if id.startswith(start):
-            return f"Run `pip install 'offjax[{extra}]'`."
+    if id.startswith(("Adroit", "PointMaze", "AntMaze", "Franka")):
+        return "Run `pip install 'offjax[robotics]'`."
     return (
         "Check its id and arguments, and install what provides it: "
         "`pip install 'offjax[mujoco]'`, `'offjax[robotics]'` (PointMaze, AntMaze, "

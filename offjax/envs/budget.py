@@ -11,11 +11,9 @@ for α_t > 0. The readings, all with A_t executed as clip(A_t, 0, what is left):
   nothing); `saturate` then means nothing;
 - `elapsed=True`: the first observation is t/T, as printed, instead of 1 − t/T.
 
-In one instance every episode is the same, so that a plan of all T steps loses nothing.
-With `instances` > 1 each episode is of another one, and with `context` its α_t and β_t
-are seen as they come: whoever plans further than it sees has to guess.
-
-Instances, optima and reference returns are computed on the host in float64.
+In one instance every episode is the same. With `instances` > 1 each episode is of
+another one, and with `context` its α_t and β_t are seen as they come. Instances, optima
+and reference returns are computed on the host in float64.
 """
 
 from __future__ import annotations
@@ -120,16 +118,12 @@ _instances = instances  # for where an argument of that name hides it
 
 
 def optimal_allocation(alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:
-    """Best shares by water-filling, exact; [T] float64.
+    """Best shares by water-filling, exact; [T] float64, for α > 0 and β ≥ 0 [T].
 
     max Σ α_t[β_t² − (A_t − β_t)²] over A ≥ 0, ΣA ≤ 1 gives A_t = max(0, β_t −
     ν/(2α_t)), with the budget's price ν = 0 if Σβ ≤ 1. Otherwise ν is found among the
-    T sets of steps with the largest 2α_tβ_t: O(T log T). No share exceeds β_t, so the
-    optimum is the same whether spending beyond β_t is flat or hurts.
-
-    Args:
-      alpha: positive scales, [T].
-      beta: optimal proportions, non-negative, [T].
+    T sets of steps with the largest 2α_tβ_t. No share exceeds β_t, so the optimum is
+    the same whether spending beyond β_t is flat or hurts.
     """
     alpha, beta = np.asarray(alpha, np.float64), np.asarray(beta, np.float64)
     if beta.sum() <= 1:
@@ -160,14 +154,10 @@ def allocation_return(
     saturate: bool = True,
     literal: bool = False,
 ) -> np.ndarray:
-    """Noise-free return of allocations, [...] float64.
+    """Noise-free return [...] of `shares` [..., T] for α and β [T]; float64.
 
-    Args:
-      alpha: [T].
-      beta: [T].
-      shares: [..., T], executed as far as the budget of 1 reaches.
-      saturate: whether spending beyond β_t is flat rather than hurts.
-      literal: the printed reward.
+    They are executed as far as the budget of 1 reaches. `saturate` and `literal` are
+    those of `BudgetAllocation`.
     """
     wanted = np.maximum(np.asarray(shares, np.float64), 0)
     spent = np.minimum(np.cumsum(wanted, axis=-1), 1)
@@ -210,8 +200,8 @@ class BudgetAllocation(FuncEnv):
     """The environment; see the module for its readings.
 
     Observations are (1 − t/T, budget left, last share), and with `context` also α_t/T
-    and Tβ_t, which are around 1; actions [1] in [0, 1] are shares of the whole budget.
-    Terminal after T steps.
+    and Tβ_t; actions [1] in [0, 1] are shares of the whole budget. Terminal after T
+    steps.
 
     Args:
       horizon: T.
@@ -356,25 +346,20 @@ def spec(
     scales = zip(*_instances(horizon, instance, instances, kappa), strict=True)
     returns = [reference_returns(*each, saturate, literal) for each in scales]
     low, high = (float(np.mean(values)) for values in zip(*returns, strict=True))
+    kwargs: dict[str, Any] = {"horizon": horizon, "instance": instance, "kappa": kappa}
     options = {
-        "saturate": saturate,
-        "literal": literal,
-        "elapsed": elapsed,
-        "context": context,
+        "saturate": (saturate, True),
+        "literal": (literal, False),
+        "elapsed": (elapsed, False),
+        "context": (context, False),
+        "instances": (instances, 1),
     }
-    defaults = {"saturate": True, "literal": False, "elapsed": False, "context": False}
-    kwargs: tuple[tuple[str, Any], ...] = (
-        ("horizon", horizon),
-        ("instance", instance),
-        ("kappa", kappa),
-        *((name, on) for name, on in options.items() if on != defaults[name]),
-        *([("instances", instances)] if instances > 1 else []),
-    )
+    kwargs |= {name: on for name, (on, usual) in options.items() if on != usual}
     of = f"{instances} instances" if instances > 1 else "this instance"
     source = f"uniform and optimal allocation of {of}, computed exactly"
     return EnvSpec(
         id=ID,
-        kwargs=kwargs,
+        kwargs=tuple(kwargs.items()),
         observation_dim=5 if context else 3,
         action_low=(0.0,),
         action_high=(1.0,),

@@ -45,12 +45,7 @@ def is_available() -> str | None:
 
 
 class Calvin:
-    """Places in CALVIN's simulator.
-
-    Attributes:
-      num_envs: places, each a simulator of its own.
-      observation_dim: O.
-    """
+    """Places in CALVIN's simulator, each a simulator of its own."""
 
     def __init__(
         self,
@@ -81,16 +76,11 @@ class Calvin:
         if problem is not None:
             raise UserError(f"CALVIN cannot be simulated: {problem}.")
         self.num_envs, self._keys, self._encode = num_envs, tuple(keys), encode
-        joined = ",".join(keys)
-        self._workers, self._local = None, None
-        if processes:
-            name = f"{kind.__module__}:{kind.__qualname__}"
-            count = min(processes, num_envs)
-            self._workers = Workers(name, [dataset, joined], num_envs, count)
-        else:
-            self._local = kind(dataset, joined, num_envs)
+        name = f"{kind.__module__}:{kind.__qualname__}"
+        arguments = [dataset, ",".join(keys)]
+        self._workers = Workers(name, arguments, num_envs, processes)
         self._done = np.zeros(num_envs, bool)
-        first = self._observe(self._call("state", np.array([0]), [None]))
+        first = self._observe(self._workers.call("state", np.array([0]), [None]))
         self.observation_dim = first.shape[1]
 
     def begin(
@@ -98,19 +88,19 @@ class Calvin:
     ) -> np.ndarray:
         """Puts places [n] into symbolic states, or (robot, scene) vectors."""
         vectors = [initial_vectors(s) if isinstance(s, dict) else s for s in starts]
-        return self._observe(self._call("begin", indices, vectors))
+        return self._observe(self._workers.call("begin", indices, vectors))
 
     def step(self, indices: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """One step with relative actions [n, 7]; the gripper opens above 0."""
         actions = np.array(actions, np.float64)
         actions[:, 6] = np.where(actions[:, 6] > 0, 1, -1)
-        found = self._call("step", indices, list(actions))
+        found = self._workers.call("step", indices, list(actions))
         self._done[indices] = [frame.pop("done") for frame in found]
         return self._observe(found)
 
     def instruct(self, indices: np.ndarray, names: Sequence[str]) -> None:
         """Gives tasks [n] in the places' present states."""
-        self._call("instruct", indices, list(names))
+        self._workers.call("instruct", indices, list(names))
         self._done[indices] = False
 
     def succeeded(self, indices: np.ndarray) -> np.ndarray:
@@ -124,16 +114,9 @@ class Calvin:
 
     def close(self) -> None:
         """Ends the simulators."""
-        if self._workers is not None:
-            self._workers.close()
-        if self._local is not None:
-            self._local.close()
-
-    def _call(self, method: str, indices: np.ndarray, values: Sequence[Any]) -> list:
-        if self._workers is not None:
-            return self._workers.call(method, indices, values)
-        call = getattr(self._local, method)
-        return [call(int(i), v) for i, v in zip(indices, values, strict=True)]
+        self._workers.close()
+        if self._workers.local is not None:
+            self._workers.local.close()
 
     def _observe(self, frames: list[dict[str, Any]]) -> np.ndarray:
         stacked = {
@@ -161,12 +144,47 @@ class Simulators:
         return is_available()
 
     def build(self, dataset: str) -> Any:
-        """One simulator."""
-        return _build(dataset)
+        """One simulator, without window."""
+        import calvin_env
+        import hydra
+        from omegaconf import OmegaConf
+
+        if dataset:
+            path = Path(dataset).expanduser() / ".hydra" / "merged_config.yaml"
+            if not path.is_file():
+                raise UserError(
+                    f"There is no {path}, from which CALVIN's simulator is configured: "
+                    "name the folder of a split, such as task_D_D/validation."
+                )
+            config: Any = OmegaConf.load(path)
+        else:
+            folder = _configs(calvin_env)
+            robot = OmegaConf.merge(
+                OmegaConf.load(folder / "robot" / "panda.yaml"),
+                OmegaConf.load(folder / "robot" / "panda_longer_finger.yaml"),
+            )
+            config = OmegaConf.create(
+                {
+                    "data_path": str(folder.parent / "data"),
+                    "use_vr": False,
+                    "cameras": {},
+                    "robot": robot,
+                    "scene": OmegaConf.load(folder / "scene" / f"{SCENE}.yaml"),
+                    "env": OmegaConf.load(folder / "env" / "play_table_env.yaml"),
+                }
+            )
+        settings = {"show_gui": False, "use_vr": False, "use_scene_info": True}
+        with contextlib.redirect_stdout(io.StringIO()):
+            return hydra.utils.instantiate(config.env, **settings, use_egl=False)
 
     def tasks(self) -> Any:
-        """The test of the tasks."""
-        return _tasks()
+        """CALVIN's test of the tasks."""
+        import calvin_env
+        import hydra
+        from omegaconf import OmegaConf
+
+        path = _configs(calvin_env) / "tasks" / "new_playtable_tasks.yaml"
+        return hydra.utils.instantiate(OmegaConf.load(path))
 
     def state(self, place: int, value: None = None) -> dict[str, Any]:
         """What is observed in a place at present."""
@@ -209,48 +227,3 @@ class Simulators:
 
 def _configs(package: Any) -> Path:
     return Path(package.__file__).parents[1] / "conf"
-
-
-def _build(dataset: str) -> Any:
-    """One simulator, without window."""
-    import calvin_env
-    import hydra
-    from omegaconf import OmegaConf
-
-    if dataset:
-        path = Path(dataset).expanduser() / ".hydra" / "merged_config.yaml"
-        if not path.is_file():
-            raise UserError(
-                f"There is no {path}, from which CALVIN's simulator is configured: "
-                "name the folder of a split, such as task_D_D/validation."
-            )
-        config: Any = OmegaConf.load(path)
-    else:
-        folder = _configs(calvin_env)
-        robot = OmegaConf.merge(
-            OmegaConf.load(folder / "robot" / "panda.yaml"),
-            OmegaConf.load(folder / "robot" / "panda_longer_finger.yaml"),
-        )
-        config = OmegaConf.create(
-            {
-                "data_path": str(folder.parent / "data"),
-                "use_vr": False,
-                "cameras": {},
-                "robot": robot,
-                "scene": OmegaConf.load(folder / "scene" / f"{SCENE}.yaml"),
-                "env": OmegaConf.load(folder / "env" / "play_table_env.yaml"),
-            }
-        )
-    settings = {"show_gui": False, "use_vr": False, "use_scene_info": True}
-    with contextlib.redirect_stdout(io.StringIO()):
-        return hydra.utils.instantiate(config.env, **settings, use_egl=False)
-
-
-def _tasks() -> Any:
-    """CALVIN's test of its tasks."""
-    import calvin_env
-    import hydra
-    from omegaconf import OmegaConf
-
-    path = _configs(calvin_env) / "tasks" / "new_playtable_tasks.yaml"
-    return hydra.utils.instantiate(OmegaConf.load(path))

@@ -49,17 +49,10 @@ CONTACT_STIFFNESS = 1 / (IMPEDANCE_MAX * 0.02) ** 2
 
 @dataclasses.dataclass(frozen=True)
 class Maze:
-    """A map with D4RL's horizon and reference returns (min, max).
+    """A map with D4RL's horizon and reference returns (min, max) of both rewards."""
 
-    Attributes:
-      rows: the map; '#' wall, 'O' free, 'G' goal. Row is qpos[0], column qpos[1].
-      horizon: steps of an episode; mazes never terminate.
-      sparse: reference returns of the sparse reward.
-      dense: reference returns of the dense reward.
-    """
-
-    rows: tuple[str, ...]
-    horizon: int
+    rows: tuple[str, ...]  # '#' wall, 'O' free, 'G' goal; row qpos[0], column qpos[1]
+    horizon: int  # steps of an episode; mazes never terminate
     sparse: tuple[float, float]
     dense: tuple[float, float]
 
@@ -155,11 +148,10 @@ def layout(maze: str) -> Maze:
 def _contact(
     distance: chex.Array, speed: chex.Array, wall: chex.Array
 ) -> tuple[chex.Array, chex.Array]:
-    """Strength d = imp/(1 − imp) of one contact (0: none), and its aim.
+    """Strength d = imp/(1 − imp) of one contact (0: none), and its aim (MuJoCo's aref).
 
-    The contact pulls the acceleration along its normal up to the aim (MuJoCo's aref)
-    and never down. `distance` is that of the ball's center to the wall, `speed` the
-    velocity away from it.
+    It pulls the acceleration along its normal up to the aim and never down.
+    `distance` is that of the ball's center to the wall, `speed` that away from it.
     """
     depth = RADIUS + MARGIN - distance
     x = jnp.clip(depth / IMPEDANCE_WIDTH, 0, 1)

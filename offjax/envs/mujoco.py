@@ -21,7 +21,7 @@ import dataclasses
 import functools
 import importlib.util
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from offjax.envs.processes import cores
 from offjax.errors import UserError
 from offjax.types import EnvSpec
+
+ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
+"""Gymnasium's model files."""
 
 HORIZON = 1000
 MARGINS = ("d4rl", "installed")
@@ -41,41 +45,29 @@ VERSIONS = ("v4", "v5")
 class Robot:
     """What distinguishes one robot from the others.
 
-    Attributes:
-      id: Gymnasium's name without the version.
-      xml: model file of v4.
-      xml_v5: model file of v5.
-      observation_dim: length of v4's observation.
-      observation_dim_v5: length of v5's.
-      action_dim: A; the box is [-1, 1]^A.
-      frame_skip: simulator steps per step.
-      skipped: leading positions that are not observed.
-      velocity_clip: bound of observed velocities.
-      control_cost: factor on Σa².
-      bonus: reward of being alive.
-      healthy: (qpos [n, nq], qvel [n, nv]) → [n] bool; None if episodes never end.
-      noise: half-width of the uniform noise on the first positions.
-      normal_velocity: whether first velocities are noise·N(0, 1), else uniform too.
-      body: body whose place counts as the robot's; None for the first position.
-      reference: D4RL's returns of scores 0 and 100.
+    `healthy` is (qpos [n, nq], qvel [n, nv]) → [n] bool, or None if episodes never
+    end; `v5` are the fields that differ in version "v5".
     """
 
-    id: str
-    xml: str
-    xml_v5: str
+    id: str  # Gymnasium's name without the version
+    xml: str  # model file
     observation_dim: int
-    observation_dim_v5: int
-    action_dim: int
-    frame_skip: int
-    skipped: int
-    velocity_clip: float
-    control_cost: float
-    bonus: float
-    healthy: Callable[[np.ndarray, np.ndarray], np.ndarray] | None
-    noise: float
-    normal_velocity: bool
-    body: str | None
-    reference: tuple[float, float]
+    action_dim: int  # A; the box is [-1, 1]^A
+    frame_skip: int  # simulator steps per step
+    control_cost: float  # factor on Σa²
+    reference: tuple[float, float]  # D4RL's returns of scores 0 and 100
+    bonus: float = 1.0  # reward of being alive
+    healthy: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+    skipped: int = 1  # leading positions that are not observed
+    velocity_clip: float = np.inf  # bound of observed velocities
+    noise: float = 0.1  # half-width of the uniform noise on the first positions
+    normal_velocity: bool = True  # first velocities are noise·N(0, 1), else uniform
+    body: str | None = None  # whose place counts; None for the first position
+    v5: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def version(self, version: str) -> Robot:
+        """The robot of "v4" or "v5"."""
+        return dataclasses.replace(self, **self.v5) if version == "v5" else self
 
 
 def _hopper_healthy(qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
@@ -98,74 +90,52 @@ ROBOTS: dict[str, Robot] = {
     "hopper": Robot(
         id="Hopper",
         xml="hopper.xml",
-        xml_v5="hopper.xml",
         observation_dim=11,
-        observation_dim_v5=11,
         action_dim=3,
         frame_skip=4,
-        skipped=1,
-        velocity_clip=10.0,
         control_cost=1e-3,
-        bonus=1.0,
+        reference=(-20.272305, 3234.3),
         healthy=_hopper_healthy,
+        velocity_clip=10.0,
         noise=5e-3,
         normal_velocity=False,
-        body=None,
-        reference=(-20.272305, 3234.3),
     ),
     "halfcheetah": Robot(
         id="HalfCheetah",
         xml="half_cheetah.xml",
-        xml_v5="half_cheetah.xml",
         observation_dim=17,
-        observation_dim_v5=17,
         action_dim=6,
         frame_skip=5,
-        skipped=1,
-        velocity_clip=np.inf,
         control_cost=0.1,
-        bonus=0.0,
-        healthy=None,
-        noise=0.1,
-        normal_velocity=True,
-        body=None,
         reference=(-280.178953, 12135.0),
+        bonus=0.0,
     ),
     "walker2d": Robot(
         id="Walker2d",
         xml="walker2d.xml",
-        xml_v5="walker2d_v5.xml",
         observation_dim=17,
-        observation_dim_v5=17,
         action_dim=6,
         frame_skip=4,
-        skipped=1,
-        velocity_clip=10.0,
         control_cost=1e-3,
-        bonus=1.0,
+        reference=(1.629008, 4592.3),
         healthy=_walker_healthy,
+        velocity_clip=10.0,
         noise=5e-3,
         normal_velocity=False,
-        body=None,
-        reference=(1.629008, 4592.3),
+        v5={"xml": "walker2d_v5.xml"},
     ),
     "ant": Robot(
         id="Ant",
         xml="ant.xml",
-        xml_v5="ant.xml",
         observation_dim=27,
-        observation_dim_v5=105,
         action_dim=8,
         frame_skip=5,
-        skipped=2,
-        velocity_clip=np.inf,
         control_cost=0.5,
-        bonus=1.0,
-        healthy=_ant_healthy,
-        noise=0.1,
-        normal_velocity=True,
-        body="torso",
         reference=(-325.6, 3879.7),
+        healthy=_ant_healthy,
+        skipped=2,
+        body="torso",
+        v5={"observation_dim": 105},
     ),
 }
 """Name in dataset ids → robot."""
@@ -177,13 +147,8 @@ IDS = {f"{robot.id}-{version}" for robot in ROBOTS.values() for version in VERSI
 def spec(robot: str, version: str = "v4", margins: str = "d4rl") -> EnvSpec:
     """Where locomotion policies are evaluated, with D4RL's reference scores.
 
-    Args:
-      robot: a name of `ROBOTS`.
-      version: "v4" (D4RL's -v2) or "v5".
-      margins: of v4's contacts, "d4rl" or "installed".
-
-    Raises:
-      UserError: an unknown robot, version or setting of the margins.
+    `margins` are those of v4's contacts, see the module. UserError for an unknown
+    robot, version or setting of the margins.
     """
     if robot not in ROBOTS:
         raise UserError(f"No robot {robot!r}: there are {', '.join(ROBOTS)}.")
@@ -193,12 +158,10 @@ def spec(robot: str, version: str = "v4", margins: str = "d4rl") -> EnvSpec:
             "D4RL's, or v5."
         )
     check_margins(margins)
-    body = ROBOTS[robot]
+    body = ROBOTS[robot].version(version)
     return EnvSpec(
         id=f"{body.id}-{version}",
-        observation_dim=(
-            body.observation_dim if version == "v4" else body.observation_dim_v5
-        ),
+        observation_dim=body.observation_dim,
         action_low=(-1.0,) * body.action_dim,
         action_high=(1.0,) * body.action_dim,
         horizon=HORIZON,
@@ -227,6 +190,15 @@ def has_engine() -> bool:
         return False
 
 
+def require_engine(what: str) -> None:
+    """Raises UserError unless data of `what` can be collected here."""
+    if not has_engine():
+        raise UserError(
+            f"Collecting {what} needs mujoco.batch, which is not installed. Run "
+            "`pip install 'offjax[mujoco]'` (MuJoCo 3.17 or later)."
+        )
+
+
 def runs(spec: EnvSpec) -> bool:
     """Whether the engine steps this environment with these arguments."""
     known = spec.id in IDS and all(name == "margins" for name, _ in spec.kwargs)
@@ -252,12 +224,9 @@ def adds_margins() -> bool:
 
 
 def correct_margins(model: Any, id: str, margins: str = "d4rl") -> None:
-    """Gives a MuJoCo model the contact margins that its environment should have.
+    """Gives an MjModel, in place, the contact margins of the environment `id`.
 
-    Args:
-      model: an MjModel; changed in place.
-      id: Gymnasium id; those of this module's v4 are corrected, others never.
-      margins: "d4rl" or "installed".
+    Only this module's environments of v4 have others than the installed ones.
     """
     check_margins(margins)
     if margins == "d4rl" and id in IDS and id.endswith("-v4") and adds_margins():
@@ -266,10 +235,7 @@ def correct_margins(model: Any, id: str, margins: str = "d4rl") -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without MuJoCo's and Gymnasium's advice about models that are meant to be old.
-
-    MuJoCo would also append it to a file in the working folder.
-    """
+    """Without advice about old models, which MuJoCo would also append to a file."""
     import mujoco
 
     before = mujoco.get_mju_user_warning()
@@ -283,12 +249,7 @@ def quiet() -> Iterator[None]:
 
 
 class MujocoBatch:
-    """Episodes of one robot side by side; a `batched.BatchedEnv`.
-
-    Attributes:
-      num_envs: N, episodes side by side.
-      observation_dim: O.
-    """
+    """Episodes of one robot side by side; a `batched.BatchedEnv`."""
 
     def __init__(
         self, spec: EnvSpec, num_envs: int, num_threads: int | None = None
@@ -297,14 +258,11 @@ class MujocoBatch:
         import mujoco
         from mujoco.batch import Batch
 
-        from offjax.envs.processes import cores
-
         name, self._version = spec.id.rsplit("-", 1)
-        self._robot = next(r for r in ROBOTS.values() if r.id == name)
-        xml = self._robot.xml if self._version == "v4" else self._robot.xml_v5
-        folder = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
+        robot = next(r for r in ROBOTS.values() if r.id == name)
+        self._robot = robot.version(self._version)
         with quiet():
-            model = mujoco.MjModel.from_xml_path(str(folder / xml))
+            model = mujoco.MjModel.from_xml_path(str(ASSETS / self._robot.xml))
         correct_margins(model, spec.id, dict(spec.kwargs).get("margins", "d4rl"))
         self.num_envs = num_envs
         self.observation_dim = spec.observation_dim

@@ -28,6 +28,9 @@ class Workers:
     """Calls methods of simulators for places, in all processes at once.
 
     Place i is place i // W of process i % W, where W is the number of processes.
+
+    Attributes:
+      local: the simulator of all places, where this process simulates them; else None.
     """
 
     def __init__(
@@ -40,15 +43,20 @@ class Workers:
             `method(place, value)`.
           arguments: strings that it is made with.
           num_places: in all.
-          processes: W, at most `num_places`.
+          processes: W, at most `num_places` of them; 0 for none but this one.
         """
+        count = min(processes, num_places)
+        self.local = None if count else _made(simulator, arguments, num_places)
         self._workers = [
-            _Worker(simulator, arguments, len(range(i, num_places, processes)))
-            for i in range(processes)
+            _Worker(simulator, arguments, len(range(i, num_places, count)))
+            for i in range(count)
         ]
 
     def call(self, method: str, indices: np.ndarray, values: Sequence[Any]) -> list:
         """The results of `method(place, value)` for places [n] with values [n]."""
+        if self.local is not None:
+            call = getattr(self.local, method)
+            return [call(int(i), v) for i, v in zip(indices, values, strict=True)]
         count = len(self._workers)
         mine = [np.flatnonzero(indices % count == i) for i in range(count)]
         for worker, rows in zip(self._workers, mine, strict=True):
@@ -66,6 +74,11 @@ class Workers:
         """Ends the processes."""
         for worker in self._workers:
             worker.close()
+
+
+def _made(simulator: str, arguments: Sequence[str], places: int) -> Any:
+    module, name = simulator.split(":")
+    return getattr(importlib.import_module(module), name)(*arguments, places)
 
 
 class _Worker:
@@ -108,8 +121,7 @@ class _Worker:
 
 
 def _serve(pipe: Connection, simulator: str, places: str, *arguments: str) -> None:
-    module, name = simulator.split(":")
-    made = getattr(importlib.import_module(module), name)(*arguments, int(places))
+    made = _made(simulator, arguments, int(places))
     while True:
         try:
             method, indices, values = pipe.recv()

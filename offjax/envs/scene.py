@@ -30,23 +30,14 @@ PER_CUBE = 9  # position, quaternion, cosine and sine of the yaw
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """What stands on the table.
+    """What stands on the table."""
 
-    Attributes:
-      name: key of `SCENES`.
-      cubes: the cubes' colors; "" where there is only one.
-      furniture: whether there are drawer, window and buttons.
-      low: least x and y (m) that cubes are put at.
-      high: largest x and y.
-      env: OGBench's class and its variant.
-    """
-
-    name: str
-    cubes: tuple[str, ...]
-    furniture: bool
-    low: tuple[float, float]
-    high: tuple[float, float]
-    env: tuple[str, str]
+    name: str  # key of `SCENES`
+    cubes: tuple[str, ...]  # colors; "" where there is only one
+    furniture: bool  # whether there are drawer, window and buttons
+    low: tuple[float, float]  # least x and y (m) that cubes are put at
+    high: tuple[float, float]  # largest x and y
+    env: tuple[str, str]  # OGBench's class and its variant
 
     @property
     def observation_dim(self) -> int:
@@ -60,26 +51,17 @@ class Scene:
         return (PROPRIOCEPTION, count, PER_CUBE) if count > 1 else ()
 
 
+def _cubes(name: str, *colors: str) -> Scene:
+    variant = name.removeprefix("cube-")
+    return Scene(name, colors, False, (0.3, -0.3), (0.55, 0.3), ("cube", variant))
+
+
 SCENES = {
     "scene": Scene(
         "scene", ("",), True, (0.3, -0.07), (0.45, 0.18), ("scene", "scene")
     ),
-    "cube-double": Scene(
-        "cube-double",
-        ("red", "blue"),
-        False,
-        (0.3, -0.3),
-        (0.55, 0.3),
-        ("cube", "double"),
-    ),
-    "cube-triple": Scene(
-        "cube-triple",
-        ("red", "blue", "orange"),
-        False,
-        (0.3, -0.3),
-        (0.55, 0.3),
-        ("cube", "triple"),
-    ),
+    "cube-double": _cubes("cube-double", "red", "blue"),
+    "cube-triple": _cubes("cube-triple", "red", "blue", "orange"),
 }
 
 ACTION_DIM = 5
@@ -169,22 +151,23 @@ def is_available() -> str | None:
     return None
 
 
+def require_simulator(name: str) -> None:
+    """Raises UserError, with the remedy, unless the scene can be simulated here."""
+    problem = is_available()
+    if problem is not None:
+        raise UserError(f"Scene {name!r} cannot be simulated: {problem}.")
+
+
 class Simulator:
     """One of OGBench's scenes, with several places that share its model.
 
-    Building a scene takes a second, and a place only some megabytes: each has its own
-    physics, and the environment is switched to a place before it is used.
-
-    Attributes:
-      scene: what stands on the table.
-      env: OGBench's environment, now at the place last used.
+    Each place has its own physics; OGBench's environment, `env`, is switched to a
+    place before it is used.
     """
 
     def __init__(self, name: str, places: int = 1) -> None:
         self.scene = get(name)
-        problem = is_available()
-        if problem is not None:
-            raise UserError(f"Scene {name!r} cannot be simulated: {problem}.")
+        require_simulator(name)
         import mujoco
 
         self.env = _build(self.scene)
@@ -214,10 +197,7 @@ class Simulator:
         return self.reset(place, int(start))
 
     def reset(self, place: int, seed: int) -> np.ndarray:
-        """Begins anew: arm, cubes and locks at random, drawer and window shut or open.
-
-        Returns the observation, [O] f32, which depends on the seed alone.
-        """
+        """Begins anew; the observation, [O] f32, depends on the seed alone."""
         self.use(place)
         self.env.reset(seed=seed)
         if self.scene.furniture:

@@ -9,51 +9,40 @@ import numpy as np
 
 from offjax.envs import scene_instructions as language
 from offjax.envs.processes import Workers, cores
-from offjax.envs.scene import SceneState, Simulator, Start, decode, get, is_available
-from offjax.errors import UserError
+from offjax.envs.scene import (
+    SceneState,
+    Simulator,
+    Start,
+    decode,
+    get,
+    require_simulator,
+)
 
 
 class SceneBatch:
     """Places of a scene in which instructions are carried out.
 
-    Place i's course depends on its start and actions alone, not on what the other
-    places do or how many there are.
-
-    Attributes:
-      num_envs: places.
-      observation_dim: O.
-      simulator: of all places, where this process simulates them; else None.
+    A place's course depends on its start and actions alone. `simulator` is that of
+    all places where this process simulates them, else None.
     """
 
     def __init__(self, name: str, num_envs: int, processes: int | None = None) -> None:
-        """Starts the processes.
-
-        Args:
-          name: scene.
-          num_envs: places.
-          processes: how many simulate them; by default one per available core, 0 for
-            none but the caller's.
+        """Starts the processes: by default one per core, 0 for none but the caller's.
 
         Raises:
           UserError: OGBench is not installed.
         """
         self.scene = get(name)
-        problem = is_available()
-        if problem is not None:
-            raise UserError(f"Scene {name!r} cannot be simulated: {problem}.")
+        require_simulator(name)
         self.num_envs = num_envs
         self.observation_dim = self.scene.observation_dim
         self._known = language.all_instructions(name)
         self._now = np.zeros((num_envs, self.observation_dim), np.float32)
         self._start = np.zeros_like(self._now)  # when the instruction was given
         self._names = np.zeros(num_envs, object)
-        count = min(cores() if processes is None else processes, num_envs)
-        self.simulator = None if count else Simulator(name, num_envs)
-        self._workers = (
-            Workers("offjax.envs.scene:Simulator", [name], num_envs, count)
-            if count
-            else None
-        )
+        count = cores() if processes is None else processes
+        self._workers = Workers("offjax.envs.scene:Simulator", [name], num_envs, count)
+        self.simulator: Simulator | None = self._workers.local
 
     def begin(self, indices: np.ndarray, starts: Sequence[Start]) -> np.ndarray:
         """Puts places [n] into starts [n]; observations [n, O] f32."""
@@ -70,7 +59,7 @@ class SceneBatch:
 
     def succeeded(self, indices: np.ndarray) -> np.ndarray:
         """Whether places [n] have done what they were last given, [n] bool."""
-        start, now = self._state(self._start), self._state(self._now)
+        start, now = decode(self.scene, self._start), decode(self.scene, self._now)
         done = np.zeros(len(indices), bool)
         given = self._names[indices]
         for name in set(given):
@@ -93,18 +82,9 @@ class SceneBatch:
 
     def close(self) -> None:
         """Ends the processes."""
-        if self._workers is not None:
-            self._workers.close()
-
-    def _state(self, observations: np.ndarray) -> SceneState:
-        return decode(self.scene, observations)
+        self._workers.close()
 
     def _all(self, indices: np.ndarray, what: str, values: Any) -> np.ndarray:
         indices = np.asarray(indices)
-        if self._workers is not None:
-            found = self._workers.call(what, indices, values)
-        else:
-            call = getattr(self.simulator, what)
-            found = [call(int(i), v) for i, v in zip(indices, values, strict=True)]
-        self._now[indices] = found
+        self._now[indices] = self._workers.call(what, indices, values)
         return self._now[indices].copy()

@@ -37,27 +37,19 @@ REACH = (0.19, 0.36)  # m on either side of (.425, 0) that the gripper gets to
 class Instruction:
     """Something that can be asked for.
 
-    Attributes:
-      name: identifier, such as "stack_red_on_blue"; parts are joined by "+".
-      kind: "open", "close", "lock", "unlock", "put", "left", "right", "stack", or
-        "all" for a compound one.
-      target: what is handled: "drawer", "window", "drawer lock", "window lock" or a
-        cube.
-      cube: index of the cube, −1 without one.
-      onto: index of the cube that it is put on, −1 without one.
-      parts: names of the instructions that a compound one consists of, in order.
-      wordings: sentences to train with.
-      held_out: sentences to test with.
+    Its kind is "open", "close", "lock", "unlock", "put", "left", "right", "stack", or
+    "all" for a compound one; its target, what is handled, "drawer", "window", "drawer
+    lock", "window lock" or a cube.
     """
 
-    name: str
+    name: str  # such as "stack_red_on_blue"; parts are joined by "+"
     kind: str
     target: str
-    cube: int = -1
-    onto: int = -1
-    parts: tuple[str, ...] = ()
-    wordings: tuple[str, ...] = ()
-    held_out: tuple[str, ...] = ()
+    cube: int = -1  # its index
+    onto: int = -1  # index of the cube that it is put on
+    parts: tuple[str, ...] = ()  # names of what a compound one consists of, in order
+    wordings: tuple[str, ...] = ()  # sentences to train with
+    held_out: tuple[str, ...] = ()  # sentences to test with
 
     @property
     def limit(self) -> int:

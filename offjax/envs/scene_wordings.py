@@ -8,90 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-_OPEN_DRAWER = (
-    "open the drawer",
-    "pull the drawer open",
-    "pull out the drawer",
-    "slide the drawer out",
-    "get the drawer open",
-    "grab the handle and open the drawer",
-    "take the handle and pull the drawer out",
-    "please open the drawer",
-    "draw out the drawer by its handle",
-    "I want the drawer open",
-)
-_CLOSE_DRAWER = (
-    "close the drawer",
-    "push the drawer shut",
-    "push in the drawer",
-    "slide the drawer in",
-    "get the drawer closed",
-    "grab the handle and close the drawer",
-    "take the handle and push the drawer in",
-    "please close the drawer",
-    "shut the drawer by its handle",
-    "I want the drawer closed",
-)
-_OPEN_WINDOW = (
-    "open the window",
-    "slide the window open",
-    "get the window open",
-    "slide the window to the open side",
-    "grab the window and open it",
-    "take the window handle and slide it open",
-    "let some air in through the window",
-    "please open the window",
-    "move the window handle until it is open",
-    "I want the window open",
-)
-_CLOSE_WINDOW = (
-    "close the window",
-    "slide the window shut",
-    "get the window closed",
-    "slide the window to the closed side",
-    "grab the window and close it",
-    "take the window handle and slide it shut",
-    "keep the air out and shut the window",
-    "please close the window",
-    "move the window handle until it is closed",
-    "I want the window closed",
-)
-_LOCK = (
-    "lock the {}",
-    "press the button to lock the {}",
-    "push the {} button so that it locks",
-    "make sure the {} is locked",
-    "use the {} button to lock it",
-    "block the {}",
-    "turn the lock of the {} on",
-    "please lock the {}",
-    "hit the button and block the {}",
-    "I want the {} locked",
-)
-_UNLOCK = (
-    "unlock the {}",
-    "press the button to unlock the {}",
-    "push the {} button so that it unlocks",
-    "make sure the {} is unlocked",
-    "use the {} button to unlock it",
-    "release the {}",
-    "turn the lock of the {} off",
-    "please unlock the {}",
-    "hit the button and release the {}",
-    "I want the {} unlocked",
-)
-_PUT = (
-    "put the {} in the drawer",
-    "place the {} in the drawer",
-    "pick up the {} and put it in the drawer",
-    "store the {} in the drawer",
-    "grasp the {} and drop it into the drawer",
-    "move the {} into the drawer",
-    "take the {} to the drawer and let go of it there",
-    "please put the {} in the drawer",
-    "lay the {} into the drawer",
-    "I want the {} in the drawer",
-)
 _SIDE = (
     "move the {} to the {side}",
     "put the {} further to the {side}",
@@ -104,29 +20,105 @@ _SIDE = (
     "bring the {} over to the {side}",
     "I want the {} further {side}",
 )
-_STACK = (
-    "stack the {} on the {onto}",
-    "put the {} on top of the {onto}",
-    "pick up the {} and place it on the {onto}",
-    "set the {} down on the {onto}",
-    "grasp the {} and stack it on top of the {onto}",
-    "build a tower with the {} on the {onto}",
-    "lift the {} onto the {onto}",
-    "please stack the {} on the {onto}",
-    "carry the {} over and leave it on top of the {onto}",
-    "I want the {} on the {onto}",
-)
 _TEMPLATES = {
-    ("open", "drawer"): _OPEN_DRAWER,
-    ("close", "drawer"): _CLOSE_DRAWER,
-    ("open", "window"): _OPEN_WINDOW,
-    ("close", "window"): _CLOSE_WINDOW,
-    "lock": _LOCK,
-    "unlock": _UNLOCK,
-    "put": _PUT,
+    ("open", "drawer"): (
+        "open the drawer",
+        "pull the drawer open",
+        "pull out the drawer",
+        "slide the drawer out",
+        "get the drawer open",
+        "grab the handle and open the drawer",
+        "take the handle and pull the drawer out",
+        "please open the drawer",
+        "draw out the drawer by its handle",
+        "I want the drawer open",
+    ),
+    ("close", "drawer"): (
+        "close the drawer",
+        "push the drawer shut",
+        "push in the drawer",
+        "slide the drawer in",
+        "get the drawer closed",
+        "grab the handle and close the drawer",
+        "take the handle and push the drawer in",
+        "please close the drawer",
+        "shut the drawer by its handle",
+        "I want the drawer closed",
+    ),
+    ("open", "window"): (
+        "open the window",
+        "slide the window open",
+        "get the window open",
+        "slide the window to the open side",
+        "grab the window and open it",
+        "take the window handle and slide it open",
+        "let some air in through the window",
+        "please open the window",
+        "move the window handle until it is open",
+        "I want the window open",
+    ),
+    ("close", "window"): (
+        "close the window",
+        "slide the window shut",
+        "get the window closed",
+        "slide the window to the closed side",
+        "grab the window and close it",
+        "take the window handle and slide it shut",
+        "keep the air out and shut the window",
+        "please close the window",
+        "move the window handle until it is closed",
+        "I want the window closed",
+    ),
+    "lock": (
+        "lock the {}",
+        "press the button to lock the {}",
+        "push the {} button so that it locks",
+        "make sure the {} is locked",
+        "use the {} button to lock it",
+        "block the {}",
+        "turn the lock of the {} on",
+        "please lock the {}",
+        "hit the button and block the {}",
+        "I want the {} locked",
+    ),
+    "unlock": (
+        "unlock the {}",
+        "press the button to unlock the {}",
+        "push the {} button so that it unlocks",
+        "make sure the {} is unlocked",
+        "use the {} button to unlock it",
+        "release the {}",
+        "turn the lock of the {} off",
+        "please unlock the {}",
+        "hit the button and release the {}",
+        "I want the {} unlocked",
+    ),
+    "put": (
+        "put the {} in the drawer",
+        "place the {} in the drawer",
+        "pick up the {} and put it in the drawer",
+        "store the {} in the drawer",
+        "grasp the {} and drop it into the drawer",
+        "move the {} into the drawer",
+        "take the {} to the drawer and let go of it there",
+        "please put the {} in the drawer",
+        "lay the {} into the drawer",
+        "I want the {} in the drawer",
+    ),
     "left": _SIDE,
     "right": _SIDE,
-    "stack": _STACK,
+    "stack": (
+        "stack the {} on the {onto}",
+        "put the {} on top of the {onto}",
+        "pick up the {} and place it on the {onto}",
+        "set the {} down on the {onto}",
+        "grasp the {} and stack it on top of the {onto}",
+        "build a tower with the {} on the {onto}",
+        "lift the {} onto the {onto}",
+        "please stack the {} on the {onto}",
+        "carry the {} over and leave it on top of the {onto}",
+        "I want the {} on the {onto}",
+    ),
 }
 _JOIN = (
     ("{0} and then {1}", "{0}, {1} and then {2}"),
@@ -149,13 +141,7 @@ Sentences = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 def single(kind: str, target: str, onto: str) -> Sentences:
-    """Sentences to train with and to test with, of one instruction.
-
-    Args:
-      kind: as in `scene_instructions.Instruction`.
-      target: what is handled: "drawer", "window", "cube", "red cube", …
-      onto: the cube to stack on.
-    """
+    """Sentences of one instruction, to do `kind` with `target` ("red cube", …)."""
     templates = _TEMPLATES[(kind, target) if (kind, target) in _TEMPLATES else kind]
     return _split([t.format(target, side=kind, onto=onto) for t in templates])
 

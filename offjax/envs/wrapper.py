@@ -7,14 +7,13 @@ from typing import Any
 import gymnasium
 import jax
 import numpy as np
-from gymnasium.experimental.functional import FuncEnv
 
 from offjax.envs.budget import BudgetAllocation
 from offjax.envs.maze2d import Maze2D
 
 
 class FunctionalEnv(gymnasium.Env):
-    """Steps a functional environment; truncated after `horizon` steps.
+    """Steps a functional environment; truncated after its `horizon` steps.
 
     Gymnasium's own adapter returns JAX arrays, steps without `jit` and knows no
     horizon that depends on the environment's arguments.
@@ -22,19 +21,13 @@ class FunctionalEnv(gymnasium.Env):
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own)
 
-    def __init__(
-        self, functional: FuncEnv, horizon: int, render_mode: str | None = None
-    ):
+    def __init__(self, functional: Any, render_mode: str | None = None):
         self.functional = functional
-        self.horizon = horizon
         self.observation_space = functional.observation_space
         self.action_space = functional.action_space
         self.render_mode = render_mode
         self._first = jax.jit(self._initial)
         self._next = jax.jit(self._transition)
-        self._state: Any = None
-        self._key: Any = None
-        self._steps = 0
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -55,7 +48,7 @@ class FunctionalEnv(gymnasium.Env):
             self._state, np.asarray(action, np.float32), self._key, self._steps
         )
         terminated = bool(terminal)
-        truncated = not terminated and self._steps >= self.horizon
+        truncated = not terminated and self._steps >= self.functional.horizon
         observation = np.asarray(observation, np.float32)
         return observation, float(reward), terminated, truncated, {}
 
@@ -75,11 +68,9 @@ class FunctionalEnv(gymnasium.Env):
 
 def budget_allocation(render_mode: str | None = None, **kwargs: Any) -> FunctionalEnv:
     """What `gymnasium.make("offjax/BudgetAllocation-v0", …)` returns."""
-    functional = BudgetAllocation(**kwargs)
-    return FunctionalEnv(functional, functional.horizon, render_mode)
+    return FunctionalEnv(BudgetAllocation(**kwargs), render_mode)
 
 
 def maze_2d(render_mode: str | None = None, **kwargs: Any) -> FunctionalEnv:
     """What `gymnasium.make("offjax/Maze2D-v0", …)` returns."""
-    functional = Maze2D(**kwargs)
-    return FunctionalEnv(functional, functional.horizon, render_mode)
+    return FunctionalEnv(Maze2D(**kwargs), render_mode)

@@ -8,29 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import chex
+from offjax.improvement import action_gradient, best_of_n, mode_selection, operators
+from offjax.types import Array, Improvement
 
-from offjax.improvement import (
-    action_gradient,
-    best_of_n,
-    closed_form,
-    mode_selection,
-    operators,
-)
-from offjax.types import Improvement
-
-__all__ = [
-    "MASKS",
-    "OPERATORS",
-    "action_gradient",
-    "best_of_n",
-    "closed_form",
-    "improvement",
-    "mode_selection",
-    "operators",
-]
-
-OPERATORS: dict[str, tuple[Callable[..., chex.Array], Any]] = {
+OPERATORS: dict[str, tuple[Callable[..., Array], Any]] = {
     "closed_form_gaussian": (operators.gaussian, operators.GaussianConfig),
     "closed_form_mixture": (operators.mixture, operators.MixtureConfig),
     "closed_form_deterministic": (

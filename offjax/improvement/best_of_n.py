@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from offjax.distributions import Distribution
+from offjax.errors import require_least
 from offjax.improvement import checks, latent
-from offjax.types import Key, config
+from offjax.types import Array, Key, config
 
 
 @config
@@ -33,22 +33,16 @@ class Config:
 
     def validate(self) -> None:
         """Raises `UserError` where there is no sample."""
-        checks.at_least(self, n=1)
+        require_least(1, n=self.n)
 
 
 def improve(
-    distribution: Distribution,
-    q: Callable[[chex.Array], chex.Array],
-    key: Key,
-    config: Config,
-) -> chex.Array:
+    distribution: Distribution, q: Callable[[Array], Array], key: Key, config: Config
+) -> Array:
     """Best by the critic of `config.n` sampled actions, [A].
 
     A larger n draws the same first samples. Of a point with several atoms (decoded
     actions) all atoms are compared.
-
-    Raises:
-      UserError: n below 1, or a critic that does not return one number.
     """
     checks.scalar_critic(q, distribution.means[0])
     latents = latent.candidates(distribution, key, config.n)

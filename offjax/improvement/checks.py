@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import chex
 import jax
 import numpy as np
 
 from offjax.distributions import Distribution
 from offjax.errors import UserError
+from offjax.types import Array
 
 
 def concrete(*arrays: Any) -> bool:
@@ -22,26 +22,7 @@ def concrete(*arrays: Any) -> bool:
     return not any(isinstance(array, jax.core.Tracer) for array in arrays)
 
 
-def at_least(config: Any, **least: float) -> None:
-    """Refuses settings of an operator below their least value, or not a number."""
-    for name, lowest in least.items():
-        value = getattr(config, name)
-        if not value >= lowest:
-            raise UserError(
-                f"{name} is {value}, but the operator needs at least {lowest:g}."
-            )
-
-
-def log_tau_range(log_tau: float, log_tau_max: float, num_draws: int) -> None:
-    """Refuses a range of trust regions that is none."""
-    if num_draws > 1 and log_tau_max < log_tau:
-        raise UserError(
-            f"log_tau is {log_tau} and log_tau_max {log_tau_max}: with num_draws > 1 "
-            "they are the ends of a range, so the first must not be above the second."
-        )
-
-
-def radius(name: str, value: chex.Array) -> None:
+def radius(name: str, value: Array) -> None:
     """Refuses a negative size of a trust region."""
     if concrete(value) and not np.all(np.asarray(value) >= 0):
         raise UserError(
@@ -50,7 +31,7 @@ def radius(name: str, value: chex.Array) -> None:
         )
 
 
-def covariance(name: str, cov: chex.Array, action_dim: int, batch: int = 0) -> None:
+def covariance(name: str, cov: Array, action_dim: int, batch: int = 0) -> None:
     """Refuses a covariance [..., A] or [..., A, A] that is not positive definite."""
     lead = (batch,) if batch else ()
     variances, matrices = (*lead, action_dim), (*lead, action_dim, action_dim)
@@ -73,7 +54,7 @@ def covariance(name: str, cov: chex.Array, action_dim: int, batch: int = 0) -> N
         )
 
 
-def same_shape(name: str, array: chex.Array, other: chex.Array) -> None:
+def same_shape(name: str, array: Array, other: Array) -> None:
     """Refuses a gradient whose shape is not that of the means."""
     if array.shape != other.shape:
         raise UserError(
@@ -82,7 +63,7 @@ def same_shape(name: str, array: chex.Array, other: chex.Array) -> None:
         )
 
 
-def weights(logits: chex.Array, num_components: int) -> None:
+def weights(logits: Array, num_components: int) -> None:
     """Refuses log weights of another number of components, or of no distribution."""
     if logits.shape != (num_components,):
         raise UserError(
@@ -98,7 +79,7 @@ def weights(logits: chex.Array, num_components: int) -> None:
             )
 
 
-def scalar_critic(q_fn: Callable[[chex.Array], chex.Array], action: chex.Array) -> None:
+def scalar_critic(q_fn: Callable[[Array], Array], action: Array) -> None:
     """Refuses a critic that does not map one action [A] to one number."""
     shape = jax.eval_shape(q_fn, action).shape
     if shape != ():

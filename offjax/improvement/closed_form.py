@@ -36,34 +36,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from offjax.errors import UserError
+from offjax.distributions import LOG_2PI
+from offjax.errors import UserError, require_option
 from offjax.improvement import checks
+from offjax.types import Array
 
-LOG_2PI = 1.8378770664093453
 OFFICIAL_EPSILON = 1e-7  # added to norms by the release
 OFFICIAL_VARIANCE = 1e-6  # added to variances in the release's Jensen bound
 
-QFn = Callable[[chex.Array], chex.Array]
+QFn = Callable[[Array], Array]
 """action [A] → value []."""
 
 
 def single_gaussian(
-    mean: chex.Array, cov: chex.Array, grad: chex.Array, log_tau: chex.Array | float
-) -> chex.Array:
+    mean: Array, cov: Array, grad: Array, log_tau: Array | float
+) -> Array:
     """I_SG: best action of a linear critic at most log τ below the density's peak.
 
-    Args:
-      mean: [A] mean of the behavior policy.
-      cov: [A] variances, or covariance matrix [A, A].
-      grad: [A] gradient of the critic at `mean`.
-      log_tau: size of the trust region; the step has Mahalanobis length √(2 log τ).
-
-    Returns:
-      Action [A].
+    From a mean [A] with variances [A] or a covariance matrix [A, A], along the critic's
+    gradient [A] there: a step [A] of Mahalanobis length √(2 log τ).
 
     Raises:
       UserError: negative log τ, a covariance that is not positive definite, shapes
@@ -76,9 +70,7 @@ def single_gaussian(
     return mean + jnp.sqrt(_positive(2 * log_tau)) * _direction(cov, grad)
 
 
-def deterministic(
-    action: chex.Array, grad: chex.Array, delta: chex.Array | float
-) -> chex.Array:
+def deterministic(action: Array, grad: Array, delta: Array | float) -> Array:
     """I_DET: a step of length √(2δ) along the gradient, from an action [A] to [A].
 
     Raises:
@@ -92,15 +84,15 @@ def deterministic(
 
 
 def mixture_lse(
-    logits: chex.Array,
-    means: chex.Array,
-    covs: chex.Array,
-    grads: chex.Array,
-    log_tau: chex.Array | float,
-    weight_threshold: chex.Array | float = 0.0,
+    logits: Array,
+    means: Array,
+    covs: Array,
+    grads: Array,
+    log_tau: Array | float,
+    weight_threshold: Array | float = 0.0,
     *,
     compat: str = "",
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """I_MG by the LogSumExp bound: one candidate per component.
 
     Args:
@@ -111,7 +103,7 @@ def mixture_lse(
       log_tau: size of the trust region.
       weight_threshold: ξ; lighter components are infeasible, and do not count for the
         largest peak. The heaviest component always stays.
-      compat: "official" for the release's radius, norm and peak (diagonal only).
+      compat: see the module; with "official" covariances are diagonal.
 
     Returns:
       Candidates [N, A] and whether they are feasible [N]. An infeasible component has
@@ -140,23 +132,18 @@ def mixture_lse(
 
 
 def mixture_jensen(
-    logits: chex.Array,
-    means: chex.Array,
-    covs: chex.Array,
+    logits: Array,
+    means: Array,
+    covs: Array,
     grad_fn: QFn,
-    log_tau: chex.Array | float,
+    log_tau: Array | float,
     *,
     compat: str = "",
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """I_MG by the Jensen bound: one candidate, from the precision-weighted mean μ̄.
 
-    Args:
-      logits: [N] log weights, normalized here.
-      means: [N, A] component means.
-      covs: [N, A] variances or [N, A, A] matrices.
-      grad_fn: action [A] → gradient of the critic [A]; called once, at μ̄.
-      log_tau: size of the trust region.
-      compat: "official" adds 1e-6 to the variances (diagonal only).
+    `grad_fn`, action [A] → gradient of the critic [A], is called once, at μ̄; the other
+    arguments are as of `mixture_lse`.
 
     Returns:
       Candidate [A] (μ̄ itself where infeasible) and whether the bound has any feasible
@@ -190,23 +177,23 @@ def mixture_jensen(
 
 
 def mixture(
-    logits: chex.Array,
-    means: chex.Array,
-    covs: chex.Array,
+    logits: Array,
+    means: Array,
+    covs: Array,
     q_fn: QFn,
-    log_tau: chex.Array | float,
-    weight_threshold: chex.Array | float = 0.05,
+    log_tau: Array | float,
+    weight_threshold: Array | float = 0.05,
     *,
     bound: str = "both",
     infeasible: str = "keep",
     compat: str = "",
-) -> chex.Array:
+) -> Array:
     """I_MG: the best by the critic of the LSE and the Jensen candidates.
 
     Args:
-      logits: [N] log weights, normalized here.
-      means: [N, A] component means.
-      covs: [N, A] variances or [N, A, A] matrices.
+      logits: as of `mixture_lse`, like `means`, `covs` and `compat`.
+      means: [N, A].
+      covs: [N, A] or [N, A, A].
       q_fn: action [A] → value [], differentiable.
       log_tau: size of the trust region; at 0 this is mode selection.
       weight_threshold: ξ; lighter components propose nothing.
@@ -214,7 +201,7 @@ def mixture(
       infeasible: what a heavy enough component without a feasible point proposes:
         "keep" its mean, so that log τ → 0 tends to mode selection, or "drop": nothing,
         as the paper has it.
-      compat: "official" for the release's LSE and Jensen steps (diagonal only).
+      compat: "official" for the release's LSE and Jensen steps.
 
     Returns:
       Action [A]; of equal candidates the LSE bound's.
@@ -224,8 +211,8 @@ def mixture(
         that does not return one number; an unknown option.
     """
     logits, means, covs = _floats(logits, means, covs)
-    _option("bound", bound, ("both", "lse", "jensen"))
-    _option("infeasible", infeasible, ("keep", "drop"))
+    require_option("bound", bound, ("both", "lse", "jensen"))
+    require_option("infeasible", infeasible, ("keep", "drop"))
     _check_mixture(logits, means, covs, log_tau, compat)
     checks.scalar_critic(q_fn, means[0])
     grad_fn = jax.grad(q_fn)
@@ -246,13 +233,13 @@ def mixture(
     return candidates[jnp.argmax(values)]
 
 
-def heavy(logits: chex.Array, weight_threshold: chex.Array | float) -> chex.Array:
+def heavy(logits: Array, weight_threshold: Array | float) -> Array:
     """Which components [N] have a weight of at least ξ; the heaviest always has."""
     weights = jax.nn.softmax(logits)
     return (weights >= weight_threshold) | (weights >= jnp.max(weights))
 
 
-def _direction(cov: chex.Array, grad: chex.Array) -> chex.Array:
+def _direction(cov: Array, grad: Array) -> Array:
     """Σg/‖g‖_Σ for variances [A] or a matrix [A, A]; 0 where g is 0."""
     size = jnp.max(jnp.abs(grad))  # the direction does not depend on it, floats do
     grad = grad / jnp.where(size > 0, size, 1.0)
@@ -261,7 +248,7 @@ def _direction(cov: chex.Array, grad: chex.Array) -> chex.Array:
     return jnp.where(square > 0, along / jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
 
 
-def _log_det(covs: chex.Array) -> chex.Array:
+def _log_det(covs: Array) -> Array:
     """log det 2πΣ of [N, A] variances or [N, A, A] matrices; NaN without a density."""
     action_dim = covs.shape[-1]
     if covs.ndim == 2:
@@ -273,23 +260,19 @@ def _log_det(covs: chex.Array) -> chex.Array:
     return jnp.where(jnp.isfinite(log_det), log_det, jnp.nan)
 
 
-def _positive(x: chex.Array | float) -> chex.Array:
+def _positive(x: Array | float) -> Array:
     return jnp.maximum(x, 0.0)
 
 
-def _floats(*arrays: chex.Array) -> list[chex.Array]:
+def _floats(*arrays: Array) -> list[Array]:
     dtype = jnp.result_type(float, *arrays)
     return [jnp.asarray(array, dtype) for array in arrays]
 
 
 def _check_mixture(
-    logits: chex.Array,
-    means: chex.Array,
-    covs: chex.Array,
-    log_tau: chex.Array | float,
-    compat: str,
+    logits: Array, means: Array, covs: Array, log_tau: Array | float, compat: str
 ) -> None:
-    _option("compat", compat, ("", "official"))
+    require_option("compat", compat, ("", "official"))
     if means.ndim != 2:
         raise UserError(
             f"means have shape {means.shape}: pass one mean per component, [N, A]."
@@ -302,8 +285,3 @@ def _check_mixture(
             'compat="official" knows diagonal covariances only: pass variances '
             "[N, A], or leave compat out."
         )
-
-
-def _option(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UserError(f"{name} is {value!r}, but it must be one of {list(known)}.")

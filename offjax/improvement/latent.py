@@ -10,22 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import chex
 import jax
 import jax.numpy as jnp
 
 from offjax.distributions import Distribution
-from offjax.errors import UserError
-from offjax.types import Key
+from offjax.errors import require_least, require_option
+from offjax.types import Array, Key
 
-QFn = Callable[[chex.Array], chex.Array]
+QFn = Callable[[Array], Array]
 """action [A] → value []."""
 
 
 def critic(distribution: Distribution, q: QFn) -> QFn:
     """The critic as a function of the latent action [A]."""
 
-    def q_latent(latent: chex.Array) -> chex.Array:
+    def q_latent(latent: Array) -> Array:
         if _clips(distribution):
             inside = jnp.clip(latent, -1.0, 1.0)
             latent = latent + jax.lax.stop_gradient(inside - latent)
@@ -34,7 +33,7 @@ def critic(distribution: Distribution, q: QFn) -> QFn:
     return q_latent
 
 
-def to_box(distribution: Distribution, latent: chex.Array) -> chex.Array:
+def to_box(distribution: Distribution, latent: Array) -> Array:
     """Environment action of a latent one, within the box where that is known."""
     if _clips(distribution):
         latent = jnp.clip(latent, -1.0, 1.0)
@@ -47,27 +46,21 @@ def _clips(distribution: Distribution) -> bool:
 
 
 def in_space(distribution: Distribution, space: str) -> Distribution:
-    """The distribution to expand around: as it is, or its means squashed.
-
-    Raises:
-      UserError: `space` is neither "latent" nor "action".
-    """
-    if space not in ("latent", "action"):
-        raise UserError(f"space is {space!r}, but it must be 'latent' or 'action'.")
+    """The distribution to expand around: as it is, or its means squashed."""
+    require_option("space", space, ("latent", "action"))
     if space == "action" and distribution.squashed:
         means = jnp.tanh(distribution.means)
         return distribution.replace(means=means, squashed=False)
     return distribution
 
 
-def candidates(distribution: Distribution, key: Key, n: int) -> chex.Array:
+def candidates(distribution: Distribution, key: Key, n: int) -> Array:
     """Samples [n, A] in latent space; of a point its atoms [N, A]."""
-    if n < 1:
-        raise UserError(f"The number of candidates is {n}, but it must be at least 1.")
+    require_least(1, candidates=n)
     if distribution.kind == "point":
         return distribution.means
 
-    def sample(i: chex.Array) -> chex.Array:
+    def sample(i: Array) -> Array:
         which, noise = jax.random.split(jax.random.fold_in(key, i))
         component = jax.random.categorical(which, distribution.logits)
         eps = jax.random.normal(noise, distribution.means.shape[1:])

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import chex
 import jax
 import jax.numpy as jnp
 
 from offjax.distributions import Distribution
+from offjax.errors import require_least
 from offjax.improvement import checks, latent
 from offjax.improvement.closed_form import heavy
-from offjax.types import Key, config
+from offjax.types import Array, Key, config
 
 
 @config
@@ -27,21 +27,13 @@ class Config:
 
     def validate(self) -> None:
         """Raises `UserError` for a negative ξ."""
-        checks.at_least(self, weight_threshold=0)
+        require_least(0, weight_threshold=self.weight_threshold)
 
 
 def improve(
-    distribution: Distribution,
-    q: Callable[[chex.Array], chex.Array],
-    key: Key,
-    config: Config,
-) -> chex.Array:
-    """Best component mean by the critic, as an action [A]; deterministic.
-
-    Raises:
-      UserError: a critic that does not return one number.
-    """
-    del key
+    distribution: Distribution, q: Callable[[Array], Array], key: Key, config: Config
+) -> Array:
+    """Best component mean by the critic, as an action [A]; deterministic."""
     checks.scalar_critic(q, distribution.means[0])
     candidates = latent.to_box(distribution, distribution.means)
     allowed = heavy(distribution.logits, config.weight_threshold)

@@ -1,25 +1,21 @@
 """The closed-form operators as `types.Improvement` wants them.
 
 `(distribution, q, key, config) → action` for one state, with `q(action) → value` at
-that state. Tanh-squashed policies are improved in latent space: the step starts at the
-mean before tanh, under the latent covariance, along the gradient of the critic after
-tanh. For the others the latent is the action in units of its box, and proposals are
-clipped to it.
+that state; `offjax.improvement.latent` says where they work.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import chex
 import jax
 import jax.numpy as jnp
 
 from offjax.distributions import Distribution
-from offjax.errors import UserError
+from offjax.errors import UserError, require_least
 from offjax.improvement import checks, closed_form, latent
 from offjax.improvement.latent import QFn
-from offjax.types import Key, config
+from offjax.types import Array, Key, config
 
 
 @config
@@ -41,38 +37,37 @@ class GaussianConfig:
 
     def validate(self) -> None:
         """Raises `UserError` for trust regions that are none, or no draw."""
-        checks.at_least(self, log_tau=0, log_tau_max=0, num_draws=1)
-        checks.log_tau_range(self.log_tau, self.log_tau_max, self.num_draws)
+        require_least(0, log_tau=self.log_tau, log_tau_max=self.log_tau_max)
+        require_least(1, num_draws=self.num_draws)
+        if self.num_draws > 1 and self.log_tau_max < self.log_tau:
+            raise UserError(
+                f"log_tau is {self.log_tau} and log_tau_max {self.log_tau_max}: with "
+                "num_draws > 1 they are the ends of a range, so the first must not be "
+                "above the second."
+            )
 
 
 @config
-class MixtureConfig:
+class MixtureConfig(GaussianConfig):
     """I_MG as printed; see `closed_form.mixture` for what the options mean.
 
     `infeasible="keep", weight_threshold=0.05` lets a component without a feasible point
     propose its mean, so that log τ → 0 tends to mode selection.
 
     Attributes:
-      log_tau: size of the trust region; the lowest of them if there are many.
-      log_tau_max: the highest, where `num_draws` > 1.
       weight_threshold: ξ, the weight below which a component proposes nothing.
-      num_draws: uniform draws of log τ per action, of which the critic picks one.
-      space: as in `GaussianConfig`.
     """
 
-    log_tau: float = 0.5
     log_tau_max: float = 1.0
     weight_threshold: float = 0.0
-    num_draws: int = 1
     bound: str = "both"
     infeasible: str = "drop"
-    space: str = "latent"
     compat: str = ""
 
     def validate(self) -> None:
-        """Raises `UserError` for trust regions that are none, or no draw."""
-        checks.at_least(self, log_tau=0, log_tau_max=0, weight_threshold=0, num_draws=1)
-        checks.log_tau_range(self.log_tau, self.log_tau_max, self.num_draws)
+        """Raises `UserError` as `GaussianConfig`, and for a negative ξ."""
+        GaussianConfig.validate(self)
+        require_least(0, weight_threshold=self.weight_threshold)
 
 
 @config
@@ -92,17 +87,14 @@ class DeterministicConfig:
 
     def validate(self) -> None:
         """Raises `UserError` for a negative δ, or no candidate."""
-        checks.at_least(self, delta=0, num_candidates=1)
+        require_least(0, delta=self.delta)
+        require_least(1, num_candidates=self.num_candidates)
 
 
 def gaussian(
     distribution: Distribution, q: QFn, key: Key, config: GaussianConfig
-) -> chex.Array:
-    """I_SG: action [A] that improves a single Gaussian.
-
-    Raises:
-      UserError: a policy that is not one Gaussian.
-    """
+) -> Array:
+    """I_SG: action [A] that improves a single Gaussian; `UserError` for others."""
     checks.has_density(distribution, "closed_form_gaussian")
     if distribution.kind != "gaussian":
         raise UserError(
@@ -124,11 +116,10 @@ def gaussian(
 
 def mixture(
     distribution: Distribution, q: QFn, key: Key, config: MixtureConfig
-) -> chex.Array:
-    """I_MG: action [A] that improves a mixture (or one Gaussian).
+) -> Array:
+    """I_MG: action [A] that improves a mixture, or one Gaussian.
 
-    Raises:
-      UserError: a policy without a density, or an unknown option.
+    `UserError` for a policy without a density, or an unknown option.
     """
     checks.has_density(distribution, "closed_form_mixture")
     distribution = latent.in_space(distribution, config.space)
@@ -154,7 +145,7 @@ def mixture(
 
 def deterministic(
     distribution: Distribution, q: QFn, key: Key, config: DeterministicConfig
-) -> chex.Array:
+) -> Array:
     """I_DET: the best candidate of the policy, moved along the critic's gradient."""
     candidates = latent.candidates(distribution, key, config.num_candidates)
     if config.space == "action" and distribution.squashed:
@@ -167,11 +158,8 @@ def deterministic(
 
 
 def _best_draw(
-    improve: Callable[[chex.Array], chex.Array],
-    q_fn: QFn,
-    key: Key,
-    config: GaussianConfig | MixtureConfig,
-) -> chex.Array:
+    improve: Callable[[Array], Array], q_fn: QFn, key: Key, config: GaussianConfig
+) -> Array:
     if config.num_draws == 1:
         return improve(config.log_tau)
     draws = jax.random.uniform(

@@ -95,7 +95,6 @@ METHODS: dict[str, Callable[[EnvSpec | None, str], Recipe]] = {
     "lcd_mlp": lcd.mlp_recipe,
     "diffuser": diffuser.recipe,
 }
-"""Method name → its recipe for an environment and a preset."""
 
 
 def build(
@@ -104,10 +103,8 @@ def build(
     """The recipe `name` with the settings of `preset` for the domain of `spec`.
 
     `policy+critic+operator` composes one; see `offjax.methods.compose`. With the id of
-    a dataset it has what is published for that dataset alone.
-
-    Raises:
-      UserError: an unknown method or preset.
+    a dataset it has what is published for that dataset alone. `UserError` for an
+    unknown method or preset.
     """
     if "+" in name:
         recipe = compose(name, METHODS)(spec, preset)

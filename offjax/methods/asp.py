@@ -18,8 +18,7 @@ The paper's equation and its listing differ, and neither fixes the level of the 
   − L log L: the shape in time from both sides, and the mass.
 * ``equation`` and ``listing``, as printed: `offjax.methods.asp_printed`.
 * ``mle``: Gaussian log-likelihood, a window weighted by the return from its start as
-  in ``anchored``; ``step_weights`` weighs each step by the return from there, as the
-  listing does.
+  in ``anchored``, or with ``step_weights`` each step by the return from there.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -35,14 +33,14 @@ import optax
 from offjax.datasets.normalize import ActionBox
 from offjax.datasets.windows import WindowData, Windows, WindowView
 from offjax.distributions import Distribution, point
-from offjax.errors import UserError
+from offjax.errors import UserError, require_least, require_option
 from offjax.methods import asp_printed
-from offjax.methods.asp_printed import log_normal, over_time
 from offjax.methods.common import TrainState, domain, narrow, pick, start, zeros
 from offjax.networks.planner import Planner
 from offjax.networks.trained import Trained, apply_gradients, trained
 from offjax.types import (
     Actor,
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -66,7 +64,6 @@ class Config:
     """Hyperparameters.
 
     Attributes:
-      lr: Adam's step size.
       k: actions planned at once, 1…horizon.
       horizon: steps of an episode, T.
       segment_length: steps that the loss looks at together, in the modes that
@@ -80,7 +77,6 @@ class Config:
       discount: γ of the returns-to-go.
       kl_weight: λ (modes equation and listing).
       std_min: floor on σ.
-      step_weights: of `mle`: each step has its own weight.
       learn_std: whether σ is an output; otherwise it is `std_min` everywhere.
       action_min: m of the listing, in the environment's units.
       random_phase: windows begin anywhere rather than at multiples of k.
@@ -118,31 +114,19 @@ class Config:
 
     def validate(self) -> None:
         """Raises `UserError` for settings that make no sense together."""
-        for name, value, known in (
-            ("mode", self.mode, MODES),
-            ("space", self.space, SPACES),
-            ("weights", self.weights, WEIGHTS),
-        ):
-            if value not in known:
-                raise UserError(
-                    f"asp: {name}={value!r} is not one of {', '.join(known)}."
-                )
+        require_option("mode", self.mode, MODES)
+        require_option("space", self.space, SPACES)
+        require_option("weights", self.weights, WEIGHTS)
+        require_least(1, segment_length=self.segment_length, batch_size=self.batch_size)
         if not 1 <= self.k <= self.horizon:
             raise UserError(
                 f"asp: k={self.k} actions cannot be planned in episodes of "
                 f"T={self.horizon} steps; k must be between 1 and T."
             )
-        for name, size in (
-            ("segment_length", self.segment_length),
-            ("batch_size", self.batch_size),
-            ("embedding_dim", self.embedding_dim),
-        ):
-            if size < 1:
-                raise UserError(f"asp: {name}={size} must be positive.")
-        if self.embedding_dim % 2:
+        if self.embedding_dim < 1 or self.embedding_dim % 2:
             raise UserError(
-                f"asp: embedding_dim={self.embedding_dim} must be even: half sines of "
-                "the time, half cosines."
+                f"asp: embedding_dim={self.embedding_dim} must be even and above 0: "
+                "half sines of the time, half cosines."
             )
         if self.mode in ("anchored", "mle") and self.kl_weight:
             raise UserError(
@@ -171,7 +155,6 @@ def _network(config: Config, action_dim: int) -> Planner:
 
 def init(key: Key, data: WindowData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     observation, action = zeros(data)
     params = _network(config, action.shape[-1]).init(key, observation, jnp.float32(0))
     return State(**start(key, data), planner=trained(params, optax.adam(config.lr)))
@@ -179,20 +162,12 @@ def init(key: Key, data: WindowData, config: Config, upstream: Upstream) -> Stat
 
 def _outputs(
     params: Pytree, state: State, observations: Any, times: Any, config: Config
-) -> chex.Array:
+) -> Array:
     network = _network(config, state.action_box.low.shape[-1])
     return network.apply(params, state.normalizer(observations), times)
 
 
-def moments(outputs: chex.Array, config: Config) -> tuple[chex.Array, chex.Array]:
-    """[..., 2kA] → means and standard deviations, each [..., k, A]."""
-    shaped = outputs.reshape(*outputs.shape[:-1], config.k, -1)
-    mean, raw_std = jnp.split(shaped, 2, axis=-1)
-    learned = jax.nn.softplus(raw_std) if config.learn_std else jnp.zeros_like(raw_std)
-    return mean, config.std_min + learned
-
-
-def return_weights(batch: Windows, config: Config) -> chex.Array:
+def return_weights(batch: Windows, config: Config) -> Array:
     """w(G) for every step, [B, W, k]; see `Config.weights`."""
     if config.weights == "exp":
         return jnp.minimum(jnp.exp(config.temperature * batch.standard), 100.0)
@@ -205,9 +180,7 @@ def return_weights(batch: Windows, config: Config) -> chex.Array:
     return (batch.ranks >= 1.0 - config.top_quantile).astype(jnp.float32)
 
 
-def simplex_logits(
-    outputs: chex.Array, times: chex.Array, config: Config
-) -> chex.Array:
+def simplex_logits(outputs: Array, times: Array, config: Config) -> Array:
     """Window logits [..., k + 1] with the prior of the rest and past-the-end masks.
 
     Equal outputs mean equal spending in all remaining steps: the rest's prior is the
@@ -220,7 +193,7 @@ def simplex_logits(
     return jnp.concatenate([steps, outputs[..., -1:] + jnp.log(after)], axis=-1)
 
 
-def budget_loss(outputs: chex.Array, batch: Windows, config: Config) -> chex.Array:
+def budget_loss(outputs: Array, batch: Windows, config: Config) -> Array:
     """Cross-entropy of the budget's split over the window and the rest."""
     left = batch.observations[..., config.budget_index]
     spent = batch.actions[..., 0] * batch.mask
@@ -232,9 +205,7 @@ def budget_loss(outputs: chex.Array, batch: Windows, config: Config) -> chex.Arr
     return -jnp.mean(return_weights(batch, config)[..., 0] * terms.sum(-1))
 
 
-def box_loss(
-    outputs: chex.Array, batch: Windows, box: ActionBox, config: Config
-) -> chex.Array:
+def box_loss(outputs: Array, batch: Windows, box: ActionBox, config: Config) -> Array:
     """Binary cross-entropy over the window, weighted by the return from its start."""
     u = outputs.reshape(batch.actions.shape)
     x = 0.5 * (jnp.clip(box.to_unit(batch.actions), -1.0, 1.0) + 1.0)
@@ -243,34 +214,20 @@ def box_loss(
     return jnp.mean(return_weights(batch, config)[..., :1] * binary)
 
 
-def mle_loss(
-    outputs: chex.Array, batch: Windows, box: ActionBox, config: Config
-) -> chex.Array:
-    """−mean of w(G) · log N(a_t; μ_t, σ_t), actions mapped to [-1, 1]."""
-    mean, std = moments(outputs, config)
-    log_pi = over_time(batch, log_normal(box.to_unit(batch.actions), mean, std))
-    weights = return_weights(batch, config)
-    if not config.step_weights:
-        weights = jnp.broadcast_to(weights[..., :1], weights.shape)
-    weights = over_time(batch, weights[..., None])
-    return -jnp.sum(log_pi * weights) / (batch.mask.sum() * log_pi.shape[-1])
-
-
 def loss(
     params: Pytree, state: State, batch: Windows, key: Key, config: Config
-) -> tuple[chex.Array, None]:
+) -> tuple[Array, None]:
     """The loss of `config.mode` on a batch of segments."""
-    del key
     box = state.action_box
     outputs = _outputs(params, state, batch.observations, batch.times, config)
-    if config.mode == "mle":
-        return mle_loss(outputs, batch, box, config), None
     if config.mode == "anchored" and config.space == "simplex":
         return budget_loss(outputs, batch, config), None
     if config.mode == "anchored":
         return box_loss(outputs, batch, box, config), None
-    mean, std = moments(outputs, config)
+    mean, std = asp_printed.moments(outputs, config)
     weights = return_weights(batch, config)
+    if config.mode == "mle":
+        return asp_printed.mle_loss(mean, std, weights, batch, box, config), None
     if config.mode == "listing":
         return asp_printed.listing_loss(mean, std, weights, batch, config), None
     return asp_printed.equation_loss(mean, std, weights, batch, box, config), None
@@ -278,9 +235,8 @@ def loss(
 
 def update(
     state: State, batch: Windows, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One Adam step on a batch of segments."""
-    del upstream
     # Not `descend`: the paper's claim is about the size of these gradients.
     (value, _), grads = jax.value_and_grad(loss, has_aux=True)(
         state.planner.params, state, batch, state.key, config
@@ -290,17 +246,11 @@ def update(
     return state.replace(planner=planner, step=state.step + 1), metrics
 
 
-def plan(
-    model: Model, observation: chex.Array, time: chex.Array, noise: Any = 0.0
-) -> chex.Array:
+def plan(model: Model, observation: Array, time: Array, noise: Any = 0.0) -> Array:
     """The next k environment actions [k, A] from one raw observation [O].
 
-    Args:
-      model: of this method.
-      observation: [O] at the plan's start.
-      time: [] steps since the episode began.
-      noise: [k, A], in standard deviations of the Gaussian that a mode has; 0 takes
-        its mean.
+    Where the mode has a Gaussian, `noise` [k, A] is added in standard deviations; 0
+    takes its mean.
     """
     state, config = model.state, model.config
     outputs = _outputs(state.planner.params, state, observation, time, config)
@@ -312,9 +262,7 @@ def plan(
     if config.mode == "anchored":
         u = outputs.reshape(config.k, -1)
         return box.from_unit(2.0 * jax.nn.sigmoid(u) - 1.0)
-    mean, std = moments(outputs, config)
-    if config.mode == "mle":
-        return box.from_unit(mean + std * noise)
+    mean, std = asp_printed.moments(outputs, config)
     return asp_printed.decode(mean, std * noise, box, config.mode)
 
 
@@ -336,9 +284,9 @@ class Execution:
 class Carry(NamedTuple):
     """The plan that is being executed and where it stands."""
 
-    actions: chex.Array  # [k, A]
-    index: chex.Array  # [] next action of the plan
-    time: chex.Array  # [] steps since the episode began
+    actions: Array  # [k, A]
+    index: Array  # [] next action of the plan
+    time: Array  # [] steps since the episode began
 
 
 @dataclasses.dataclass(frozen=True)
@@ -353,9 +301,7 @@ class PlanningActor(Actor):
         plan = jnp.zeros((self.period, low.shape[-1]))
         return Carry(plan, jnp.int32(0), jnp.int32(0))
 
-    def plan(
-        self, params: Params, carry: Carry, observation: chex.Array, key: Key
-    ) -> Carry:
+    def plan(self, params: Params, carry: Carry, observation: Array, key: Key) -> Carry:
         """A new window from the present observation."""
         noise: Any = 0.0
         if params.acting["execution"].sample:
@@ -364,18 +310,13 @@ class PlanningActor(Actor):
         return Carry(actions, jnp.int32(0), carry.time)
 
     def act(
-        self,
-        params: Params,
-        carry: Carry,
-        observation: chex.Array,
-        reward: chex.Array,
-        key: Key,
+        self, params: Params, carry: Carry, observation: Array, reward: Array, key: Key
     ) -> tuple[Distribution, Carry]:
         """The plan's next action, as a point."""
         box = params.models["asp"].state.action_box
         return point(carry.actions[carry.index], box.shift, box.scale), carry
 
-    def record(self, carry: Carry, action: chex.Array) -> Carry:
+    def record(self, carry: Carry, action: Array) -> Carry:
         """One step further in the plan."""
         return Carry(carry.actions, carry.index + 1, carry.time + 1)
 

@@ -1,6 +1,6 @@
-"""ASPlanner's losses as the paper prints them: its equation, and its listing.
+"""ASPlanner's losses as the paper prints them: an equation, two listings.
 
-They differ from each other, and neither fixes the level of the actions: p is unchanged
+Equation and listing differ, and neither fixes the level of the actions: p is unchanged
 by μ + c. See `offjax.methods.asp`, whose modes these are, for the notation.
 
 * ``equation``: y = (a − m)/Σ(a − m), p linear in the expected action, y-weighted
@@ -8,8 +8,10 @@ by μ + c. See `offjax.methods.asp`, whose modes these are, for the notation.
 * ``listing``: the appendix' code: y_t = a_t/(Σ(a − m) + 1e-5), p = softmax over time
   of the means, w = the standardized return-to-go of each time step, and a KL between
   the batch's average policy and its action statistics; acts with clip(μ).
+* ``mle``: the likelihood that the cross-entropy replaces, its steps in their order (the
+  printed code reverses the log-likelihoods in time, but not the returns).
 
-Both normalize over a segment of W windows: means, deviations and weights come as
+Equation and listing normalize over a segment of W windows: means, deviations and weights come as
 [B, W, k, …], and steps beyond the episode count for nothing.
 """
 
@@ -17,23 +19,31 @@ from __future__ import annotations
 
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 
 from offjax.datasets.normalize import ActionBox
 from offjax.datasets.windows import Windows
+from offjax.types import Array
 
 EPSILON = 1e-5  # the listing adds it to what it divides by
 
 
-def over_time(batch: Windows, values: chex.Array) -> chex.Array:
+def over_time(batch: Windows, values: Array) -> Array:
     """[B, W, k, A] → [B, L, A] with steps beyond the episode at 0."""
     shape = (values.shape[0], -1, values.shape[-1])
     return (values * batch.mask[..., None]).reshape(shape)
 
 
-def batch_standard(batch: Windows) -> chex.Array:
+def moments(outputs: Array, config: Any) -> tuple[Array, Array]:
+    """[..., 2kA] → means and standard deviations, each [..., k, A]."""
+    shaped = outputs.reshape(*outputs.shape[:-1], config.k, -1)
+    mean, raw_std = jnp.split(shaped, 2, axis=-1)
+    learned = jax.nn.softplus(raw_std) if config.learn_std else jnp.zeros_like(raw_std)
+    return mean, config.std_min + learned
+
+
+def batch_standard(batch: Windows) -> Array:
     """Returns-to-go [B, W, k], standardized over the batch at each time step."""
     count = batch.mask.sum(0)
     mean = (batch.returns * batch.mask).sum(0) / jnp.maximum(count, 1.0)
@@ -42,29 +52,30 @@ def batch_standard(batch: Windows) -> chex.Array:
     return (batch.returns - mean) / (std + EPSILON)
 
 
-def log_normal(x: chex.Array, mean: chex.Array, std: chex.Array) -> chex.Array:
+def log_normal(x: Array, mean: Array, std: Array) -> Array:
     """Log density of each coordinate, same shape as `x`."""
     z = (x - mean) / std
     return -0.5 * z**2 - jnp.log(std) - 0.5 * jnp.log(2 * jnp.pi)
 
 
+def mle_loss(
+    mean: Array, std: Array, weights: Array, batch: Windows, box: ActionBox, config: Any
+) -> Array:
+    """−mean of w(G) · log N(a_t; μ_t, σ_t), actions mapped to [-1, 1]."""
+    log_pi = over_time(batch, log_normal(box.to_unit(batch.actions), mean, std))
+    if not config.step_weights:
+        weights = jnp.broadcast_to(weights[..., :1], weights.shape)
+    weights = over_time(batch, weights[..., None])
+    return -jnp.sum(log_pi * weights) / (batch.mask.sum() * log_pi.shape[-1])
+
+
 def equation_loss(
-    mean: chex.Array,
-    std: chex.Array,
-    weights: chex.Array,
-    batch: Windows,
-    box: ActionBox,
-    config: Any,
-) -> chex.Array:
+    mean: Array, std: Array, weights: Array, batch: Windows, box: ActionBox, config: Any
+) -> Array:
     """The printed equation: −Σ y G log p + λ Σ y (log y − log π(a)).
 
-    Args:
-      mean: [B, W, k, A] before the sigmoid.
-      std: [B, W, k, A].
-      weights: [B, W, k] w(G), not yet discounted.
-      batch: the segments.
-      box: of the actions.
-      config: `offjax.methods.asp.Config`.
+    `mean` [B, W, k, A] is before the sigmoid, `weights` [B, W, k] not yet discounted;
+    `config` is an `offjax.methods.asp.Config`.
     """
     share = over_time(batch, jax.nn.sigmoid(mean))
     actions = 0.5 * (box.to_unit(batch.actions) + 1.0)
@@ -85,12 +96,8 @@ def equation_loss(
 
 
 def listing_loss(
-    mean: chex.Array,
-    std: chex.Array,
-    weights: chex.Array,
-    batch: Windows,
-    config: Any,
-) -> chex.Array:
+    mean: Array, std: Array, weights: Array, batch: Windows, config: Any
+) -> Array:
     """The appendix' second listing, term by term; arguments as of `equation_loss`."""
     valid = over_time(batch, jnp.ones_like(mean))
     actions = over_time(batch, batch.actions)
@@ -105,9 +112,7 @@ def listing_loss(
     return cross_entropy + config.kl_weight * kl
 
 
-def _marginal_kl(
-    mean: chex.Array, std: chex.Array, actions: chex.Array, valid: chex.Array
-) -> chex.Array:
+def _marginal_kl(mean: Array, std: Array, actions: Array, valid: Array) -> Array:
     """KL(N(mean_b μ, mean_b σ) ‖ N(mean_b a, std_b a)) per time step, averaged."""
     count = jnp.maximum(valid.sum(0), 1.0)
     mu, sigma = (mean * valid).sum(0) / count, (std * valid).sum(0) / count
@@ -120,15 +125,13 @@ def _marginal_kl(
     return jnp.where(seen, kl, 0.0).sum() / jnp.maximum(seen.sum(), 1)
 
 
-def decode(mean: chex.Array, deviation: Any, box: ActionBox, mode: str) -> chex.Array:
+def decode(mean: Array, deviation: Any, box: ActionBox, mode: str) -> Array:
     """Environment actions [k, A] of the means that a mode's loss has trained.
 
-    Args:
-      mean: [k, A], as the network gives it.
-      deviation: [k, A] or 0, what is added in the space of the mode's Gaussian.
-      box: of the actions.
-      mode: "listing" or "equation".
+    `deviation` [k, A] or 0 is added in the space of the mode's Gaussian.
     """
     if mode == "listing":
         return mean + deviation
+    if mode == "mle":
+        return box.from_unit(mean + deviation)
     return box.from_unit(2.0 * (jax.nn.sigmoid(mean) + deviation) - 1.0)

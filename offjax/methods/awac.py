@@ -11,7 +11,6 @@ policy is a Gaussian over actions with a free mean and one deviation for all sta
 
 from __future__ import annotations
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -21,14 +20,13 @@ from offjax.distributions import LOG_2PI, Distribution, gaussian
 from offjax.methods.common import (
     Network,
     TrainState,
+    actor_critic,
     bootstrap,
     critics,
     domain,
-    memoryless,
     min_q_value,
     narrow,
     pick,
-    reads_critic,
     soft_update,
     start,
     step_rewards,
@@ -37,6 +35,7 @@ from offjax.methods.common import (
 from offjax.networks.gaussian import GlobalStdGaussian
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -83,9 +82,7 @@ def _actor(config: Config, action_dim: int) -> Network:
     )
 
 
-def _sample(
-    params: Pytree, observations: chex.Array, noise: chex.Array, config: Config
-) -> chex.Array:
+def _sample(params: Pytree, observations: Array, noise: Array, config: Config) -> Array:
     """Actions [B, A] in [-1, 1] for standard noise [B, A]."""
     mean, log_std = _actor(config, noise.shape[-1]).apply(params, observations)
     return jnp.clip(mean + jnp.exp(log_std) * noise, -1.0, 1.0)
@@ -93,7 +90,6 @@ def _sample(
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     observation, action = zeros(data)
     actor_key, critic_key = jax.random.split(key)
     actor = _actor(config, action.shape[-1]).init(actor_key, observation)
@@ -108,7 +104,7 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
 
 def critic_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, None]:
+) -> tuple[Array, None]:
     """Mean error of both critics; `key` draws the noise [B, A] of a'; no info."""
     observations = state.normalizer(batch.observations)
     next_observations = state.normalizer(batch.next_observations)
@@ -125,11 +121,8 @@ def critic_loss(
 
 def actor_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
-    """Weighted negative log-likelihood; info is the mean advantage.
-
-    `key` draws the noise [B, A] of ã.
-    """
+) -> tuple[Array, Array]:
+    """Weighted negative log-likelihood; `key` draws ã. Info: the mean advantage."""
     observations = state.normalizer(batch.observations)
     actions = state.action_box.to_unit(batch.actions)
     noise = jax.random.normal(key, batch.actions.shape)
@@ -148,9 +141,8 @@ def actor_loss(
 
 def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One step of the critics, then of the policy, then of the targets."""
-    del upstream
     next_key, key = jax.random.split(jax.random.fold_in(state.key, state.step))
     adam, actor_adam = optax.adam(config.critic_lr), optax.adam(config.actor_lr)
     critic, loss_q, _ = descend(
@@ -165,17 +157,15 @@ def update(
         target_critic=soft_update(critic.params, state.target_critic, config.tau),
         step=state.step + 1,
     )
-    metrics = {
+    return state, {
         "awac/critic_loss": loss_q,
         "awac/actor_loss": loss_pi,
         "awac/advantage": advantage,
     }
-    return state, metrics
 
 
-def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
+def act(model: Model, observation: Array, key: Key) -> Distribution:
     """The learned policy at one raw observation [O]; the environment clips it."""
-    del key
     state, box = model.state, model.state.action_box
     mean, log_std = _actor(model.config, box.low.shape[-1]).apply(
         state.actor.params, state.normalizer(observation)
@@ -203,9 +193,4 @@ def stage(spec: EnvSpec | None, preset: str) -> Stage:
 
 def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
     """AWAC offline, acting with the policy's mean."""
-    return Recipe(
-        "awac",
-        (stage(spec, preset),),
-        memoryless("awac"),
-        critic=reads_critic("awac"),
-    )
+    return actor_critic(stage(spec, preset))

@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -24,7 +23,7 @@ from offjax.datasets import convert
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.views import TransitionData, TransitionView
 from offjax.distributions import Distribution, point
-from offjax.errors import UserError
+from offjax.errors import require_least, require_option
 from offjax.methods.common import (
     Network,
     TrainState,
@@ -39,12 +38,11 @@ from offjax.networks.mixture import GaussianMixture
 from offjax.networks.mlp import MLP
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
-    Actor,
+    Array,
     EnvSpec,
     Key,
     Method,
     Model,
-    Params,
     Pytree,
     Recipe,
     Stage,
@@ -81,12 +79,8 @@ class Config:
 
     def validate(self) -> None:
         """Refuses an unknown head, and a mixture without components."""
-        if self.head not in HEADS:
-            raise UserError(f"head is {self.head!r}, but it must be one of {[*HEADS]}.")
-        if self.num_components < 1:
-            raise UserError(
-                f"num_components is {self.num_components}: a mixture needs at least 1."
-            )
+        require_option("head", self.head, HEADS)
+        require_least(1, num_components=self.num_components)
 
 
 class State(TrainState):
@@ -103,12 +97,9 @@ def _network(config: Config, action_dim: int) -> Network:
 
 
 def _policy(
-    params: Pytree, observations: chex.Array, config: Config, action_dim: int
-) -> tuple[chex.Array, chex.Array, chex.Array]:
-    """Log weights [..., N], means and deviations [..., N, A] of the head.
-
-    N is 1 but for mixtures.
-    """
+    params: Pytree, observations: Array, config: Config, action_dim: int
+) -> tuple[Array, Array, Array]:
+    """Log weights [..., N], means and deviations [..., N, A]; N = 1 but in mixtures."""
     out = _network(config, action_dim).apply(params, observations)
     if config.head == "mixture":
         logits, means, log_stds = out
@@ -124,7 +115,6 @@ def _policy(
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     observation, action = zeros(data)
     actor = _network(config, action.shape[-1]).init(key, observation)
     return State(**start(key, data), actor=trained(actor, optax.adam(config.actor_lr)))
@@ -132,9 +122,8 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
 
 def actor_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, None]:
+) -> tuple[Array, None]:
     """Mean negative log-likelihood (constants dropped) or squared error; no info."""
-    del key
     actions = state.action_box.to_unit(batch.actions)
     observations = state.normalizer(batch.observations)
     logits, means, stds = _policy(params, observations, config, actions.shape[-1])
@@ -152,9 +141,8 @@ def actor_loss(
 
 def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One Adam step."""
-    del upstream
     adam = optax.adam(config.actor_lr)
     actor, loss, _ = descend(
         actor_loss, state.actor, adam, state, batch, state.key, config
@@ -162,9 +150,8 @@ def update(
     return state.replace(actor=actor, step=state.step + 1), {"bc/loss": loss}
 
 
-def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
+def act(model: Model, observation: Array, key: Key) -> Distribution:
     """The cloned policy at one raw observation [O]."""
-    del key
     state, config = model.state, model.config
     box = state.action_box
     logits, means, stds = _policy(
@@ -174,6 +161,13 @@ def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
     return Distribution(
         logits, means, stds, box.shift, box.scale, squashed, HEADS[config.head]
     )
+
+
+def sampled(model: Model, observation: Array, key: Key) -> Distribution:
+    """A sample of the cloned policy at one raw observation [O], as a point."""
+    distribution = act(model, observation, key)
+    action = distribution.sample(key)
+    return point(action, distribution.shift, distribution.scale)
 
 
 METHOD = Method("bc", 1, init, update, act)
@@ -198,30 +192,8 @@ class BestEpisodes(TransitionView):
         return super().arrays(best, config, upstream)
 
 
-@dataclasses.dataclass(frozen=True)
-class Sampling(Actor):
-    """Acts with a sample of a model's distribution."""
-
-    stage: str = ""
-
-    def act(
-        self,
-        params: Params,
-        carry: Pytree,
-        observation: chex.Array,
-        reward: chex.Array,
-        key: Key,
-    ) -> tuple[Distribution, Pytree]:
-        """The sample, as a point; the carry is empty."""
-        del reward
-        distribution = params.models[self.stage].act(observation, key)
-        action = distribution.sample(key)
-        return point(action, distribution.shift, distribution.scale), carry
-
-
 def stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
     """Stage `bc`: a Gaussian, on all transitions."""
-    del spec
     settings = narrow(preset) | settings
     steps = pick(preset, paper=500_000, small=100_000, demo=10_000)
     return Stage("bc", METHOD, Config(**settings), TransitionView(), steps)
@@ -282,7 +254,7 @@ def bc_mixture(spec: EnvSpec | None, preset: str) -> Recipe:
 def bc_mixture_sampled(spec: EnvSpec | None, preset: str) -> Recipe:
     """The behavior model of cfpi alone, acting with a sample, as the release does."""
     stages = (behavior(spec, preset),)
-    return Recipe("bc_mixture_sampled", stages, lambda recipe: Sampling("bc"))
+    return Recipe("bc_mixture_sampled", stages, memoryless("bc", sampled))
 
 
 def bc_deterministic(spec: EnvSpec | None, preset: str) -> Recipe:

@@ -8,10 +8,6 @@ with the divergence averaged over the latent dimensions, as in BCQ (Fujimoto et 
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-
-import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -31,12 +27,11 @@ from offjax.methods.common import (
 from offjax.networks.trained import Trained, descend, trained
 from offjax.networks.vae import ActionVAE
 from offjax.types import (
-    Actor,
+    Array,
     EnvSpec,
     Key,
     Method,
     Model,
-    Params,
     Pytree,
     Recipe,
     Stage,
@@ -77,7 +72,6 @@ def network(config: Config, action_dim: int) -> Network:
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     observation, action = zeros(data)
     vae = network(config, action.shape[-1])
     params = vae.init(key, observation, action, jnp.zeros(vae.latent_dim))
@@ -86,7 +80,7 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
 
 def vae_loss(
     params: Pytree, state: TrainState, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Reconstruction plus divergence; info is the former. Latents [B, Z] from `key`."""
     observations = state.normalizer(batch.observations)
     actions = state.action_box.to_unit(batch.actions)
@@ -100,9 +94,8 @@ def vae_loss(
 
 def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One Adam step."""
-    del upstream
     key = jax.random.fold_in(state.key, state.step)
     adam = optax.adam(config.actor_lr)
     vae, loss, reconstruction = descend(
@@ -114,16 +107,13 @@ def update(
 
 def decode(
     params: Pytree,
-    observations: chex.Array,
+    observations: Array,
     key: Key,
     config: Config,
     num: int,
     action_dim: int,
-) -> chex.Array:
-    """`num` actions in [-1, 1] for each normalized observation.
-
-    [..., O] → [..., num, A].
-    """
+) -> Array:
+    """`num` actions [..., num, A] in [-1, 1] at normalized observations [..., O]."""
     vae = network(config, action_dim)
     shape = (*observations.shape[:-1], num, observations.shape[-1])
     latents = jax.random.normal(key, (*shape[:-1], vae.latent_dim))
@@ -132,9 +122,7 @@ def decode(
     return vae.apply(params, repeated, latents, method=ActionVAE.decode)
 
 
-def candidates(
-    model: Model, observation: chex.Array, key: Key, num: int
-) -> Distribution:
+def candidates(model: Model, observation: Array, key: Key, num: int) -> Distribution:
     """`num` decoded actions at one raw observation [O], as atoms of equal weight."""
     state, box = model.state, model.state.action_box
     observation = state.normalizer(observation)
@@ -143,41 +131,12 @@ def candidates(
     return unit_atoms(actions, box.shift, box.scale)
 
 
-def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
+def act(model: Model, observation: Array, key: Key) -> Distribution:
     """One decoded action at one raw observation [O]."""
     return candidates(model, observation, key, 1)
 
 
 METHOD = Method("bc_vae", 1, init, update, act)
-
-
-@dataclasses.dataclass(frozen=True)
-class Candidates(Actor):
-    """Proposes `num` actions of a generative model, of which an operator picks one.
-
-    Attributes:
-      stage: of the model.
-      propose: `(model, observation, key, num) → Distribution` with `num` atoms.
-      num: how many.
-    """
-
-    stage: str
-    propose: Callable[[Model, chex.Array, Key, int], Distribution]
-    num: int
-
-    def act(
-        self,
-        params: Params,
-        carry: Pytree,
-        observation: chex.Array,
-        reward: chex.Array,
-        key: Key,
-    ) -> tuple[Distribution, Pytree]:
-        """The candidates as atoms; the carry is empty."""
-        del reward
-        return self.propose(
-            params.models[self.stage], observation, key, self.num
-        ), carry
 
 
 def stage(spec: EnvSpec | None, preset: str) -> Stage:

@@ -11,7 +11,6 @@ takes the best by Q_1.
 
 from __future__ import annotations
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -20,13 +19,13 @@ from offjax.datasets.views import TransitionData, TransitionView
 from offjax.distributions import Distribution, unit_atoms
 from offjax.improvement import improvement
 from offjax.methods import bc_vae
-from offjax.methods.bc_vae import Candidates
 from offjax.methods.common import (
     Network,
     TrainState,
     bootstrap,
     critics,
     first_critic,
+    memoryless,
     narrow,
     pick,
     reads_critic,
@@ -40,6 +39,7 @@ from offjax.methods.common import (
 from offjax.networks.mlp import MLP
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -93,16 +93,16 @@ def _vae_config(config: Config) -> bc_vae.Config:
 
 
 def _decode(
-    state: State, observations: chex.Array, key: Key, config: Config, num: int
-) -> chex.Array:
+    state: State, observations: Array, key: Key, config: Config, num: int
+) -> Array:
     """`num` actions [..., num, A] for each normalized observation [..., O]."""
     vae, action_dim = state.vae.params, state.action_box.low.shape[-1]
     return bc_vae.decode(vae, observations, key, _vae_config(config), num, action_dim)
 
 
 def _perturb(
-    params: Pytree, observations: chex.Array, actions: chex.Array, config: Config
-) -> chex.Array:
+    params: Pytree, observations: Array, actions: Array, config: Config
+) -> Array:
     """a + ξ(s, a), clipped to the box; [..., O], [..., A] → [..., A]."""
     x = jnp.concatenate([observations, actions], axis=-1)
     network: Network = MLP(config.hidden_dims, actions.shape[-1])
@@ -131,7 +131,7 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
 
 def critic_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Sum of both errors; info is the target [B]. `key` decodes the next actions."""
     following = state.normalizer(batch.next_observations)
     decoded = _decode(state, following, key, config, config.num_samples)
@@ -151,7 +151,7 @@ def critic_loss(
 
 def actor_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, None]:
+) -> tuple[Array, None]:
     """−E Q_1 of one moved action per row, which `key` decodes; no info."""
     observations = state.normalizer(batch.observations)
     decoded = _decode(state, observations, key, config, 1)[:, 0]
@@ -162,9 +162,8 @@ def actor_loss(
 
 def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One step of the autoencoder, then critics, then perturbation, then targets."""
-    del upstream
     adam = optax.adam(config.critic_lr)
     keys = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
     vae, loss_vae, _ = descend(
@@ -184,18 +183,15 @@ def update(
         target_critic=soft_update(critic.params, state.target_critic, config.tau),
         step=state.step + 1,
     )
-    metrics = {
+    return state, {
         "bcq/vae_loss": loss_vae,
         "bcq/critic_loss": loss_q,
         "bcq/actor_loss": loss_pi,
         "bcq/target": jnp.mean(targets),
     }
-    return state, metrics
 
 
-def candidates(
-    model: Model, observation: chex.Array, key: Key, num: int
-) -> Distribution:
+def candidates(model: Model, observation: Array, key: Key, num: int) -> Distribution:
     """`num` decoded and moved actions at one raw observation [O], as atoms."""
     state, config, box = model.state, model.config, model.state.action_box
     observation = state.normalizer(observation)
@@ -205,12 +201,17 @@ def candidates(
     return unit_atoms(actions, box.shift, box.scale)
 
 
-def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
+def act(model: Model, observation: Array, key: Key) -> Distribution:
     """One decoded and moved action at one raw observation [O]."""
     return candidates(model, observation, key, 1)
 
 
-def q_value(model: Model, observation: chex.Array, action: chex.Array) -> chex.Array:
+def propose(model: Model, observation: Array, key: Key) -> Distribution:
+    """The actions at one raw observation [O] of which the critic takes the best."""
+    return candidates(model, observation, key, ACTING_SAMPLES)
+
+
+def q_value(model: Model, observation: Array, action: Array) -> Array:
     """The first critic [] at one raw observation and action, as the authors act."""
     return twin_values(model, observation, action)[0]
 
@@ -231,7 +232,7 @@ def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
     return Recipe(
         "bcq",
         (stage(spec, preset),),
-        lambda recipe: Candidates("bcq", candidates, ACTING_SAMPLES),
+        memoryless("bcq", propose),
         improve=improvement("best_of_n", n=ACTING_SAMPLES),
         critic=reads_critic("bcq"),
     )

@@ -16,14 +16,19 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from offjax.distributions import Distribution
 from offjax.improvement import improvement
 from offjax.methods import bc, bc_vae, sarsa
-from offjax.methods.bc_vae import Candidates
 from offjax.methods.common import memoryless, pick
-from offjax.types import EnvSpec, Recipe
+from offjax.types import Array, EnvSpec, Key, Model, Recipe
 
 DECODED = 50
 """Actions that the autoencoder proposes."""
+
+
+def _decoded(model: Model, observation: Array, key: Key) -> Distribution:
+    """What the autoencoder proposes at one raw observation [O], as atoms."""
+    return bc_vae.candidates(model, observation, key, DECODED)
 
 
 def _one_step(
@@ -34,10 +39,15 @@ def _one_step(
     operator: str,
     **settings: Any,
 ) -> Recipe:
+    """Behavior, its value and an operator; `head` is "vae" or one of `bc.HEADS`."""
+    if head == "vae":
+        behavior, actor = bc_vae.stage(spec, preset), memoryless("bc_vae", _decoded)
+    else:
+        behavior, actor = bc.behavior(spec, preset, head), memoryless("bc")
     return Recipe(
         name,
-        (bc.behavior(spec, preset, head), sarsa.stage(spec, preset)),
-        memoryless("bc"),
+        (behavior, sarsa.stage(spec, preset)),
+        actor,
         acting={"ensemble": sarsa.Ensemble()},
         improve=improvement(operator, **settings),
         critic=sarsa.critic("sarsa"),
@@ -111,24 +121,11 @@ def idet(spec: EnvSpec | None, preset: str) -> Recipe:
     return _one_step("idet", spec, preset, "deterministic", operator)
 
 
-def _decoded(
-    name: str, spec: EnvSpec | None, preset: str, operator: str, **settings: Any
-) -> Recipe:
-    return Recipe(
-        name,
-        (bc_vae.stage(spec, preset), sarsa.stage(spec, preset)),
-        lambda recipe: Candidates("bc_vae", bc_vae.candidates, DECODED),
-        acting={"ensemble": sarsa.Ensemble()},
-        improve=improvement(operator, **settings),
-        critic=sarsa.critic("sarsa"),
-    )
-
-
 def idet_vae(spec: EnvSpec | None, preset: str) -> Recipe:
     """I_DET on the best of 50 decoded actions, δ = 0.1."""
-    return _decoded("idet_vae", spec, preset, "closed_form_deterministic")
+    return _one_step("idet_vae", spec, preset, "vae", "closed_form_deterministic")
 
 
 def vae_ebcq(spec: EnvSpec | None, preset: str) -> Recipe:
     """Best of 50 decoded actions."""
-    return _decoded("vae_ebcq", spec, preset, "best_of_n", n=DECODED)
+    return _one_step("vae_ebcq", spec, preset, "vae", "best_of_n", n=DECODED)

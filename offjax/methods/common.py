@@ -14,12 +14,14 @@ import jax.numpy as jnp
 import optax
 
 from offjax.datasets.normalize import ActionBox, Normalizer
+from offjax.datasets.text import TextEncoder
 from offjax.distributions import Distribution
-from offjax.errors import UserError
+from offjax.errors import UserError, require_option
 from offjax.improvement import action_gradient
 from offjax.networks.mlp import QEnsemble
 from offjax.types import (
     Actor,
+    Array,
     EnvSpec,
     Key,
     Model,
@@ -27,10 +29,13 @@ from offjax.types import (
     Pytree,
     QFunction,
     Recipe,
+    Stage,
     Transitions,
+    config,
 )
 
 PRESETS = ("paper", "small", "demo")
+CLIP = 5.0
 Network = Any
 """A flax module. The type of `apply` is a union that fits no use of it."""
 
@@ -42,7 +47,7 @@ class TrainState(flax.struct.PyTreeNode):
     """
 
     key: Key
-    step: chex.Array
+    step: Array
     normalizer: Normalizer
     action_box: ActionBox
 
@@ -58,7 +63,7 @@ def start(key: Key, data: Pytree) -> dict[str, Any]:
     }
 
 
-def zeros(data: Pytree) -> tuple[chex.Array, chex.Array]:
+def zeros(data: Pytree) -> tuple[Array, Array]:
     """An observation [O] and an action [A] to initialize networks with."""
     statistics = data.statistics
     return (
@@ -72,21 +77,34 @@ def soft_update(params: Pytree, target: Pytree, tau: chex.Numeric) -> Pytree:
     return optax.incremental_update(params, target, tau)
 
 
-def average(
-    params: Pytree, ema: Pytree, decay: chex.Numeric, step: chex.Array
-) -> Pytree:
-    """Exponential moving average of parameters, with a warm-up.
+def average(params: Pytree, ema: Pytree, decay: chex.Numeric, step: Array) -> Pytree:
+    """Moving average of `params` after update number `step`, counted from 0.
 
-    Early averages forget quickly: they would remember the initial parameters else.
-
-    Args:
-      params: after the update.
-      ema: the average before.
-      decay: once there are enough updates.
-      step: [] number of updates before this one.
+    Early averages forget quickly: else they would remember the initial parameters.
     """
     decay = jnp.minimum(decay, (1 + step) / (10 + step))
     return optax.incremental_update(params, ema, 1 - decay)
+
+
+def clipped(state: TrainState, observations: Array) -> Array:
+    """Raw observations [..., O] → standardized ones within ±5.
+
+    A joint that hardly moves in the data must not drown the others where it does.
+    """
+    return jnp.clip(state.normalizer(observations), -CLIP, CLIP)
+
+
+@config
+class TextConfig:
+    """Hyperparameters of what reads instructions; see `offjax.datasets.text`."""
+
+    text_encoder: str = "hash"
+    text_weights: str = ""
+
+    @property
+    def text(self) -> TextEncoder:
+        """What embeds instructions."""
+        return TextEncoder(self.text_encoder, self.text_weights)
 
 
 # -- twin critics -------------------------------------------------------------
@@ -98,40 +116,31 @@ def critics(hidden_dims: Sequence[int]) -> Network:
 
 
 def first_critic(
-    params: Pytree,
-    hidden_dims: Sequence[int],
-    observations: chex.Array,
-    actions: chex.Array,
-) -> chex.Array:
+    params: Pytree, hidden_dims: Sequence[int], observations: Array, actions: Array
+) -> Array:
     """Q_1 [...] alone: half the work, for losses that do not read the other."""
     first = jax.tree.map(lambda x: x[:1], params)
     return QEnsemble(hidden_dims, size=1).apply(first, observations, actions)[0]
 
 
-def twin_values(
-    model: Model, observation: chex.Array, action: chex.Array
-) -> chex.Array:
+def twin_values(model: Model, observation: Array, action: Array) -> Array:
     """Both online critics [2] at one raw observation [O] and environment action [A]."""
     state = model.state
     inputs = (state.normalizer(observation), state.action_box.to_unit(action))
     return critics(model.config.hidden_dims).apply(state.critic.params, *inputs)
 
 
-def min_q_value(
-    model: Model, observation: chex.Array, action: chex.Array
-) -> chex.Array:
+def min_q_value(model: Model, observation: Array, action: Array) -> Array:
     """Minimum of the two online critics [] at one raw observation and action."""
     return twin_values(model, observation, action).min(0)
 
 
-def bootstrap(
-    batch: Transitions, next_values: chex.Array, discount: chex.Numeric
-) -> chex.Array:
+def bootstrap(batch: Transitions, next_values: Array, discount: chex.Numeric) -> Array:
     """r + γ (1 − terminal) · value, [B]."""
     return batch.rewards + discount * (1 - batch.terminals) * next_values
 
 
-def squared_error(q: chex.Array, targets: chex.Array) -> chex.Array:
+def squared_error(q: Array, targets: Array) -> Array:
     """Sum over the critics [2, B] of their mean squared error towards targets [B]."""
     return jnp.sum(jnp.mean((q - targets) ** 2, axis=-1))
 
@@ -141,26 +150,28 @@ def squared_error(q: chex.Array, targets: chex.Array) -> chex.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Memoryless(Actor):
-    """Acts with a model's `act`, which reads the present observation alone."""
+    """Acts by the present observation alone.
 
-    stage: str = ""
+    Attributes:
+      stage: of the model that acts.
+      propose: `(model, observation, key) → Distribution`.
+    """
+
+    stage: str
+    propose: Callable[[Model, Array, Key], Distribution] = Model.act
 
     def act(
-        self,
-        params: Params,
-        carry: Pytree,
-        observation: chex.Array,
-        reward: chex.Array,
-        key: Key,
+        self, params: Params, carry: Pytree, observation: Array, reward: Array, key: Key
     ) -> tuple[Distribution, Pytree]:
         """The model's distribution; the carry is empty."""
-        del reward
-        return params.models[self.stage].act(observation, key), carry
+        return self.propose(params.models[self.stage], observation, key), carry
 
 
-def memoryless(stage: str) -> Callable[[Recipe], Actor]:
-    """`Recipe.actor` of a stage whose module has `act`."""
-    return lambda recipe: Memoryless(stage)
+def memoryless(
+    stage: str, propose: Callable[..., Distribution] = Model.act
+) -> Callable[[Recipe], Actor]:
+    """`Recipe.actor` that is `Memoryless`."""
+    return lambda recipe: Memoryless(stage, propose)
 
 
 def reads_critic(stage: str) -> Callable[[Params], QFunction]:
@@ -168,19 +179,22 @@ def reads_critic(stage: str) -> Callable[[Params], QFunction]:
     return lambda params: in_unit(params, stage, params.models[stage].q_value)
 
 
+def actor_critic(stage: Stage, **settings: Any) -> Recipe:
+    """The recipe of one stage with policy and critic, which acts with the policy."""
+    name = stage.name
+    actor, critic = memoryless(name), reads_critic(name)
+    return Recipe(name, (stage,), actor, critic=critic, **settings)
+
+
 def in_unit(params: Params, stage: str, q: QFunction) -> QFunction:
     """The critic `q` of a stage as the operator of `params` reads it.
 
     Where Action Gradient's steps are normalized it is divided by its median gradient,
-    which the stage `gradient_norm` has measured.
-
-    Raises:
-      UserError: normalized steps, but no such stage.
+    which the stage `gradient_norm` has measured; `UserError` without that stage.
     """
     operator = params.improve
-    if not isinstance(operator, action_gradient.Config):
-        return q
-    if operator.step_mode != "normalized":
+    gradient = isinstance(operator, action_gradient.Config)
+    if not gradient or operator.step_mode != "normalized":
         return q
     if "gradient_norm" not in params.models:
         raise UserError(
@@ -197,8 +211,7 @@ def in_unit(params: Params, stage: str, q: QFunction) -> QFunction:
 
 def pick(preset: str, **by_preset: Any) -> Any:
     """The value for a preset: `pick(preset, paper=…, small=…, demo=…)`."""
-    if preset not in PRESETS:
-        raise UserError(f"preset {preset!r} is not one of {', '.join(PRESETS)}.")
+    require_option("preset", preset, PRESETS)
     return by_preset[preset]
 
 
@@ -239,9 +252,7 @@ def narrow(preset: str, *fields: str, depth: int = 2) -> dict[str, Any]:
 def step_rewards(spec: EnvSpec | None) -> float:
     """Factor on the rewards with which they are about 1 a step.
 
-    Those of Budget Allocation are about 1/T; the published settings of value-based
-    methods (temperatures, penalties, entropies, bins) presume the rewards of the usual
-    benchmarks.
+    Published settings of value-based methods presume that; Budget Allocation's are 1/T.
     """
     if spec is None or spec.domain != "budget":
         return 1.0

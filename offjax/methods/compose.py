@@ -30,13 +30,9 @@ Builder = Callable[[EnvSpec | None, str], Recipe]
 
 
 class Critic(NamedTuple):
-    """What a composition takes of a critic.
+    """What a composition takes of a critic; `acting` and `for_dataset` as in `Recipe`.
 
-    Attributes:
-      stage: `(spec, preset) → Stage` that learns it.
-      read: name of the stage → `Recipe.critic`.
-      acting: what acting with it reads.
-      for_dataset: as of `Recipe`.
+    `stage(spec, preset)` learns it, and `read(stage name)` is `Recipe.critic`.
     """
 
     stage: Callable[[EnvSpec | None, str], Stage]
@@ -53,14 +49,10 @@ CRITICS = {
 
 
 def compose(name: str, policies: Mapping[str, Builder]) -> Builder:
-    """The recipe builder of a name `policy+critic+operator`.
+    """The recipe builder of a name `policy+critic+operator`; `UserError` if unknown.
 
     The stages are the policy's and the critic's; a stage that both have is one. Action
     Gradient's normalized steps need one more, which measures the critic's gradient.
-    The recipe's `validate` refuses what does not fit together.
-
-    Raises:
-      UserError: an unknown part.
     """
     parts = name.split("+")
     if len(parts) != 3:
@@ -102,14 +94,10 @@ def compose(name: str, policies: Mapping[str, Builder]) -> Builder:
 def _validate(
     own: Callable[[Recipe, Dataset], None] | None, recipe: Recipe, dataset: Dataset
 ) -> None:
-    """Refuses an operator that this policy gives nothing to work with.
+    """Raises `UserError` where policy, critic, operator and data do not fit together.
 
     The recipe is traced from data to action, on two episodes and without computing
     anything, so that what an operator says of a distribution is said before training.
-
-    Raises:
-      UserError: the policy's own reasons, a recording with instructions, or an
-        operator's refusal of the policy's distribution.
     """
     if own is not None:
         own(recipe, dataset)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,14 +27,13 @@ from offjax.improvement import improvement
 from offjax.methods.common import (
     Network,
     TrainState,
+    actor_critic,
     bootstrap,
     critics,
     domain,
-    memoryless,
     min_q_value,
     narrow,
     pick,
-    reads_critic,
     soft_update,
     squared_error,
     start,
@@ -45,6 +43,7 @@ from offjax.methods.common import (
 from offjax.networks.gaussian import TanhGaussian, tanh_sample
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -100,14 +99,14 @@ class State(TrainState):
 class Noise(NamedTuple):
     """What one update draws: standard normal but for `uniform`, in [-1, 1]."""
 
-    policy: chex.Array  # [B, 1, A] for π(s) in the policy's loss
-    target: chex.Array  # [B, M, A] for π(s') in the target; M = 1 or num_actions
-    uniform: chex.Array  # [B, n, A]
-    here: chex.Array  # [B, n, A] for π(s) in the penalty
-    there: chex.Array  # [B, n, A] for π(s') in the penalty
+    policy: Array  # [B, 1, A] for π(s) in the policy's loss
+    target: Array  # [B, M, A] for π(s') in the target; M = 1 or num_actions
+    uniform: Array  # [B, n, A]
+    here: Array  # [B, n, A] for π(s) in the penalty
+    there: Array  # [B, n, A] for π(s') in the penalty
 
 
-def draw_noise(key: Key, actions: chex.Array, config: Config) -> Noise:
+def draw_noise(key: Key, actions: Array, config: Config) -> Noise:
     """The noise of one update, for recorded actions [B, A]."""
     keys = jax.random.split(key, 5)
     batch_size, action_dim = actions.shape
@@ -126,8 +125,8 @@ def _actor(config: Config, action_dim: int) -> Network:
 
 
 def _sample(
-    params: Pytree, observations: chex.Array, noise: chex.Array, config: Config
-) -> tuple[chex.Array, chex.Array]:
+    params: Pytree, observations: Array, noise: Array, config: Config
+) -> tuple[Array, Array]:
     """Actions [B, n, A] and log densities [B, n] for noise [B, n, A]."""
     actor = _actor(config, noise.shape[-1])
     mean, log_std = actor.apply(params, observations)
@@ -135,12 +134,10 @@ def _sample(
 
 
 def _values(
-    params: Pytree, observations: chex.Array, actions: chex.Array, config: Config
-) -> chex.Array:
-    """Both critics [2, B, n] at n actions [B, n, A] of each observation.
-
-    As rows of one matrix, whose products are faster than those of a stack of them.
-    """
+    params: Pytree, observations: Array, actions: Array, config: Config
+) -> Array:
+    """Both critics [2, B, n] at n actions [B, n, A] of each observation."""
+    # Products of one tall matrix are faster than those of a stack of matrices.
     rows = jnp.repeat(observations, actions.shape[1], axis=0)
     flat = actions.reshape(-1, actions.shape[-1])
     q = critics(config.hidden_dims).apply(params, rows, flat)
@@ -149,7 +146,6 @@ def _values(
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     observation, action = zeros(data)
     actor_key, critic_key = jax.random.split(key)
     actor = _actor(config, action.shape[-1]).init(actor_key, observation)
@@ -166,7 +162,7 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
 
 def actor_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Loss of the policy; info is the mean log density of its actions."""
     observations = state.normalizer(batch.observations)
     noise = draw_noise(key, batch.actions, config)
@@ -178,7 +174,7 @@ def actor_loss(
 
 def critic_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Bellman errors plus penalties of both critics; info is their gaps [2]."""
     actor, noise = state.actor.params, draw_noise(key, batch.actions, config)
     observations = state.normalizer(batch.observations)
@@ -206,15 +202,15 @@ def critic_loss(
 
 
 def temperature_loss(
-    log_temperature: chex.Array, log_prob: chex.Array, action_dim: int
-) -> tuple[chex.Array, None]:
+    log_temperature: Array, log_prob: Array, action_dim: int
+) -> tuple[Array, None]:
     """Moves the policy's entropy towards −A, from the mean log density; no info."""
     return -log_temperature * (log_prob - action_dim), None
 
 
 def alpha_prime_loss(
-    log_alpha_prime: chex.Array, gaps: chex.Array, config: Config
-) -> tuple[chex.Array, None]:
+    log_alpha_prime: Array, gaps: Array, config: Config
+) -> tuple[Array, None]:
     """Raises α' while the gaps [2] are above `target_action_gap`; no info."""
     alpha_prime = jnp.clip(jnp.exp(log_alpha_prime), 0.0, 1e6)
     excess = jnp.mean(gaps) - config.target_action_gap
@@ -223,29 +219,20 @@ def alpha_prime_loss(
 
 def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One step of everything, all from the weights before it."""
-    del upstream
     key = jax.random.fold_in(state.key, state.step)
     actor_adam = optax.adam(config.actor_lr)
     actor, loss_pi, log_prob = descend(
         actor_loss, state.actor, actor_adam, state, batch, key, config
     )
+    adam = optax.adam(config.critic_lr)
     critic, loss_q, gaps = descend(
-        critic_loss,
-        state.critic,
-        optax.adam(config.critic_lr),
-        state,
-        batch,
-        key,
-        config,
+        critic_loss, state.critic, adam, state, batch, key, config
     )
+    entropy = (log_prob, batch.actions.shape[-1])
     log_temperature, *_ = descend(
-        temperature_loss,
-        state.log_temperature,
-        actor_adam,
-        log_prob,
-        batch.actions.shape[-1],
+        temperature_loss, state.log_temperature, actor_adam, *entropy
     )
     log_alpha_prime = state.log_alpha_prime
     if config.lagrange:
@@ -261,18 +248,16 @@ def update(
         log_alpha_prime=log_alpha_prime,
         step=state.step + 1,
     )
-    metrics = {
+    return state, {
         "cql/actor_loss": loss_pi,
         "cql/critic_loss": loss_q,
         "cql/gap": jnp.mean(gaps),
         "cql/entropy": -log_prob,
     }
-    return state, metrics
 
 
-def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
+def act(model: Model, observation: Array, key: Key) -> Distribution:
     """The learned policy, tanh of a Gaussian, at one raw observation [O]."""
-    del key
     state, box = model.state, model.state.action_box
     mean, log_std = _actor(model.config, box.low.shape[-1]).apply(
         state.actor.params, state.normalizer(observation)
@@ -306,11 +291,7 @@ def for_dataset(recipe: Recipe, dataset: str) -> Recipe:
 
 
 def _settings(kind: str, preset: str) -> dict[str, Any]:
-    """Hyperparameters of a domain.
-
-    Off preset paper, 5 random actions from each proposal instead of 10, in narrower
-    nets on fewer rows: some 4 ms of one core per update.
-    """
+    """Hyperparameters of a domain."""
     by_domain: dict[str, dict[str, Any]] = {
         "maze2d": {"lagrange": True},
         "antmaze": {
@@ -352,13 +333,7 @@ def stage(spec: EnvSpec | None, preset: str) -> Stage:
 
 def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
     """Conservative Q-learning, acting with tanh of the policy's mean."""
-    return Recipe(
-        "cql",
-        (stage(spec, preset),),
-        memoryless("cql"),
-        critic=reads_critic("cql"),
-        for_dataset=for_dataset,
-    )
+    return actor_critic(stage(spec, preset), for_dataset=for_dataset)
 
 
 def cql_cfpi(spec: EnvSpec | None, preset: str) -> Recipe:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -27,7 +26,7 @@ import optax
 
 from offjax.datasets.trajectories import Segments, SegmentView, Trajectories
 from offjax.distributions import Distribution, unit_point
-from offjax.errors import UserError
+from offjax.errors import UserError, require_option
 from offjax.methods.common import domain
 from offjax.methods.sequence import (
     MAZE_RETURN_SCALE,
@@ -46,10 +45,10 @@ from offjax.networks.transformer import (
     Linear,
     Steps,
     TrajectoryTransformer,
-    check_option,
     example_steps,
 )
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -79,18 +78,15 @@ class Config(SequenceConfig):
     def validate(self) -> None:
         """Raises `UserError` for sizes that do not fit together, unknown options."""
         SequenceConfig.validate(self)
-        check_option("initialization", self.initialization, ("official", "normal"))
-        check_option("attention_dropout", self.attention_dropout, ("weights", "output"))
-        check_option("activation", self.activation, tuple(ACTIVATIONS))
+        dropouts = ("weights", "output")
+        require_option("attention_dropout", self.attention_dropout, dropouts)
+        require_option("activation", self.activation, ACTIVATIONS)
+        require_option("initialization", self.initialization, ("official", "normal"))
 
 
 @config
 class Conditioning:
-    """What acting asks for; several values share one trained model.
-
-    Attributes:
-      return_target: return of an episode, in the units of the rewards.
-    """
+    """`return_target` is the return of an episode that acting asks for."""
 
     return_target: float = math.nan
 
@@ -117,7 +113,7 @@ class Network(nn.Module):
     action_dim: int
 
     @nn.compact
-    def __call__(self, steps: Steps, train: bool = False) -> chex.Array:
+    def __call__(self, steps: Steps, train: bool = False) -> Array:
         """Actions [B, K, A] in the unit box."""
         c = self.config
         normal = c.initialization == "normal"
@@ -148,7 +144,6 @@ def optimizer(config: Config) -> optax.GradientTransformation:
 
 def init(key: Key, data: Trajectories, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     steps = example_steps(data.statistics)
     params = Network(config, steps.actions.shape[-1]).init(key, steps)
     return State(
@@ -158,9 +153,8 @@ def init(key: Key, data: Trajectories, config: Config, upstream: Upstream) -> St
 
 def loss(
     params: Pytree, state: State, batch: Segments, key: Key, config: Config
-) -> tuple[chex.Array, None]:
+) -> tuple[Array, None]:
     """Mean squared error of the actions on recorded steps; `key` is the dropout's."""
-    del state
     steps = steps_of(batch)
     network = Network(config, steps.actions.shape[-1])
     actions: Any = network.apply(params, steps, True, rngs={"dropout": key})
@@ -170,9 +164,8 @@ def loss(
 
 def update(
     state: State, batch: Segments, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One step of AdamW on a batch of segments."""
-    del upstream
     batch = transformed(state, batch)
     key = jax.random.fold_in(state.key, state.step)
     network, value, _ = descend(
@@ -184,7 +177,6 @@ def update(
 
 def act(model: Model, window: Steps, key: Key) -> Distribution:
     """The action, a point, at the last step of a context [K, …]."""
-    del key
     network = Network(model.config, window.actions.shape[-1])
     batched = jax.tree.map(lambda x: x[None], window)
     actions: Any = network.apply(model.state.network.params, batched)

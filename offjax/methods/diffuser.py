@@ -9,10 +9,12 @@ of an image autoencoder, which this package does not have.
 
 from __future__ import annotations
 
+from functools import partial
+
 from offjax.methods import diffusion_planner, observation_vae, plan_sampling
 from offjax.methods.common import pick
 from offjax.methods.goals import text_encoder
-from offjax.methods.lcd import planner_stage, sizes, validate_diffusion
+from offjax.methods.lcd import planner_stage, sizes, validate
 from offjax.methods.planning import PlannedActionActor
 from offjax.types import Actor, EnvSpec, Recipe
 
@@ -38,5 +40,5 @@ def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
         (vae, planner),
         _actor,
         acting={"sampling": plan_sampling.Config(sampler="ddpm", replan=8)},
-        validate=lambda recipe, dataset: validate_diffusion(recipe, dataset, True),
+        validate=partial(validate, executed=True),
     )

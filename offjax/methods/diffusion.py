@@ -24,46 +24,38 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from offjax.errors import UserError
-from offjax.types import Key
+from offjax.errors import UserError, require_least
+from offjax.types import Array, Key
 
 PREDICTIONS = ("clean", "noise")
-Predict = Callable[[chex.Array, chex.Array], chex.Array]
+Predict = Callable[[Array, Array], Array]
 """(x_t [...], t []) → the network's prediction, of x_t's shape."""
-Pin = Callable[[chex.Array], chex.Array]
+Pin = Callable[[Array], Array]
 """Overwrites what is known of x, such as the present state."""
 
 
 class Steps(NamedTuple):
     """The steps of a sampler in their order, each field [S]; see the module."""
 
-    times: chex.Array  # t, an input of the network
-    clean: chex.Array  # a
-    noisy: chex.Array  # b
-    std: chex.Array  # σ
-    alpha_bars: chex.Array  # ᾱ_t
+    times: Array  # t, an input of the network
+    clean: Array  # a
+    noisy: Array  # b
+    std: Array  # σ
+    alpha_bars: Array  # ᾱ_t
 
 
 def cosine_betas(
     num_steps: int, offset: float = 0.008, largest: float = 0.999
 ) -> np.ndarray:
-    """β of Nichol and Dhariwal's cosine schedule, [N] float64.
+    """β of Nichol and Dhariwal's cosine schedule, [N] float64, at most `largest`.
 
-    Args:
-      num_steps: N.
-      offset: keeps the first β away from 0.
-      largest: upper clip.
-
-    Raises:
-      UserError: no step at all.
+    `offset` keeps the first β away from 0. `UserError` without a step.
     """
-    if num_steps < 1:
-        raise UserError(f"diffusion_steps is {num_steps}: at least 1 is needed.")
+    require_least(1, diffusion_steps=num_steps)
     grid = (np.arange(num_steps + 1) / num_steps + offset) / (1 + offset)
     signal = np.cos(grid * np.pi / 2) ** 2
     return np.clip(1 - signal[1:] / signal[:-1], 0.0, largest)
@@ -86,24 +78,16 @@ def ddpm_steps(betas: np.ndarray) -> Steps:
 
 
 def ddim_steps(betas: np.ndarray, num_steps: int, eta: float = 0.0) -> Steps:
-    """DDIM over `num_steps` times spread evenly over the N of training.
+    """DDIM over S = `num_steps` times spread evenly over the N of training.
 
-    Args:
-      betas: of training, [N].
-      num_steps: S, 1 … N.
-      eta: 0 is deterministic, 1 has the variance of DDPM.
-
-    Raises:
-      UserError: more steps than N, or none, or an η outside [0, 1].
+    η = 0 is deterministic, 1 has the variance of DDPM. `UserError` unless 1 ≤ S ≤ N.
     """
     total = len(betas)
     if not 1 <= num_steps <= total:
         raise UserError(
-            f"sampling_steps is {num_steps}, but the planner was trained with "
-            f"{total} diffusion steps: choose 1 … {total}."
+            f"sampling_steps is {num_steps}, but the planner is trained with "
+            f"diffusion_steps={total}: choose 1 … {total}."
         )
-    if not 0 <= eta <= 1:
-        raise UserError(f"eta is {eta}; it must lie between 0 and 1.")
     # Whole numbers are kept whole: rounding of i · N / S may fall below them.
     grid = np.arange(num_steps, -1, -1) * total // num_steps - 1
     padded = np.concatenate([[1.0], alpha_bars(betas)])
@@ -114,63 +98,44 @@ def ddim_steps(betas: np.ndarray, num_steps: int, eta: float = 0.0) -> Steps:
     return Steps(grid[:-1], clean, noisy, np.sqrt(variance), now)
 
 
-def add_noise(
-    clean: chex.Array, noise: chex.Array, times: chex.Array, betas: np.ndarray
-) -> chex.Array:
+def add_noise(clean: Array, noise: Array, times: Array, betas: np.ndarray) -> Array:
     """x_t [B, ...] of x_0 [B, ...] and ε [B, ...] at times [B]."""
     bars = jnp.asarray(alpha_bars(betas), clean.dtype)[times]
     bars = bars.reshape(bars.shape + (1,) * (clean.ndim - bars.ndim))
     return jnp.sqrt(bars) * clean + jnp.sqrt(1 - bars) * noise
 
 
-def to_clean(
-    prediction: chex.Array, noisy: chex.Array, alpha_bar: chex.Array, kind: str
-) -> chex.Array:
+def to_clean(prediction: Array, noisy: Array, alpha_bar: Array, kind: str) -> Array:
     """x̂_0 that a prediction of `kind` ("clean" or "noise") stands for."""
     if kind == "clean":
         return prediction
     return (noisy - jnp.sqrt(1 - alpha_bar) * prediction) / jnp.sqrt(alpha_bar)
 
 
-def identity(x: chex.Array) -> chex.Array:
-    """Pins nothing."""
-    return x
-
-
-def advance(
-    x: chex.Array, prediction: chex.Array, now: Steps, noise: chex.Array, kind: str
-) -> chex.Array:
-    """x_{t'} of x_t [...], a prediction for it, and standard noise, all of one shape.
-
-    `now` holds the coefficients of this one step, and `kind` is what was predicted.
-    """
+def advance(x: Array, prediction: Array, now: Steps, noise: Array, kind: str) -> Array:
+    """x_{t'} of x_t [...], a prediction of `kind` for it, and standard noise."""
     clean = to_clean(prediction, x, now.alpha_bars, kind)
     return now.clean * clean + now.noisy * x + now.std * noise
 
 
 def sample(
     predict: Predict,
-    noise: chex.Array,
+    noise: Array,
     key: Key,
     steps: Steps,
     kind: str = "clean",
-    pin: Pin = identity,
-) -> chex.Array:
+    pin: Pin = lambda x: x,
+) -> Array:
     """Denoises `noise` [...] in one scan over the steps.
 
-    Args:
-      predict: the network.
-      noise: what the sampler begins with, [...].
-      key: of the noise that steps with σ > 0 add; not read where all are 0.
-      steps: of `ddpm_steps` or `ddim_steps`.
-      kind: what the network predicts, "clean" or "noise".
-      pin: applied before every step and at the end.
+    `kind` is what the network predicts, "clean" or "noise"; `pin` is applied before
+    every step and at the end. `key` is read where a step adds noise (σ > 0).
     """
     columns = Steps(*(jnp.asarray(c, noise.dtype) for c in steps))
     columns = columns._replace(times=jnp.asarray(np.asarray(steps.times), jnp.int32))
     stochastic = bool(np.any(np.asarray(steps.std) > 0))
 
-    def step(x: chex.Array, inputs: tuple[Steps, Key]) -> tuple[chex.Array, None]:
+    def step(x: Array, inputs: tuple[Steps, Key]) -> tuple[Array, None]:
         now, step_key = inputs
         noise = jnp.zeros_like(x)
         if stochastic:

@@ -13,9 +13,6 @@ W being 1 but for the first row's move, which has W_first: it alone is acted upo
 present latent z_0 is written over x_t in training and sampling, and has no loss. There
 is no guidance, and nothing is clipped. Acting reads an average of the parameters.
 
-The network's many small parameters are kept as one vector: compiling an optimizer for
-each of them would take several times as long as compiling the network.
-
 Published code and thesis differ; `offjax.methods.lcd` has both settings.
 """
 
@@ -24,32 +21,35 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import chex
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from offjax.datasets.text import Text, TextEncoder
-from offjax.errors import UserError
+from offjax.errors import require_least, require_option
 from offjax.methods import diffusion
 from offjax.methods.plan_sampling import Config as Sampling
 from offjax.methods.planning import Planner
-from offjax.methods.plans import PlanBatch, PlanData, Probe
+from offjax.methods.plans import (
+    PlanBatch,
+    PlanConfig,
+    PlanData,
+    PlannerState,
+    start_planner,
+)
 from offjax.networks.temporal_unet import TemporalUNet, check_sizes
-from offjax.networks.trained import Trained, descend, trained
-from offjax.types import Key, Model, Pytree, Upstream, config
+from offjax.networks.trained import descend, trained
+from offjax.types import Array, Key, Model, Pytree, Upstream, config
 
 LOSSES = ("l1", "l2")
 
 
 @config
-class Config:
+class Config(PlanConfig):
     """Hyperparameters; the defaults are those of the published code.
 
     Attributes:
-      lr: Adam's step size.
       first_weight: W_first.
       ema_decay: of the averaged parameters.
       ema_every: updates between two steps of the average.
@@ -57,16 +57,6 @@ class Config:
       loss: "l1" or "l2".
       prediction: of the network, the "clean" plan or the "noise".
       diffusion_steps: N, of the cosine schedule.
-      horizon: H, rows of a plan.
-      stride: c, steps between the rows.
-      frame_offset: windows of the data are moved by up to this many steps.
-      tail: of each described span, only this many last steps are used; 0: all.
-      full_stride: only windows that have at least one stride before the span's end.
-      held_out: instructions that are kept from the planner, as a test of what follows
-        from the others.
-      rollouts: dataset of a policy's own rollouts, to cut plans from in place of the
-        recording (`experiments.lcd.rollouts`); "" for none.
-      standardize: whether plans are standardized, column by column.
       attend_padding: whether padding of the text takes part in the attention.
       width: channels of the U-Net's first level.
       multipliers: channels of its levels, in units of `width`.
@@ -74,9 +64,6 @@ class Config:
       groups: of its group norms.
       num_heads: of its attention.
       head_dim: of its attention.
-      batch_size: plans in a batch.
-      text_encoder: see `offjax.datasets.text`.
-      text_weights: folder of a pretrained text encoder.
     """
 
     lr: float = 2e-4
@@ -87,14 +74,6 @@ class Config:
     loss: str = "l2"
     prediction: str = "clean"
     diffusion_steps: int = 20
-    horizon: int = 4
-    stride: int = 16
-    frame_offset: int = 0
-    tail: int = 0
-    full_stride: bool = False
-    held_out: tuple[str, ...] = ()
-    rollouts: str = ""
-    standardize: bool = False
     attend_padding: bool = False
     width: int = 64
     multipliers: tuple[int, ...] = (1, 4, 8)
@@ -103,46 +82,20 @@ class Config:
     num_heads: int = 4
     head_dim: int = 32
     batch_size: int = 512
-    text_encoder: str = "hash"
-    text_weights: str = ""
 
     @property
     def text(self) -> TextEncoder:
         """What embeds instructions."""
-        keep = self.attend_padding
-        return TextEncoder(self.text_encoder, self.text_weights, keep)
+        keep_padding = self.attend_padding
+        return TextEncoder(self.text_encoder, self.text_weights, keep_padding)
 
     def validate(self) -> None:
-        """Refuses settings that make no sense.
-
-        Raises:
-          UserError: an unknown loss or prediction, sizes that do not fit together, or
-            a plan without rows, steps or stride.
-        """
-        for name, options in (("loss", LOSSES), ("prediction", diffusion.PREDICTIONS)):
-            if getattr(self, name) not in options:
-                raise UserError(
-                    f"{name} is {getattr(self, name)!r}; choose one of "
-                    f"{', '.join(options)}."
-                )
-        for name in ("horizon", "stride", "diffusion_steps", "ema_every", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"{name} is {getattr(self, name)}: at least 1 is needed."
-                )
+        """Raises `UserError` for unknown options, and sizes that do not fit."""
+        PlanConfig.validate(self)
+        require_option("loss", self.loss, LOSSES)
+        require_option("prediction", self.prediction, diffusion.PREDICTIONS)
+        require_least(1, diffusion_steps=self.diffusion_steps, ema_every=self.ema_every)
         check_sizes(self.width, self.multipliers, self.kernel, self.groups)
-
-
-class State(flax.struct.PyTreeNode):
-    """The network, its averaged parameters, which act, and what plans are made of."""
-
-    key: Key
-    step: chex.Array
-    planner: Trained  # parameters [P], see `flatten`
-    ema: chex.Array  # [P]
-    mean: chex.Array  # [M + Z]
-    std: chex.Array  # [M + Z]
-    probe: Probe
 
 
 Sizes = tuple[int, tuple[int, ...], int, int, int, int]
@@ -153,21 +106,18 @@ def _sizes(config: Config) -> Sizes:
     return c.width, c.multipliers, c.kernel, c.groups, c.num_heads, c.head_dim
 
 
-def flatten(params: Pytree) -> chex.Array:
-    """The network's parameters as one vector [P]."""
+def flatten(params: Pytree) -> Array:
+    """The network's many small parameters as one vector [P].
+
+    Compiling an optimizer for each would take longer than compiling the network.
+    """
     return jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(params)])
 
 
-def unflatten(
-    vector: chex.Array, config: Config, width: int, text_width: int
-) -> Pytree:
+def unflatten(vector: Array, config: Config, width: int, text_width: int) -> Pytree:
     """The parameters that `flatten` made [P] of.
 
-    Args:
-      vector: [P].
-      config: of the planner.
-      width: columns of a plan.
-      text_width: entries of a token.
+    `width` is the number of a plan's columns, `text_width` that of a token's entries.
     """
     shapes = _shapes(_sizes(config), width, text_width)
     leaves, tree = jax.tree.flatten(shapes)
@@ -186,44 +136,32 @@ def _shapes(sizes: Sizes, width: int, text_width: int) -> Pytree:
     return jax.eval_shape(init)
 
 
-def init(key: Key, data: PlanData, config: Config, upstream: Upstream) -> State:
-    """Fresh state."""
-    del upstream
+def init(key: Key, data: PlanData, config: Config, upstream: Upstream) -> PlannerState:
+    """Fresh state; its parameters are one vector [P], see `flatten`."""
     width, tokens = data.mean.shape[-1], data.text.tokens.shape[1:]
     network = TemporalUNet(*_sizes(config))
     plans, times = jnp.zeros((1, 1, width)), jnp.zeros(1, jnp.int32)
     params = flatten(network.init(key, plans, times, jnp.zeros((1, *tokens))))
-    return State(
-        key=key,
-        step=jnp.int32(0),
-        planner=trained(params, optax.adam(config.lr)),
-        ema=params,
-        mean=jnp.asarray(data.mean),
-        std=jnp.asarray(data.std),
-        probe=jax.tree.map(jnp.asarray, data.probe),
-    )
+    return start_planner(key, data, trained(params, optax.adam(config.lr)))
 
 
 def denoise(
     params: Pytree,
-    plans: chex.Array,
-    times: chex.Array,
-    tokens: chex.Array,
-    mask: chex.Array,
+    plans: Array,
+    times: Array,
+    tokens: Array,
+    mask: Array,
     config: Config,
-) -> chex.Array:
-    """What the network predicts of noisy plans [B, H, M + Z] at times [B].
-
-    `params` are those of the network, see `unflatten`.
-    """
+) -> Array:
+    """What the network predicts of noisy plans [B, H, M + Z] at times [B]."""
     seen = None if config.attend_padding else mask
     network: Any = TemporalUNet(*_sizes(config))
     return network.apply(params, plans, times, tokens, seen)
 
 
 def planner_loss(
-    params: chex.Array, state: State, batch: PlanBatch, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
+    params: Array, state: PlannerState, batch: PlanBatch, key: Key, config: Config
+) -> tuple[Array, Array]:
     """`denoising_loss` of plans in the units of the data; `key` draws noise, times."""
     noise_key, time_key = jax.random.split(key)
     plans = (batch.plans - state.mean) / state.std
@@ -235,22 +173,16 @@ def planner_loss(
 
 
 def denoising_loss(
-    params: chex.Array,
+    params: Array,
     batch: PlanBatch,
-    noise: chex.Array,
-    times: chex.Array,
+    noise: Array,
+    times: Array,
     latent_dim: int,
     config: Config,
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Weighted error of the prediction, and the error of the first moves alone.
 
-    Args:
-      params: of the network, one vector [P].
-      batch: standardized plans.
-      noise: ε, of the plans' shape.
-      times: t, [B].
-      latent_dim: Z, columns of the present latent.
-      config: hyperparameters.
+    Of standardized plans with noise ε of their shape at times [B]; `latent_dim` is Z.
     """
     betas = diffusion.cosine_betas(config.diffusion_steps)
     moves = batch.plans.shape[-1] - latent_dim
@@ -269,10 +201,9 @@ def denoising_loss(
 
 
 def update(
-    state: State, batch: PlanBatch, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+    state: PlannerState, batch: PlanBatch, config: Config, upstream: Upstream
+) -> tuple[PlannerState, dict[str, Array]]:
     """One Adam step on a batch of plans, and perhaps one of the average."""
-    del upstream
     key = jax.random.fold_in(state.key, state.step)
     adam = optax.adam(config.lr)
     planner, loss, first = descend(
@@ -283,7 +214,7 @@ def update(
     return state, {"planner/loss": loss, "planner/first_error": first}
 
 
-def averaged(ema: Pytree, params: Pytree, step: chex.Array, config: Config) -> Pytree:
+def averaged(ema: Pytree, params: Pytree, step: Array, config: Config) -> Pytree:
     """The average after update number `step`, counted from 0: published schedule."""
     keep = jnp.where(step < config.ema_start, 0.0, config.ema_decay)
     keep = jnp.where(step % config.ema_every == 0, keep, 1.0)
@@ -291,23 +222,15 @@ def averaged(ema: Pytree, params: Pytree, step: chex.Array, config: Config) -> P
 
 
 def plan(
-    model: Model, latent: chex.Array, text: Text, key: Key, sampling: Sampling
-) -> chex.Array:
-    """A plan [rows, M + Z] from the present latent [Z] under one instruction.
-
-    Args:
-      model: trained.
-      latent: present latent state.
-      text: one embedded sentence, without the axis N.
-      key: of the noise.
-      sampling: how to sample.
-    """
+    model: Model, latent: Array, text: Text, key: Key, sampling: Sampling
+) -> Array:
+    """A plan [rows, M + Z] from the present latent [Z] under one instruction."""
     state, config = model.state, model.config
     width = state.mean.shape[-1]
     params = unflatten(state.ema, config, width, text.tokens.shape[-1])
     texts = jnp.asarray(text.tokens)[None], jnp.asarray(text.mask)[None]
 
-    def predict(x: chex.Array, time: chex.Array) -> chex.Array:
+    def predict(x: Array, time: Array) -> Array:
         return denoise(params, x[None], time[None], *texts, config)[0]
 
     return sample_rows(predict, model, latent, key, sampling)
@@ -316,18 +239,13 @@ def plan(
 def sample_rows(
     predict: diffusion.Predict,
     model: Model,
-    latent: chex.Array,
+    latent: Array,
     key: Key,
     sampling: Sampling,
-) -> chex.Array:
+) -> Array:
     """A plan [rows, M + Z] that begins at the present latent [Z].
 
-    Args:
-      predict: the network, of standardized plans.
-      model: trained; read for its units and schedule.
-      latent: present latent state.
-      key: of the noise.
-      sampling: how to sample.
+    `predict` works on standardized plans; `model` has their units and the schedule.
     """
     state, config = model.state, model.config
     width = state.mean.shape[-1]
@@ -335,23 +253,17 @@ def sample_rows(
     present = (latent - state.mean[moves:]) / state.std[moves:]
     noise_key, step_key = jax.random.split(key)
     noise = jax.random.normal(noise_key, (sampling.rows or config.horizon, width))
-    rows = diffusion.sample(
-        predict,
-        noise,
-        step_key,
-        sampler_steps(config, sampling),
-        config.prediction,
-        lambda x: x.at[0, moves:].set(present),
-    )
+
+    def pin(x: Array) -> Array:
+        return x.at[0, moves:].set(present)
+
+    steps, kind = sampler_steps(config, sampling), config.prediction
+    rows = diffusion.sample(predict, noise, step_key, steps, kind, pin)
     return rows * state.std + state.mean
 
 
 def sampler_steps(config: Config, sampling: Sampling) -> diffusion.Steps:
-    """The table of steps that the settings ask for.
-
-    Raises:
-      UserError: more steps than there are.
-    """
+    """The steps that the settings ask for; `UserError` for more than N."""
     betas = diffusion.cosine_betas(config.diffusion_steps)
     if sampling.sampler == "ddpm":
         return diffusion.ddpm_steps(betas)

@@ -31,16 +31,15 @@ import optax
 
 from offjax.datasets.views import TransitionData, TransitionView
 from offjax.distributions import Distribution, unit_point
-from offjax.errors import UserError
+from offjax.errors import require_least, require_option
 from offjax.methods.common import (
     Network,
     TrainState,
+    actor_critic,
     bootstrap,
     domain,
-    memoryless,
     narrow,
     pick,
-    reads_critic,
     soft_update,
     start,
     step_rewards,
@@ -49,6 +48,7 @@ from offjax.methods.common import (
 from offjax.networks.mlp import MLP, QEnsemble
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -86,12 +86,8 @@ class Config:
 
     def validate(self) -> None:
         """Raises `UserError` for an unknown aggregation, or no steps of the flow."""
-        if self.q_aggregation not in ("mean", "min"):
-            raise UserError(
-                f"q_aggregation is {self.q_aggregation!r}: choose mean or min."
-            )
-        if self.flow_steps < 1:
-            raise UserError(f"flow_steps is {self.flow_steps}: at least 1 is needed.")
+        require_option("q_aggregation", self.q_aggregation, ("mean", "min"))
+        require_least(1, flow_steps=self.flow_steps)
 
 
 class State(TrainState):
@@ -113,42 +109,36 @@ def _vector_field(config: Config, action_dim: int) -> Network:
 
 def _critics(config: Config) -> Network:
     weights = nn.initializers.xavier_uniform()
-    return QEnsemble(
-        config.hidden_dims,
-        layer_norm=True,
-        norm_last=True,
-        activation=nn.gelu,
-        weights=weights,
-        output_weights=weights,
-    )
+    settings = {
+        "activation": nn.gelu,
+        "layer_norm": True,
+        "norm_last": True,
+        "weights": weights,
+        "output_weights": weights,
+    }
+    return QEnsemble(config.hidden_dims, settings=settings)
 
 
 def _one_step(
-    params: Pytree, observations: chex.Array, noise: chex.Array, config: Config
-) -> chex.Array:
+    params: Pytree, observations: Array, noise: Array, config: Config
+) -> Array:
     """μ(s, z), unclipped: normalized [..., O] and noise [..., A] → [..., A]."""
     inputs = jnp.concatenate([observations, noise], axis=-1)
     return _vector_field(config, noise.shape[-1]).apply(params, inputs)
 
 
 def _velocity(
-    params: Pytree,
-    observations: chex.Array,
-    actions: chex.Array,
-    times: chex.Array,
-    config: Config,
-) -> chex.Array:
+    params: Pytree, observations: Array, actions: Array, times: Array, config: Config
+) -> Array:
     """v(s, x, t): normalized [..., O], [..., A] and times [..., 1] → [..., A]."""
     inputs = jnp.concatenate([observations, actions, times], axis=-1)
     return _vector_field(config, actions.shape[-1]).apply(params, inputs)
 
 
-def flow(
-    params: Pytree, observations: chex.Array, noise: chex.Array, config: Config
-) -> chex.Array:
+def flow(params: Pytree, observations: Array, noise: Array, config: Config) -> Array:
     """Actions [B, A] of the flow from noise [B, A], clipped to [-1, 1]."""
 
-    def euler(actions: chex.Array, i: chex.Array) -> tuple[chex.Array, None]:
+    def euler(actions: Array, i: Array) -> tuple[Array, None]:
         times = jnp.full((*actions.shape[:-1], 1), i / config.flow_steps)
         velocity = _velocity(params, observations, actions, times, config)
         return actions + velocity / config.flow_steps, None
@@ -159,7 +149,6 @@ def flow(
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     observation, action = zeros(data)
     flow_key, actor_key, critic_key = jax.random.split(key, 3)
     network = _vector_field(config, action.shape[-1])
@@ -177,7 +166,7 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
 
 def flow_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, None]:
+) -> tuple[Array, None]:
     """Flow matching; `key` draws x_0 [B, A] and t [B, 1]. No info."""
     actions = state.action_box.to_unit(batch.actions)
     _, start_key, time_key = jax.random.split(key, 3)
@@ -191,7 +180,7 @@ def flow_loss(
 
 def actor_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, dict[str, chex.Array]]:
+) -> tuple[Array, dict[str, Array]]:
     """Distillation and Q; `key` draws z [B, A]. Info: both parts."""
     observations = state.normalizer(batch.observations)
     key, *_ = jax.random.split(key, 3)
@@ -212,7 +201,7 @@ def actor_loss(
 
 def critic_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Mean over critics and rows; `key` draws z' [B, A]. Info: the targets [B]."""
     observations = state.normalizer(batch.observations)
     next_observations = state.normalizer(batch.next_observations)
@@ -231,26 +220,20 @@ def critic_loss(
 
 def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One step of everything, all from the weights before it."""
-    del upstream
     return learn(state, batch, jax.random.fold_in(state.key, state.step), config)
 
 
 def learn(
     state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """`update` with its key given."""
     _, actor_key, critic_key = jax.random.split(key, 3)
     adam = optax.adam(config.actor_lr)
+    critic_adam = optax.adam(config.critic_lr)
     critic, critic_value, _ = descend(
-        critic_loss,
-        state.critic,
-        optax.adam(config.critic_lr),
-        state,
-        batch,
-        critic_key,
-        config,
+        critic_loss, state.critic, critic_adam, state, batch, critic_key, config
     )
     flow_network, flow_value, _ = descend(
         flow_loss, state.flow, adam, state, batch, actor_key, config
@@ -266,16 +249,15 @@ def learn(
         target_critic=target,
         step=state.step + 1,
     )
-    metrics = {
+    return state, {
         "fql/critic_loss": critic_value,
         "fql/flow_loss": flow_value,
         "fql/actor_loss": actor_value,
         **{f"fql/{name}": value for name, value in parts.items()},
     }
-    return state, metrics
 
 
-def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
+def act(model: Model, observation: Array, key: Key) -> Distribution:
     """One action of μ from noise, at one raw observation [O], as a point."""
     state, box = model.state, model.state.action_box
     noise = jax.random.normal(key, box.low.shape)
@@ -284,7 +266,7 @@ def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
     return unit_point(jnp.clip(unit, -1.0, 1.0), box.shift, box.scale)
 
 
-def q_value(model: Model, observation: chex.Array, action: chex.Array) -> chex.Array:
+def q_value(model: Model, observation: Array, action: Array) -> Array:
     """Mean of the two online critics [] at one raw observation and action."""
     state = model.state
     inputs = (state.normalizer(observation), state.action_box.to_unit(action))
@@ -315,9 +297,4 @@ def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
     )
     config = Config(**_settings(kind, preset))
     steps = pick(preset, paper=1_000_000, small=200_000, demo=20_000)
-    return Recipe(
-        "fql",
-        (Stage("fql", METHOD, config, view, steps),),
-        memoryless("fql"),
-        critic=reads_critic("fql"),
-    )
+    return actor_critic(Stage("fql", METHOD, config, view, steps))

@@ -9,35 +9,35 @@ instruction, becomes a latent vector, and one network reads state and latent:
 u being the actions mapped to [-1, 1]. Both kinds of goals share π, and their losses are
 averaged. The scheme is that of the flat baseline of CALVIN and HULC (Mees et al., 2022,
 arXiv:2204.06252), as a plain network that predicts chunks of actions (Zhao et al.,
-2023, arXiv:2304.13705): K are predicted and the first few of them executed, for
-recorded controllers keep time and state that observations lack.
+2023, arXiv:2304.13705): recorded controllers keep time and state that observations
+lack. Acting reads an exponential moving average of the parameters.
 
 For a planner in the space of z two terms may be added, neither of them published. Its
 subgoals are never exact: noise on the latents of states (`goal_noise`) makes π read
-from s_t what it can. And it knows the present by its latent alone, which need not hold
-what actions towards it do not depend on: `reconstruction` · E ‖g − r(z)‖² keeps it all.
-
-Where observations hold several objects of one kind, such as cubes of several colors, π
-may read them with the same weights and attend to those that matter (`objects`, see
-`offjax.networks.objects`).
-
-Acting reads an exponential moving average of the parameters.
+from s_t what it can. And it knows the present by its latent alone, in which
+`reconstruction` · E ‖g − r(z)‖² keeps all of the state.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
 
 from offjax.datasets.play import ChunkBatch, Chunks, ChunkView, Play
-from offjax.datasets.text import TextEncoder
 from offjax.distributions import Distribution, point
-from offjax.errors import UserError
-from offjax.methods.common import TrainState, average, pick, start, zeros
+from offjax.errors import UserError, require_least, require_option
+from offjax.methods.common import (
+    TextConfig,
+    TrainState,
+    average,
+    clipped,
+    pick,
+    start,
+    zeros,
+)
 from offjax.methods.goals import (
     GoalMethod,
     SubgoalActor,
@@ -50,6 +50,7 @@ from offjax.networks.objects import check_objects
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
     Actor,
+    Array,
     EnvSpec,
     Key,
     Model,
@@ -62,9 +63,6 @@ from offjax.types import (
 )
 
 GOALS = ("states", "language", "both")
-CLIP = 5.0
-"""Standardized observations are clipped to ± this: a joint that hardly moves in the
-data must not drown the others where it does."""
 LOOKAHEAD = 16
 """Steps by which a given subgoal lies ahead."""
 FOR_PLANNERS = {"goals": "states", "goal_noise": 0.1, "reconstruction": 1.0}
@@ -73,27 +71,23 @@ a cube's place is lost (docs/results/lcd.md)."""
 
 
 @config
-class Config:
+class Config(TextConfig):
     """Hyperparameters.
 
     Attributes:
-      lr: Adam's step size.
       ema_decay: of the averaged parameters, once there are enough updates.
       goals: what conditions training, "states", "language" or "both".
-      hidden_dims: widths of the policy's hidden layers.
       encoder_dims: widths of the goal encoders' hidden layers.
       latent_dim: length of z.
-      objects: first column, number and width of objects of one kind; () for none.
+      objects: first column, number and width of objects of one kind, which are read
+        with the same weights, see `offjax.networks.objects`; () for none.
       chunk: K, actions predicted at once.
       execute: how many of them are executed before the next chunk.
       goal_offset: goal states lie 1 … this many steps ahead, uniformly.
       goal_noise: deviation of normal noise on their latents in training; the entries
         of a latent begin with a mean square of 1.
-      reconstruction: weight of the states' reconstruction from their latents; with 0
-        there is none.
+      reconstruction: weight of the states' reconstruction from their latents.
       batch_size: examples of each kind of goal.
-      text_encoder: see `offjax.datasets.text`.
-      text_weights: folder of a pretrained text encoder.
     """
 
     lr: float = 3e-4
@@ -109,35 +103,16 @@ class Config:
     goal_noise: float = 0.0
     reconstruction: float = static(default=0.0)
     batch_size: int = 256
-    text_encoder: str = "hash"
-    text_weights: str = ""
-
-    @property
-    def text(self) -> TextEncoder:
-        """What embeds instructions."""
-        return TextEncoder(self.text_encoder, self.text_weights)
 
     def validate(self) -> None:
-        """Refuses settings that make no sense.
-
-        Raises:
-          UserError: unknown goals, a chunk without steps or shorter than what is
-            executed of it, or goals that lie nowhere ahead.
-        """
-        if self.goals not in GOALS:
-            raise UserError(
-                f"gcbc: goals is {self.goals!r}; choose one of {', '.join(GOALS)}."
-            )
+        """Refuses unknown goals, or none ahead, and more than a chunk's actions."""
+        require_option("goals", self.goals, GOALS)
+        require_least(1, goal_offset=self.goal_offset)
         if not 1 <= self.execute <= self.chunk:
             raise UserError(
                 f"gcbc: execute={self.execute} actions of each chunk of "
                 f"{self.chunk} cannot be executed: choose 1 … {self.chunk}, or a "
                 "larger chunk."
-            )
-        if self.goal_offset < 1:
-            raise UserError(
-                f"gcbc: goal_offset is {self.goal_offset}, but goal states lie at "
-                "least 1 step ahead."
             )
 
 
@@ -151,17 +126,12 @@ class State(TrainState):
 class Carry(NamedTuple):
     """The chunk that is being executed."""
 
-    actions: chex.Array  # [K, A] the environment's
-    index: chex.Array  # [] steps since the chunk was asked for
+    actions: Array  # [K, A] the environment's
+    index: Array  # [] steps since the chunk was asked for
 
 
 def init(key: Key, data: Play, config: Config, upstream: Upstream) -> State:
-    """Fresh state.
-
-    Raises:
-      UserError: objects that the observations do not hold.
-    """
-    del upstream
+    """Fresh state; `UserError` for objects that the observations do not hold."""
     observation, action = zeros(data)
     check_objects(config.objects, observation.shape[-1])
     network: Any = GoalPolicy(config, action.shape[-1], observation.shape[-1])
@@ -173,11 +143,6 @@ def init(key: Key, data: Play, config: Config, upstream: Upstream) -> State:
     return State(**start(key, data), actor=actor, ema=params)
 
 
-def normalize(state: State, observations: chex.Array) -> chex.Array:
-    """What the networks read of raw observations [..., O]."""
-    return jnp.clip(state.normalizer(observations), -CLIP, CLIP)
-
-
 def _network(state: State, config: Config) -> Any:
     sizes = state.action_box.low.shape[-1], state.normalizer.mean.shape[-1]
     return GoalPolicy(config, *sizes)
@@ -185,15 +150,14 @@ def _network(state: State, config: Config) -> Any:
 
 def actor_loss(
     params: Pytree, state: State, batch: ChunkBatch, key: Key, config: Config
-) -> tuple[chex.Array, dict[str, chex.Array]]:
+) -> tuple[Array, dict[str, Array]]:
     """Mean over the kinds of goals of the squared error per action entry.
 
-    To it comes the error of reconstructed goals, where there is one. `key` is that of
-    the noise on the latents of states.
+    Plus the error of reconstructed goals. `key` draws noise on the latents of states.
     """
     network, losses, extra = _network(state, config), {}, {}
     if batch.states is not None:
-        goals = normalize(state, batch.states.goals)
+        goals = clipped(state, batch.states.goals)
         latents = network.apply(params, goals, method="encode_state")
         if config.reconstruction:
             error = network.apply(params, latents, method="decode") - goals
@@ -209,10 +173,10 @@ def actor_loss(
 
 
 def _error(
-    params: Pytree, state: State, chunks: Chunks, latents: chex.Array, config: Config
-) -> chex.Array:
+    params: Pytree, state: State, chunks: Chunks, latents: Array, config: Config
+) -> Array:
     """Mean squared error of the chunks per action entry, over the steps that count."""
-    observations = normalize(state, chunks.observations)
+    observations = clipped(state, chunks.observations)
     predicted = _network(state, config).apply(
         params, observations, latents, method="act"
     )
@@ -223,9 +187,8 @@ def _error(
 
 def update(
     state: State, batch: ChunkBatch, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One Adam step on a batch of chunks, and one of the averaged parameters."""
-    del upstream
     key = jax.random.fold_in(state.key, state.step)
     adam = optax.adam(config.lr)
     actor, _, metrics = descend(
@@ -238,22 +201,22 @@ def update(
 # -- acting -------------------------------------------------------------------
 
 
-def encode_goal(model: Model, observations: chex.Array) -> chex.Array:
+def encode_goal(model: Model, observations: Array) -> Array:
     """Latents [..., Z] of raw goal states [..., O]."""
-    goals = normalize(model.state, observations)
+    goals = clipped(model.state, observations)
     network = _network(model.state, model.config)
     return network.apply(model.state.ema, goals, method="encode_state")
 
 
-def encode_text(model: Model, sentences: chex.Array) -> chex.Array:
+def encode_text(model: Model, sentences: Array) -> Array:
     """Latents [..., Z] of embedded instructions [..., E]."""
     network = _network(model.state, model.config)
     return network.apply(model.state.ema, sentences, method="encode_text")
 
 
-def chunk(model: Model, observations: chex.Array, latents: chex.Array) -> chex.Array:
+def chunk(model: Model, observations: Array, latents: Array) -> Array:
     """The environment's next K actions [..., K, A] at raw observations [..., O]."""
-    normalized = normalize(model.state, observations)
+    normalized = clipped(model.state, observations)
     network = _network(model.state, model.config)
     actions = network.apply(model.state.ema, normalized, latents, method="act")
     return model.state.action_box.from_unit(actions)
@@ -265,25 +228,15 @@ def empty(model: Model) -> Carry:
     return Carry(jnp.zeros(shape), jnp.int32(0))
 
 
-def begin(model: Model, observation: chex.Array, latent: chex.Array, key: Key) -> Carry:
+def begin(model: Model, observation: Array, latent: Array, key: Key) -> Carry:
     """Carry at the moment a goal is set: the next action begins a new chunk."""
-    del observation, latent, key
     return empty(model)
 
 
 def act_towards(
-    model: Model, carry: Carry, observation: chex.Array, latent: chex.Array, key: Key
+    model: Model, carry: Carry, observation: Array, latent: Array, key: Key
 ) -> tuple[Distribution, Carry]:
-    """The next action towards a goal, a point, and the carry after it.
-
-    Args:
-      model: trained.
-      carry: of `begin` or of the step before.
-      observation: raw, [O].
-      latent: of `encode_goal` or `encode_text`, [Z].
-      key: not read.
-    """
-    del key
+    """The next action, a point, towards the goal's latent [Z]; the carry after it."""
     place = carry.index % model.config.execute
     fresh = chunk(model, observation, latent)
     actions = jnp.where(place == 0, fresh, carry.actions)

@@ -10,14 +10,13 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import chex
 import jax.numpy as jnp
 
-from offjax.datasets.text import TextEncoder
+from offjax.datasets.text import Text, TextEncoder
 from offjax.distributions import Distribution
 from offjax.envs import scene
 from offjax.methods.plans import Encoder
-from offjax.types import Actor, EnvSpec, Key, Model, Params, Pytree, Recipe
+from offjax.types import Actor, Array, EnvSpec, Key, Model, Params, Pytree, Recipe
 
 ORDERED = "hash_order"
 """Text encoder where sentences name several objects, so that their order matters."""
@@ -34,7 +33,7 @@ class GoalMethod(Encoder):
       act_towards: `(model, carry, observation, latent, key) → (Distribution, carry)`.
     """
 
-    encode_text: Callable[..., chex.Array]
+    encode_text: Callable[..., Array]
     empty: Callable[..., Pytree]
     begin: Callable[..., Pytree]
     act_towards: Callable[..., tuple[Distribution, Pytree]]
@@ -49,20 +48,18 @@ def goal_method(model: Model) -> GoalMethod:
 class Carry(NamedTuple):
     """Goal of an episode, and what its method carries."""
 
-    latent: chex.Array  # [Z]
+    latent: Array  # [Z]
     inner: Pytree
-    goals: chex.Array | None = None  # [L, O] states to follow
-    time: chex.Array | None = None  # [] steps since the first of `goals`
+    goals: Array | None = None  # [L, O] states to follow
+    time: Array | None = None  # [] steps since the first of `goals`
+    text: Text | None = None  # instruction that a planner reads
 
 
 @dataclasses.dataclass(frozen=True)
-class InstructedActor(Actor):
-    """Follows one instruction; every `period` steps begins anew towards it.
+class LanguageActor(Actor):
+    """An actor whose tasks are instructions, embedded with `text`.
 
-    Attributes:
-      stage: of the model.
-      text: what its instructions are embedded with.
-      period: steps between latent plans, or chunks.
+    `stage` is that of the model that acts, or in whose latents plans are made.
     """
 
     stage: str
@@ -74,35 +71,37 @@ class InstructedActor(Actor):
         return self.text.embed(sentences)._asdict()
 
     def model(self, params: Params) -> Model:
-        """The model that acts."""
+        """The model of `stage`."""
         return params.models[self.stage]
+
+
+@dataclasses.dataclass(frozen=True)
+class InstructedActor(LanguageActor):
+    """Follows one instruction; every `period` steps begins anew towards it."""
 
     def begin(self, params: Params, task: Pytree, key: Key) -> Carry:
         """The instruction's latent; `task["sentence"]` is its embedding [E]."""
-        del key
         model = self.model(params)
         method = goal_method(model)
         latent = method.encode_text(model, task["sentence"])
         return Carry(latent, method.empty(model))
 
-    def plan(
-        self, params: Params, carry: Carry, observation: chex.Array, key: Key
-    ) -> Carry:
+    def plan(self, params: Params, carry: Carry, observation: Array, key: Key) -> Carry:
         """A new latent plan, or the end of the present chunk."""
+        return self.pursue(params, carry, observation, carry.latent, key)
+
+    def pursue(
+        self, params: Params, carry: Carry, observation: Array, latent: Array, key: Key
+    ) -> Carry:
+        """The carry with a goal [Z], towards which the method begins anew."""
         model = self.model(params)
-        inner = goal_method(model).begin(model, observation, carry.latent, key)
-        return carry._replace(inner=inner)
+        inner = goal_method(model).begin(model, observation, latent, key)
+        return carry._replace(latent=latent, inner=inner)
 
     def act(
-        self,
-        params: Params,
-        carry: Carry,
-        observation: chex.Array,
-        reward: chex.Array,
-        key: Key,
+        self, params: Params, carry: Carry, observation: Array, reward: Array, key: Key
     ) -> tuple[Distribution, Carry]:
         """The method's next action towards the latent."""
-        del reward
         model = self.model(params)
         distribution, inner = goal_method(model).act_towards(
             model, carry.inner, observation, carry.latent, key
@@ -114,38 +113,30 @@ class InstructedActor(Actor):
 class SubgoalActor(InstructedActor):
     """Pursues given states: every `period` steps the one `lookahead` steps ahead.
 
-    What a planner of subgoals would reach if its subgoals were true. One state, or the
-    last of several, is a goal to stay with.
+    It shows what a planner would reach if its subgoals were true. The last state, or
+    the only one, is a goal to stay with.
     """
 
     lookahead: int = 16
     given_goals: bool = True
 
     def begin(self, params: Params, task: Pytree, key: Key) -> Carry:
-        """`task["goals"]` are raw states [L, O], one step apart, from the present on.
-
-        The actor begins at the first of them.
-        """
-        del key
+        """`task["goals"]` are raw states [L, O] from the present on, one step apart."""
         model = self.model(params)
         goals = jnp.asarray(task["goals"], jnp.float32)
         latent = jnp.zeros(model.config.latent_dim)
         return Carry(latent, goal_method(model).empty(model), goals, jnp.int32(0))
 
-    def plan(
-        self, params: Params, carry: Carry, observation: chex.Array, key: Key
-    ) -> Carry:
+    def plan(self, params: Params, carry: Carry, observation: Array, key: Key) -> Carry:
         """Sets the next subgoal."""
         assert carry.goals is not None and carry.time is not None
         model = self.model(params)
         place = jnp.minimum(carry.time + self.lookahead, carry.goals.shape[0] - 1)
         latent = goal_method(model).encode_goal(model, carry.goals[place])
-        inner = goal_method(model).begin(model, observation, latent, key)
-        return carry._replace(latent=latent, inner=inner)
+        return self.pursue(params, carry, observation, latent, key)
 
-    def record(self, carry: Carry, action: chex.Array) -> Carry:
+    def record(self, carry: Carry, action: Array) -> Carry:
         """Counts the step."""
-        del action
         assert carry.time is not None
         return carry._replace(time=carry.time + 1)
 
@@ -153,9 +144,7 @@ class SubgoalActor(InstructedActor):
 def instructed(stage: str, period: Callable[[Any], int]) -> Callable[[Recipe], Actor]:
     """`Recipe.actor` of a stage that follows instructions.
 
-    Args:
-      stage: its name.
-      period: steps between its plans, of its config.
+    `period(config)` is the number of steps between its plans.
     """
 
     def actor(recipe: Recipe) -> Actor:

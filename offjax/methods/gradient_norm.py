@@ -11,21 +11,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import chex
 import jax.numpy as jnp
 
 from offjax.improvement.action_gradient import median_gradient_norm
 from offjax.methods.common import TrainState, start
-from offjax.types import Key, Method, Stage, Transitions, Upstream, config
+from offjax.types import Array, Key, Method, Stage, Transitions, Upstream, config
 
 
 @config
 class Config:
-    """Settings.
-
-    Attributes:
-      batch_size: recorded pairs that the median is taken over.
-    """
+    """`batch_size` recorded pairs are what the median is taken over."""
 
     batch_size: int = 1024
 
@@ -33,20 +28,18 @@ class Config:
 class State(TrainState):
     """The median of the last batch."""
 
-    norm: chex.Array  # []
+    norm: Array  # []
 
 
 def init(key: Key, data: Any, config: Config, upstream: Upstream) -> State:
     """Norm 1, until the first update."""
-    del config, upstream
     return State(**start(key, data), norm=jnp.float32(1.0))
 
 
 def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """Measures the median on a batch."""
-    del config
     (critic,) = upstream.values()
     norm = median_gradient_norm(critic.q_value, batch.observations, batch.actions)
     # A critic that is flat everywhere has no unit; 1 leaves it as it is.

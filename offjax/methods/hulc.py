@@ -24,16 +24,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
 
 from offjax.datasets.play import Play, WindowBatch, Windows
-from offjax.datasets.text import TextEncoder
 from offjax.distributions import Distribution, point
-from offjax.errors import UserError
-from offjax.methods.common import TrainState, average, pick, start
+from offjax.errors import UserError, require_option
+from offjax.methods.common import TextConfig, TrainState, average, clipped, pick, start
 from offjax.methods.goals import GoalMethod, instructed, text_encoder
 from offjax.methods.imitation import action_loss, contrastive_loss
 from offjax.methods.play_stages import play_stage
@@ -42,8 +40,8 @@ from offjax.networks.hulc import LatentPlanModel
 from offjax.networks.perception import Images, augment, scale_pixels
 from offjax.networks.plans import balanced_kl, plan_of
 from offjax.networks.trained import Trained, descend, trained
-from offjax.networks.transformer import check_option
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Model,
@@ -55,8 +53,6 @@ from offjax.types import (
     static,
 )
 
-CLIP = 5.0
-"""Standardized states are clipped to ± this."""
 OPTIONS = {
     "encoder": ("cameras", "state"),
     "recognition": ("transformer", "rnn"),
@@ -68,11 +64,10 @@ OPTIONS = {
 
 
 @config
-class Config:
+class Config(TextConfig):
     """Hyperparameters; the defaults are HULC's.
 
     Attributes:
-      lr: Adam's step size.
       kl_weight: β.
       kl_mixing: share of the KL's gradient that goes to the prior.
       contrast_weight: λ.
@@ -86,30 +81,20 @@ class Config:
       plan: "categorical" or "gaussian".
       plan_variables: categorical variables of the plan, or dimensions of the Gaussian.
       plan_classes: classes of each variable.
-      prior_dims: hidden widths of the prior.
       recognition: what gives the posterior, a "transformer" or a two-way "rnn".
-      recognition_layers: its layers.
-      recognition_heads: attention heads.
       recognition_dim: width of its perceptrons, or of one direction's state.
       recognition_features: length of the window's features (transformer).
-      dropout: of the transformer.
       decoder_sees: the "gripper" camera's half of the features, or "all".
-      decoder_dim: width of the recurrent layers.
-      decoder_layers: number of them.
       num_components: K of the mixture.
       num_classes: bins of an action's entry.
       binary_gripper: the action's last entry is -1 or 1.
       contrast: whether there is the contrastive loss.
-      projection_dim: hidden width of its projections.
       padding: whether padded steps are "masked" or "repeated" as steps like others.
       augment: random shifts of the cameras' images.
       acting: "sample" of the mixture, or its "mode".
       replan: steps between plans.
       window: T, longest window.
-      min_window: shortest.
       batch_size: windows of each kind of goal.
-      text_encoder: see `offjax.datasets.text`.
-      text_weights: folder of a pretrained text encoder.
     """
 
     lr: float = 2e-4
@@ -148,23 +133,11 @@ class Config:
     window: int = 32
     min_window: int = 20
     batch_size: int = 32
-    text_encoder: str = "hash"
-    text_weights: str = ""
-
-    @property
-    def text(self) -> TextEncoder:
-        """What embeds instructions."""
-        return TextEncoder(self.text_encoder, self.text_weights)
 
     def validate(self) -> None:
-        """Refuses unknown options and sizes that do not fit together.
-
-        Raises:
-          UserError: an unknown option, heads that do not divide the features, or
-            windows whose shortest is longer than their longest.
-        """
+        """Raises `UserError` for unknown options, and sizes that do not fit."""
         for name, options in OPTIONS.items():
-            check_option(name, getattr(self, name), options)
+            require_option(name, getattr(self, name), options)
         transformer = self.recognition == "transformer"
         if transformer and self.features % self.recognition_heads:
             raise UserError(
@@ -194,8 +167,8 @@ class State(TrainState):
 class Carry(NamedTuple):
     """The plan that is being executed, and the decoder's memory."""
 
-    plan: chex.Array  # [P]
-    hidden: chex.Array  # [layers, width]
+    plan: Array  # [P]
+    hidden: Array  # [layers, width]
 
 
 def _network(config: Config, state: State) -> Any:
@@ -204,7 +177,6 @@ def _network(config: Config, state: State) -> Any:
 
 def init(key: Key, data: Play, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     observations = jax.tree.map(
         lambda x: jnp.zeros((config.window, *x.shape[1:])), data.observations
     )
@@ -220,10 +192,10 @@ def normalize(state: State, observations: Pytree) -> Pytree:
     """What the encoder reads of raw observations."""
     if isinstance(observations, Images):
         return scale_pixels(observations)
-    return jnp.clip(state.normalizer(observations), -CLIP, CLIP)
+    return clipped(state, observations)
 
 
-def _targets(state: State, windows: Windows, config: Config) -> chex.Array:
+def _targets(state: State, windows: Windows, config: Config) -> Array:
     """Actions in the unit box; where padding counts, it is the arm at rest."""
     actions = state.action_box.to_unit(windows.actions)
     if config.padding == "repeated":
@@ -236,7 +208,7 @@ def _targets(state: State, windows: Windows, config: Config) -> chex.Array:
 
 def actor_loss(
     params: Pytree, state: State, batch: WindowBatch, key: Key, config: Config
-) -> tuple[chex.Array, dict[str, chex.Array]]:
+) -> tuple[Array, dict[str, Array]]:
     """The loss of a batch, and its parts; `key` draws plans, images and dropout."""
     key, noise_key = jax.random.split(key)
     noise = plan_of(config).noise(noise_key, (2 * batch.sentences.shape[0],))
@@ -247,19 +219,13 @@ def loss_at(
     params: Pytree,
     state: State,
     batch: WindowBatch,
-    noise: chex.Array,
+    noise: Array,
     key: Key,
     config: Config,
-) -> tuple[chex.Array, dict[str, chex.Array]]:
-    """`actor_loss` for given noise of the plans.
+) -> tuple[Array, dict[str, Array]]:
+    """`actor_loss` for given noise of the plans, leading axis 2B, play's first.
 
-    Args:
-      params: of the network.
-      state: read for its transforms.
-      batch: B windows of each kind.
-      noise: of `plan_of(config).noise`, leading axis 2B, play's first.
-      key: of augmentation and dropout.
-      config: hyperparameters.
+    `key` is that of augmentation and dropout.
     """
     network = _network(config, state)
     shift_key, dropout_key = jax.random.split(key)
@@ -304,9 +270,8 @@ def loss_at(
 
 def update(
     state: State, batch: WindowBatch, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One Adam step on a batch of windows, and one of the averaged parameters."""
-    del upstream
     key = jax.random.fold_in(state.key, state.step)
     adam = optax.adam(config.lr)
     actor, _, metrics = descend(
@@ -324,16 +289,16 @@ def _call(model: Model, method: str, *args: Any) -> Any:
     return network.apply(model.state.ema, *args, method=method)
 
 
-def _features(model: Model, observations: Pytree) -> chex.Array:
+def _features(model: Model, observations: Pytree) -> Array:
     return _call(model, "encode", normalize(model.state, observations))
 
 
-def encode_goal(model: Model, observations: Pytree) -> chex.Array:
+def encode_goal(model: Model, observations: Pytree) -> Array:
     """Latents [..., Z] of raw goal observations [..., O]."""
     return _call(model, "encode_state", _features(model, observations))
 
 
-def encode_text(model: Model, sentences: chex.Array) -> chex.Array:
+def encode_text(model: Model, sentences: Array) -> Array:
     """Latents [..., Z] of embedded instructions [..., E]."""
     return _call(model, "encode_text", sentences)
 
@@ -345,7 +310,7 @@ def empty(model: Model) -> Carry:
     return Carry(jnp.zeros(plan_of(config).size), hidden)
 
 
-def begin(model: Model, observation: Pytree, latent: chex.Array, key: Key) -> Carry:
+def begin(model: Model, observation: Pytree, latent: Array, key: Key) -> Carry:
     """A new plan towards a goal [Z], drawn from the prior, and an empty memory."""
     prior = _call(model, "propose", _features(model, observation), latent)
     plan = plan_of(model.config)
@@ -353,7 +318,7 @@ def begin(model: Model, observation: Pytree, latent: chex.Array, key: Key) -> Ca
 
 
 def act_towards(
-    model: Model, carry: Carry, observation: Pytree, latent: chex.Array, key: Key
+    model: Model, carry: Carry, observation: Pytree, latent: Array, key: Key
 ) -> tuple[Distribution, Carry]:
     """The next action, a point, towards the goal [Z] of `begin`; the carry after it."""
     features = _features(model, observation)[None]

@@ -9,18 +9,15 @@ import optax
 
 from offjax.networks import logistic_mixture
 from offjax.networks.hulc import Heads
+from offjax.types import Array
 
 
 def action_loss(
-    heads: Heads, actions: chex.Array, num_classes: int, gripper_weight: chex.Numeric
-) -> chex.Array:
-    """−log π of actions [..., A] in the unit box: [...].
+    heads: Heads, actions: Array, num_classes: int, gripper_weight: chex.Numeric
+) -> Array:
+    """−log π of actions [..., A] in the unit box, in `num_classes` bins each: [...].
 
-    Args:
-      heads: of the decoder.
-      actions: the last entry is -1 or 1 where `heads` treat the gripper apart.
-      num_classes: bins of each continuous entry.
-      gripper_weight: on the cross-entropy of the gripper's opening.
+    Where `heads` treat the gripper apart, the last entry is -1 or 1.
     """
     continuous = actions if heads.gripper is None else actions[..., :-1]
     loss = -logistic_mixture.log_prob(heads.mixture, continuous, num_classes)
@@ -32,9 +29,7 @@ def action_loss(
     )
 
 
-def contrastive_loss(
-    windows: chex.Array, texts: chex.Array, scale: chex.Array, rows: chex.Array
-) -> chex.Array:
+def contrastive_loss(windows: Array, texts: Array, scale: Array, rows: Array) -> Array:
     """Symmetric cross-entropy of which text belongs to which window.
 
     Args:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -27,14 +26,13 @@ from offjax.improvement import improvement
 from offjax.methods.common import (
     Network,
     TrainState,
+    actor_critic,
     bootstrap,
     critics,
     domain,
-    memoryless,
     min_q_value,
     narrow,
     pick,
-    reads_critic,
     soft_update,
     squared_error,
     start,
@@ -45,6 +43,7 @@ from offjax.networks.gaussian import GlobalStdGaussian
 from offjax.networks.mlp import MLP
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -67,7 +66,7 @@ class Config:
       critic_lr: Adam's step size, of the value function too.
       actor_decay_steps: updates over which the policy's step size falls to 0.
       expectile: κ.
-      temperature: β, which multiplies the advantage.
+      temperature: β.
       advantage_clip: upper bound of exp(β A).
       dropout: share of the policy's hidden units that training omits.
       critic_only: train no policy, for methods that need Q alone.
@@ -102,15 +101,13 @@ def _actor(config: Config, action_dim: int) -> Network:
     return GlobalStdGaussian(config.hidden_dims, action_dim, dropout=config.dropout)
 
 
-def _value(
-    params: Pytree, state: State, observations: chex.Array, config: Config
-) -> chex.Array:
+def _value(params: Pytree, state: State, observations: Array, config: Config) -> Array:
     """V [...] at raw observations [..., O]."""
     network: Network = MLP(config.hidden_dims, 1)
     return network.apply(params, state.normalizer(observations))[..., 0]
 
 
-def _target_q(state: State, batch: Transitions, config: Config) -> chex.Array:
+def _target_q(state: State, batch: Transitions, config: Config) -> Array:
     """Minimum of the target critics at the recorded actions, [B]."""
     observations = state.normalizer(batch.observations)
     actions = state.action_box.to_unit(batch.actions)
@@ -119,7 +116,7 @@ def _target_q(state: State, batch: Transitions, config: Config) -> chex.Array:
 
 
 def _actor_optimizer(config: Config) -> optax.GradientTransformation:
-    def rate(count: chex.Array) -> chex.Array:
+    def rate(count: Array) -> Array:
         share = jnp.minimum(count / config.actor_decay_steps, 1.0)
         return config.actor_lr * 0.5 * (1 + jnp.cos(jnp.pi * share))
 
@@ -128,7 +125,6 @@ def _actor_optimizer(config: Config) -> optax.GradientTransformation:
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     observation, action = zeros(data)
     actor_key, critic_key, value_key = jax.random.split(key, 3)
     actor = _actor(config, action.shape[-1]).init(actor_key, observation)
@@ -146,9 +142,8 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
 
 def value_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Expectile loss of V towards the target critics' minimum; info is its mean."""
-    del key
     q = _target_q(state, batch, config)
     error = q - _value(params, state, batch.observations, config)
     weight = jnp.where(error > 0, config.expectile, 1 - config.expectile)
@@ -157,7 +152,7 @@ def value_loss(
 
 def actor_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, None]:
+) -> tuple[Array, None]:
     """Advantage-weighted negative log-likelihood; `key` draws the dropout; no info."""
     observations = state.normalizer(batch.observations)
     actions = state.action_box.to_unit(batch.actions)
@@ -177,9 +172,8 @@ def actor_loss(
 
 def critic_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, None]:
+) -> tuple[Array, None]:
     """Sum over the critics of their error towards r + γ V(s'); no info."""
-    del key
     next_v = _value(state.value.params, state, batch.next_observations, config)
     targets = bootstrap(batch, next_v, config.discount)
     observations = state.normalizer(batch.observations)
@@ -190,9 +184,8 @@ def critic_loss(
 
 def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One step of V, then of the policy, then of the critics, then of the targets."""
-    del upstream
     key, adam = jax.random.fold_in(state.key, state.step), optax.adam(config.critic_lr)
     value, loss_v, q = descend(value_loss, state.value, adam, state, batch, key, config)
     metrics = {"iql/value_loss": loss_v, "iql/q": q}
@@ -216,9 +209,8 @@ def update(
     return state, metrics
 
 
-def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
+def act(model: Model, observation: Array, key: Key) -> Distribution:
     """The learned policy at one raw observation [O]."""
-    del key
     state, box = model.state, model.state.action_box
     mean, log_std = _actor(model.config, box.low.shape[-1]).apply(
         state.actor.params, state.normalizer(observation)
@@ -256,12 +248,7 @@ def stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
 
 def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
     """Implicit Q-learning, acting with the policy's mean."""
-    return Recipe(
-        "iql",
-        (stage(spec, preset),),
-        memoryless("iql"),
-        critic=reads_critic("iql"),
-    )
+    return actor_critic(stage(spec, preset))
 
 
 def iql_cfpi(spec: EnvSpec | None, preset: str) -> Recipe:

@@ -14,7 +14,8 @@ losses and their joining for acting are those of `sarsa`.
 
 from __future__ import annotations
 
-import chex
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -23,6 +24,7 @@ from offjax.methods import bc, sarsa
 from offjax.methods.common import memoryless, narrow, pick, reads_critic
 from offjax.methods.sarsa import State, init
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -68,26 +70,22 @@ class Config(sarsa.Config):
 def improved_actions(
     behavior: Model,
     q: QFunction,
-    observations: chex.Array,
+    observations: Array,
     settings: operators.MixtureConfig,
     key: Key,
-) -> chex.Array:
+) -> Array:
     """I_MG of the behavior model at raw observations [B, O] → actions [B, A]."""
 
-    def improve(observation: chex.Array) -> chex.Array:
-        return operators.mixture(
-            behavior.act(observation, key),
-            lambda action: q(observation, action),
-            key,
-            settings,
-        )
+    def improve(observation: Array) -> Array:
+        distribution = behavior.act(observation, key)
+        return operators.mixture(distribution, partial(q, observation), key, settings)
 
     return jax.vmap(improve)(observations)
 
 
 def next_actions(
     state: State, batch: Transitions, key: Key, config: Config, behavior: Model
-) -> chex.Array:
+) -> Array:
     """Actions [B, A] of the target: improved and noisy, recorded ones at first."""
     settings = operators.MixtureConfig(
         log_tau=config.log_tau,
@@ -115,7 +113,7 @@ def critic_loss(
     key: Key,
     config: Config,
     behavior: Model,
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Each critic's loss towards the lowest target, summed; info is the targets.
 
     Fractions are drawn from `key`, the noise of the actions from 1 folded into it.
@@ -130,12 +128,12 @@ def critic_loss(
 
 def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One step of every critic towards the improved policy's value."""
     return sarsa.learn(critic_loss, state, batch, config, upstream["bc"])
 
 
-def q_value(model: Model, observation: chex.Array, action: chex.Array) -> chex.Array:
+def q_value(model: Model, observation: Array, action: Array) -> Array:
     """Joined value [] at one raw observation [O] and environment action [A]."""
     values = sarsa.member_values(model.state, model.config, observation, action)
     ensemble = sarsa.Ensemble(lower_bound_beta=model.config.lower_bound_beta)

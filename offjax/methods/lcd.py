@@ -99,13 +99,12 @@ def _hierarchy(
         replan = recipe.acting["sampling"].replan
         return PlannedSubgoalActor(encoder.name, recipe.config("planner").text, replan)
 
-    diffuses = planner.method is diffusion_planner.METHOD
     return Recipe(
         name,
         (encoder, planner),
         actor,
         acting={"sampling": plan_sampling.Config(**sampling)},
-        validate=validate_diffusion if diffuses else validate,
+        validate=validate,
     )
 
 
@@ -115,20 +114,13 @@ def validate(recipe: Recipe, dataset: Dataset, executed: bool = False) -> None:
     Otherwise errors would appear only after the low-level policy was trained.
     `executed` is as of `plan_sampling.check_rows`.
     """
-    config = recipe.config("planner")
-    plan_sampling.check_rows(recipe.acting["sampling"], config, executed)
+    config, sampling = recipe.config("planner"), recipe.acting["sampling"]
+    if isinstance(config, diffusion_planner.Config):
+        diffusion_planner.sampler_steps(config, sampling)
+    plan_sampling.check_rows(sampling, config, executed)
     source = plans.source(dataset, config)
     annotations, *_ = plans.described(source, config)
     config.text.embed(annotations.sentences)
-
-
-def validate_diffusion(
-    recipe: Recipe, dataset: Dataset, executed: bool = False
-) -> None:
-    """`validate`, and that a diffusion planner has the steps that are sampled."""
-    steps = recipe.config("planner").diffusion_steps
-    plan_sampling.check_steps(recipe.acting["sampling"], steps)
-    validate(recipe, dataset, executed)
 
 
 def _diffusion(

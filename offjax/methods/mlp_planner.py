@@ -13,31 +13,31 @@ from __future__ import annotations
 
 from typing import Any
 
-import chex
 import flax.linen as nn
-import flax.struct
-import jax
 import jax.numpy as jnp
 import optax
 
-from offjax.datasets.text import Text, TextEncoder
-from offjax.errors import UserError
+from offjax.datasets.text import Text
 from offjax.methods.common import average
 from offjax.methods.planning import Planner
-from offjax.methods.plans import PlanBatch, PlanData, Probe
+from offjax.methods.plans import (
+    PlanBatch,
+    PlanConfig,
+    PlanData,
+    PlannerState,
+    start_planner,
+)
 from offjax.networks.mlp import MLP
-from offjax.networks.trained import Trained, descend, trained
-from offjax.types import Key, Model, Pytree, Upstream, config
+from offjax.networks.trained import descend, trained
+from offjax.types import Array, Key, Model, Pytree, Upstream, config
 
 
 @config
-class Config:
-    """Hyperparameters; those of the data are `offjax.methods.diffusion_planner`'s.
+class Config(PlanConfig):
+    """Hyperparameters.
 
     Attributes:
-      lr: Adam's step size.
       ema_decay: of the averaged parameters.
-      hidden_dims: widths of the hidden layers.
       text_dim: length of the projected text.
     """
 
@@ -45,34 +45,6 @@ class Config:
     ema_decay: float = 0.995
     hidden_dims: tuple[int, ...] = (1024, 1024, 1024)
     text_dim: int = 32
-    horizon: int = 4
-    stride: int = 16
-    frame_offset: int = 0
-    tail: int = 0
-    full_stride: bool = False
-    held_out: tuple[str, ...] = ()
-    rollouts: str = ""
-    standardize: bool = False
-    batch_size: int = 128
-    text_encoder: str = "hash"
-    text_weights: str = ""
-
-    @property
-    def text(self) -> TextEncoder:
-        """What embeds instructions."""
-        return TextEncoder(self.text_encoder, self.text_weights)
-
-    def validate(self) -> None:
-        """Refuses settings that make no sense.
-
-        Raises:
-          UserError: a plan without rows or stride.
-        """
-        for name in ("horizon", "stride"):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"{name} is {getattr(self, name)}: at least 1 is needed."
-                )
 
 
 class Network(nn.Module):
@@ -82,9 +54,7 @@ class Network(nn.Module):
     latent_dim: int
 
     @nn.compact
-    def __call__(
-        self, latents: chex.Array, tokens: chex.Array, mask: chex.Array
-    ) -> chex.Array:
+    def __call__(self, latents: Array, tokens: Array, mask: Array) -> Array:
         """[..., H, Z], tokens [..., T, E], mask [..., T] → next latents [..., H, Z]."""
         projected = nn.Dense(self.config.text_dim, name="text")(tokens)
         seen = mask[..., None].astype(projected.dtype)
@@ -96,54 +66,31 @@ class Network(nn.Module):
         return network(jnp.concatenate([latents, text], axis=-1))
 
 
-class State(flax.struct.PyTreeNode):
-    """The network, its averaged parameters, which act, and what plans are made of."""
-
-    key: Key
-    step: chex.Array
-    planner: Trained
-    ema: Pytree
-    mean: chex.Array  # [2 Z]
-    std: chex.Array  # [2 Z]
-    probe: Probe
-
-
-def init(key: Key, data: PlanData, config: Config, upstream: Upstream) -> State:
+def init(key: Key, data: PlanData, config: Config, upstream: Upstream) -> PlannerState:
     """Fresh state."""
-    del upstream
     latent_dim = data.states.shape[-1]
     network: Any = Network(config, latent_dim)
     tokens = data.text.tokens.shape[1:]
     texts = jnp.zeros((1, *tokens)), jnp.ones((1, tokens[0]), bool)
     params = network.init(key, jnp.zeros((1, 1, latent_dim)), *texts)
-    return State(
-        key=key,
-        step=jnp.int32(0),
-        planner=trained(params, optax.adam(config.lr)),
-        ema=params,
-        mean=jnp.asarray(data.mean),
-        std=jnp.asarray(data.std),
-        probe=jax.tree.map(jnp.asarray, data.probe),
-    )
+    return start_planner(key, data, trained(params, optax.adam(config.lr)))
 
 
 def planner_loss(
-    params: Pytree, state: State, batch: PlanBatch, key: Key, config: Config
-) -> tuple[chex.Array, tuple[()]]:
+    params: Pytree, state: PlannerState, batch: PlanBatch, key: Key, config: Config
+) -> tuple[Array, None]:
     """Mean squared error over all rows of standardized plans."""
-    del key
     plans = (batch.plans - state.mean) / state.std
     network: Any = Network(config, plans.shape[-1] // 2)
     following, present = jnp.split(plans, 2, axis=-1)
     predicted = network.apply(params, present, batch.tokens, batch.mask)
-    return jnp.mean((predicted - following) ** 2), ()
+    return jnp.mean((predicted - following) ** 2), None
 
 
 def update(
-    state: State, batch: PlanBatch, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+    state: PlannerState, batch: PlanBatch, config: Config, upstream: Upstream
+) -> tuple[PlannerState, dict[str, Array]]:
     """One Adam step on a batch of plans, and one of the average."""
-    del upstream
     adam = optax.adam(config.lr)
     planner, loss, _ = descend(
         planner_loss, state.planner, adam, state, batch, state.key, config
@@ -153,14 +100,8 @@ def update(
     return state, {"planner/loss": loss}
 
 
-def plan(
-    model: Model, latent: chex.Array, text: Text, key: Key, sampling: Any
-) -> chex.Array:
-    """A plan of one row, [1, 2 Z]: the next latent and the present one.
-
-    `key` and `sampling` are not read.
-    """
-    del key, sampling
+def plan(model: Model, latent: Array, text: Text, key: Key, sampling: Any) -> Array:
+    """A plan of one row, [1, 2 Z]: the next latent and the present one."""
     state, dim = model.state, latent.shape[-1]
     network: Any = Network(model.config, dim)
     present = (latent - state.mean[dim:]) / state.std[dim:]

@@ -14,12 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from offjax.errors import UserError
-from offjax.types import Key, config
+from offjax.errors import UserError, require_least
+from offjax.types import Array, Key, config
 
 
 @config
@@ -56,38 +55,32 @@ class Config:
                 f"mppi: num_elites={self.num_elites} must be between 1 and num_samples="
                 f"{self.num_samples}."
             )
-        if self.iterations < 1:
-            raise UserError(f"mppi: iterations={self.iterations} must be positive.")
+        require_least(1, iterations=self.iterations)
 
 
 class Search(NamedTuple):
     """How far a search is."""
 
-    mean: chex.Array  # [H, A]
-    std: chex.Array  # [H, A]
-    elites: chex.Array  # [H, E, A] best sequences of the last iteration
-    weights: chex.Array  # [E] theirs, sum 1
+    mean: Array  # [H, A]
+    std: Array  # [H, A]
+    elites: Array  # [H, E, A] best sequences of the last iteration
+    weights: Array  # [E] theirs, sum 1
 
 
-Value = Callable[[chex.Array, Key], chex.Array]
+Value = Callable[[Array, Key], Array]
 """(sequences [H, N, A], key) → values [N]."""
 
 
 def improve(
     search: Search,
-    noise: chex.Array,
-    proposals: chex.Array,
-    value: Callable[[chex.Array], chex.Array],
+    noise: Array,
+    proposals: Array,
+    value: Callable[[Array], Array],
     config: Config,
 ) -> Search:
-    """One iteration.
+    """One iteration with standard normal noise [H, N − P, A] and proposals [H, P, A].
 
-    Args:
-      search: of which mean and deviation are read.
-      noise: standard normal, [H, N − P, A].
-      proposals: [H, P, A].
-      value: of sequences [H, N, A]; a NaN counts as 0.
-      config: settings.
+    `value` is that of sequences [H, N, A]; a NaN counts as 0.
     """
     drawn = search.mean[:, None] + search.std[:, None] * noise
     actions = jnp.concatenate([proposals, jnp.clip(drawn, -1.0, 1.0)], axis=1)
@@ -101,7 +94,7 @@ def improve(
 
 
 def search(
-    value: Value, proposals: chex.Array, mean: chex.Array, key: Key, config: Config
+    value: Value, proposals: Array, mean: Array, key: Key, config: Config
 ) -> Search:
     """All iterations from a mean [H, A], in one scan."""
     horizon, count, action_dim = proposals.shape
@@ -110,9 +103,8 @@ def search(
     def iteration(now: Search, key: Key) -> tuple[Search, None]:
         noise_key, value_key = jax.random.split(key)
         noise = jax.random.normal(noise_key, shape, mean.dtype)
-        return improve(
-            now, noise, proposals, lambda a: value(a, value_key), config
-        ), None
+        better = improve(now, noise, proposals, lambda a: value(a, value_key), config)
+        return better, None
 
     begin = Search(
         mean,
@@ -124,16 +116,11 @@ def search(
 
 
 def plan(
-    value: Value, proposals: chex.Array, last: chex.Array, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
+    value: Value, proposals: Array, last: Array, key: Key, config: Config
+) -> tuple[Array, Array]:
     """An action [A] in [-1, 1], and the search's mean [H, A] for the next step.
 
-    Args:
-      value: of action sequences.
-      proposals: the policy's sequences, [H, P, A].
-      last: the last step's mean [H, A], which is shifted by one; zeros at first.
-      key: random key.
-      config: settings.
+    The search begins at the last step's mean `last`, shifted by one; zeros at first.
     """
     search_key, choice_key = jax.random.split(key)
     begin = jnp.concatenate([last[1:], jnp.zeros_like(last[:1])])

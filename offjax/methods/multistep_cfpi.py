@@ -57,7 +57,6 @@ def _before(upstream: Upstream) -> Model:
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """The critics of the block before, with a fresh optimizer."""
-    del data
     before = jax.tree.map(jnp.copy, _before(upstream).state)
     critic = trained(before.critic.params, optax.adam(config.critic_lr))
     return before.replace(critic=critic, key=key, step=jnp.int32(0))
@@ -78,14 +77,12 @@ class ImprovedView(TransitionView):
         """All rows: each has a next action."""
         data = super().arrays(dataset, config, upstream)
         settings = operators.MixtureConfig(log_tau=config.log_tau)
-        behavior, before = upstream["bc"], _before(upstream)
+        behavior, q = upstream["bc"], _before(upstream).q_value
 
         @jax.jit
         def improve(observations: jax.Array) -> jax.Array:
             key = jax.random.PRNGKey(0)
-            return improved_actions(
-                behavior, before.q_value, observations, settings, key
-            )
+            return improved_actions(behavior, q, observations, settings, key)
 
         following = np.asarray(data.rows.next_observations)
         padding = ((0, -len(following) % CHUNK), (0, 0))

@@ -11,32 +11,22 @@ from __future__ import annotations
 
 from typing import Any
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
 from offjax.datasets.play import Observations, ObservationView
-from offjax.methods.common import TrainState, pick, start, zeros
+from offjax.methods.common import TrainState, clipped, pick, start, zeros
 from offjax.methods.plans import Encoder
 from offjax.networks.mlp import MLP
 from offjax.networks.trained import Trained, descend, trained
-from offjax.types import Key, Model, Pytree, Stage, Upstream, config
-
-CLIP = 5.0
-"""Standardized observations are clipped to ± this."""
+from offjax.types import Array, Key, Model, Pytree, Stage, Upstream, config
 
 
 @config
 class Config:
-    """Hyperparameters.
-
-    Attributes:
-      lr: Adam's step size.
-      beta: weight of the divergence.
-      latent_dim: length of z.
-    """
+    """Hyperparameters; `beta` is β, and `latent_dim` the length of z."""
 
     lr: float = 1e-3
     beta: float = 0.01
@@ -59,14 +49,12 @@ class Network(nn.Module):
             c.hidden_dims, self.observation_dim, nn.gelu, layer_norm=True
         )
 
-    def encode(self, observations: chex.Array) -> tuple[chex.Array, chex.Array]:
+    def encode(self, observations: Array) -> tuple[Array, Array]:
         """Normalized [..., O] → mean and log deviation [..., Z]."""
         mean, log_std = jnp.split(self.encoder(observations), 2, axis=-1)
         return mean, jnp.clip(log_std, -6.0, 2.0)
 
-    def __call__(
-        self, observations: chex.Array, noise: chex.Array
-    ) -> tuple[chex.Array, chex.Array, chex.Array]:
+    def __call__(self, observations: Array, noise: Array) -> tuple[Array, Array, Array]:
         """Reconstruction [..., O], mean and log deviation, for noise [..., Z]."""
         mean, log_std = self.encode(observations)
         return self.decoder(mean + jnp.exp(log_std) * noise), mean, log_std
@@ -80,24 +68,18 @@ class State(TrainState):
 
 def init(key: Key, data: Observations, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     observation, _ = zeros(data)
     network: Any = Network(config, observation.shape[-1])
     params = network.init(key, observation, jnp.zeros(config.latent_dim))
     return State(**start(key, data), vae=trained(params, optax.adam(config.lr)))
 
 
-def normalize(state: State, observations: chex.Array) -> chex.Array:
-    """What the network reads of raw observations [..., O]."""
-    return jnp.clip(state.normalizer(observations), -CLIP, CLIP)
-
-
 def vae_loss(
-    params: Pytree, state: State, batch: chex.Array, key: Key, config: Config
-) -> tuple[chex.Array, dict[str, chex.Array]]:
+    params: Pytree, state: State, batch: Array, key: Key, config: Config
+) -> tuple[Array, dict[str, Array]]:
     """The loss on raw observations [B, O], with its two parts; `key` draws z."""
     noise = jax.random.normal(key, (*batch.shape[:-1], config.latent_dim))
-    observations = normalize(state, batch)
+    observations = clipped(state, batch)
     network: Any = Network(config, observations.shape[-1])
     decoded, mean, log_std = network.apply(params, observations, noise)
     error = jnp.mean(jnp.sum((decoded - observations) ** 2, axis=-1))
@@ -108,20 +90,19 @@ def vae_loss(
 
 
 def update(
-    state: State, batch: chex.Array, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+    state: State, batch: Array, config: Config, upstream: Upstream
+) -> tuple[State, dict[str, Array]]:
     """One Adam step on raw observations [B, O]."""
-    del upstream
     key = jax.random.fold_in(state.key, state.step)
     adam = optax.adam(config.lr)
     vae, _, metrics = descend(vae_loss, state.vae, adam, state, batch, key, config)
     return state.replace(vae=vae, step=state.step + 1), metrics
 
 
-def encode_goal(model: Model, observations: chex.Array) -> chex.Array:
+def encode_goal(model: Model, observations: Array) -> Array:
     """Latents [..., Z], the encoder's means, of raw observations [..., O]."""
     network: Any = Network(model.config, observations.shape[-1])
-    observations = normalize(model.state, observations)
+    observations = clipped(model.state, observations)
     return network.apply(model.state.vae.params, observations, method="encode")[0]
 
 

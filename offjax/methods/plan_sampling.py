@@ -6,9 +6,8 @@ rate of replanning.
 
 from __future__ import annotations
 
-from typing import Any
-
-from offjax.errors import UserError
+from offjax.errors import UserError, require_least, require_option
+from offjax.methods.plans import PlanConfig
 from offjax.types import config, static
 
 SAMPLERS = ("ddim", "ddpm")
@@ -33,48 +32,17 @@ class Config:
     replan: int = 16
 
     def validate(self) -> None:
-        """Refuses settings that make no sense.
-
-        Raises:
-          UserError: an unknown sampler, no steps, or an η outside [0, 1].
-        """
-        if self.sampler not in SAMPLERS:
-            raise UserError(
-                f"sampler is {self.sampler!r}; choose one of {', '.join(SAMPLERS)}."
-            )
-        for name in ("replan", "sampling_steps"):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"{name} is {getattr(self, name)}: at least 1 is needed."
-                )
+        """Raises `UserError` for an unknown sampler, no steps, or η outside [0, 1]."""
+        require_option("sampler", self.sampler, SAMPLERS)
+        require_least(1, replan=self.replan, sampling_steps=self.sampling_steps)
         if not 0 <= self.eta <= 1:
             raise UserError(f"eta is {self.eta}; it must lie between 0 and 1.")
 
 
-def check_steps(sampling: Config, diffusion_steps: int) -> None:
-    """Refuses more steps of DDIM than the planner is trained with.
+def check_rows(sampling: Config, planner: PlanConfig, executed: bool) -> None:
+    """Raises `UserError` for plans that are shorter than what is asked of them.
 
-    Raises:
-      UserError: there are more.
-    """
-    if sampling.sampler == "ddim" and sampling.sampling_steps > diffusion_steps:
-        raise UserError(
-            f"sampling_steps is {sampling.sampling_steps}, but the planner is trained "
-            f"with diffusion_steps={diffusion_steps}: choose 1 … {diffusion_steps}."
-        )
-
-
-def check_rows(sampling: Config, planner: Any, executed: bool) -> None:
-    """Refuses plans that are shorter than what is asked of them.
-
-    Args:
-      sampling: how to sample.
-      planner: config of the planner.
-      executed: whether the plan's own actions are executed, not its subgoal pursued.
-
-    Raises:
-      UserError: more rows than the planner has, or a plan that ends before the next
-        one is made.
+    `executed` says whether their own actions are executed, not a subgoal pursued.
     """
     if sampling.rows > planner.horizon:
         raise UserError(

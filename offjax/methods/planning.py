@@ -8,20 +8,19 @@ says how plans are sampled.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from offjax.datasets.text import Text, TextEncoder
+from offjax.datasets.text import Text
 from offjax.distributions import Distribution, point
 from offjax.errors import UserError
-from offjax.methods.goals import goal_method
-from offjax.methods.plans import encode_goal
-from offjax.types import Actor, Key, Method, Model, Params, Pytree
+from offjax.methods.goals import Carry, InstructedActor, LanguageActor, goal_method
+from offjax.methods.plans import PlannerState, encode_goal
+from offjax.types import Array, Key, Method, Model, Params, Pytree
 
 TOLERANCE = 0.1
 """Between the latents of one encoder on different devices; of another they differ by
@@ -34,47 +33,41 @@ REMEDY = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Planner(Method):
-    """A method that plans; its state has `probe`, a `Probe` of the latents.
+    """A method that plans; its state is a `PlannerState`.
 
     Attributes:
       plan: `(model, latent, text, key, sampling) → rows [H, M + Z]` from the present
         latent [Z] under one instruction (`Text` without the axis N).
     """
 
-    plan: Callable[..., chex.Array]
+    plan: Callable[..., Array]
 
 
-def first_move(rows: chex.Array, latent_dim: int) -> chex.Array:
+def first_move(rows: Array, latent_dim: int) -> Array:
     """What a plan [rows, M + Z] does first, [M]."""
     return rows[0, : rows.shape[-1] - latent_dim]
 
 
-def check_shapes(state: Pytree, shape: tuple[int, ...]) -> None:
-    """Refuses latents [P, Z] of another length than those planned in.
-
-    Raises:
-      UserError: they have.
-    """
-    expected = state.probe.latents.shape
-    if shape != expected:
-        raise UserError(
-            f"The planner was trained on latents of {expected[-1]} entries, but the "
-            f"low-level policy has {shape[-1]}. {REMEDY}"
-        )
-
-
-def check_latents(state: Pytree, latents: chex.Array) -> None:
+def check_latents(state: PlannerState, latents: Array) -> None:
     """Refuses a low-level policy whose latents are not those planned in.
 
     Args:
       state: of a planner.
-      latents: what the policy makes of `state.probe.observations`, [P, Z].
+      latents: what the policy makes of `state.probe.observations`, [P, Z]. Inside a
+        program their values are unknown, and only their shape is compared.
 
     Raises:
       UserError: they differ.
     """
-    check_shapes(state, latents.shape)
-    error = float(np.max(np.abs(np.asarray(state.probe.latents) - np.asarray(latents))))
+    expected = state.probe.latents
+    if latents.shape != expected.shape:
+        raise UserError(
+            f"The planner was trained on latents of {expected.shape[-1]} entries, but "
+            f"the low-level policy has {latents.shape[-1]}. {REMEDY}"
+        )
+    if any(isinstance(x, jax.core.Tracer) for x in (latents, expected)):
+        return
+    error = float(np.max(np.abs(np.asarray(expected) - np.asarray(latents))))
     if not error < TOLERANCE:
         raise UserError(
             "The planner was trained on the latents of another low-level policy: for "
@@ -82,167 +75,96 @@ def check_latents(state: Pytree, latents: chex.Array) -> None:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class PlanningActor(Actor):
-    """What actors that plan have in common.
+def read(task: Pytree, params: Params, encoder: Model) -> Text:
+    """The task's instruction, {"tokens": [T, E], "mask": [T], ...}.
 
-    A task is one embedded instruction, {"tokens": [T, E], "mask": [T], ...}.
-
-    Attributes:
-      encoder: stage of what encodes observations.
-      text: what instructions are embedded with.
-      period: steps between plans.
+    `UserError` without one, or if the planner was trained in other latents than those
+    of `encoder`.
     """
-
-    encoder: str
-    text: TextEncoder
-    period: int = 1
-
-    def embed(self, sentences: Sequence[str]) -> Pytree:
-        """Tasks of N instructions, leaves [N, ...]."""
-        return self.text.embed(sentences)._asdict()
-
-    def low_level(self, params: Params) -> Model:
-        """The model in whose latents plans are made."""
-        return params.models[self.encoder]
-
-    def latent(self, params: Params, observations: chex.Array) -> chex.Array:
-        """Latents [..., Z] of raw observations [..., O]."""
-        return encode_goal(self.low_level(params), observations)
-
-    def check(self, params: Params, task: Pytree) -> None:
-        """Refuses parts that do not belong together.
-
-        Inside a program values are unknown; there only shapes are compared.
-
-        Raises:
-          UserError: no instruction, or a planner trained in other latents.
-        """
-        if task is None:
-            raise UserError(
-                "This policy acts on an instruction, and none was given: evaluate it "
-                "on instructions, or pass an embedded one as the task."
-            )
-        state = params.models["planner"].state
-        latents = self.latent(params, state.probe.observations)
-        parts = jax.tree.leaves((latents, state.probe))
-        if any(isinstance(x, jax.core.Tracer) for x in parts):
-            check_shapes(state, latents.shape)
-        else:
-            check_latents(state, latents)
-
-    def rows(
-        self, params: Params, latent: chex.Array, text: Text, key: Key
-    ) -> chex.Array:
-        """A plan [rows, M + Z] from the present latent [Z]."""
-        model = params.models["planner"]
-        assert isinstance(model.method, Planner)
-        return model.method.plan(model, latent, text, key, params.acting["sampling"])
-
-
-def _text(task: Pytree) -> Text:
+    if task is None:
+        raise UserError(
+            "This policy acts on an instruction, and none was given: evaluate it "
+            "on instructions, or pass an embedded one as the task."
+        )
+    state = params.models["planner"].state
+    check_latents(state, encode_goal(encoder, state.probe.observations))
     tokens, mask = jnp.asarray(task["tokens"]), jnp.asarray(task["mask"])
     return Text(tokens, mask, jnp.zeros(tokens.shape[-1]))
 
 
-class SubgoalCarry(NamedTuple):
-    """The subgoal, and what the low-level policy remembers."""
-
-    text: Text
-    goal: chex.Array  # [Z]
-    low: Pytree
+def plan_rows(params: Params, latent: Array, text: Text, key: Key) -> Array:
+    """A plan [rows, M + Z] from the present latent [Z]."""
+    model = params.models["planner"]
+    assert isinstance(model.method, Planner)
+    return model.method.plan(model, latent, text, key, params.acting["sampling"])
 
 
 @dataclasses.dataclass(frozen=True)
-class PlannedSubgoalActor(PlanningActor):
+class PlannedSubgoalActor(InstructedActor):
     """A planned latent every `period` steps; a low-level policy that pursues it."""
 
-    def begin(self, params: Params, task: Pytree, key: Key) -> SubgoalCarry:
+    def begin(self, params: Params, task: Pytree, key: Key) -> Carry:
         """No subgoal yet."""
-        del key
-        self.check(params, task)
-        model = self.low_level(params)
+        model = self.model(params)
+        text = read(task, params, model)
         goal = jnp.zeros(params.models["planner"].state.probe.latents.shape[-1])
-        return SubgoalCarry(_text(task), goal, goal_method(model).empty(model))
+        return Carry(goal, goal_method(model).empty(model), text=text)
 
-    def plan(
-        self, params: Params, carry: SubgoalCarry, observation: chex.Array, key: Key
-    ) -> SubgoalCarry:
+    def plan(self, params: Params, carry: Carry, observation: Array, key: Key) -> Carry:
         """A new subgoal from the present observation."""
+        assert carry.text is not None
         plan_key, begin_key = jax.random.split(key)
-        latent = self.latent(params, observation)
-        rows = self.rows(params, latent, carry.text, plan_key)
+        latent = encode_goal(self.model(params), observation)
+        rows = plan_rows(params, latent, carry.text, plan_key)
         goal = first_move(rows, latent.shape[-1])
-        model = self.low_level(params)
-        low = goal_method(model).begin(model, observation, goal, begin_key)
-        return SubgoalCarry(carry.text, goal, low)
-
-    def act(
-        self,
-        params: Params,
-        carry: SubgoalCarry,
-        observation: chex.Array,
-        reward: chex.Array,
-        key: Key,
-    ) -> tuple[Distribution, SubgoalCarry]:
-        """The low-level policy's action towards the subgoal."""
-        del reward
-        model = self.low_level(params)
-        distribution, low = goal_method(model).act_towards(
-            model, carry.low, observation, carry.goal, key
-        )
-        return distribution, carry._replace(low=low)
+        return self.pursue(params, carry, observation, goal, begin_key)
 
 
 class ActionCarry(NamedTuple):
     """The plan that is being executed."""
 
     text: Text
-    actions: chex.Array  # [L, A]
-    index: chex.Array  # [] next one
+    actions: Array  # [L, A]
+    index: Array  # [] next one
 
 
 @dataclasses.dataclass(frozen=True)
-class PlannedActionActor(PlanningActor):
+class PlannedActionActor(LanguageActor):
     """A plan of actions every `period` steps, executed open-loop in between."""
 
     def begin(self, params: Params, task: Pytree, key: Key) -> ActionCarry:
         """An empty plan."""
-        del key
-        self.check(params, task)
-        planner, box = params.models["planner"].config, self._box(params)
+        model, planner = self.model(params), params.models["planner"].config
+        text = read(task, params, model)
         steps = planner.stride * (params.acting["sampling"].rows or planner.horizon)
         if self.period > steps:
             raise UserError(
                 f"replan is {self.period}, but a plan holds {steps} actions: choose "
                 f"1 … {steps}, or a longer plan."
             )
-        actions = jnp.zeros((steps, box.low.shape[-1]))
-        return ActionCarry(_text(task), actions, jnp.int32(0))
-
-    def _box(self, params: Params) -> Any:
-        return self.low_level(params).state.action_box
+        actions = jnp.zeros((steps, model.state.action_box.low.shape[-1]))
+        return ActionCarry(text, actions, jnp.int32(0))
 
     def plan(
-        self, params: Params, carry: ActionCarry, observation: chex.Array, key: Key
+        self, params: Params, carry: ActionCarry, observation: Array, key: Key
     ) -> ActionCarry:
         """New actions from the present observation."""
-        latent = self.latent(params, observation)
-        rows = self.rows(params, latent, carry.text, key)
+        model = self.model(params)
+        latent = encode_goal(model, observation)
+        rows = plan_rows(params, latent, carry.text, key)
         moves = rows[:, : rows.shape[-1] - latent.shape[-1]]
-        actions = moves.reshape(carry.actions.shape) + self._box(params).shift
+        actions = moves.reshape(carry.actions.shape) + model.state.action_box.shift
         return ActionCarry(carry.text, actions, jnp.int32(0))
 
     def act(
         self,
         params: Params,
         carry: ActionCarry,
-        observation: chex.Array,
-        reward: chex.Array,
+        observation: Array,
+        reward: Array,
         key: Key,
     ) -> tuple[Distribution, ActionCarry]:
         """The plan's next action, a point."""
-        del observation, reward, key
-        box = self._box(params)
+        box = self.model(params).state.action_box
         distribution = point(carry.actions[carry.index], box.shift, box.scale)
         return distribution, carry._replace(index=carry.index + 1)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
-import chex
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,8 +15,10 @@ from offjax.catalog.load import load_dataset
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import Annotations, require
 from offjax.datasets.text import Text
-from offjax.errors import UserError
-from offjax.types import Key, Method, Model, Upstream, View
+from offjax.errors import UserError, require_least
+from offjax.methods.common import TextConfig
+from offjax.networks.trained import Trained
+from offjax.types import Array, Key, Method, Model, Pytree, Upstream, View, config
 
 PROBES = 4
 """Observations whose latents identify an encoder."""
@@ -34,46 +36,99 @@ class Encoder(Method):
       encode_goal: `(model, observations) → latents`, raw [..., O] to [..., Z].
     """
 
-    encode_goal: Callable[..., chex.Array]
+    encode_goal: Callable[..., Array]
 
 
 class Probe(NamedTuple):
     """A few observations and their latents: which latents these are."""
 
-    observations: chex.Array  # [P, O]
-    latents: chex.Array  # [P, Z]
+    observations: Array  # [P, O]
+    latents: Array  # [P, Z]
 
 
 class PlanData(NamedTuple):
     """Latents of a recording with its described spans."""
 
-    states: chex.Array  # [N, Z] latents
-    actions: chex.Array  # [N, A] the environment's, less the center of its box
-    starts: chex.Array  # [M] i32 first row of each span
-    ends: chex.Array  # [M] i32 one past its last
-    texts: chex.Array  # [M] i32 row of `text`
-    choices: chex.Array  # [M] i32 cumulative number of windows of the spans
+    states: Array  # [N, Z] latents
+    actions: Array  # [N, A] the environment's, less the center of its box
+    starts: Array  # [M] i32 first row of each span
+    ends: Array  # [M] i32 one past its last
+    texts: Array  # [M] i32 row of `text`
+    choices: Array  # [M] i32 cumulative number of windows of the spans
     text: Text  # leaves [S, ...]
-    mean: chex.Array  # [D] of a plan's columns
-    std: chex.Array  # [D]
+    mean: Array  # [D] of a plan's columns
+    std: Array  # [D]
     probe: Probe
 
 
 class PlanBatch(NamedTuple):
     """Plans with the instructions that they serve."""
 
-    plans: chex.Array  # [B, H, M + Z], moves first
-    tokens: chex.Array  # [B, T, E]
-    mask: chex.Array  # [B, T] bool
+    plans: Array  # [B, H, M + Z], moves first
+    tokens: Array  # [B, T, E]
+    mask: Array  # [B, T] bool
 
 
-def encoder_of(upstream: Upstream) -> Model:
-    """The only upstream model, whose latents are planned in."""
-    (encoder,) = upstream.values()
-    return encoder
+@config
+class PlanConfig(TextConfig):
+    """What `PlanView` reads of a planner's hyperparameters.
+
+    Attributes:
+      horizon: H, rows of a plan.
+      stride: c, steps between the rows.
+      frame_offset: windows of the data are moved by up to this many steps.
+      tail: of each described span, only this many last steps are used; 0: all.
+      full_stride: only windows that have at least one stride before the span's end.
+      held_out: instructions that are kept from the planner, as a test of what follows
+        from the others.
+      rollouts: dataset of a policy's own rollouts, to cut plans from in place of the
+        recording (`experiments.lcd.rollouts`); "" for none.
+      standardize: whether plans are standardized, column by column.
+    """
+
+    horizon: int = 4
+    stride: int = 16
+    frame_offset: int = 0
+    tail: int = 0
+    full_stride: bool = False
+    held_out: tuple[str, ...] = ()
+    rollouts: str = ""
+    standardize: bool = False
+    batch_size: int = 128
+
+    def validate(self) -> None:
+        """Refuses plans without rows or stride, and empty batches."""
+        require_least(
+            1, horizon=self.horizon, stride=self.stride, batch_size=self.batch_size
+        )
 
 
-def encode_goal(encoder: Model, observations: chex.Array) -> chex.Array:
+class PlannerState(flax.struct.PyTreeNode):
+    """A network, its averaged parameters, which act, and what plans are made of."""
+
+    key: Key
+    step: Array
+    planner: Trained
+    ema: Pytree
+    mean: Array  # [M + Z]
+    std: Array  # [M + Z]
+    probe: Probe
+
+
+def start_planner(key: Key, data: PlanData, planner: Trained) -> PlannerState:
+    """The state at the first update."""
+    return PlannerState(
+        key=key,
+        step=jnp.int32(0),
+        planner=planner,
+        ema=planner.params,
+        mean=jnp.asarray(data.mean),
+        std=jnp.asarray(data.std),
+        probe=jax.tree.map(jnp.asarray, data.probe),
+    )
+
+
+def encode_goal(encoder: Model, observations: Array) -> Array:
     """Latents [..., Z] of raw observations [..., O]."""
     assert isinstance(encoder.method, Encoder)
     return encoder.method.encode_goal(encoder, observations)
@@ -94,11 +149,7 @@ def latents_of(encoder: Model, observations: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class PlanView(View):
-    """Plans cut from described spans, in the latents of the upstream model.
-
-    Reads of the config what a plan is (`horizon`, `stride`), which windows it may be
-    cut from (`frame_offset`, `tail`, `full_stride`, `held_out`, `rollouts`), whether
-    plans are standardized, and the text encoder.
+    """Plans cut from described spans, in the latents of the only upstream model.
 
     Attributes:
       moves: what a plan does between its states: the next "latents", or "actions".
@@ -107,15 +158,14 @@ class PlanView(View):
     per_seed: ClassVar[bool] = True
     moves: str = "latents"
 
-    def arrays(self, dataset: Dataset, config: Any, upstream: Upstream) -> PlanData:
-        """Encodes the recording with one seed's encoder, and cuts its spans.
-
-        Raises:
-          UserError: as `source`, `described` and `TextEncoder.embed`.
-        """
+    def arrays(
+        self, dataset: Dataset, config: PlanConfig, upstream: Upstream
+    ) -> PlanData:
+        """Encodes the recording with one seed's encoder, and cuts its spans."""
         dataset = source(dataset, config)
         annotations, starts, ends, keep = described(dataset, config)
-        states = latents_of(encoder_of(upstream), dataset.observations)
+        (encoder,) = upstream.values()
+        states = latents_of(encoder, dataset.observations)
         actions = _centered_actions(dataset)
         if self.moves == "latents":
             actions = actions[:, :0]
@@ -136,7 +186,7 @@ class PlanView(View):
             probe=Probe(dataset.observations[some], states[some]),
         )
 
-    def sample(self, arrays: PlanData, key: Key, config: Any) -> PlanBatch:
+    def sample(self, arrays: PlanData, key: Key, config: PlanConfig) -> PlanBatch:
         """`batch_size` plans; all windows are equally likely."""
         first, span = _windows(arrays, key, config)
         cut = _subgoals if self.moves == "latents" else _actions
@@ -155,14 +205,11 @@ def _centered_actions(dataset: Dataset) -> np.ndarray:
 
 
 def _columns(
-    states: np.ndarray, actions: np.ndarray, config: Any
+    states: np.ndarray, actions: np.ndarray, config: PlanConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of a plan's columns, or what changes nothing.
-
-    Without actions ([N, 0]) the moves are latents.
-    """
+    """Mean and deviation of a plan's columns, or what changes nothing."""
     mean, std = states.mean(0), states.std(0)
-    if not actions.shape[1]:
+    if not actions.shape[1]:  # the moves are latents
         mean, std = np.tile(mean, 2), np.tile(std, 2)
     else:
         mean = np.concatenate([np.tile(actions.mean(0), config.stride), mean])
@@ -172,7 +219,7 @@ def _columns(
     return mean, std
 
 
-def _windows(data: PlanData, key: Key, config: Any) -> tuple[chex.Array, chex.Array]:
+def _windows(data: PlanData, key: Key, config: PlanConfig) -> tuple[Array, Array]:
     """First rows [B] of windows, uniform over all of them, and their spans [B]."""
     pick_key, offset_key = jax.random.split(key)
     pick = jax.random.randint(pick_key, (config.batch_size,), 0, data.choices[-1])
@@ -186,26 +233,18 @@ def _windows(data: PlanData, key: Key, config: Any) -> tuple[chex.Array, chex.Ar
     return first, span
 
 
-def _subgoals(
-    data: PlanData, first: chex.Array, end: chex.Array, config: Any
-) -> chex.Array:
-    """Plans whose moves are the next latents; a span's last one is repeated.
+def _subgoals(data: PlanData, first: Array, end: Array, config: PlanConfig) -> Array:
+    """Plans from rows [B] to before `end` [B, 1], whose moves are the next latents.
 
-    Args:
-      data: the latents.
-      first: first rows, [B].
-      end: one past the last row of their spans, [B, 1].
-      config: of the planner.
+    A span's last latent is repeated.
     """
     rows = first[:, None] + config.stride * jnp.arange(config.horizon + 1)
     latents = data.states[jnp.minimum(rows, end - 1)]
     return jnp.concatenate([latents[:, 1:], latents[:, :-1]], axis=-1)
 
 
-def _actions(
-    data: PlanData, first: chex.Array, end: chex.Array, config: Any
-) -> chex.Array:
-    """Plans whose moves are the actions in between; arguments as of `_subgoals`.
+def _actions(data: PlanData, first: Array, end: Array, config: PlanConfig) -> Array:
+    """Plans from rows [B] to before `end` [B, 1], whose moves are actions.
 
     Past the end of its span a plan rests: its last latent, and no action.
     """
@@ -220,11 +259,10 @@ def _actions(
 # -- which spans --------------------------------------------------------------
 
 
-def source(dataset: Dataset, config: Any) -> Dataset:
+def source(dataset: Dataset, config: PlanConfig) -> Dataset:
     """What plans are cut from: `dataset`, or the rollouts that the config names.
 
-    Raises:
-      UserError: there are no such rollouts, or they are of another environment.
+    `UserError` where there are none, or they are of another environment.
     """
     if not config.rollouts:
         return dataset
@@ -240,13 +278,9 @@ def source(dataset: Dataset, config: Any) -> Dataset:
 
 
 def described(
-    dataset: Dataset, config: Any
+    dataset: Dataset, config: PlanConfig
 ) -> tuple[Annotations, np.ndarray, np.ndarray, np.ndarray]:
-    """The annotations that are not held out, and `spans` of them.
-
-    Raises:
-      UserError: there are none, or none that a plan can be cut from.
-    """
+    """The annotations that are not held out, and `spans` of them."""
     annotations = without(require(dataset), config.held_out)
     return annotations, *spans(annotations, config, dataset.card.id)
 
@@ -255,10 +289,8 @@ def without(annotations: Annotations, held_out: tuple[str, ...]) -> Annotations:
     """The spans of all other instructions.
 
     A compound instruction, "open_drawer+close_window", goes with any of its parts: its
-    spans show what was to be kept back.
-
-    Raises:
-      UserError: an instruction that there is not, or nothing is left.
+    spans show what was to be kept back. `UserError` if nothing is left, or an
+    instruction is not in the data.
     """
     parts = [set(name.split(JOINED)) for name in annotations.names]
     unknown = set(held_out) - set(annotations.names).union(*parts)
@@ -276,12 +308,11 @@ def without(annotations: Annotations, held_out: tuple[str, ...]) -> Annotations:
 
 
 def spans(
-    annotations: Annotations, config: Any, name: str
+    annotations: Annotations, config: PlanConfig, name: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Starts and ends of the spans that are used, and which ones they are.
 
-    Raises:
-      UserError: none is longer than one stride, or as long as a plan.
+    `UserError` if none is longer than one stride, or as long as a plan.
     """
     starts, ends = annotations.starts, annotations.ends
     longest = int((ends - starts).max())
@@ -298,11 +329,10 @@ def spans(
     needed = (config.horizon - 1) * config.stride
     if not (ends - starts > needed).any():
         raise UserError(
-            f"horizon={config.horizon} with stride={config.stride} is a plan horizon "
-            f"or stride that no trajectory can fill: the rows of a plan lie {needed} "
-            f"steps apart from first to last, and the longest described span of "
-            f"dataset {name!r} has {longest} rows{tail}. Choose a smaller horizon or "
-            "stride."
+            f"horizon={config.horizon} with stride={config.stride} is a plan that no "
+            f"trajectory can fill: its rows lie {needed} steps apart from first to "
+            f"last, and the longest described span of dataset {name!r} has {longest} "
+            f"rows{tail}. Choose a smaller horizon or stride."
         )
     if not config.full_stride:
         keep = np.ones_like(keep)

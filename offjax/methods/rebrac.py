@@ -31,13 +31,12 @@ from offjax.distributions import Distribution, unit_point
 from offjax.methods.common import (
     Network,
     TrainState,
+    actor_critic,
     bootstrap,
     d4rl_name,
     domain,
-    memoryless,
     narrow,
     pick,
-    reads_critic,
     soft_update,
     squared_error,
     start,
@@ -49,6 +48,7 @@ from offjax.networks.initializers import symmetric_uniform, torch_uniform
 from offjax.networks.mlp import MLP, QEnsemble
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -111,20 +111,18 @@ def _actor(config: Config, action_dim: int) -> Network:
 
 
 def _critics(config: Config) -> Network:
-    return QEnsemble(
-        config.hidden_dims,
-        layer_norm=True,
-        norm_last=True,
-        weights=torch_uniform(),
-        biases=jax.nn.initializers.constant(0.1),
-        output_weights=symmetric_uniform(3e-3),
-        output_biases=symmetric_uniform(3e-3),
-    )
+    settings = {
+        "layer_norm": True,
+        "norm_last": True,
+        "weights": torch_uniform(),
+        "biases": jax.nn.initializers.constant(0.1),
+        "output_weights": symmetric_uniform(3e-3),
+        "output_biases": symmetric_uniform(3e-3),
+    }
+    return QEnsemble(config.hidden_dims, settings=settings)
 
 
-def _policy(
-    params: Pytree, state: State, observations: chex.Array, config: Config
-) -> chex.Array:
+def _policy(params: Pytree, state: State, observations: Array, config: Config) -> Array:
     """Actions [..., A] in [-1, 1] at normalized observations [..., O]."""
     network = _actor(config, state.action_box.low.shape[-1])
     return jnp.tanh(network.apply(params, observations))
@@ -132,7 +130,6 @@ def _policy(
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     observation, action = zeros(data)
     actor_key, critic_key = jax.random.split(key)
     actor = _actor(config, action.shape[-1]).init(actor_key, observation)
@@ -148,7 +145,7 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
 
 def critic_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Sum of both critics' errors; info is the target [B]. Noise [B, A] from `key`."""
     observations = state.normalizer(batch.observations)
     next_observations = state.normalizer(batch.next_observations)
@@ -170,9 +167,8 @@ def critic_loss(
 
 def actor_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Loss of the policy; info is the mean of min_k Q_k."""
-    del key
     observations = state.normalizer(batch.observations)
     actions = state.action_box.to_unit(batch.actions)
     proposed = _policy(params, state, observations, config)
@@ -186,9 +182,8 @@ def actor_loss(
 
 def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """`policy_freq` critic steps on as many parts of the batch, one of the policy."""
-    del upstream
     steps = state.step + jnp.arange(config.policy_freq)
     keys = jax.vmap(lambda i: jax.random.fold_in(state.key, i))(steps)
     return learn(state, batch, keys, config)
@@ -196,7 +191,7 @@ def update(
 
 def learn(
     state: State, batch: Transitions, keys: Key, config: Config
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """`update` with the critic steps' keys [policy_freq, 2] given."""
     parts = jax.tree.map(
         lambda x: x.reshape(config.policy_freq, -1, *x.shape[1:]), batch
@@ -204,7 +199,7 @@ def learn(
 
     def critic_step(
         critic: Trained, part_and_key: tuple[Transitions, Key]
-    ) -> tuple[Trained, chex.Array]:
+    ) -> tuple[Trained, Array]:
         part, key = part_and_key
         adam = optax.adam(config.critic_lr)
         critic, loss, _ = descend(critic_loss, critic, adam, state, part, key, config)
@@ -224,24 +219,22 @@ def learn(
         target_critic=soft_update(critic.params, state.target_critic, config.tau),
         step=state.step + config.policy_freq,
     )
-    metrics = {
+    return state, {
         "rebrac/critic_loss": jnp.mean(losses),
         "rebrac/actor_loss": loss,
         "rebrac/q": q,
     }
-    return state, metrics
 
 
-def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
+def act(model: Model, observation: Array, key: Key) -> Distribution:
     """The policy's action at one raw observation [O], as a point."""
-    del key
     state = model.state
     observation = state.normalizer(observation)
     unit = _policy(state.actor.params, state, observation, model.config)
     return unit_point(unit, state.action_box.shift, state.action_box.scale)
 
 
-def q_value(model: Model, observation: chex.Array, action: chex.Array) -> chex.Array:
+def q_value(model: Model, observation: Array, action: Array) -> Array:
     """Minimum of the two online critics [] at one raw observation and action."""
     state = model.state
     inputs = (state.normalizer(observation), state.action_box.to_unit(action))
@@ -315,13 +308,8 @@ def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
         view = dataclasses.replace(view, reward_scale=step_rewards(spec))
     config = Config(**_settings(kind, preset))
     steps = pick(preset, paper=500_000, small=100_000, demo=10_000)
-    return Recipe(
-        "rebrac",
-        (Stage("rebrac", METHOD, config, view, steps),),
-        memoryless("rebrac"),
-        critic=reads_critic("rebrac"),
-        for_dataset=_with_coefficients,
-    )
+    stage = Stage("rebrac", METHOD, config, view, steps)
+    return actor_critic(stage, for_dataset=_with_coefficients)
 
 
 def _with_coefficients(recipe: Recipe, dataset: str) -> Recipe:

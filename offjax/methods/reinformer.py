@@ -35,6 +35,7 @@ import optax
 
 from offjax.datasets.trajectories import Segments, SegmentView, Trajectories
 from offjax.distributions import LOG_2PI, Distribution, gaussian
+from offjax.errors import require_option
 from offjax.methods.common import domain
 from offjax.methods.sequence import (
     MAZE_RETURN_SCALE,
@@ -52,11 +53,11 @@ from offjax.networks.transformer import (
     Linear,
     Steps,
     TrajectoryTransformer,
-    check_option,
     example_steps,
 )
 from offjax.types import (
     Actor,
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -69,6 +70,7 @@ from offjax.types import (
     static,
 )
 
+CONTEXTS = ("chain", "every", "none")
 MAX_WEIGHT = 100.0
 MIN_RETURN_SIZE = 1e-3
 
@@ -118,12 +120,10 @@ class Config(SequenceConfig):
     def validate(self) -> None:
         """Raises `UserError` for sizes that do not fit together, unknown options."""
         SequenceConfig.validate(self)
-        check_option("optimizer", self.optimizer, ("lamb", "adamw"))
-        check_option("return_history", self.return_history, ("returns", "none"))
-        check_option(
-            "adaptive_context", self.adaptive_context, ("chain", "every", "none")
-        )
-        check_option("extra", self.extra, ("none", "pg", "awac"))
+        require_option("optimizer", self.optimizer, ("lamb", "adamw"))
+        require_option("return_history", self.return_history, ("returns", "none"))
+        require_option("adaptive_context", self.adaptive_context, CONTEXTS)
+        require_option("extra", self.extra, ("none", "pg", "awac"))
 
 
 class State(SequenceState):
@@ -159,7 +159,7 @@ class ReturnNetwork(nn.Module):
     config: Config
 
     @nn.compact
-    def __call__(self, steps: Steps, train: bool = False) -> chex.Array:
+    def __call__(self, steps: Steps, train: bool = False) -> Array:
         """Scaled returns [B, K]."""
         if self.config.return_history == "none":
             steps = steps._replace(returns=jnp.zeros_like(steps.returns))
@@ -174,9 +174,7 @@ class ActionNetwork(nn.Module):
     action_dim: int
 
     @nn.compact
-    def __call__(
-        self, steps: Steps, train: bool = False
-    ) -> tuple[chex.Array, chex.Array]:
+    def __call__(self, steps: Steps, train: bool = False) -> tuple[Array, Array]:
         """Means [B, K, A] in the unit box and log standard deviations [A]."""
         hidden = transformer(self.config, ("returns",))(steps, train)
         mean = jnp.tanh(Linear(self.action_dim, name="head")(hidden["returns"]))
@@ -201,7 +199,6 @@ def initial_alpha(config: Config) -> Trained:
 
 def init(key: Key, data: Trajectories, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     steps = example_steps(data.statistics)
     return_key, action_key = jax.random.split(key)
     returns = ReturnNetwork(config).init(return_key, steps)
@@ -216,11 +213,8 @@ def init(key: Key, data: Trajectories, config: Config, upstream: Upstream) -> St
 
 
 def expectile_loss(
-    predictions: chex.Array,
-    returns: chex.Array,
-    mask: chex.Array,
-    expectile: chex.Numeric,
-) -> chex.Array:
+    predictions: Array, returns: Array, mask: Array, expectile: chex.Numeric
+) -> Array:
     """Expectile regression of returns [B, K], in units of their mean size.
 
     Where rewards are sparse, a batch may hold no return at all: the unit has a floor.
@@ -232,22 +226,21 @@ def expectile_loss(
     return jnp.sum(weights * errors**2 * mask) / count
 
 
-def log_prob(actions: chex.Array, means: chex.Array, log_std: chex.Array) -> chex.Array:
+def log_prob(actions: Array, means: Array, log_std: Array) -> Array:
     """Log density [...] of actions [..., A] under N(means, exp(log_std)²)."""
     z = (actions - means) * jnp.exp(-log_std)
     return -0.5 * jnp.sum(z**2 + 2 * log_std + LOG_2PI, axis=-1)
 
 
-def entropy(log_std: chex.Array) -> chex.Array:
+def entropy(log_std: Array) -> Array:
     """Entropy of a diagonal Gaussian, from its log standard deviations [A]."""
     return jnp.sum(log_std + 0.5 * (LOG_2PI + 1.0))
 
 
 def return_loss(
     params: Pytree, state: State, batch: Segments, key: Key, config: Config
-) -> tuple[chex.Array, None]:
+) -> tuple[Array, None]:
     """Expectile loss of the returns' network; `key` is the dropout's."""
-    del state
     steps = steps_of(batch)
     network = ReturnNetwork(config)
     predictions: Any = network.apply(params, steps, True, rngs={"dropout": key})
@@ -262,11 +255,8 @@ def action_loss(
     key: Key,
     config: Config,
     upstream: Upstream,
-) -> tuple[chex.Array, dict[str, chex.Array]]:
-    """Loss of the actions' network and its parts; `key` is the dropout's.
-
-    `upstream` has the "critic" that `config.extra` reads.
-    """
+) -> tuple[Array, dict[str, Array]]:
+    """Loss of the actions' network and its parts; `key` is the dropout's."""
     steps, mask = steps_of(batch), batch.mask
     network = ActionNetwork(config, steps.actions.shape[-1])
     output: Any = network.apply(params, steps, True, rngs={"dropout": key})
@@ -276,7 +266,7 @@ def action_loss(
     spread = entropy(log_std)
     extra = jnp.zeros(())
 
-    def q(actions: chex.Array) -> chex.Array:
+    def q(actions: Array) -> Array:
         observations = state.normalizer.inverse(steps.observations)
         actions = state.action_box.from_unit(actions)
         return upstream["critic"].q_value(observations, actions)
@@ -295,16 +285,14 @@ def action_loss(
     return loss, {"log_likelihood": fit, "entropy": spread, "extra": extra}
 
 
-def alpha_loss(
-    log_alpha: chex.Array, spread: chex.Array, action_dim: int
-) -> tuple[chex.Array, None]:
+def alpha_loss(log_alpha: Array, spread: Array, action_dim: int) -> tuple[Array, None]:
     """α (H - H_target) with H_target = -A: α falls while the entropy is above it."""
     return jnp.exp(log_alpha) * (spread + action_dim), None
 
 
 def update(
     state: State, batch: Segments, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One step for each network, and one of Adam for the entropy's weight."""
     batch = transformed(state, batch)
     key = jax.random.fold_in(state.key, state.step)
@@ -328,13 +316,11 @@ def update(
     return state, {f"reinformer/{k}": v for k, v in (metrics | parts).items()}
 
 
-def context_mask(returns: chex.Array, mask: chex.Array, rule: str) -> chex.Array:
+def context_mask(returns: Array, mask: Array, rule: str) -> Array:
     """Steps [K] of a window that the actions' network sees.
 
-    Args:
-      returns: [K] predicted returns, the present one last.
-      mask: [K] bool, steps that happened.
-      rule: `Config.adaptive_context`.
+    Of those that happened, `mask` [K], by the predicted returns [K], the present one
+    last; `rule` is `Config.adaptive_context`.
     """
     if rule == "none":
         return mask
@@ -344,7 +330,7 @@ def context_mask(returns: chex.Array, mask: chex.Array, rule: str) -> chex.Array
     return kept & mask
 
 
-def predict_return(model: Model, window: Steps) -> chex.Array:
+def predict_return(model: Model, window: Steps) -> Array:
     """Scaled return [] at the last step of a context [K, …]."""
     batched = jax.tree.map(lambda x: x[None], window)
     network = ReturnNetwork(model.config)
@@ -354,7 +340,6 @@ def predict_return(model: Model, window: Steps) -> chex.Array:
 
 def act(model: Model, window: Steps, key: Key) -> Distribution:
     """Gaussian action at the last step of a context [K, …] that holds its return."""
-    del key
     state, config = model.state, model.config
     mask = context_mask(window.returns, window.mask, config.adaptive_context)
     batched = jax.tree.map(lambda x: x[None], window._replace(mask=mask))

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -23,6 +22,7 @@ import optax
 
 from offjax.datasets.trajectories import Segments, SegmentView, Trajectories
 from offjax.distributions import Distribution, gaussian
+from offjax.errors import require_option
 from offjax.methods import reinformer
 from offjax.methods.common import domain
 from offjax.methods.sequence import (
@@ -35,8 +35,9 @@ from offjax.methods.sequence import (
     transformed,
 )
 from offjax.networks.trained import Trained, descend, trained
-from offjax.networks.transformer import Linear, Steps, check_option, example_steps
+from offjax.networks.transformer import Linear, Steps, example_steps
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -60,8 +61,8 @@ class Config(reinformer.Config):
     def validate(self) -> None:
         """Raises `UserError` as `reinformer`, and for what one network cannot do."""
         reinformer.Config.validate(self)
-        check_option("extra", self.extra, ("none",))
-        check_option("return_history", self.return_history, ("returns",))
+        require_option("extra", self.extra, ("none",))
+        require_option("return_history", self.return_history, ("returns",))
 
 
 class State(SequenceState):
@@ -78,9 +79,7 @@ class Network(nn.Module):
     action_dim: int
 
     @nn.compact
-    def __call__(
-        self, steps: Steps, train: bool = False
-    ) -> tuple[chex.Array, chex.Array, chex.Array]:
+    def __call__(self, steps: Steps, train: bool = False) -> tuple[Array, Array, Array]:
         """Scaled returns [B, K], means [B, K, A], log standard deviations [A]."""
         both = ("observations", "returns")
         hidden = reinformer.transformer(self.config, both)(steps, train)
@@ -93,7 +92,6 @@ class Network(nn.Module):
 
 def init(key: Key, data: Trajectories, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     steps = example_steps(data.statistics)
     params = Network(config, steps.actions.shape[-1]).init(key, steps)
     return State(
@@ -105,7 +103,7 @@ def init(key: Key, data: Trajectories, config: Config, upstream: Upstream) -> St
 
 def loss(
     params: Pytree, state: State, batch: Segments, key: Key, config: Config
-) -> tuple[chex.Array, dict[str, chex.Array]]:
+) -> tuple[Array, dict[str, Array]]:
     """Sum of the losses of returns and actions; `key` is the dropout's."""
     steps, mask = steps_of(batch), batch.mask
     network = Network(config, steps.actions.shape[-1])
@@ -123,35 +121,28 @@ def loss(
 
 def update(
     state: State, batch: Segments, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One step of the optimizer, and one of Adam for the entropy's weight."""
-    del upstream
     batch = transformed(state, batch)
     key = jax.random.fold_in(state.key, state.step)
     optimizer, adam = reinformer.optimizer(config), optax.adam(config.alpha_lr)
     network, value, parts = descend(
         loss, state.network, optimizer, state, batch, key, config
     )
-    log_alpha, _, _ = descend(
-        reinformer.alpha_loss,
-        state.log_alpha,
-        adam,
-        parts["entropy"],
-        batch.actions.shape[-1],
-    )
+    entropy = (parts["entropy"], batch.actions.shape[-1])
+    log_alpha, _, _ = descend(reinformer.alpha_loss, state.log_alpha, adam, *entropy)
     metrics = {"loss": value, "alpha": jnp.exp(state.log_alpha.params)} | parts
     state = state.replace(network=network, log_alpha=log_alpha, step=state.step + 1)
     return state, {f"reinformer_original/{k}": v for k, v in metrics.items()}
 
 
-def predict_return(model: Model, window: Steps) -> chex.Array:
+def predict_return(model: Model, window: Steps) -> Array:
     """Scaled return [] at the last step of a context [K, …]."""
     return _apply(model, window)[0][0, -1]
 
 
 def act(model: Model, window: Steps, key: Key) -> Distribution:
     """Gaussian action at the last step of a context [K, …] that holds its return."""
-    del key
     rule, box = model.config.adaptive_context, model.state.action_box
     mask = reinformer.context_mask(window.returns, window.mask, rule)
     _, means, log_std = _apply(model, window._replace(mask=mask))

@@ -13,7 +13,6 @@ is that after it.
 
 from __future__ import annotations
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -26,6 +25,7 @@ from offjax.methods import bc, sarsa
 from offjax.methods.common import TrainState, memoryless, pick, start
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -69,7 +69,7 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
     return State(**start(key, data), actor=actor, cloned=cloned)
 
 
-def _policy(params: Pytree, cloned: Model, observation: chex.Array) -> Distribution:
+def _policy(params: Pytree, cloned: Model, observation: Array) -> Distribution:
     """The policy with these parameters at one raw observation [O]."""
     state = cloned.state
     state = state.replace(actor=state.actor.replace(params=params))
@@ -83,19 +83,15 @@ def actor_loss(
     key: Key,
     config: Config,
     critic: Model,
-) -> tuple[chex.Array, chex.Array]:
-    """α KL − Q; info is the mean divergence.
-
-    `key` draws the noise [B, M, N, A]: M samples of each of the N components, of which
-    the first serves for Q.
-    """
+) -> tuple[Array, Array]:
+    """α KL − Q; info is the mean divergence. `key` draws M samples per component."""
     settings = state.cloned.config
     components = settings.num_components if settings.head == "mixture" else 1
     rows, action_dim = batch.actions.shape
     shape = (rows, config.num_samples, components, action_dim)
-    noise = jax.random.normal(key, shape)
+    noise = jax.random.normal(key, shape)  # the first sample serves for Q
 
-    def of_state(observation: chex.Array, eps: chex.Array) -> tuple[chex.Array, ...]:
+    def of_state(observation: Array, eps: Array) -> tuple[Array, ...]:
         new = _policy(params, state.cloned, observation)
         old = state.cloned.act(observation, key)
         latents = new.means + new.stds * eps
@@ -110,7 +106,7 @@ def actor_loss(
     return jnp.mean(config.alpha * divergence - value), jnp.mean(divergence)
 
 
-def _log_density(distribution: Distribution, latents: chex.Array) -> chex.Array:
+def _log_density(distribution: Distribution, latents: Array) -> Array:
     """Log density before tanh of latents [..., A], up to a common constant."""
     z = (latents[..., None, :] - distribution.means) / distribution.stds
     parts = -jnp.sum(0.5 * z**2 + jnp.log(distribution.stds), axis=-1)
@@ -119,7 +115,7 @@ def _log_density(distribution: Distribution, latents: chex.Array) -> chex.Array:
 
 def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One Adam step at the batch's observations."""
     key = jax.random.fold_in(state.key, state.step)
     adam = optax.adam(config.actor_lr)
@@ -130,9 +126,8 @@ def update(
     return state.replace(actor=actor, step=state.step + 1), metrics
 
 
-def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
+def act(model: Model, observation: Array, key: Key) -> Distribution:
     """The improved policy at one raw observation [O]."""
-    del key
     return _policy(model.state.actor.params, model.state.cloned, observation)
 
 
@@ -141,7 +136,6 @@ METHOD = Method("rev_kl", 1, init, update, act)
 
 def validate(recipe: Recipe, dataset: Dataset) -> None:
     """Refuses a cloned policy without a density."""
-    del dataset
     if recipe.config("bc").head == "deterministic":
         raise UserError(
             "rev_kl bounds a divergence from the cloned policy, but bc.head is "

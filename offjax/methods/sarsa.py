@@ -24,14 +24,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from offjax.datasets.views import TransitionData
-from offjax.errors import UserError
+from offjax.errors import require_option
 from offjax.methods.bc import cfpi_view
 from offjax.methods.common import (
     Network,
@@ -48,6 +47,7 @@ from offjax.networks.iqn import IQNEnsemble
 from offjax.networks.mlp import QEnsemble
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -70,8 +70,6 @@ class Config:
     """Hyperparameters; the paper's.
 
     Attributes:
-      discount: γ.
-      tau: share of the online weights that enters the target at each step.
       network: "iqn" or "mlp".
       ensemble_size: number of critics.
       num_fractions: N_q, fractions per state in training.
@@ -95,10 +93,8 @@ class Config:
 
     def validate(self) -> None:
         """Refuses an unknown network, and an unknown way to join the members."""
-        for name, known in (("network", NETWORKS), ("aggregate", AGGREGATES)):
-            value = getattr(self, name)
-            if value not in known:
-                raise UserError(f"{name} is {value!r}, but it must be one of {known}.")
+        require_option("network", self.network, NETWORKS)
+        require_option("aggregate", self.aggregate, AGGREGATES)
 
 
 @config
@@ -125,8 +121,8 @@ class State(TrainState):
 class Fractions(NamedTuple):
     """Midpoints and increments of random partitions of [0, 1], both [..., F]."""
 
-    midpoints: chex.Array
-    increments: chex.Array
+    midpoints: Array
+    increments: Array
 
 
 Noise = tuple[Fractions, Fractions] | None
@@ -158,8 +154,7 @@ def network(config: Config) -> Network:
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
-    inputs: tuple[chex.Array, ...] = zeros(data)
+    inputs: tuple[Array, ...] = zeros(data)
     if config.network == "iqn":
         inputs = (*inputs, jnp.zeros(1))
     params = network(config).init(key, *inputs)
@@ -172,17 +167,11 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
 
 
 def quantile_loss(
-    quantiles: chex.Array,
-    targets: chex.Array,
-    midpoints: chex.Array,
-    target_increments: chex.Array,
-) -> chex.Array:
-    """Quantile Huber loss (threshold 1), [...].
+    quantiles: Array, targets: Array, midpoints: Array, target_increments: Array
+) -> Array:
+    """Quantile Huber loss [...] (threshold 1) of predictions [..., F] at `midpoints`.
 
-    Args:
-      quantiles: [..., F] predictions at `midpoints` [..., F].
-      targets: [..., G] samples of the target with weights `target_increments`
-        [..., G], which sum to one.
+    The increments [..., G] are the weights of the targets [..., G], and sum to one.
     """
     errors = targets[..., None, :] - quantiles[..., :, None]
     size = jnp.abs(errors)
@@ -195,12 +184,12 @@ def quantile_loss(
 
 def regression(
     params: Pytree,
-    targets: chex.Array,
+    targets: Array,
     state: State,
     batch: Transitions,
     noise: Noise,
     config: Config,
-) -> chex.Array:
+) -> Array:
     """Sum over the critics of their mean loss, towards `targets` [size, B(, F)]."""
     observations = state.normalizer(batch.observations)
     actions = state.action_box.to_unit(batch.actions)
@@ -214,22 +203,18 @@ def regression(
 
 
 def next_values(
-    state: State,
-    batch: Transitions,
-    next_actions: chex.Array,
-    noise: Noise,
-    config: Config,
-) -> chex.Array:
+    state: State, batch: Transitions, next_actions: Array, noise: Noise, config: Config
+) -> Array:
     """Target critics' values (or quantiles) at (s', a'), [size, B(, F)]."""
     observations = state.normalizer(batch.next_observations)
     unit_actions = state.action_box.to_unit(next_actions)
-    inputs: tuple[chex.Array, ...] = (observations, unit_actions)
+    inputs: tuple[Array, ...] = (observations, unit_actions)
     if noise is not None:
         inputs = (*inputs, noise[1].midpoints)
     return network(config).apply(state.target_critic, *inputs)
 
 
-def bootstrap(batch: Transitions, values: chex.Array, config: Config) -> chex.Array:
+def bootstrap(batch: Transitions, values: Array, config: Config) -> Array:
     """r + γ (1 − terminal) · value, for values [size, B] or [size, B, F]."""
     rewards, masks = batch.rewards, 1 - batch.terminals
     if values.ndim == 3:
@@ -239,11 +224,8 @@ def bootstrap(batch: Transitions, values: chex.Array, config: Config) -> chex.Ar
 
 def critic_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
-    """Each critic's loss towards its own target, summed; info is the targets.
-
-    The fractions are drawn from `key`.
-    """
+) -> tuple[Array, Array]:
+    """Each critic's loss towards its own target, summed; info is the targets."""
     noise = draw_noise(key, batch.rewards.shape[0], config)
     values = next_values(state, batch, batch.next_actions, noise, config)
     targets = bootstrap(batch, values, config)
@@ -251,20 +233,15 @@ def critic_loss(
 
 
 def learn(
-    loss: Callable[..., tuple[chex.Array, chex.Array]],
+    loss: Callable[..., tuple[Array, Array]],
     state: State,
     batch: Transitions,
     config: Config,
     *args: Pytree,
-) -> tuple[State, dict[str, chex.Array]]:
-    """One Adam step of every critic on `loss`, and one of the target networks.
+) -> tuple[State, dict[str, Array]]:
+    """One step of every critic on a loss such as `critic_loss`, and of the targets.
 
-    Args:
-      loss: of the shape of `critic_loss`; `args` follow `config`.
-      state: before.
-      batch: rows.
-      config: hyperparameters.
-      *args: what else the loss reads.
+    `args` are what the loss reads after `config`.
     """
     key, adam = jax.random.fold_in(state.key, state.step), optax.adam(config.critic_lr)
     critic, value, targets = descend(
@@ -280,15 +257,14 @@ def learn(
 
 def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One step of every critic; rows must have a true next action or be terminal."""
-    del upstream
     return learn(critic_loss, state, batch, config)
 
 
 def member_values(
-    state: State, config: Config, observation: chex.Array, action: chex.Array
-) -> chex.Array:
+    state: State, config: Config, observation: Array, action: Array
+) -> Array:
     """Each online critic's value [size] at one raw observation and action."""
     inputs = (state.normalizer(observation), state.action_box.to_unit(action))
     if config.network == "mlp":
@@ -299,9 +275,7 @@ def member_values(
     return jnp.mean(quantiles, axis=-1)
 
 
-def aggregate(
-    values: chex.Array, config: Config, ensemble: Ensemble | None = None
-) -> chex.Array:
+def aggregate(values: Array, config: Config, ensemble: Ensemble | None = None) -> Array:
     """Joins the members' values [size, ...] as `config.aggregate` says, [...]."""
     ensemble = Ensemble() if ensemble is None else ensemble
     active = jnp.arange(values.shape[0]) < ensemble.active_size
@@ -319,7 +293,7 @@ def aggregate(
     return mean - ensemble.lower_bound_beta * spread
 
 
-def q_value(model: Model, observation: chex.Array, action: chex.Array) -> chex.Array:
+def q_value(model: Model, observation: Array, action: Array) -> Array:
     """Joined value [] at one raw observation [O] and environment action [A]."""
     values = member_values(model.state, model.config, observation, action)
     return aggregate(values, model.config)
@@ -334,7 +308,7 @@ def critic(stage: str) -> Callable[[Params], QFunction]:
     def q_function(params: Params) -> QFunction:
         model, ensemble = params.models[stage], params.acting["ensemble"]
 
-        def value(observation: chex.Array, action: chex.Array) -> chex.Array:
+        def value(observation: Array, action: Array) -> Array:
             values = member_values(model.state, model.config, observation, action)
             return aggregate(values, model.config, ensemble)
 

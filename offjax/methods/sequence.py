@@ -21,18 +21,19 @@ from offjax.datasets.trajectories import (
     Trajectories,
 )
 from offjax.distributions import Distribution
+from offjax.errors import require_option
 from offjax.methods.common import TrainState, pick, start
 from offjax.networks.transformer import (
     HISTORIES,
     UNSEEN,
     Steps,
-    check_option,
     check_sizes,
     empty_window,
     push,
 )
 from offjax.types import (
     Actor,
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -54,14 +55,10 @@ class SequenceConfig:
     """Hyperparameters that all sequence models have.
 
     Attributes:
-      lr: the optimizer's step size after the warm-up.
-      weight_decay: on all parameters.
-      warmup_steps: updates over which the step size rises linearly.
+      warmup_steps: updates over which the step size rises linearly to `lr`.
       max_grad_norm: global norm, per network, to which gradients are clipped.
       context_length: K, steps of a window and upper limit of the context.
       max_timesteps: entries of the table of time embeddings.
-      num_layers: blocks of each network.
-      num_heads: attention heads.
       width: size of the tokens.
       dropout: rate of every dropout.
       return_scale: what returns are divided by; 0: the data's largest.
@@ -76,7 +73,6 @@ class SequenceConfig:
         one that an improvement operator began with.
       unseen_timesteps: which embedding acting uses at time steps that the data lack:
         of the "last" that they have, or the "untrained" one, as published codes do.
-      batch_size: windows in a batch.
     """
 
     lr: float = 1e-4
@@ -102,9 +98,9 @@ class SequenceConfig:
     def validate(self) -> None:
         """Raises `UserError` for sizes that do not fit together, unknown options."""
         check_sizes(self.context_length, self.max_timesteps, self.width, self.num_heads)
-        check_option("weighting", self.weighting, WEIGHTINGS)
-        check_option("history", self.history, HISTORIES)
-        check_option("unseen_timesteps", self.unseen_timesteps, UNSEEN)
+        require_option("weighting", self.weighting, WEIGHTINGS)
+        require_option("history", self.history, HISTORIES)
+        require_option("unseen_timesteps", self.unseen_timesteps, UNSEEN)
 
     def learning_rate(self, count: chex.Numeric) -> chex.Numeric:
         """Step size at update `count`."""
@@ -114,8 +110,8 @@ class SequenceConfig:
 class SequenceState(TrainState):
     """A `TrainState` with what a context needs beside the transforms."""
 
-    return_scale: chex.Array  # [] what returns are divided by
-    last_timestep: chex.Array  # [] greatest of the data
+    return_scale: Array  # [] what returns are divided by
+    last_timestep: Array  # [] greatest of the data
 
 
 def start_sequence(key: Key, data: Trajectories) -> dict[str, Any]:
@@ -188,18 +184,15 @@ class Carry(NamedTuple):
     """The last K steps, and where the episode stands."""
 
     window: Steps  # [K, …], actions in the environment's units
-    target: chex.Array  # [] return still asked for, scaled
-    time: chex.Array  # [] steps since the episode began
+    target: Array  # [] return still asked for, scaled
+    time: Array  # [] steps since the episode began
 
 
 @dataclasses.dataclass(frozen=True)
 class SequenceActor(Actor):
     """What acting with a sequence model has in common: a rolling context of K steps.
 
-    Attributes:
-      stage: of the sequence model.
-      history: what the context remembers, the "executed" action or the "base" one
-        that an improvement operator began with.
+    `history` is as of `SequenceConfig`.
     """
 
     stage: str
@@ -207,7 +200,6 @@ class SequenceActor(Actor):
 
     def begin(self, params: Params, task: Pytree, key: Key) -> Carry:
         """An empty context; `task` is the return that is asked for, if any."""
-        del key
         model = params.models[self.stage]
         window = empty_window(
             model.config.context_length,
@@ -216,11 +208,10 @@ class SequenceActor(Actor):
         )
         return Carry(window, self._target(params, task), jnp.int32(0))
 
-    def _target(self, params: Params, task: Pytree) -> chex.Array:
-        del params, task
+    def _target(self, params: Params, task: Pytree) -> Array:
         return jnp.float32(0)
 
-    def record(self, carry: Carry, action: chex.Array) -> Carry:
+    def record(self, carry: Carry, action: Array) -> Carry:
         """The executed action becomes history (unless that is to be the base one)."""
         window = carry.window
         if self.history == "executed":
@@ -235,9 +226,7 @@ class SequenceActor(Actor):
         return distribution, carry._replace(window=window)
 
 
-def _pushed(
-    model: Model, carry: Carry, observation: chex.Array, target: chex.Array
-) -> Steps:
+def _pushed(model: Model, carry: Carry, observation: Array, target: Array) -> Steps:
     """The window with the present step, its actions still raw."""
     state, config = model.state, model.config
     last = config.max_timesteps - 1
@@ -247,7 +236,7 @@ def _pushed(
     return push(carry.window, state.normalizer(observation), target, timestep)
 
 
-def _with_action(window: Steps, action: chex.Array) -> Steps:
+def _with_action(window: Steps, action: Array) -> Steps:
     return window._replace(actions=window.actions.at[-1].set(action))
 
 
@@ -263,18 +252,13 @@ class ReturnConditionedActor(SequenceActor):
     "conditioning".
     """
 
-    def _target(self, params: Params, task: Pytree) -> chex.Array:
+    def _target(self, params: Params, task: Pytree) -> Array:
         asked = params.acting["conditioning"].return_target if task is None else task
         scale = params.models[self.stage].state.return_scale
         return jnp.asarray(asked, jnp.float32) / scale
 
     def act(
-        self,
-        params: Params,
-        carry: Carry,
-        observation: chex.Array,
-        reward: chex.Array,
-        key: Key,
+        self, params: Params, carry: Carry, observation: Array, reward: Array, key: Key
     ) -> tuple[Distribution, Carry]:
         """The action that goes with the return still asked for."""
         model = params.models[self.stage]
@@ -294,18 +278,12 @@ class MaxReturnActor(SequenceActor):
       predict_return: `(model, window) → scaled return []` at the window's last step.
     """
 
-    predict_return: Callable[[Model, Steps], chex.Array]
+    predict_return: Callable[[Model, Steps], Array]
 
     def act(
-        self,
-        params: Params,
-        carry: Carry,
-        observation: chex.Array,
-        reward: chex.Array,
-        key: Key,
+        self, params: Params, carry: Carry, observation: Array, reward: Array, key: Key
     ) -> tuple[Distribution, Carry]:
         """The action that goes with the predicted return; no target, no decrement."""
-        del reward
         model = params.models[self.stage]
         window = _pushed(model, carry, observation, jnp.float32(0))
         context = _in_unit_box(model, window)

@@ -15,26 +15,23 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
 
-from offjax.datasets import sampling
-from offjax.datasets.views import TransitionData, TransitionView
+from offjax.datasets.views import TransitionData, TransitionView, uniform
 from offjax.distributions import Distribution, unit_point
 from offjax.methods.common import (
     Network,
     TrainState,
+    actor_critic,
     bootstrap,
     critics,
     domain,
     first_critic,
-    memoryless,
     min_q_value,
     narrow,
     pick,
-    reads_critic,
     soft_update,
     squared_error,
     start,
@@ -44,6 +41,7 @@ from offjax.methods.common import (
 from offjax.networks.mlp import MLP
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -90,7 +88,7 @@ class State(TrainState):
     target_critic: Pytree
 
 
-def _policy(params: Pytree, observations: chex.Array, config: Config) -> chex.Array:
+def _policy(params: Pytree, observations: Array, config: Config) -> Array:
     """Actions [..., A] in [-1, 1] at normalized observations [..., O]."""
     # The output layer's width tells the number of action dimensions.
     last = params["params"][f"Dense_{len(config.hidden_dims)}"]["bias"]
@@ -100,7 +98,6 @@ def _policy(params: Pytree, observations: chex.Array, config: Config) -> chex.Ar
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     observation, action = zeros(data)
     actor_key, critic_key = jax.random.split(key)
     actor = MLP(config.hidden_dims, action.shape[-1]).init(actor_key, observation)
@@ -116,7 +113,7 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
 
 def critic_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Sum of both critics' errors; info is the target [B]. Noise [B, A] from `key`."""
     observations = state.normalizer(batch.observations)
     next_observations = state.normalizer(batch.next_observations)
@@ -135,9 +132,8 @@ def critic_loss(
 
 def actor_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Loss of the policy; info is the mean of Q_1."""
-    del key
     observations = state.normalizer(batch.observations)
     actions = state.action_box.to_unit(batch.actions)
     proposed = _policy(params, observations, config)
@@ -149,16 +145,15 @@ def actor_loss(
 
 def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """`policy_freq` critic steps on as many parts of the batch, one of the policy."""
-    del upstream
     parts = jax.tree.map(
         lambda x: x.reshape(config.policy_freq, -1, *x.shape[1:]), batch
     )
 
     def critic_step(
-        critic: Trained, part_and_step: tuple[Transitions, chex.Array]
-    ) -> tuple[Trained, chex.Array]:
+        critic: Trained, part_and_step: tuple[Transitions, Array]
+    ) -> tuple[Trained, Array]:
         part, i = part_and_step
         key = jax.random.fold_in(state.key, state.step + i)
         adam = optax.adam(config.critic_lr)
@@ -179,17 +174,15 @@ def update(
         target_critic=soft_update(critic.params, state.target_critic, config.tau),
         step=state.step + config.policy_freq,
     )
-    metrics = {
+    return state, {
         "td3_bc/critic_loss": jnp.mean(losses),
         "td3_bc/actor_loss": loss,
         "td3_bc/q": q,
     }
-    return state, metrics
 
 
-def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
+def act(model: Model, observation: Array, key: Key) -> Distribution:
     """The policy's action at one raw observation [O], as a point."""
-    del key
     state = model.state
     unit = _policy(state.actor.params, state.normalizer(observation), model.config)
     return unit_point(unit, state.action_box.shift, state.action_box.scale)
@@ -205,7 +198,7 @@ class GroupView(TransitionView):
     def sample(self, arrays: TransitionData, key: Key, config: Any) -> Transitions:
         """`policy_freq` · `batch_size` rows, uniformly with replacement."""
         rows = config.policy_freq * config.batch_size
-        return sampling.uniform(arrays.rows, key, rows)
+        return uniform(arrays.rows, key, rows)
 
 
 def stage(spec: EnvSpec | None, preset: str) -> Stage:
@@ -220,9 +213,4 @@ def stage(spec: EnvSpec | None, preset: str) -> Stage:
 
 def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
     """TD3+BC, acting with the policy."""
-    return Recipe(
-        "td3_bc",
-        (stage(spec, preset),),
-        memoryless("td3_bc"),
-        critic=reads_critic("td3_bc"),
-    )
+    return actor_critic(stage(spec, preset))

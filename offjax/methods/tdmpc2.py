@@ -28,14 +28,13 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
 
 from offjax.datasets.slices import SliceData, Slices, SliceView
 from offjax.distributions import Distribution, gaussian
-from offjax.errors import UserError
+from offjax.errors import require_least, require_option
 from offjax.methods import mppi
 from offjax.methods.common import (
     TrainState,
@@ -51,6 +50,7 @@ from offjax.methods.tdmpc2_planning import PlanningActor, encode
 from offjax.networks.tdmpc2 import SIZES, Bins, WorldModel, join
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
+    Array,
     EnvSpec,
     Key,
     Method,
@@ -85,8 +85,7 @@ class Config:
       size: of the networks, one of `SIZES`.
       horizon: H, of training and of planning.
       episodic: whether ends of episodes are predicted.
-      num_bins: bins of symlog values.
-      bin_limit: they range from −bin_limit to bin_limit.
+      num_bins: bins of symlog values, from −bin_limit to bin_limit.
       batch_size: slices of H steps.
     """
 
@@ -117,17 +116,9 @@ class Config:
 
     def validate(self) -> None:
         """Raises `UserError` for settings that make no sense."""
-        if self.size not in SIZES:
-            raise UserError(
-                f"tdmpc2: size={self.size!r} is not one of {', '.join(SIZES)}."
-            )
-        for name, value, least in (
-            ("horizon", self.horizon, 1),
-            ("num_bins", self.num_bins, 2),
-            ("batch_size", self.batch_size, 1),
-        ):
-            if value < least:
-                raise UserError(f"tdmpc2: {name}={value}; it must be at least {least}.")
+        require_option("size", self.size, SIZES)
+        require_least(1, horizon=self.horizon, batch_size=self.batch_size)
+        require_least(2, num_bins=self.num_bins)
 
 
 class State(TrainState):
@@ -136,16 +127,16 @@ class State(TrainState):
     model: Trained  # params: encoder, dynamics, reward, q (, termination)
     policy: Trained
     target_critic: Pytree
-    scale: chex.Array  # [] S
+    scale: Array  # [] S
 
 
 class Noise(NamedTuple):
     """What is random in an update."""
 
-    target: chex.Array  # [H, B, A] standard normal, of the next actions
-    policy: chex.Array  # [H + 1, B, A]
-    target_pair: chex.Array  # [2] critics of the target
-    policy_pair: chex.Array  # [2]
+    target: Array  # [H, B, A] standard normal, of the next actions
+    policy: Array  # [H + 1, B, A]
+    target_pair: Array  # [2] critics of the target
+    policy_pair: Array  # [2]
     model_dropout: Key | None = None  # without a key nothing is omitted
     policy_dropout: Key | None = None
 
@@ -154,7 +145,6 @@ def model_optimizer(config: Config) -> optax.GradientTransformation:
     """Adam after clipping, slower for the encoder."""
 
     def slow_encoder(updates: Pytree, params: Pytree) -> Pytree:
-        del params
         slow = jax.tree.map(lambda u: config.encoder_lr_scale * u, updates["encoder"])
         return {**updates, "encoder": slow}
 
@@ -175,7 +165,6 @@ def policy_optimizer(config: Config) -> optax.GradientTransformation:
 
 def init(key: Key, data: SliceData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    del upstream
     observation, action = zeros(data)
     latent = jnp.zeros(config.world.size.latent_dim)
     both = join(latent, action)
@@ -230,7 +219,7 @@ def draw(key: Key, rows: Slices, config: Config) -> Noise:
 
 def td_targets(
     state: State, rows: Slices, noise: Noise, config: Config
-) -> tuple[chex.Array, chex.Array]:
+) -> tuple[Array, Array]:
     """Encoded next observations [H, B, Z] and the critics' targets y [H, B]."""
     world = config.world
     latents = world.apply("encoder", state.model.params, rows.observations[1:])
@@ -242,12 +231,8 @@ def td_targets(
 
 def model_loss(
     params: Pytree, state: State, rows: Slices, noise: Noise, config: Config
-) -> tuple[chex.Array, tuple[chex.Array, dict[str, chex.Array]]]:
-    """Loss of the model on time-major rows.
-
-    Returns:
-      The loss, and (z_0 … z_H [H + 1, B, Z], each term of the loss without its weight).
-    """
+) -> tuple[Array, tuple[Array, dict[str, Array]]]:
+    """Loss of the model on time-major rows; info: (z_0 … z_H, each term unweighted)."""
     world = config.world
     next_latents, targets = td_targets(state, rows, noise, config)
     first = world.apply("encoder", params, rows.observations[0])
@@ -278,8 +263,8 @@ def model_loss(
 
 
 def policy_loss(
-    params: Pytree, state: State, latents: chex.Array, noise: Noise, config: Config
-) -> tuple[chex.Array, tuple[chex.Array, chex.Array]]:
+    params: Pytree, state: State, latents: Array, noise: Noise, config: Config
+) -> tuple[Array, tuple[Array, Array]]:
     """Loss of the policy prior at latents [H + 1, B, Z]; info is the new S, and mean Q.
 
     The critics are in training, as published: with a key, dropout acts.
@@ -298,7 +283,7 @@ def policy_loss(
 
 def update_with(
     state: State, rows: Slices, noise: Noise, config: Config
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One step of the model, then of the policy prior, then of the target critics."""
     model, loss, (latents, terms) = descend(
         model_loss, state.model, model_optimizer(config), state, rows, noise, config
@@ -324,17 +309,15 @@ def update_with(
 
 def update(
     state: State, batch: Slices, config: Config, upstream: Upstream
-) -> tuple[State, dict[str, chex.Array]]:
+) -> tuple[State, dict[str, Array]]:
     """One step of each part, see `update_with`."""
-    del upstream
     rows = time_major(state, batch)
     noise = draw(jax.random.fold_in(state.key, state.step), rows, config)
     return update_with(state, rows, noise, config)
 
 
-def act(model: Model, observation: chex.Array, key: Key) -> Distribution:
+def act(model: Model, observation: Array, key: Key) -> Distribution:
     """The policy prior at one raw observation [O]; its mode is tanh of the mean."""
-    del key
     box, policy = model.state.action_box, model.state.policy.params
     mean, log_std = model.config.world.policy_moments(
         policy, encode(model, observation), box.low.shape[-1]
@@ -355,10 +338,7 @@ def discount(horizon: int) -> float:
 
 
 def stage(spec: EnvSpec | None, preset: str) -> Stage:
-    """Stage `tdmpc2`.
-
-    Observations are standardized, as the data's statistics are at hand.
-    """
+    """Stage `tdmpc2`; ours: observations are standardized."""
     config = Config(
         size=pick(preset, paper="5M", small="small", demo="demo"),
         batch_size=pick(preset, paper=256, small=64, demo=32),
@@ -370,10 +350,7 @@ def stage(spec: EnvSpec | None, preset: str) -> Stage:
 
 
 def search(spec: EnvSpec | None, preset: str) -> mppi.Config:
-    """Settings of the search.
-
-    As published, two iterations more where there are 20 action dimensions or more.
-    """
+    """Settings of the search; as published, two iterations more from A = 20 on."""
     config = mppi.Config(**({} if preset == "paper" else SMALL_SEARCH))
     if spec is not None and spec.action_dim >= 20:
         config = dataclasses.replace(config, iterations=config.iterations + 2)

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 
-import chex
 import jax
 import jax.numpy as jnp
 
 from offjax.distributions import Distribution, point
 from offjax.methods import mppi
 from offjax.networks.tdmpc2 import join
-from offjax.types import Actor, Key, Model, Params, Pytree
+from offjax.types import Actor, Array, Key, Model, Params, Pytree
 
 
-def encode(model: Model, observation: chex.Array) -> chex.Array:
+def encode(model: Model, observation: Array) -> Array:
     """Latents [..., Z] of raw observations [..., O]."""
     state, world = model.state, model.config.world
     return world.apply("encoder", state.model.params, state.normalizer(observation))
 
 
 def sequence_values(
-    model: Model,
-    latent: chex.Array,
-    actions: chex.Array,
-    noise: chex.Array,
-    pair: chex.Array,
-) -> chex.Array:
+    model: Model, latent: Array, actions: Array, noise: Array, pair: Array
+) -> Array:
     """Model's values [N] of action sequences [H, N, A] in [-1, 1] from one latent [Z].
 
     Σ_t γᵗ r_t + γᴴ mean_{two critics} Q(z_H, a), a ~ π(z_H) by noise [N, A]. In
@@ -35,7 +30,7 @@ def sequence_values(
     state, config, world = model.state, model.config, model.config.world
     params = state.model.params
 
-    def step(carry: tuple, action: chex.Array) -> tuple[tuple, None]:
+    def step(carry: tuple, action: Array) -> tuple[tuple, None]:
         latents, total, factor = carry
         here = join(latents, action)
         logits = world.apply("reward", params, here)
@@ -58,11 +53,11 @@ def sequence_values(
     return total + factor * q.mean(0)
 
 
-def propose(model: Model, latent: chex.Array, noise: chex.Array) -> chex.Array:
+def propose(model: Model, latent: Array, noise: Array) -> Array:
     """The policy prior's action sequences [H, P, A] from one latent, by noise."""
     state, world = model.state, model.config.world
 
-    def step(latents: chex.Array, eps: chex.Array) -> tuple[chex.Array, chex.Array]:
+    def step(latents: Array, eps: Array) -> tuple[Array, Array]:
         actions, _ = world.policy_sample(state.policy.params, latents, eps)
         here = join(latents, actions)
         return world.apply("dynamics", state.model.params, here), actions
@@ -72,23 +67,11 @@ def propose(model: Model, latent: chex.Array, noise: chex.Array) -> chex.Array:
 
 
 def plan(
-    model: Model,
-    observation: chex.Array,
-    last: chex.Array,
-    key: Key,
-    search: mppi.Config,
-) -> tuple[chex.Array, chex.Array]:
-    """The planned environment action [A] at one raw observation [O].
+    model: Model, observation: Array, last: Array, key: Key, search: mppi.Config
+) -> tuple[Array, Array]:
+    """The planned environment action [A] at one raw [O], and the search's mean [H, A].
 
-    Args:
-      model: trained.
-      observation: raw.
-      last: mean [H, A] of the last step's search, zeros at the start of an episode.
-      key: random key.
-      search: its settings.
-
-    Returns:
-      The action, and the mean of this search.
+    `last` is the mean of the last step's search, zeros at the start of an episode.
     """
     latent = encode(model, observation)
     action_dim, num_q = last.shape[-1], model.config.world.size.num_q
@@ -96,7 +79,7 @@ def plan(
     shape = (model.config.horizon, search.num_proposals, action_dim)
     noise = jax.random.normal(propose_key, shape)
 
-    def value(actions: chex.Array, key: Key) -> chex.Array:
+    def value(actions: Array, key: Key) -> Array:
         noise_key, pair_key = jax.random.split(key)
         eps = jax.random.normal(noise_key, actions.shape[1:])
         pair = jax.random.permutation(pair_key, num_q)[:2]
@@ -111,20 +94,15 @@ def plan(
 class PlanningActor(Actor):
     """Searches at every step, from where the last search ended."""
 
-    def begin(self, params: Params, task: Pytree, key: Key) -> chex.Array:
+    def begin(self, params: Params, task: Pytree, key: Key) -> Array:
         """The mean [H, A] of no search."""
         model = params.models["tdmpc2"]
         action_dim = model.state.action_box.low.shape[-1]
         return jnp.zeros((model.config.horizon, action_dim))
 
     def act(
-        self,
-        params: Params,
-        carry: chex.Array,
-        observation: chex.Array,
-        reward: chex.Array,
-        key: Key,
-    ) -> tuple[Distribution, chex.Array]:
+        self, params: Params, carry: Array, observation: Array, reward: Array, key: Key
+    ) -> tuple[Distribution, Array]:
         """The planned action as a point, and the search's mean."""
         model = params.models["tdmpc2"]
         action, mean = plan(model, observation, carry, key, params.acting["planning"])

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from offjax.distributions import LOG_2PI
 from offjax.networks.mlp import MLP
+from offjax.types import Array
 
 
 class GlobalStdGaussian(nn.Module):
-    """Mean by an MLP, one learned log deviation per action dimension.
+    """Mean by an MLP, one learned and clipped log deviation per action dimension.
 
-    Attributes:
-      hidden_dims: widths of the hidden layers.
-      action_dim: A.
-      tanh_mean: whether the mean is squashed into [-1, 1].
-      log_std_min: lower clip of the log deviation.
-      log_std_max: upper clip.
-      dropout: share of the MLP's hidden units that training leaves out.
+    With `tanh_mean` the mean is squashed into [-1, 1].
     """
 
     hidden_dims: Sequence[int]
@@ -33,9 +27,7 @@ class GlobalStdGaussian(nn.Module):
     dropout: float = 0.0
 
     @nn.compact
-    def __call__(
-        self, observations: chex.Array, train: bool = False
-    ) -> tuple[chex.Array, chex.Array]:
+    def __call__(self, observations: Array, train: bool = False) -> tuple[Array, Array]:
         """[..., O] → mean [..., A] and log deviation [A]."""
         network = MLP(self.hidden_dims, self.action_dim, dropout=self.dropout)
         mean = network(observations, train)
@@ -52,30 +44,22 @@ class TanhGaussian(nn.Module):
 
     The log deviation is m·x + b of the output x with learned scalars m = 1 and b = −1
     at first, clipped (the actor of public CQL code).
-
-    Attributes:
-      hidden_dims: widths of the hidden layers.
-      action_dim: A.
     """
 
     hidden_dims: Sequence[int]
     action_dim: int
 
     @nn.compact
-    def __call__(self, observations: chex.Array) -> tuple[chex.Array, chex.Array]:
+    def __call__(self, observations: Array) -> tuple[Array, Array]:
         """[..., O] → latent mean and log deviation, both [..., A]."""
-        out = MLP(self.hidden_dims, 2 * self.action_dim, output_scale=1e-2)(
-            observations
-        )
-        mean, log_std = jnp.split(out, 2, axis=-1)
+        network = MLP(self.hidden_dims, 2 * self.action_dim, output_scale=1e-2)
+        mean, log_std = jnp.split(network(observations), 2, axis=-1)
         slope = self.param("log_std_slope", nn.initializers.ones_init(), ())
         offset = self.param("log_std_offset", nn.initializers.constant(-1.0), ())
         return mean, jnp.clip(slope * log_std + offset, -20.0, 2.0)
 
 
-def tanh_sample(
-    mean: chex.Array, log_std: chex.Array, noise: chex.Array
-) -> tuple[chex.Array, chex.Array]:
+def tanh_sample(mean: Array, log_std: Array, noise: Array) -> tuple[Array, Array]:
     """Action in [-1, 1] and its log density, for standard noise, all [..., A]."""
     latent = mean + jnp.exp(log_std) * noise
     log_prob = -0.5 * (noise**2 + 2 * log_std + LOG_2PI)

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import chex
 import flax.linen as nn
 import jax.numpy as jnp
 
 from offjax.networks.mlp import MLP
 from offjax.networks.objects import ObjectMLP
+from offjax.types import Array
 
 
 class GoalPolicy(nn.Module):
     """Both goal encoders, the policy, and what gives states back.
 
-    Attributes:
-      config: sizes, with the fields of `offjax.methods.gcbc.Config`.
-      action_dim: entries of an action.
-      observation_dim: entries of a state.
+    `config` is an `offjax.methods.gcbc.Config`.
     """
 
     config: Any
@@ -40,29 +37,27 @@ class GoalPolicy(nn.Module):
         dims, out = c.encoder_dims[::-1], self.observation_dim
         self.decoder = MLP(dims, out, nn.gelu, layer_norm=True)
 
-    def encode_state(self, goals: chex.Array) -> chex.Array:
+    def encode_state(self, goals: Array) -> Array:
         """Normalized states [..., O] → latents [..., Z]."""
         return self.state_norm(self.state_goal(goals))
 
-    def encode_text(self, sentences: chex.Array) -> chex.Array:
+    def encode_text(self, sentences: Array) -> Array:
         """Embedded instructions [..., E] → latents [..., Z]."""
         return self.text_norm(self.text_goal(sentences))
 
-    def decode(self, latents: chex.Array) -> chex.Array:
+    def decode(self, latents: Array) -> Array:
         """Latents of states [..., Z] → normalized states [..., O]."""
         return self.decoder(latents)
 
-    def act(self, observations: chex.Array, latents: chex.Array) -> chex.Array:
+    def act(self, observations: Array, latents: Array) -> Array:
         """Normalized [..., O] and [..., Z] → actions in the unit box [..., K, A]."""
-        inputs: tuple[chex.Array, ...] = (observations, latents)
+        inputs: tuple[Array, ...] = (observations, latents)
         if not self.config.objects:
             inputs = (jnp.concatenate(inputs, axis=-1),)
         out = self.policy(*inputs)
         return out.reshape(*out.shape[:-1], self.config.chunk, self.action_dim)
 
-    def __call__(
-        self, observation: chex.Array, sentence: chex.Array | None
-    ) -> chex.Array | None:
+    def __call__(self, observation: Array, sentence: Array | None) -> Array | None:
         """Calls all that `config.goals` needs, so that `init` makes its parameters."""
         actions = None
         if self.config.goals != "language":

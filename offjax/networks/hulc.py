@@ -18,7 +18,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import chex
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -28,6 +27,7 @@ from offjax.networks.perception import CameraEncoder, StateEncoder
 from offjax.networks.plans import Plan
 from offjax.networks.recurrent import BidirectionalRNN, Recurrence
 from offjax.networks.transformer import Dropout, Linear
+from offjax.types import Array
 
 
 class GoalEncoder(nn.Module):
@@ -37,7 +37,7 @@ class GoalEncoder(nn.Module):
     latent_dim: int
 
     @nn.compact
-    def __call__(self, x: chex.Array) -> chex.Array:
+    def __call__(self, x: Array) -> Array:
         """[..., in] → [..., latent_dim]."""
         return nn.LayerNorm(1e-5)(MLP(self.hidden_dims, self.latent_dim)(x))
 
@@ -50,7 +50,7 @@ class EncoderLayer(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, x: chex.Array, mask: chex.Array, train: bool) -> chex.Array:
+    def __call__(self, x: Array, mask: Array, train: bool) -> Array:
         """[..., T, D], mask [..., T] of the steps that may be attended to."""
         attention = nn.MultiHeadDotProductAttention(
             self.num_heads,
@@ -76,7 +76,7 @@ class TransformerRecognition(nn.Module):
     dropout: float = 0.1
 
     @nn.compact
-    def __call__(self, x: chex.Array, mask: chex.Array, train: bool) -> chex.Array:
+    def __call__(self, x: Array, mask: Array, train: bool) -> Array:
         """[..., T, D], mask [..., T] → [..., features]; the mean of recorded steps."""
         shape = x.shape[-2:]
         x = x + self.param("positions", nn.initializers.normal(1.0), shape)
@@ -96,18 +96,13 @@ class Heads(NamedTuple):
     """What the decoder says of the next action."""
 
     mixture: LogisticMixture  # of the continuous entries
-    gripper: chex.Array | None  # [..., 2] logits of closing and opening, if binary
+    gripper: Array | None  # [..., 2] logits of closing and opening, if binary
 
 
 class ActionDecoder(nn.Module):
-    """Two rectified recurrent layers and the heads of the action's distribution.
+    """Rectified recurrent layers and the heads of the action's distribution.
 
-    Attributes:
-      action_dim: entries of the mixture.
-      width: of the recurrent layers.
-      num_layers: number of recurrent layers.
-      num_components: K of the mixture.
-      binary_gripper: whether there is a head of two classes for a gripper.
+    With `binary_gripper` there is a head of two classes beside the mixture's entries.
     """
 
     action_dim: int
@@ -118,17 +113,12 @@ class ActionDecoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, context: chex.Array, features: chex.Array, hidden: chex.Array | None
-    ) -> tuple[Heads, chex.Array]:
-        """Heads at every step, and the state after the last one.
+        self, context: Array, features: Array, hidden: Array | None
+    ) -> tuple[Heads, Array]:
+        """Heads at every step of features [..., T, F], and the state after the last.
 
-        Args:
-          context: what is the same at all steps, plan and goal, [..., C].
-          features: [..., T, F].
-          hidden: state [num_layers, ..., width]; zeros if None.
-
-        Returns:
-          Heads with leading axes [..., T], and the state [num_layers, ..., width].
+        `context` [..., C] is the same at all steps: plan and goal. The state `hidden`
+        is [num_layers, ..., width]; None is 0.
         """
         constant = nn.Dense(self.width, use_bias=False, name="context")(context)
         x = Linear(self.width, name="in0")(features) + constant[..., None, :]
@@ -152,10 +142,7 @@ class ActionDecoder(nn.Module):
 class LatentPlanModel(nn.Module):
     """All networks of HULC or MCIL.
 
-    Attributes:
-      config: sizes, with the fields of `offjax.methods.hulc.Config`.
-      plan: kind of the plan's distribution.
-      action_dim: entries of an action, a binary gripper (the last) included.
+    `config` is an `offjax.methods.hulc.Config`; `action_dim` counts a binary gripper.
     """
 
     config: Any
@@ -198,36 +185,32 @@ class LatentPlanModel(nn.Module):
             start = nn.initializers.constant(math.log(1 / 0.07))
             self.logit_scale = self.param("logit_scale", start, ())
 
-    def encode(self, observations: Any) -> chex.Array:
+    def encode(self, observations: Any) -> Array:
         """Normalized observations or images → features [..., F]."""
         return self.encoder(observations)
 
-    def encode_state(self, features: chex.Array) -> chex.Array:
+    def encode_state(self, features: Array) -> Array:
         """Features [..., F] of a goal → latents [..., Z]."""
         return self.visual_goal(features)
 
-    def encode_text(self, sentences: chex.Array) -> chex.Array:
+    def encode_text(self, sentences: Array) -> Array:
         """Embedded instructions [..., E] → latents [..., Z]."""
         return self.language_goal(sentences)
 
     def recognize(
-        self, features: chex.Array, mask: chex.Array, train: bool
-    ) -> tuple[chex.Array, chex.Array]:
+        self, features: Array, mask: Array, train: bool
+    ) -> tuple[Array, Array]:
         """Features [..., T, F] → window's features s, posterior's parameters."""
         window = self.recognition(features, mask, train)
         return window, self.posterior(window)
 
-    def propose(self, features: chex.Array, latents: chex.Array) -> chex.Array:
+    def propose(self, features: Array, latents: Array) -> Array:
         """Prior's parameters at features [..., F] with goal [..., Z]."""
         return self.prior(jnp.concatenate([features, latents], axis=-1))
 
     def decode(
-        self,
-        plan: chex.Array,
-        features: chex.Array,
-        latents: chex.Array,
-        hidden: chex.Array | None = None,
-    ) -> tuple[Heads, chex.Array]:
+        self, plan: Array, features: Array, latents: Array, hidden: Array | None = None
+    ) -> tuple[Heads, Array]:
         """Heads at every step of features [..., T, F], and the state after them.
 
         HULC's decoder sees the static camera through plan and goal only.
@@ -237,9 +220,7 @@ class LatentPlanModel(nn.Module):
         context = jnp.concatenate([plan, latents], axis=-1)
         return self.decoder(context, features, hidden)
 
-    def project(
-        self, window: chex.Array, latents: chex.Array
-    ) -> tuple[chex.Array, chex.Array, chex.Array]:
+    def project(self, window: Array, latents: Array) -> tuple[Array, Array, Array]:
         """Unit vectors of windows and texts, both [B, Z], and the logit scale []."""
         vectors = self.window_projection(window), self.text_projection(latents)
         window, text = (
@@ -248,13 +229,8 @@ class LatentPlanModel(nn.Module):
         )
         return window, text, self.logit_scale
 
-    def __call__(self, observations: Any, sentence: chex.Array) -> chex.Array:
-        """Calls every part once, so that `init` makes all parameters.
-
-        Args:
-          observations: of one window, leaves [T, ...].
-          sentence: [E].
-        """
+    def __call__(self, observations: Any, sentence: Array) -> Array:
+        """Calls every part on one window and one sentence, to make all parameters."""
         features = self.encode(observations)
         latent = self.encode_state(features[-1]) + self.encode_text(sentence)
         mask = jnp.ones(features.shape[:-1])

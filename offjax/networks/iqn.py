@@ -9,28 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import chex
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from offjax.networks.mlp import ensemble
+from offjax.types import Array
+
 
 class IQN(nn.Module):
-    """One critic.
+    """One critic; `embedding_dim` is K.
 
-    Attributes:
-      hidden_dims: widths of the layers before the product; the one after it has the
-        last of them.
-      embedding_dim: K cosine features of a fraction.
+    The layer after the product is as wide as the last before it.
     """
 
     hidden_dims: Sequence[int] = (256, 256)
     embedding_dim: int = 64
 
     @nn.compact
-    def __call__(
-        self, observations: chex.Array, actions: chex.Array, fractions: chex.Array
-    ) -> chex.Array:
+    def __call__(self, observations: Array, actions: Array, fractions: Array) -> Array:
         """[..., O], [..., A], fractions [..., F] → quantile values [..., F]."""
         width = self.hidden_dims[-1]
         x = jnp.concatenate([observations, actions], axis=-1)
@@ -48,25 +45,14 @@ class IQN(nn.Module):
 
 
 class IQNEnsemble(nn.Module):
-    """`size` independent critics in one batched product; the fractions are shared."""
+    """`size` independent critics; the fractions are shared."""
 
     hidden_dims: Sequence[int] = (256, 256)
     size: int = 2
     embedding_dim: int = 64
 
     @nn.compact
-    def __call__(
-        self, observations: chex.Array, actions: chex.Array, fractions: chex.Array
-    ) -> chex.Array:
+    def __call__(self, observations: Array, actions: Array, fractions: Array) -> Array:
         """[..., O], [..., A], [..., F] → [size, ..., F]."""
-        ensemble = nn.vmap(
-            IQN,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=None,
-            out_axes=0,
-            axis_size=self.size,
-        )
-        return ensemble(self.hidden_dims, self.embedding_dim)(
-            observations, actions, fractions
-        )
+        critics = ensemble(IQN, self.size)(self.hidden_dims, self.embedding_dim)
+        return critics(observations, actions, fractions)

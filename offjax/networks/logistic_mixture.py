@@ -14,11 +14,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from offjax.types import Key
+from offjax.types import Array, Key
 
 LOG_SCALE_MIN = -7.0
 EDGE = 0.999
@@ -28,23 +27,16 @@ EDGE = 0.999
 class LogisticMixture(NamedTuple):
     """Parameters of K components for each of A entries."""
 
-    logits: chex.Array  # [..., A, K] unnormalized log weights
-    means: chex.Array  # [..., A, K]
-    log_scales: chex.Array  # [..., A, K], at least LOG_SCALE_MIN
+    logits: Array  # [..., A, K] unnormalized log weights
+    means: Array  # [..., A, K]
+    log_scales: Array  # [..., A, K], at least LOG_SCALE_MIN
 
 
-def log_prob(
-    mixture: LogisticMixture, actions: chex.Array, num_classes: int
-) -> chex.Array:
-    """Log probability of the actions' bins, summed over entries: [..., A] → [...].
+def log_prob(mixture: LogisticMixture, actions: Array, num_classes: int) -> Array:
+    """Log probability of the bins of actions in [-1, 1], summed: [..., A] → [...].
 
     Where a bin is so narrow for its component that the difference of the two sigmoids
     vanishes, the density at its center times its width stands in.
-
-    Args:
-      mixture: parameters.
-      actions: in the unit box; values beyond it count as its edge.
-      num_classes: n, bins of [-1, 1].
     """
     centered = actions[..., None] - mixture.means
     inverse = jnp.exp(-mixture.log_scales)
@@ -67,7 +59,7 @@ def log_prob(
     return jnp.sum(jax.nn.logsumexp(parts + weights, axis=-1), axis=-1)
 
 
-def sample(mixture: LogisticMixture, key: Key) -> chex.Array:
+def sample(mixture: LogisticMixture, key: Key) -> Array:
     """One action [..., A], not clipped to the box."""
     which, where = jax.random.split(key)
     component = jax.random.categorical(which, mixture.logits)[..., None]
@@ -79,7 +71,7 @@ def sample(mixture: LogisticMixture, key: Key) -> chex.Array:
     return means + jnp.exp(log_scales) * (jnp.log(u) - jnp.log1p(-u))
 
 
-def mode(mixture: LogisticMixture) -> chex.Array:
+def mode(mixture: LogisticMixture) -> Array:
     """The mean of the heaviest component of each entry, [..., A]."""
     component = jnp.argmax(mixture.logits, axis=-1)[..., None]
     return jnp.take_along_axis(mixture.means, component, axis=-1)[..., 0]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-import chex
 import flax.linen as nn
 import jax
 
 from offjax.networks.initializers import symmetric_uniform
+from offjax.types import Array
 
 
 class GaussianMixture(nn.Module):
@@ -16,11 +17,6 @@ class GaussianMixture(nn.Module):
 
     The log weights read a copy of the features that passes no gradient back, so that
     the choice of component does not shape the trunk (Li et al., 2023, release).
-
-    Attributes:
-      hidden_dims: widths of the trunk.
-      num_components: N.
-      action_dim: A.
     """
 
     hidden_dims: Sequence[int]
@@ -28,9 +24,7 @@ class GaussianMixture(nn.Module):
     action_dim: int
 
     @nn.compact
-    def __call__(
-        self, observations: chex.Array
-    ) -> tuple[chex.Array, chex.Array, chex.Array]:
+    def __call__(self, observations: Array) -> tuple[Array, Array, Array]:
         """[..., O] → logits [..., N], means and log deviations [..., N, A]."""
         features = observations
         for width in self.hidden_dims:
@@ -40,10 +34,8 @@ class GaussianMixture(nn.Module):
         small = symmetric_uniform(1e-3)
         means = nn.Dense(size, kernel_init=small, name="means")(features)
         # Equal components would stay equal: their deviations differ at first.
-        log_stds = nn.Dense(size, kernel_init=small, bias_init=small, name="log_stds")(
-            features
-        )
-        logits = nn.Dense(
-            self.num_components, kernel_init=small, bias_init=small, name="logits"
-        )(jax.lax.stop_gradient(features))
+        head = partial(nn.Dense, kernel_init=small, bias_init=small)
+        log_stds = head(size, name="log_stds")(features)
+        fixed = jax.lax.stop_gradient(features)
+        logits = head(self.num_components, name="logits")(fixed)
         return logits, means.reshape(shape), log_stds.reshape(shape)

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from offjax.errors import UserError
 from offjax.networks.mlp import MLP
+from offjax.types import Array
 
 Objects = tuple[int, ...]
 """First column, number and width of the objects; () for none."""
@@ -29,9 +29,7 @@ class ObjectMLP(nn.Module):
     """See the module.
 
     Attributes:
-      objects: where the objects stand among the observations' columns.
       hidden_dims: widths of g's hidden layers.
-      output_dim: width of the linear output layer.
       object_dims: widths of f's layers.
       query_dim: width of q's hidden layer.
       num_heads: of the attention; two, as instructions name two objects at most.
@@ -45,19 +43,15 @@ class ObjectMLP(nn.Module):
     num_heads: int = 2
 
     @nn.compact
-    def __call__(self, observations: chex.Array, condition: chex.Array) -> chex.Array:
+    def __call__(self, observations: Array, condition: Array) -> Array:
         """[..., O], [..., C] → [..., output_dim]."""
         first, count, width = self.objects
         lead, end = observations.shape[:-1], first + count * width
         before, listed, after = jnp.split(observations, (first, end), axis=-1)
         rest = jnp.concatenate([before, after], axis=-1)
-        x = jnp.concatenate(
-            [
-                jnp.broadcast_to(rest[..., None, :], (*lead, count, rest.shape[-1])),
-                listed.reshape(*lead, count, width),
-            ],
-            axis=-1,
-        )
+        shared = jnp.broadcast_to(rest[..., None, :], (*lead, count, rest.shape[-1]))
+        own = listed.reshape(*lead, count, width)
+        x = jnp.concatenate([shared, own], axis=-1)
         for size in self.object_dims:
             x = nn.gelu(nn.LayerNorm()(nn.Dense(size)(x)))
         asked = jnp.concatenate([observations, condition], axis=-1)
@@ -70,11 +64,7 @@ class ObjectMLP(nn.Module):
 
 
 def check_objects(objects: Objects, observation_dim: int) -> None:
-    """Refuses objects that observations cannot hold.
-
-    Raises:
-      UserError: not three numbers, or columns that are not there.
-    """
+    """Raises `UserError` for objects that observations cannot hold."""
     if not objects:
         return
     if len(objects) != 3 or min(objects[1:]) < 1 or objects[0] < 0:

@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from offjax.networks.mlp import MLP
-from offjax.types import Key
+from offjax.types import Array, Key
 
 LAYERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 """Channels, size and stride of the convolutions, which are not padded."""
@@ -29,8 +28,8 @@ SHIFTS = (10, 4)
 class Images(NamedTuple):
     """What the two cameras see; red, green and blue."""
 
-    static: chex.Array  # [..., H, W, 3]; HULC: 200 by 200
-    gripper: chex.Array  # [..., h, w, 3]; HULC: 84 by 84
+    static: Array  # [..., H, W, 3]; HULC: 200 by 200
+    gripper: Array  # [..., h, w, 3]; HULC: 84 by 84
 
 
 def scale_pixels(images: Images) -> Images:
@@ -38,19 +37,16 @@ def scale_pixels(images: Images) -> Images:
     return jax.tree.map(lambda x: x.astype(jnp.float32) / 127.5 - 1.0, images)
 
 
-def random_shift(images: chex.Array, key: Key, pad: int) -> chex.Array:
-    """Moves every image by up to `pad` pixels along both axes, edges repeated.
+def random_shift(images: Array, key: Key, pad: int) -> Array:
+    """Moves each image of [..., H, W, C] by up to `pad` pixels along both axes.
 
-    Args:
-      images: [..., H, W, C]; each draws its own shift.
-      key: random key.
-      pad: largest shift.
+    Edges are repeated.
     """
     flat = images.reshape(-1, *images.shape[-3:])
     padded = jnp.pad(flat, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="edge")
     corners = jax.random.randint(key, (flat.shape[0], 2), 0, 2 * pad + 1)
 
-    def crop(image: chex.Array, corner: chex.Array) -> chex.Array:
+    def crop(image: Array, corner: Array) -> Array:
         start = (corner[0], corner[1], 0)
         return jax.lax.dynamic_slice(image, start, flat.shape[1:])
 
@@ -66,14 +62,10 @@ def augment(images: Images, key: Key) -> Images:
     return Images(*shifted)
 
 
-def spatial_softmax(maps: chex.Array) -> chex.Array:
+def spatial_softmax(maps: Array) -> Array:
     """Expected place of each channel's activation, the maps' corners being ±1.
 
-    Args:
-      maps: [..., H, W, C].
-
-    Returns:
-      [..., 2C]: x and y of the first channel, of the second, …
+    [..., H, W, C] → [..., 2C]: x and y of the first channel, of the second, …
     """
     height, width, channels = maps.shape[-3:]
     flat = maps.reshape(*maps.shape[:-3], height * width, channels)
@@ -90,7 +82,7 @@ class StaticCamera(nn.Module):
     features: int = 64
 
     @nn.compact
-    def __call__(self, images: chex.Array) -> chex.Array:
+    def __call__(self, images: Array) -> Array:
         """[..., H, W, 3] in [-1, 1] → [..., features]."""
         x = _convolutions(images)
         x = nn.relu(nn.Dense(512)(spatial_softmax(x)))
@@ -103,7 +95,7 @@ class GripperCamera(nn.Module):
     features: int = 64
 
     @nn.compact
-    def __call__(self, images: chex.Array) -> chex.Array:
+    def __call__(self, images: Array) -> Array:
         """[..., H, W, 3] in [-1, 1] → [..., features]."""
         x = _convolutions(images)
         x = x.reshape(*x.shape[:-3], -1)
@@ -112,7 +104,7 @@ class GripperCamera(nn.Module):
         return nn.LayerNorm(1e-5)(nn.Dense(self.features)(x))
 
 
-def _convolutions(x: chex.Array) -> chex.Array:
+def _convolutions(x: Array) -> Array:
     for channels, size, stride in LAYERS:
         x = nn.Conv(channels, (size, size), (stride, stride), padding="VALID")(x)
         x = nn.relu(x)
@@ -125,7 +117,7 @@ class CameraEncoder(nn.Module):
     features: int = 64
 
     @nn.compact
-    def __call__(self, images: Images) -> chex.Array:
+    def __call__(self, images: Images) -> Array:
         """Images in [-1, 1] → [..., 2 · features]."""
         static = StaticCamera(self.features, name="static")(images.static)
         gripper = GripperCamera(self.features, name="gripper")(images.gripper)
@@ -139,6 +131,6 @@ class StateEncoder(nn.Module):
     features: int = 128
 
     @nn.compact
-    def __call__(self, observations: chex.Array) -> chex.Array:
+    def __call__(self, observations: Array) -> Array:
         """[..., O] → [..., features]."""
         return nn.LayerNorm(1e-5)(MLP(self.hidden_dims, self.features)(observations))

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import chex
 import flax.linen as nn
 import jax.numpy as jnp
 
 from offjax.networks.mlp import MLP
+from offjax.types import Array
 
 
 class Planner(nn.Module):
     """State embedding + position encoding → MLP → outputs of the whole window.
 
-    Attributes:
-      output_dim: width of the output.
-      hidden_dims: widths of the MLP.
-      embedding_dim: width of the embedding, even.
-      position_encoding: whether it reads the time at which the window starts.
+    The embedding's width is even; the position is the time of the window's start.
     """
 
     output_dim: int
@@ -27,7 +23,7 @@ class Planner(nn.Module):
     position_encoding: bool = True
 
     @nn.compact
-    def __call__(self, observations: chex.Array, times: chex.Array) -> chex.Array:
+    def __call__(self, observations: Array, times: Array) -> Array:
         """[..., O] (normalized), [...] → [..., output_dim]."""
         x = nn.Dense(self.embedding_dim)(observations)
         if self.position_encoding:
@@ -35,7 +31,7 @@ class Planner(nn.Module):
         return MLP(self.hidden_dims, self.output_dim, output_scale=0.01)(x)
 
 
-def sinusoids(times: chex.Array, width: int) -> chex.Array:
+def sinusoids(times: Array, width: int) -> Array:
     """Sine and cosine codes of `times` [...], as in transformers: [..., width]."""
     rates = jnp.exp(-jnp.log(1e4) * jnp.arange(width // 2) / (width // 2))
     angles = jnp.asarray(times)[..., None] * rates

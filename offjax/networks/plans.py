@@ -13,7 +13,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from offjax.types import Key
+from offjax.types import Array, Key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,15 +37,15 @@ class CategoricalPlan:
         """Number of parameters: the logits."""
         return self.size
 
-    def noise(self, key: Key, batch: tuple[int, ...]) -> chex.Array:
+    def noise(self, key: Key, batch: tuple[int, ...]) -> Array:
         """Gumbel noise [*batch, variables, classes]."""
         return jax.random.gumbel(key, (*batch, self.variables, self.classes))
 
-    def _logits(self, parameters: chex.Array) -> chex.Array:
+    def _logits(self, parameters: Array) -> Array:
         shape = (*parameters.shape[:-1], self.variables, self.classes)
         return jax.nn.log_softmax(parameters.reshape(shape))
 
-    def sample(self, parameters: chex.Array, noise: chex.Array) -> chex.Array:
+    def sample(self, parameters: Array, noise: Array) -> Array:
         """Plans [..., size]; differentiating them is differentiating the means."""
         logits = self._logits(parameters)
         hard = jax.nn.one_hot(jnp.argmax(logits + noise, axis=-1), self.classes)
@@ -53,7 +53,7 @@ class CategoricalPlan:
         plan = hard + (soft - jax.lax.stop_gradient(soft))  # exactly one-hot
         return plan.reshape(parameters.shape)
 
-    def kl(self, posterior: chex.Array, prior: chex.Array) -> chex.Array:
+    def kl(self, posterior: Array, prior: Array) -> Array:
         """KL(posterior ‖ prior), summed over the variables: [...]."""
         p, q = self._logits(posterior), self._logits(prior)
         return jnp.sum(jnp.exp(p) * (p - q), axis=(-2, -1))
@@ -70,20 +70,20 @@ class GaussianPlan:
         """Number of parameters: means, then raw deviations."""
         return 2 * self.size
 
-    def noise(self, key: Key, batch: tuple[int, ...]) -> chex.Array:
+    def noise(self, key: Key, batch: tuple[int, ...]) -> Array:
         """Normal noise [*batch, size]."""
         return jax.random.normal(key, (*batch, self.size))
 
-    def _moments(self, parameters: chex.Array) -> tuple[chex.Array, chex.Array]:
+    def _moments(self, parameters: Array) -> tuple[Array, Array]:
         mean, raw = jnp.split(parameters, 2, axis=-1)
         return mean, jax.nn.softplus(raw) + 1e-4
 
-    def sample(self, parameters: chex.Array, noise: chex.Array) -> chex.Array:
+    def sample(self, parameters: Array, noise: Array) -> Array:
         """Plans [..., size], reparameterised."""
         mean, std = self._moments(parameters)
         return mean + std * noise
 
-    def kl(self, posterior: chex.Array, prior: chex.Array) -> chex.Array:
+    def kl(self, posterior: Array, prior: Array) -> Array:
         """KL(posterior ‖ prior), summed over the dimensions: [...]."""
         (mean, std), (center, width) = self._moments(posterior), self._moments(prior)
         ratio, shift = std / width, (mean - center) / width
@@ -94,18 +94,12 @@ Plan = CategoricalPlan | GaussianPlan
 
 
 def balanced_kl(
-    plan: Plan, posterior: chex.Array, prior: chex.Array, mixing: chex.Numeric
-) -> chex.Array:
+    plan: Plan, posterior: Array, prior: Array, mixing: chex.Numeric
+) -> Array:
     """KL(posterior ‖ prior), whose gradient moves the prior more than the posterior.
 
     mixing · KL(sg(posterior) ‖ prior) + (1 − mixing) · KL(posterior ‖ sg(prior)), with
-    sg the identity that stops gradients.
-
-    Args:
-      plan: kind of distribution.
-      posterior: its parameters, [..., outputs].
-      prior: likewise.
-      mixing: share of the gradient that the prior gets; HULC: 0.8.
+    sg the identity that stops gradients; of parameters [..., outputs] to [...].
     """
     stop = jax.lax.stop_gradient
     to_prior = plan.kl(stop(posterior), prior)

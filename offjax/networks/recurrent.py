@@ -4,38 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from offjax.networks.transformer import Linear
+from offjax.types import Array
 
 
 class Recurrence(nn.Module):
     """h_t = g(x_t + U h_{t−1} + b): an Elman layer whose inputs are mapped outside.
 
-    Attributes:
-      activation: g.
-      reverse: run from the last step to the first.
+    With `reverse` it runs from the last step to the first.
     """
 
-    activation: Callable[[chex.Array], chex.Array]
+    activation: Callable[[Array], Array]
     reverse: bool = False
 
     @nn.compact
     def __call__(
-        self,
-        inputs: chex.Array,
-        hidden: chex.Array | None = None,
-        mask: chex.Array | None = None,
-    ) -> tuple[chex.Array, chex.Array]:
-        """Outputs [..., T, H] and the last hidden state [..., H].
+        self, inputs: Array, hidden: Array | None = None, mask: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Outputs [..., T, H] and the last state [..., H], from inputs [..., T, H].
 
-        Args:
-          inputs: [..., T, H].
-          hidden: state before the first step [..., H]; zeros if None.
-          mask: [..., T]; steps where it is 0 leave the state as it is.
+        The state before the first step is `hidden` [..., H], or 0. Steps where `mask`
+        [..., T] is 0 leave the state as it is.
         """
         recur = Linear(inputs.shape[-1], name="recur")
         if hidden is None:
@@ -46,7 +39,7 @@ class Recurrence(nn.Module):
         steps = jnp.moveaxis(inputs + weights["bias"], -2, 0)
         recorded = None if mask is None else jnp.moveaxis(mask > 0, -1, 0)[..., None]
 
-        def step(h: chex.Array, xs: tuple[chex.Array, chex.Array | None]):
+        def step(h: Array, xs: tuple[Array, Array | None]):
             x, keep = xs
             new = self.activation(x + h @ weights["kernel"])
             h = new if keep is None else jnp.where(keep, new, h)
@@ -59,24 +52,18 @@ class Recurrence(nn.Module):
 
 
 class BidirectionalRNN(nn.Module):
-    """Layers of two tanh recurrences, one in each direction; the last step's outputs.
-
-    Attributes:
-      width: of one direction's hidden state.
-      num_layers: number of layers.
-    """
+    """Layers of two tanh recurrences, one in each direction; the last step's output."""
 
     width: int = 2048
     num_layers: int = 2
 
     @nn.compact
-    def __call__(self, x: chex.Array, mask: chex.Array, train: bool) -> chex.Array:
+    def __call__(self, x: Array, mask: Array, train: bool) -> Array:
         """[..., T, in], mask [..., T] of a prefix → [..., 2 · width].
 
         The last step is the last recorded one, of which the backward half has seen
         nothing else. `train` changes nothing.
         """
-        del train
         for layer in range(self.num_layers):
             halves = []
             for name in ("forward", "backward"):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from offjax.distributions import LOG_2PI
-from offjax.types import Key, Pytree
+from offjax.networks.mlp import ensemble
+from offjax.types import Array, Key, Pytree
 
 LAYER_NORM_EPSILON = 1e-5
 GROUP = 8  # entries of a simplex of the latent
@@ -37,12 +37,12 @@ SIZES = {
 """Name → size; 1M and 5M are published, the others are for a few CPU cores."""
 
 
-def simnorm(x: chex.Array, group: int) -> chex.Array:
+def simnorm(x: Array, group: int) -> Array:
     """Softmax within each `group` consecutive entries of the last axis: [..., D]."""
     return jax.nn.softmax(x.reshape(*x.shape[:-1], -1, group)).reshape(x.shape)
 
 
-def mish(x: chex.Array) -> chex.Array:
+def mish(x: Array) -> Array:
     """x tanh(softplus x), with one exponential where the definition has three."""
     n = jnp.exp(jnp.minimum(x, 20.0))  # the rest of the factor is 1 from there on
     n = n * (n + 2)
@@ -52,11 +52,7 @@ def mish(x: chex.Array) -> chex.Array:
 class NormedMLP(nn.Module):
     """Linear → LayerNorm → Mish, and a linear layer, or one with a simplicial output.
 
-    Weights begin normal with deviation 0.02, biases at 0.
-
     Attributes:
-      hidden_dims: widths of the hidden layers.
-      output_dim: width of the output.
       group: entries of one simplex of the output, which is then Linear → LayerNorm →
         `simnorm`; 0 for a linear output.
       dropout: share of the first layer's units that training leaves out.
@@ -70,7 +66,7 @@ class NormedMLP(nn.Module):
     zero_output: bool = False
 
     @nn.compact
-    def __call__(self, x: chex.Array, train: bool = False) -> chex.Array:
+    def __call__(self, x: Array, train: bool = False) -> Array:
         """[..., in] → [..., output_dim]; dropout in training needs rngs."""
         normal, zeros = nn.initializers.normal(0.02), nn.initializers.zeros_init()
         for i, width in enumerate(self.hidden_dims):
@@ -86,10 +82,7 @@ class NormedMLP(nn.Module):
 
 
 class NormedEnsemble(nn.Module):
-    """`size` independent `NormedMLP`s in one batched product; zero outputs at first.
-
-    Attributes: as of `NormedMLP`.
-    """
+    """`size` independent `NormedMLP`s, whose outputs are zero at first."""
 
     hidden_dims: Sequence[int]
     output_dim: int
@@ -97,28 +90,20 @@ class NormedEnsemble(nn.Module):
     dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, x: chex.Array, train: bool = False) -> chex.Array:
+    def __call__(self, x: Array, train: bool = False) -> Array:
         """[..., in] → [size, ..., output_dim]."""
-        ensemble = nn.vmap(
-            NormedMLP,
-            variable_axes={"params": 0},
-            split_rngs={"params": True, "dropout": True},
-            in_axes=(None, None),
-            out_axes=0,
-            axis_size=self.size,
-        )
-        member = ensemble(
+        members = ensemble(NormedMLP, self.size)(
             self.hidden_dims, self.output_dim, dropout=self.dropout, zero_output=True
         )
-        return member(x, train)
+        return members(x, train)
 
 
-def symlog(x: chex.Array) -> chex.Array:
+def symlog(x: Array) -> Array:
     """sign(x) log(1 + |x|)."""
     return jnp.sign(x) * jnp.log1p(jnp.abs(x))
 
 
-def symexp(x: chex.Array) -> chex.Array:
+def symexp(x: Array) -> Array:
     """Inverse of `symlog`."""
     return jnp.sign(x) * jnp.expm1(jnp.abs(x))
 
@@ -134,7 +119,7 @@ class Bins(NamedTuple):
         """Of the bins, in symlog; [num]."""
         return np.linspace(-self.limit, self.limit, self.num)
 
-    def two_hot(self, x: chex.Array) -> chex.Array:
+    def two_hot(self, x: Array) -> Array:
         """Weights [..., num] of the two bins around symlog x; beyond them, the last.
 
         A triangle of the width of two bins around each center gives the same numbers.
@@ -143,16 +128,16 @@ class Bins(NamedTuple):
         y = jnp.clip(symlog(x), -self.limit, self.limit)[..., None]
         return jnp.maximum(0.0, 1.0 - jnp.abs(y - centers) / (centers[1] - centers[0]))
 
-    def expectation(self, logits: chex.Array) -> chex.Array:
+    def expectation(self, logits: Array) -> Array:
         """symexp of the expected bin: [..., num] → [...]."""
         return symexp(jax.nn.softmax(logits) @ self.centers.astype(logits.dtype))
 
-    def cross_entropy(self, logits: chex.Array, x: chex.Array) -> chex.Array:
+    def cross_entropy(self, logits: Array, x: Array) -> Array:
         """Of logits [..., num] towards values [...]."""
         return -jnp.sum(self.two_hot(x) * jax.nn.log_softmax(logits), axis=-1)
 
 
-def join(latents: chex.Array, actions: chex.Array) -> chex.Array:
+def join(latents: Array, actions: Array) -> Array:
     """Inputs of dynamics, reward and critics."""
     return jnp.concatenate([latents, actions], axis=-1)
 
@@ -161,12 +146,8 @@ class WorldModel(NamedTuple):
     """The parts of a model, as functions of a dict of their parameters by name.
 
     Parts: encoder, dynamics, reward, q, termination; and the policy prior, whose
-    parameters are apart. Observations are normalized, actions in [-1, 1].
-
-    Attributes:
-      size: one of `SIZES`.
-      bins: how rewards and values are represented.
-      dropout: share of the first layer's units that training omits from a critic.
+    parameters are apart. Observations are normalized, actions in [-1, 1], rewards and
+    values represented by `bins`. `dropout` is that of the critics.
     """
 
     size: Size
@@ -187,16 +168,14 @@ class WorldModel(NamedTuple):
             return NormedMLP(widths, num, zero_output=True)
         return NormedMLP(widths, 2 * action_dim if part == "policy" else 1)
 
-    def apply(self, part: str, params: Pytree, x: chex.Array) -> chex.Array:
+    def apply(self, part: str, params: Pytree, x: Array) -> Array:
         """One part of the model on its inputs."""
         return self.network(part).apply(params[part], x)
 
-    def rollout(
-        self, params: Pytree, first: chex.Array, actions: chex.Array
-    ) -> chex.Array:
+    def rollout(self, params: Pytree, first: Array, actions: Array) -> Array:
         """Latents z_0 … z_H [H + 1, B, Z] from z_0 [B, Z] and actions [H, B, A]."""
 
-        def step(latents: chex.Array, now: chex.Array) -> tuple[chex.Array, chex.Array]:
+        def step(latents: Array, now: Array) -> tuple[Array, Array]:
             latents = self.apply("dynamics", params, join(latents, now))
             return latents, latents
 
@@ -204,12 +183,8 @@ class WorldModel(NamedTuple):
         return jnp.concatenate([first[None], following])
 
     def q_logits(
-        self,
-        q_params: Pytree,
-        latents: chex.Array,
-        actions: chex.Array,
-        key: Key | None = None,
-    ) -> chex.Array:
+        self, q_params: Pytree, latents: Array, actions: Array, key: Key | None = None
+    ) -> Array:
         """All critics' logits [num_q, ..., bins]; with a key, dropout acts."""
         dropout = key is not None and self.dropout > 0
         rngs = {"dropout": key} if dropout else {}
@@ -218,8 +193,8 @@ class WorldModel(NamedTuple):
         )
 
     def policy_moments(
-        self, policy: Pytree, latents: chex.Array, action_dim: int
-    ) -> tuple[chex.Array, chex.Array]:
+        self, policy: Pytree, latents: Array, action_dim: int
+    ) -> tuple[Array, Array]:
         """Mean and log deviation before tanh, [..., A] each."""
         outputs = self.network("policy", action_dim).apply(policy, latents)
         mean, raw = jnp.split(outputs, 2, axis=-1)
@@ -227,8 +202,8 @@ class WorldModel(NamedTuple):
         return mean, LOG_STD_MIN + span * (jnp.tanh(raw) + 1)
 
     def policy_sample(
-        self, policy: Pytree, latents: chex.Array, noise: chex.Array
-    ) -> tuple[chex.Array, chex.Array]:
+        self, policy: Pytree, latents: Array, noise: Array
+    ) -> tuple[Array, Array]:
         """Actions [..., A] in [-1, 1] for standard normal noise; −log N [...] of u."""
         mean, log_std = self.policy_moments(policy, latents, noise.shape[-1])
         entropy = jnp.sum(0.5 * noise**2 + log_std + 0.5 * LOG_2PI, axis=-1)

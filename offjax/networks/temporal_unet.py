@@ -16,20 +16,21 @@ parameters of the published model.
 
 from __future__ import annotations
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from offjax.errors import UserError
+from offjax.networks.initializers import symmetric_uniform, torch_uniform
 from offjax.networks.tdmpc2 import mish
 from offjax.networks.transformer import Linear
+from offjax.types import Array
 
 EPSILON = 1e-5
 
 
-def sinusoid(positions: chex.Array, width: int) -> chex.Array:
+def sinusoid(positions: Array, width: int) -> Array:
     """Sines and cosines [..., width] of positions [...], wavelengths up to 2π·10⁴."""
     half = width // 2
     frequencies = np.exp(-np.arange(half) * np.log(10_000.0) / max(half - 1, 1))
@@ -42,24 +43,16 @@ class Convolution(nn.Module):
 
     It is one matrix product of the shifted inputs, which CPUs do several times faster
     than a convolution; shifts that lie outside a short plan altogether are left out.
-
-    Attributes:
-      width: channels of the output.
-      kernel: number of taps, odd.
     """
 
     width: int
     kernel: int = 5
 
     @nn.compact
-    def __call__(self, x: chex.Array) -> chex.Array:
+    def __call__(self, x: Array) -> Array:
         """[B, H, in] → [B, H, width]."""
         length, channels = x.shape[-2:]
-        bound = (self.kernel * channels) ** -0.5
-
-        def init(key, shape, dtype=jnp.float32):
-            return jax.random.uniform(key, shape, dtype, -bound, bound)
-
+        init = symmetric_uniform((self.kernel * channels) ** -0.5)
         kernel = self.param("kernel", init, (self.kernel, channels, self.width))
         bias = self.param("bias", init, (self.width,))
         half = self.kernel // 2
@@ -78,7 +71,7 @@ class ConvolutionBlock(nn.Module):
     groups: int = 8
 
     @nn.compact
-    def __call__(self, x: chex.Array) -> chex.Array:
+    def __call__(self, x: Array) -> Array:
         """[B, H, in] → [B, H, width]."""
         x = Convolution(self.width, self.kernel, name="convolution")(x)
         x = nn.GroupNorm(self.groups, epsilon=EPSILON, name="norm")(x)
@@ -93,7 +86,7 @@ class ResidualBlock(nn.Module):
     groups: int = 8
 
     @nn.compact
-    def __call__(self, x: chex.Array, time: chex.Array) -> chex.Array:
+    def __call__(self, x: Array, time: Array) -> Array:
         """[B, H, in], diffusion time's embedding [B, E] → [B, H, width]."""
         h = ConvolutionBlock(self.width, self.kernel, self.groups, name="first")(x)
         h = h + Linear(self.width, name="time")(mish(time))[:, None]
@@ -104,25 +97,18 @@ class ResidualBlock(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Rows of a plan attend to the tokens of a text; residual, channels normed first.
-
-    Attributes:
-      num_heads: attention heads.
-      head_dim: size of each.
-    """
+    """Rows of a plan attend to the tokens of a text; residual, norm before it."""
 
     num_heads: int = 4
     head_dim: int = 32
 
     @nn.compact
-    def __call__(
-        self, x: chex.Array, tokens: chex.Array, mask: chex.Array | None
-    ) -> chex.Array:
+    def __call__(self, x: Array, tokens: Array, mask: Array | None) -> Array:
         """[B, H, C], tokens [B, T, E], mask [B, T] or None → [B, H, C]."""
         size = self.num_heads * self.head_dim
 
-        def heads(name: str, values: chex.Array) -> chex.Array:
-            init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+        def heads(name: str, values: Array) -> Array:
+            init = torch_uniform()
             out = nn.Dense(size, use_bias=False, kernel_init=init, name=name)(values)
             return out.reshape(*out.shape[:-1], self.num_heads, self.head_dim)
 
@@ -138,13 +124,8 @@ class CrossAttention(nn.Module):
 class TemporalUNet(nn.Module):
     """Denoiser of plans.
 
-    Attributes:
-      width: channels of the first level, and size of the time embedding.
-      multipliers: channels of the levels, in units of `width`.
-      kernel: taps of the convolutions.
-      groups: of the group norms.
-      num_heads: of the attention.
-      head_dim: of the attention.
+    `width` is the size of the time embedding, and in units of it `multipliers` are the
+    channels of the levels.
     """
 
     width: int = 64
@@ -156,26 +137,19 @@ class TemporalUNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self,
-        plans: chex.Array,
-        times: chex.Array,
-        tokens: chex.Array,
-        mask: chex.Array | None = None,
-    ) -> chex.Array:
-        """What the network predicts of noisy plans, [B, H, D].
+        self, plans: Array, times: Array, tokens: Array, mask: Array | None = None
+    ) -> Array:
+        """What the network predicts of noisy plans [B, H, D] at diffusion steps [B].
 
-        Args:
-          plans: noisy, [B, H, D].
-          times: index of the diffusion step, [B].
-          tokens: embedded text, [B, T, E].
-          mask: tokens that may be attended to, [B, T] bool; None: all, padding too.
+        `mask` [B, T] says which of the text's tokens [B, T, E] may be attended to;
+        None: all, padding too.
         """
 
-        def residual(x: chex.Array, width: int, name: str) -> chex.Array:
+        def residual(x: Array, width: int, name: str) -> Array:
             block = ResidualBlock(width, self.kernel, self.groups, name=name)
             return block(x, time)
 
-        def attend(x: chex.Array, name: str) -> chex.Array:
+        def attend(x: Array, name: str) -> Array:
             layer = CrossAttention(self.num_heads, self.head_dim, name=name)
             return layer(x, tokens, mask)
 
@@ -204,12 +178,7 @@ class TemporalUNet(nn.Module):
 def check_sizes(
     width: int, multipliers: tuple[int, ...], kernel: int, groups: int
 ) -> None:
-    """Refuses sizes that do not fit together.
-
-    Raises:
-      UserError: no levels, channels that the groups do not divide, an odd width of
-        the time embedding, or a kernel without a center.
-    """
+    """Raises `UserError` for sizes that do not fit together."""
     if not multipliers or min(multipliers) < 1:
         raise UserError(
             f"The U-Net's multipliers are {multipliers}: name one whole number of at "

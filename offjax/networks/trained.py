@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import chex
 import flax.struct
 import jax
 import optax
 
-from offjax.types import Pytree
+from offjax.types import Array, Pytree
 
 
 class Trained(flax.struct.PyTreeNode):
@@ -25,11 +24,11 @@ def trained(params: Pytree, optimizer: optax.GradientTransformation) -> Trained:
 
 
 def descend(
-    loss_fn: Callable[..., tuple[chex.Array, Pytree]],
+    loss_fn: Callable[..., tuple[Array, Pytree]],
     network: Trained,
     optimizer: optax.GradientTransformation,
     *args: Pytree,
-) -> tuple[Trained, chex.Array, Pytree]:
+) -> tuple[Trained, Array, Pytree]:
     """One optimizer step on `loss_fn(params, *args) → (loss, info)`.
 
     Returns:

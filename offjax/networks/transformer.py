@@ -27,9 +27,10 @@ import jax
 import jax.numpy as jnp
 
 from offjax.errors import UserError
-from offjax.types import Statistics
+from offjax.networks.initializers import symmetric_uniform
+from offjax.types import Array, Statistics
 
-Activation = Callable[[chex.Array], chex.Array]
+Activation = Callable[[Array], Array]
 
 
 class Steps(NamedTuple):
@@ -39,11 +40,11 @@ class Steps(NamedTuple):
     where padding stands at the right of a segment, since attention is causal.
     """
 
-    observations: chex.Array  # [B, K, O] normalized
-    actions: chex.Array  # [B, K, A] in the unit box
-    returns: chex.Array  # [B, K] scaled returns-to-go
-    timesteps: chex.Array  # [B, K] int, steps since the episode began
-    mask: chex.Array | None = None  # [B, K] bool
+    observations: Array  # [B, K, O] normalized
+    actions: Array  # [B, K, A] in the unit box
+    returns: Array  # [B, K] scaled returns-to-go
+    timesteps: Array  # [B, K] int, steps since the episode began
+    mask: Array | None = None  # [B, K] bool
 
 
 TOKENS = ("returns", "observations", "actions")
@@ -55,7 +56,7 @@ UNSEEN = ("last", "untrained")
 the one that was never trained."""
 
 
-def exact_gelu(x: chex.Array) -> chex.Array:
+def exact_gelu(x: Array) -> Array:
     """GELU with the error function, not its tanh approximation."""
     return jax.nn.gelu(x, approximate=False)
 
@@ -63,30 +64,21 @@ def exact_gelu(x: chex.Array) -> chex.Array:
 ACTIVATIONS: dict[str, Activation] = {"relu": jax.nn.relu, "gelu": exact_gelu}
 
 
-def _symmetric_uniform(bound: float) -> nn.initializers.Initializer:
-    def init(key, shape, dtype=jnp.float32):
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
-
-
 class Linear(nn.Module):
-    """Affine map [..., in] → [..., width].
+    """Affine map.
 
-    Attributes:
-      width: of the output.
-      initialization: "uniform" draws all from ±1/√in (PyTorch's default),
-        "normal" draws weights from N(0, 0.02²) with zero biases (GPT-2's).
+    Initialization "uniform" draws all from ±1/√in (PyTorch's default), "normal" draws
+    weights from N(0, 0.02²) with zero biases (GPT-2's).
     """
 
     width: int
     initialization: str = "uniform"
 
     @nn.compact
-    def __call__(self, x: chex.Array) -> chex.Array:
+    def __call__(self, x: Array) -> Array:
         """[..., in] → [..., width]."""
         fan_in = x.shape[-1]
-        weights = biases = _symmetric_uniform(fan_in**-0.5)
+        weights = biases = symmetric_uniform(fan_in**-0.5)
         if self.initialization == "normal":
             weights, biases = nn.initializers.normal(0.02), nn.initializers.zeros
         kernel = self.param("kernel", weights, (fan_in, self.width))
@@ -103,7 +95,7 @@ class Dropout(nn.Module):
     rate: float
 
     @nn.compact
-    def __call__(self, x: chex.Array, train: bool) -> chex.Array:
+    def __call__(self, x: Array, train: bool) -> Array:
         """[...] → [...]; the identity unless `train`. Reads the rng "dropout"."""
         if not train or self.rate == 0.0:
             return x
@@ -116,7 +108,7 @@ class Dropout(nn.Module):
         return jnp.where(keep, x / (1 - threshold / 2**16), 0.0)
 
 
-def _pick(x: chex.Array, tokens: tuple[int, ...]) -> chex.Array:
+def _pick(x: Array, tokens: tuple[int, ...]) -> Array:
     """Of [B, 3 K, …] the given ones of every step's three tokens.
 
     Slices, since the gradient of a gather is a scatter, which is slow.
@@ -137,16 +129,12 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(
-        self,
-        x: chex.Array,
-        mask: chex.Array | None,
-        reads: tuple[int, ...],
-        train: bool,
-    ) -> chex.Array:
+        self, x: Array, mask: Array | None, reads: tuple[int, ...], train: bool
+    ) -> Array:
         """[B, 3 K, width], keys' mask or None → the same at the tokens in `reads`."""
         width = x.shape[-1]
 
-        def heads(name: str, tokens: chex.Array) -> chex.Array:
+        def heads(name: str, tokens: Array) -> Array:
             out = Linear(width, self.initialization, name=name)(tokens)
             return out.reshape(*out.shape[:-1], self.num_heads, width // self.num_heads)
 
@@ -188,12 +176,8 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self,
-        x: chex.Array,
-        mask: chex.Array | None,
-        reads: tuple[int, ...],
-        train: bool,
-    ) -> chex.Array:
+        self, x: Array, mask: Array | None, reads: tuple[int, ...], train: bool
+    ) -> Array:
         """[B, 3 K, width], keys' mask or None → the same at the tokens in `reads`."""
         attention = Attention(
             self.num_heads,
@@ -209,7 +193,7 @@ class Block(nn.Module):
         x = norms[0](_pick(x, reads) + attention(x, mask, reads, train))
         return norms[1](x + self._mlp(x, train))
 
-    def _mlp(self, x: chex.Array, train: bool) -> chex.Array:
+    def _mlp(self, x: Array, train: bool) -> Array:
         hidden = Linear(4 * x.shape[-1], self.initialization, name="hidden")(x)
         out = Linear(x.shape[-1], self.initialization, name="output")(
             ACTIVATIONS[self.activation](hidden)
@@ -223,8 +207,6 @@ class TrajectoryTransformer(nn.Module):
     Attributes:
       order: the three `TOKENS` in the order in which a step gives them.
       reads: tokens whose hidden vectors the model reads.
-      num_layers: number of blocks.
-      num_heads: attention heads; divides `width`.
       width: size of the tokens.
       max_timesteps: entries of the table of time embeddings.
       dropout: rate of every dropout.
@@ -254,12 +236,10 @@ class TrajectoryTransformer(nn.Module):
     time_std: float = 0.0
 
     @nn.compact
-    def __call__(self, steps: Steps, train: bool = False) -> dict[str, chex.Array]:
+    def __call__(self, steps: Steps, train: bool = False) -> dict[str, Array]:
         """Hidden vectors [B, K, width] at the tokens in `reads`, by the token's name.
 
-        Args:
-          steps: leading axes [B, K].
-          train: whether dropout is active; needs the rng "dropout".
+        Where it trains, dropout is active and needs the rng "dropout".
         """
         inputs = {
             "observations": steps.observations,
@@ -274,20 +254,17 @@ class TrajectoryTransformer(nn.Module):
             name="time",
         )
         time = table(steps.timesteps)
-        x = jnp.stack(
-            [
-                Linear(self.width, self.outer_init, name=name)(inputs[name])
-                for name in self.order
-            ],
-            axis=2,
-        )
+        tokens = [
+            Linear(self.width, self.outer_init, name=name)(inputs[name])
+            for name in self.order
+        ]
+        x = jnp.stack(tokens, axis=2)
         batch, length = steps.timesteps.shape
         x = (x + time[:, :, None]).reshape(batch, 3 * length, self.width)
         x = nn.LayerNorm(1e-5, name="embedding_norm")(x)
         if self.embedding_dropout:
             x = Dropout(self.dropout)(x, train)
-        mask = steps.mask
-        keys = None if mask is None else jnp.repeat(mask, 3, axis=1)
+        keys = None if steps.mask is None else jnp.repeat(steps.mask, 3, axis=1)
         last = tuple(i for i in range(3) if self.order[i] in self.reads)
         for i in range(self.num_layers):
             block = Block(
@@ -310,12 +287,7 @@ class TrajectoryTransformer(nn.Module):
 def check_sizes(
     context_length: int, max_timesteps: int, width: int, num_heads: int
 ) -> None:
-    """Refuses sizes that do not fit together.
-
-    Raises:
-      UserError: a context longer than the table of time embeddings or without a step,
-        or a width that the heads do not divide.
-    """
+    """Raises `UserError` for sizes that do not fit together."""
     if not 1 <= context_length <= max_timesteps:
         raise UserError(
             f"context_length is {context_length}, but the table of time embeddings "
@@ -339,16 +311,6 @@ def example_steps(statistics: Statistics) -> Steps:
     )
 
 
-def check_option(name: str, value: str, options: tuple[str, ...]) -> None:
-    """Refuses an unknown value of an option.
-
-    Raises:
-      UserError: `value` is not among `options`.
-    """
-    if value not in options:
-        raise UserError(f"{name} is {value!r}; choose one of {', '.join(options)}.")
-
-
 def empty_window(length: int, observation_dim: int, action_dim: int) -> Steps:
     """The context [K, …] of an agent that has seen nothing: all of it masked."""
     return Steps(
@@ -361,10 +323,7 @@ def empty_window(length: int, observation_dim: int, action_dim: int) -> Steps:
 
 
 def push(
-    window: Steps,
-    observation: chex.Array,
-    return_to_go: chex.Numeric,
-    timestep: chex.Array,
+    window: Steps, observation: Array, return_to_go: chex.Numeric, timestep: Array
 ) -> Steps:
     """The window [K, …] moved on by one step, the new one last, its action still 0."""
     new = Steps(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from offjax.behavior import policies, sac
-from offjax.behavior.replay import Replay
+from offjax.behavior.training import Replay
 from offjax.networks.trained import trained
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "sac.npz"

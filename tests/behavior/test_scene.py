@@ -106,19 +106,23 @@ def test_cube_targets_keep_clear_of_other_cubes():
 
 @pytest.mark.long
 def test_collected_datasets(tmp_path, monkeypatch):
-    """Through the catalogue: two processes and one make the same, also resumed."""
+    """Through the catalogue: several processes and one make the same, also resumed."""
     monkeypatch.setenv("OFFJAX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(scene_collect, "EPISODE", 500)
     dataset = load.collect_dataset("offjax/scene/play-v0", 1100, data_dir=tmp_path)
     assert isinstance(dataset, LanguageDataset)
     assert len(dataset) == 1100 and len(dataset.episode_ends) == 3
     again = minari_io.read("offjax/scene/play-v0", tmp_path)
     assert len(again.annotations) == len(dataset.annotations) > 10
     work = tmp_path / "work"
-    work.mkdir()
-    scene_collect._collect("scene", 1100, 0, work, 1, 2)  # was broken off
+    scene_collect.generate("scene", 1100, processes=2, folder=work)
+    for index in (0, 2):  # as if it had been broken off
+        (work / f"{index}.npz").unlink()
+    kept = dict(np.load(work / "1.npz"))
+    np.savez(work / "1.npz", **kept | {"actions": 0 * kept["actions"]})
     rows = scene_collect.generate("scene", 1100, processes=1, folder=work)
-    np.testing.assert_array_equal(rows["actions"], dataset.actions)
+    expected = dataset.actions.copy()
+    expected[500:1000] = 0  # the episode that was there already
+    np.testing.assert_array_equal(rows["actions"], expected)
     np.testing.assert_array_equal(rows["annotations"].texts, again.annotations.texts)
     np.testing.assert_array_equal(rows["annotations"].ends, again.annotations.ends)
     known = language.all_instructions("scene")

@@ -1,12 +1,11 @@
 """CALVIN's folders: written and read back, and all that can be wrong with one."""
 
 import os
-import pickle
 
 import numpy as np
 import pytest
 
-from offjax.datasets import calvin, calvin_export, pickles
+from offjax.datasets import calvin, calvin_export
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import Annotations, annotate
 from offjax.datasets.text import encode
@@ -99,15 +98,16 @@ def test_some_rows_only(tmp_path):
         calvin_export.write(play(), tmp_path / "part")
 
 
-def test_what_was_read_is_kept(folder, monkeypatch):
+def test_what_was_read_is_kept(folder, tmp_path):
     first = calvin.read(folder)
-    asked = []
-    read_rows = calvin._rows
-    monkeypatch.setattr(calvin, "_rows", lambda *a: asked.append(a) or read_rows(*a))
-    np.testing.assert_array_equal(calvin.read(folder).observations, first.observations)
-    assert not asked
-    calvin.read(folder, keys=("robot_obs",))  # others than were kept
-    assert len(asked) == 1
+    (kept,) = (tmp_path / "cache" / "calvin").iterdir()
+    rows = dict(np.load(kept))
+    np.savez(kept, **rows | {"actions": rows["actions"] / 2})  # to tell it from frames
+    np.testing.assert_array_equal(calvin.read(folder).actions, first.actions / 2)
+    other = calvin.read(folder, keys=("robot_obs",))  # others than were kept
+    np.testing.assert_array_equal(other.actions, first.actions)
+    kept.write_bytes(b"damaged")
+    np.testing.assert_array_equal(calvin.read(folder).actions, first.actions)
     # A frame in the middle is replaced, or goes: what is kept is of other files.
     path = folder / "training" / "episode_0000004.npz"
     frames = dict(np.load(path))
@@ -170,7 +170,7 @@ def test_frames_that_do_not_fit(folder):
     path = place / "episode_0000003.npz"
     whole = dict(np.load(path))
     np.savez(path, **{key: whole[key] for key in ("robot_obs", "actions")})
-    with pytest.raises(UserError, match="no 'scene_obs'; it holds robot_obs, actions"):
+    with pytest.raises(UserError, match="no array scene_obs, rel_actions; it holds"):
         calvin.read(folder)
     np.savez(path, **{**whole, "scene_obs": np.zeros(3)})
     with pytest.raises(UserError, match=r"'scene_obs'.*\(3,\), but \(21,\)"):
@@ -224,46 +224,15 @@ def test_malicious_pickles_are_not_run(folder, tmp_path):
     assert (tmp_path / "mark").exists()
 
 
-@pytest.mark.parametrize("protocol", range(5))
-def test_data_pickles_of_any_protocol(tmp_path, protocol):
-    path = tmp_path / "data.npy"
-    content = {
-        "emb": np.arange(6, dtype=np.float32).reshape(2, 1, 3),
-        "number": np.float64(3),
-        "indx": [(np.int64(1), 2)],
-        "text": "ä",
-    }
-    with path.open("wb") as stream:
-        np.lib.format.write_array_header_1_0(
-            stream, {"descr": "|O", "fortran_order": False, "shape": ()}
-        )
-        pickle.dump(np.array(content, object), stream, protocol=protocol)
-    found = pickles.load(path)
-    np.testing.assert_array_equal(found.pop("emb"), content.pop("emb"))
-    assert found == content
-
-
-def test_no_pickle(tmp_path):
-    np.save(tmp_path / "numbers.npy", np.zeros(3))
-    with pytest.raises(UserError, match="holds no object"):
-        pickles.load(tmp_path / "numbers.npy")
-    (tmp_path / "text.npy").write_text("hello")
-    with pytest.raises(UserError, match="cannot be read as data"):
-        pickles.load(tmp_path / "text.npy")
-    with pytest.raises(UserError, match="There is no"):
-        pickles.load(tmp_path / "none.npy")
-
-
 def test_embeddings_that_calvin_ships(folder):
     described(folder, emb=np.arange(6, dtype=np.float32).reshape(3, 1, 2))
     place = folder / "training" / "lang_annotations"
     tested = {"open": {"ann": ["please open"], "emb": np.array([[[7.0, 8.0]]])}}
     np.save(place / "embeddings.npy", np.array(tested, object))
-    found = calvin.embeddings(folder)
+    found = calvin.table(folder)
     np.testing.assert_array_equal(found["shut it"], [2, 3])
     np.testing.assert_array_equal(found["please open"], [7, 8])
     assert calvin.sentences(folder, "training") == {"open": "please open"}
-    assert calvin.table(folder).keys() == found.keys()
     assert calvin.table(place / "embeddings.npy").keys() == {"please open"}
     assert calvin.table(place / "auto_lang_ann.npy").keys() == found.keys() - {
         "please open"
@@ -271,7 +240,7 @@ def test_embeddings_that_calvin_ships(folder):
 
 
 def test_our_own_export_has_embeddings(folder):
-    found = calvin.embeddings(folder)
+    found = calvin.table(folder)
     spoken = ["open it", "open up", "shut it"]
     expected = encode(spoken).sentence
     for sentence, vector in zip(spoken, expected, strict=True):
@@ -294,7 +263,7 @@ def test_tested_sentences_that_are_laid_out_otherwise(folder, content, message):
     whole[()] = content
     np.save(path, whole)
     with pytest.raises(UserError, match=message):
-        calvin.embeddings(folder)
+        calvin.table(folder)
     if "'emb'" not in message:
         with pytest.raises(UserError, match=message):
             calvin.sentences(folder, "training")

@@ -5,7 +5,6 @@ import pytest
 
 from offjax.datasets import Dataset
 from offjax.datasets.convert import (
-    episodes_padded,
     returns_to_go,
     statistics,
     to_transitions,
@@ -131,42 +130,6 @@ def test_returns_to_go_by_hand():
         np.array([1.0, 2.0, 4.0, 8.0]), np.array([0, 3]), np.array([3, 4]), 0.5
     )
     np.testing.assert_array_equal(found, [3.0, 4.0, 4.0, 8.0])
-
-
-@pytest.mark.parametrize("length", [None, 1, 4, 100])
-def test_padded_episodes(length):
-    dataset = recording(0)
-    found = episodes_padded(dataset, length)
-    steps = length or int(dataset.episode_lengths.max())
-    assert found.observations.shape == (len(dataset.episode_ends), steps, 3)
-    bounds = zip(dataset.episode_starts, dataset.episode_ends, strict=True)
-    for number, (start, end) in enumerate(bounds):
-        for t in range(steps):
-            inside = start + t < end
-            assert found.mask[number, t] == inside
-            row = (
-                found.observations[number, t],
-                found.actions[number, t],
-                found.rewards[number, t],
-                found.terminals[number, t],
-            )
-            expected = (
-                (
-                    dataset.observations[start + t],
-                    dataset.actions[start + t],
-                    dataset.rewards[start + t],
-                    dataset.terminals[start + t],
-                )
-                if inside
-                else (np.zeros(3), np.zeros(2), 0.0, 0.0)
-            )
-            for value, wanted in zip(row, expected, strict=True):
-                np.testing.assert_array_equal(value, wanted)
-
-
-def test_padded_episodes_need_a_step():
-    with pytest.raises(UserError, match="length 0"):
-        episodes_padded(recording(0), 0)
 
 
 def graded(returns):

@@ -3,12 +3,12 @@
 import json
 import multiprocessing
 import os
-import time
 
 import numpy as np
 import pytest
 
 from offjax.catalog import collected
+from offjax.catalog.entries import Request
 from offjax.catalog.load import collect_dataset, list_datasets, load_dataset
 from offjax.datasets import Dataset, minari_io
 from offjax.envs import maze2d
@@ -23,26 +23,11 @@ def root(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def generated(monkeypatch):
-    """Counts how often data are generated."""
-    calls = []
-    generate = collected.generate
-
-    def counting(entry, size, seed, *arguments):
-        calls.append((entry.name, size, seed))
-        return generate(entry, size, seed, *arguments)
-
-    monkeypatch.setattr(collected, "generate", counting)
-    return calls
-
-
-def test_collected_on_first_use_only(generated):
+def test_collected_on_first_use_only():
     lines = []
     first = load_dataset(NAME, progress=lines.append)
-    second = load_dataset(NAME)
-    assert generated == [(NAME, None, 0)]
-    assert len(lines) == 1 and "2,000 episodes" in lines[0]
+    second = load_dataset(NAME, progress=lines.append)
+    assert len(lines) == 1 and f"collecting {NAME} (2,000 episodes)" in lines[0]
     np.testing.assert_array_equal(first.observations, second.observations)
     made_from = collected.specification(collected.parse(NAME), None, 0)
     assert first.card.identity == second.card.identity == collected.identity(made_from)
@@ -56,33 +41,23 @@ def test_data_dir_comes_before_the_environment_variable(root, tmp_path):
     assert load_dataset(NAME, data_dir=other).card.episodes == 3
 
 
-def _collect(root, barrier, queue):
-    slow = collected.generate
-
-    def generate(*arguments):
-        time.sleep(0.5)
-        queue.put("generated")
-        return slow(*arguments)
-
-    collected.generate = generate
-    barrier.wait()
+def _collect(root, queue):
     collect_dataset(NAME, size=3, data_dir=root, progress=queue.put)
 
 
 def test_two_processes_collect_it_once(root):
     context = multiprocessing.get_context("spawn")
-    barrier, queue = context.Barrier(2), context.Queue()
-    workers = [
-        context.Process(target=_collect, args=(root, barrier, queue)) for _ in range(2)
-    ]
-    for worker in workers:
-        worker.start()
+    queue = context.Queue()
+    workers = [context.Process(target=_collect, args=(root, queue)) for _ in range(2)]
+    with minari_io.writing(NAME, root, print):  # until both wait for their turn
+        for worker in workers:
+            worker.start()
+        lines = [queue.get(timeout=60) for _ in range(2)]
+    assert all("waiting for another process" in line for line in lines)
     for worker in workers:
         worker.join()
         assert worker.exitcode == 0
-    lines = [queue.get(timeout=5) for _ in range(3)]
-    assert lines.count("generated") == 1
-    assert sum("waiting for another process" in line for line in lines) == 1
+    assert "collecting" in queue.get(timeout=5) and queue.empty()
     assert load_dataset(NAME, collect=False).card.episodes == 3
     assert not [name for name in os.listdir(root) if name.startswith(".")]
 
@@ -98,16 +73,17 @@ def test_a_root_that_cannot_be_written(tmp_path):
         collect_dataset(NAME, size=3, data_dir=tmp_path / "file")
 
 
-def test_without_collecting(generated):
+def test_without_collecting():
     with pytest.raises(UserError, match=r"experiments\.collect"):
         load_dataset(NAME, collect=False)
-    assert generated == []
+    assert not minari_io.exists(NAME)
 
 
-def test_another_size_is_never_taken_silently(generated):
-    collect_dataset(NAME, size=3, seed=1)
-    assert collect_dataset(NAME, size=3, seed=1).card.episodes == 3
-    assert len(generated) == 1
+def test_another_size_is_never_taken_silently():
+    lines = []
+    for _ in range(2):
+        found = collect_dataset(NAME, size=3, seed=1, progress=lines.append)
+        assert found.card.episodes == 3 and len(lines) == 1
     with pytest.raises(UserError, match="--force"):
         collect_dataset(NAME, size=4, seed=1)
     with pytest.raises(UserError, match="--force"):
@@ -190,4 +166,4 @@ def test_an_interrupted_collection_goes_on_and_leaves_no_parts(root):
 def test_a_replay_takes_no_seed():
     pytest.importorskip("mujoco.batch")
     with pytest.raises(UserError, match="--seed=1 does not apply"):
-        collected.parse("offjax/hopper/medium-replay-v1").generate(10, seed=1)
+        collected.parse("offjax/hopper/medium-replay-v1").generate(Request(10, 1))

@@ -106,11 +106,12 @@ def test_what_cannot_be_embedded(texts, settings, message):
         encode(texts, **settings)
 
 
-def test_pretrained_vectors_are_kept_on_disk(tmp_path, encoder_library):
+def test_pretrained_vectors_are_kept_on_disk(tmp_path, monkeypatch, encoder_library):
     """The model is asked once for each sentence."""
+    monkeypatch.setenv("OFFJAX_CACHE", str(tmp_path / "cache"))
     (tmp_path / "config.json").write_text("{}")
     asked = encoder_library
-    settings = {"weights": tmp_path, "cache_dir": tmp_path / "cache"}
+    settings = {"weights": tmp_path}
     first = encode(SENTENCES, "minilm", **settings)
     again = encode([SENTENCES[1], "a new one"], "minilm", **settings)
     assert asked == [*SENTENCES, "a new one"]
@@ -123,7 +124,8 @@ def test_pretrained_vectors_are_kept_on_disk(tmp_path, encoder_library):
 
 
 def test_missing_library_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("OFFJAX_CACHE", str(tmp_path / "cache"))
     (tmp_path / "config.json").write_text("{}")
     monkeypatch.setattr(language.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"transformers: .*install transformers torch"):
-        encode(["open"], "t5", weights=tmp_path, cache_dir=tmp_path / "cache")
+        encode(["open"], "t5", weights=tmp_path)

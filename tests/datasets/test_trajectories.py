@@ -1,6 +1,7 @@
 """Segments against the episodes they were cut from."""
 
 import dataclasses
+import types
 
 import jax
 import numpy as np
@@ -9,7 +10,6 @@ import pytest
 from offjax.datasets import trajectories
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
-from offjax.types import Statistics
 
 LENGTHS = (3, 10, 1, 6)
 
@@ -29,14 +29,34 @@ def dataset(trailing=0):
     )
 
 
-def statistics():
-    one = np.ones(1, np.float32)
-    return Statistics(0 * one, one, -one, one)
+def settings(**changes):
+    """What the view reads of a method's config."""
+    usual = {
+        "batch_size": 256,
+        "context_length": 4,
+        "max_timesteps": 10,
+        "return_scale": 0.0,
+        "reward_scale": 1.0,
+        "reward_shift": 0.0,
+        "episode_length": 0,
+        "rare_timesteps": 0.0,
+        "weighting": "length",
+        "discount": 0.5,
+    }
+    return types.SimpleNamespace(**usual | changes)
+
+
+def arrays(data, **changes):
+    return trajectories.SegmentView().arrays(data, settings(**changes), {})
+
+
+def sample(data, key, **changes):
+    return trajectories.SegmentView().sample(data, key, settings(**changes))
 
 
 def test_returns_and_times_by_hand():
     data = dataset(trailing=2)
-    found = trajectories.from_dataset(data, statistics(), 10)
+    found = arrays(data)
     assert len(found.observations) == sum(LENGTHS)  # the incomplete piece is gone
     row = 0
     for length in LENGTHS:
@@ -47,23 +67,21 @@ def test_returns_and_times_by_hand():
             assert found.remaining[row + t] == length - t
         row += length
     assert found.return_scale == np.float32(np.abs(found.returns).max())
-    assert trajectories.from_dataset(data, statistics(), 10, 7.0).return_scale == 7.0
+    assert arrays(data, return_scale=7.0).return_scale == 7.0
 
 
 def test_reward_transform():
     data = dataset()
-    plain = trajectories.from_dataset(data, statistics(), 10)
-    moved = trajectories.from_dataset(
-        data, statistics(), 10, reward_scale=100.0, reward_shift=1.0
-    )
+    plain = arrays(data)
+    moved = arrays(data, reward_scale=100.0, reward_shift=1.0)
     expected = 100 * np.asarray(plain.returns) + plain.remaining
     np.testing.assert_allclose(moved.returns, expected, rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize("weighting", trajectories.WEIGHTINGS)
 def test_windows_stay_in_their_episode(weighting):
-    data = trajectories.from_dataset(dataset(), statistics(), 10)
-    batch = trajectories.sample(data, jax.random.key(0), 256, 4, weighting)
+    data = arrays(dataset())
+    batch = sample(data, jax.random.key(0), weighting=weighting)
     ends = np.cumsum(LENGTHS)
     for i in range(256):
         first = int(batch.observations[i, 0, 0])
@@ -79,11 +97,11 @@ def test_windows_stay_in_their_episode(weighting):
 
 
 def test_weightings():
-    data = trajectories.from_dataset(dataset(), statistics(), 10)
+    data = arrays(dataset())
     episode = np.repeat(np.arange(4), LENGTHS)
 
     def shares(weighting):
-        batch = trajectories.sample(data, jax.random.key(1), 20_000, 4, weighting)
+        batch = sample(data, jax.random.key(1), batch_size=20_000, weighting=weighting)
         firsts = np.asarray(batch.observations[:, 0, 0], int)
         counts = np.bincount(episode[firsts], minlength=4) / 20_000
         return counts, firsts, np.asarray(batch.mask)
@@ -100,10 +118,7 @@ def test_weightings():
 
 def test_bad_input():
     with pytest.raises(UserError, match="max_timesteps to 10"):
-        trajectories.from_dataset(dataset(), statistics(), 9)
-    data = trajectories.from_dataset(dataset(), statistics(), 10)
-    with pytest.raises(UserError, match="uniform"):
-        trajectories.sample(data, jax.random.key(0), 2, 4, "by_return")
+        arrays(dataset(), max_timesteps=9)
 
 
 def stream():
@@ -128,7 +143,7 @@ def test_streams_are_cut_anew_where_nothing_interrupts_them():
     data = stream()
     np.testing.assert_array_equal(trajectories.recut(data, 4), [4, 7, 11, 12])
     np.testing.assert_array_equal(trajectories.recut(data, 100), [7, 12])
-    found = trajectories.from_dataset(data, statistics(), 10, episode_length=4)
+    found = arrays(data, episode_length=4)
     np.testing.assert_array_equal(found.lengths, [4, 3, 4, 1])
     np.testing.assert_array_equal(found.returns, [2, 2, 1, 1, 1, 1, 0, 2, 1, 1, 0, 1])
     assert found.timesteps.max() == 3
@@ -141,14 +156,14 @@ def test_streams_are_cut_anew_where_nothing_interrupts_them():
 
 def test_discounted_returns_by_hand():
     data = dataset()
-    found = trajectories.from_dataset(data, statistics(), 10, discount=0.5)
+    found = trajectories.SegmentView(discounted=True).arrays(data, settings(), {})
     first = data.rewards[0] + 0.5 * data.rewards[1] + 0.25 * data.rewards[2]
     np.testing.assert_allclose(found.returns[0], first, rtol=1e-5)
     np.testing.assert_allclose(found.returns[2], data.rewards[2], rtol=1e-5)
 
 
 def test_rare_time_steps_count_as_the_last_common_one():
-    found = trajectories.from_dataset(dataset(), statistics(), 10, rare_timesteps=0.25)
+    found = arrays(dataset(), rare_timesteps=0.25)
     # Of the lengths 1, 3, 6 and 10 a quarter is longer than 6.
     assert found.timesteps.max() == 5
     np.testing.assert_array_equal(found.timesteps[3:13], [0, 1, 2, 3, 4, *[5] * 5])

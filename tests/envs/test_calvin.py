@@ -147,7 +147,7 @@ def test_real_simulator():
     # Not bit for bit: the simulator's physics keeps contacts across a reset.
     np.testing.assert_allclose(run()[:, :6], run()[:, :6], atol=5e-3)
     assert not env.succeeded(place)[0]
-    opened = env._local._envs[0].scene.doors[1]
+    opened = env._workers.local._envs[0].scene.doors[1]
     opened.reset(0.2)
     env.step(place, actions[0])
     assert env.succeeded(place)[0]

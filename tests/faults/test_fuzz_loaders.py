@@ -334,7 +334,7 @@ def calvins(folder, damage):
     np.save(annotations, np.array(described, object), allow_pickle=True)
     if not damage.contents:
         damage_bytes(folder, damage)
-    calvin.embeddings(folder / "task")
+    calvin.table(folder / "task")
     calvin.read(folder / "task")
 
 

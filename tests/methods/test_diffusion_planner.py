@@ -13,7 +13,7 @@ from offjax.errors import UserError
 from offjax.methods import diffusion_planner as planner
 from offjax.methods import planning
 from offjax.methods.plan_sampling import Config as Sampling
-from offjax.methods.plans import PlanBatch, Probe
+from offjax.methods.plans import PlanBatch, PlannerState, Probe
 from offjax.networks.trained import descend, trained
 from offjax.types import Model
 from tests.methods.sequence_reference import FIXTURES, assert_close, load
@@ -89,7 +89,7 @@ def test_an_update_standardizes_plans_and_draws_from_its_step(reference):
     params = jnp.asarray(vector("params/", reference), jnp.float32)
     config = dataclasses.replace(CONFIG, ema_every=1)
     key, step = jax.random.key(3), 20
-    state = planner.State(
+    state = PlannerState(
         key=key,
         step=jnp.int32(step),
         planner=trained(params, optax.adam(config.lr)),

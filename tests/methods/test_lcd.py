@@ -316,7 +316,7 @@ def test_a_subgoal_is_planned_and_pursued():
     carry = actor.begin(params, TASK, None)
     carry = actor.plan(params, carry, observation, jax.random.PRNGKey(0))
     # The latent is observation + 1, the text adds 5, the first move is 10 times that.
-    np.testing.assert_allclose(carry.goal, [70.0, 90.0])
+    np.testing.assert_allclose(carry.latent, [70.0, 90.0])
     distribution, carry = actor.act(params, carry, observation, 0.0, None)
     np.testing.assert_allclose(distribution.mode(), [69, 88, 100])
     distribution, _ = actor.act(params, carry, observation, 0.0, None)

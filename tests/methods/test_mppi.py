@@ -105,7 +105,7 @@ def test_a_value_that_is_no_number_counts_as_0():
     [
         ({"num_proposals": 512}, "num_proposals=512"),
         ({"num_elites": 0}, "num_elites=0"),
-        ({"iterations": 0}, "iterations=0"),
+        ({"iterations": 0}, "iterations is 0"),
     ],
 )
 def test_searches_that_cannot_be_are_told(changes, match):

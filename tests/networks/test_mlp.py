@@ -63,7 +63,7 @@ def test_output_scale_is_a_factor_on_the_variance_of_the_last_weights():
 
 
 def test_members_of_an_ensemble_are_networks_of_their_own():
-    network = QEnsemble((7, 6), size=3, layer_norm=True)
+    network = QEnsemble((7, 6), size=3, settings={"layer_norm": True})
     actions = X[:, :2]
     params = perturbed(network, X, actions)
     values = network.apply(params, X, actions)

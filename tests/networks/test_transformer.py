@@ -151,6 +151,4 @@ def test_sizes_that_do_not_fit():
         transformer.check_sizes(11, 10, 8, 2)
     with pytest.raises(UserError, match="num_heads=3"):
         transformer.check_sizes(5, 10, 8, 3)
-    with pytest.raises(UserError, match="a, b"):
-        transformer.check_option("option", "c", ("a", "b"))
     transformer.check_sizes(10, 10, 9, 3)
