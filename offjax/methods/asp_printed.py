@@ -1,7 +1,7 @@
 """ASPlanner's losses as the paper prints them: an equation, two listings.
 
-Equation and listing differ, and neither fixes the level of the actions: p is unchanged
-by μ + c. See `offjax.methods.asp`, whose modes these are, for the notation.
+Equation and listing differ, and neither fixes the level of the actions: μ + c has the
+same p. See `offjax.methods.asp`, whose modes these are, for the notation.
 
 * ``equation``: y = (a − m)/Σ(a − m), p linear in the expected action, y-weighted
   Gaussian log-likelihood as L_KL, absolute discounting γᵗ.
@@ -11,8 +11,8 @@ by μ + c. See `offjax.methods.asp`, whose modes these are, for the notation.
 * ``mle``: the likelihood that the cross-entropy replaces, its steps in their order (the
   printed code reverses the log-likelihoods in time, but not the returns).
 
-Equation and listing normalize over a segment of W windows: means, deviations and weights come as
-[B, W, k, …], and steps beyond the episode count for nothing.
+Equation and listing normalize over a segment of W windows: means, deviations and
+weights come as [B, W, k, …], and steps beyond the episode count for nothing.
 """
 
 from __future__ import annotations
