@@ -49,16 +49,19 @@ class GaussianConfig:
 
 @config
 class MixtureConfig(GaussianConfig):
-    """I_MG; see `closed_form.mixture` for `bound`, `infeasible` and `compat`.
+    """I_MG as printed; see `closed_form.mixture` for what the options mean.
+
+    `infeasible="keep", weight_threshold=0.05` lets a component without a feasible point
+    propose its mean, so that log τ → 0 tends to mode selection.
 
     Attributes:
       weight_threshold: ξ, the weight below which a component proposes nothing.
     """
 
     log_tau_max: float = 1.0
-    weight_threshold: float = 0.05
+    weight_threshold: float = 0.0
     bound: str = "both"
-    infeasible: str = "keep"
+    infeasible: str = "drop"
     compat: str = ""
 
     def validate(self) -> None:

@@ -55,6 +55,8 @@ METHODS: dict[str, Callable[[EnvSpec | None, str], Recipe]] = {
     # Closed-form policy improvement
     "cfpi": cfpi.recipe,
     "cfpi_sg": cfpi.cfpi_sg,
+    "cfpi_kept": cfpi.cfpi_kept,
+    "cfpi_release": cfpi.cfpi_release,
     "cfpi_ensemble": cfpi.cfpi_ensemble,
     "multistep_cfpi": multistep_cfpi.recipe,
     "iterative_cfpi": iterative_cfpi.recipe,
@@ -72,6 +74,8 @@ METHODS: dict[str, Callable[[EnvSpec | None, str], Recipe]] = {
     "asp": asp.recipe,
     "asp_k1": asp.one_step,
     "asp_mle": asp.likelihood,
+    "asp_listing": asp.listing,
+    "asp_equation": asp.equation,
     "decision_transformer": decision_transformer.recipe,
     "reinformer": reinformer.recipe,
     "reinformer_original": reinformer_original.recipe,

@@ -35,8 +35,7 @@ from offjax.datasets.windows import WindowData, Windows, WindowView
 from offjax.distributions import Distribution, point
 from offjax.errors import UserError, require_least, require_option
 from offjax.methods import asp_printed
-from offjax.methods.asp_printed import log_normal, over_time
-from offjax.methods.common import TrainState, domain, hidden_dims, pick, start, zeros
+from offjax.methods.common import TrainState, domain, narrow, pick, start, zeros
 from offjax.networks.planner import Planner
 from offjax.networks.trained import Trained, apply_gradients, trained
 from offjax.types import (
@@ -56,7 +55,7 @@ from offjax.types import (
 )
 
 MODES = ("anchored", "equation", "listing", "mle")
-WEIGHTS = ("exp", "std", "raw", "topq")
+WEIGHTS = ("exp", "std", "batch_std", "raw", "topq")
 SPACES = ("simplex", "box")
 
 
@@ -72,7 +71,8 @@ class Config:
       mode: which loss, see the module.
       space: how anchored plans are decoded.
       weights: w(G): `exp` = min(exp(β·Ĝ), 100), `std` = Ĝ, `raw` = G, `topq` = 1 for
-        the best `top_quantile` of the returns; Ĝ is G standardized per time step.
+        the best `top_quantile` of the returns. Ĝ is G standardized per time step over
+        the dataset; `batch_std` is Ĝ over the batch, as in the listing.
       temperature: β of `exp`.
       discount: γ of the returns-to-go.
       kl_weight: λ (modes equation and listing).
@@ -167,20 +167,14 @@ def _outputs(
     return network.apply(params, state.normalizer(observations), times)
 
 
-def moments(outputs: Array, config: Config) -> tuple[Array, Array]:
-    """[..., 2kA] → means and standard deviations, each [..., k, A]."""
-    shaped = outputs.reshape(*outputs.shape[:-1], config.k, -1)
-    mean, raw_std = jnp.split(shaped, 2, axis=-1)
-    learned = jax.nn.softplus(raw_std) if config.learn_std else jnp.zeros_like(raw_std)
-    return mean, config.std_min + learned
-
-
 def return_weights(batch: Windows, config: Config) -> Array:
     """w(G) for every step, [B, W, k]; see `Config.weights`."""
     if config.weights == "exp":
         return jnp.minimum(jnp.exp(config.temperature * batch.standard), 100.0)
     if config.weights == "std":
         return batch.standard
+    if config.weights == "batch_std":
+        return asp_printed.batch_standard(batch)
     if config.weights == "raw":
         return batch.returns
     return (batch.ranks >= 1.0 - config.top_quantile).astype(jnp.float32)
@@ -220,31 +214,20 @@ def box_loss(outputs: Array, batch: Windows, box: ActionBox, config: Config) -> 
     return jnp.mean(return_weights(batch, config)[..., :1] * binary)
 
 
-def mle_loss(outputs: Array, batch: Windows, box: ActionBox, config: Config) -> Array:
-    """−mean of w(G) · log N(a_t; μ_t, σ_t), actions mapped to [-1, 1]."""
-    mean, std = moments(outputs, config)
-    log_pi = over_time(batch, log_normal(box.to_unit(batch.actions), mean, std))
-    weights = return_weights(batch, config)
-    if not config.step_weights:
-        weights = jnp.broadcast_to(weights[..., :1], weights.shape)
-    weights = over_time(batch, weights[..., None])
-    return -jnp.sum(log_pi * weights) / (batch.mask.sum() * log_pi.shape[-1])
-
-
 def loss(
     params: Pytree, state: State, batch: Windows, key: Key, config: Config
 ) -> tuple[Array, None]:
     """The loss of `config.mode` on a batch of segments."""
     box = state.action_box
     outputs = _outputs(params, state, batch.observations, batch.times, config)
-    if config.mode == "mle":
-        return mle_loss(outputs, batch, box, config), None
     if config.mode == "anchored" and config.space == "simplex":
         return budget_loss(outputs, batch, config), None
     if config.mode == "anchored":
         return box_loss(outputs, batch, box, config), None
-    mean, std = moments(outputs, config)
+    mean, std = asp_printed.moments(outputs, config)
     weights = return_weights(batch, config)
+    if config.mode == "mle":
+        return asp_printed.mle_loss(mean, std, weights, batch, box, config), None
     if config.mode == "listing":
         return asp_printed.listing_loss(mean, std, weights, batch, config), None
     return asp_printed.equation_loss(mean, std, weights, batch, box, config), None
@@ -263,8 +246,12 @@ def update(
     return state.replace(planner=planner, step=state.step + 1), metrics
 
 
-def plan(model: Model, observation: Array, time: Array) -> Array:
-    """The next k environment actions [k, A] from one raw observation [O]."""
+def plan(model: Model, observation: Array, time: Array, noise: Any = 0.0) -> Array:
+    """The next k environment actions [k, A] from one raw observation [O].
+
+    Where the mode has a Gaussian, `noise` [k, A] is added in standard deviations; 0
+    takes its mean.
+    """
     state, config = model.state, model.config
     outputs = _outputs(state.planner.params, state, observation, time, config)
     box = state.action_box
@@ -275,13 +262,23 @@ def plan(model: Model, observation: Array, time: Array) -> Array:
     if config.mode == "anchored":
         u = outputs.reshape(config.k, -1)
         return box.from_unit(2.0 * jax.nn.sigmoid(u) - 1.0)
-    mean, _ = moments(outputs, config)
-    if config.mode == "mle":
-        return box.from_unit(mean)
-    return asp_printed.decode(mean, box, config.mode)
+    mean, std = asp_printed.moments(outputs, config)
+    return asp_printed.decode(mean, std * noise, box, config.mode)
 
 
 METHOD = Method("asp", 1, init, update)
+
+
+@config
+class Execution:
+    """How a plan is executed.
+
+    Attributes:
+      sample: draws the actions from the Gaussian of the modes equation, listing and
+        mle, in place of its mean.
+    """
+
+    sample: bool = False
 
 
 class Carry(NamedTuple):
@@ -306,7 +303,10 @@ class PlanningActor(Actor):
 
     def plan(self, params: Params, carry: Carry, observation: Array, key: Key) -> Carry:
         """A new window from the present observation."""
-        actions = plan(params.models["asp"], observation, carry.time)
+        noise: Any = 0.0
+        if params.acting["execution"].sample:
+            noise = jax.random.normal(key, carry.actions.shape)
+        actions = plan(params.models["asp"], observation, carry.time, noise)
         return Carry(actions, jnp.int32(0), carry.time)
 
     def act(
@@ -324,7 +324,7 @@ class PlanningActor(Actor):
 def stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
     """Stage `asp`; k = T on budgets, 10 elsewhere."""
     horizon = spec.horizon if spec is not None else 1000
-    base: dict[str, Any] = {"hidden_dims": hidden_dims(preset), "horizon": horizon}
+    base: dict[str, Any] = narrow(preset) | {"horizon": horizon}
     if domain(spec) == "budget":
         base |= {"space": "simplex", "k": horizon, "segment_length": horizon}
     else:
@@ -336,12 +336,29 @@ def stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
             "position_encoding": False,
             "discount": 0.99,
         }
-    steps = pick(preset, paper=100_000, small=10_000, demo=3_000)
+    steps = pick(preset, paper=100_000, small=50_000, demo=10_000)
     return Stage("asp", METHOD, Config(**(base | settings)), WindowView(), steps)
 
 
+def validate(recipe: Recipe, dataset: Any) -> None:
+    """Refuses to sample where the mode has no Gaussian."""
+    del dataset
+    if recipe.acting["execution"].sample and recipe.config("asp").mode == "anchored":
+        raise UserError(
+            "asp: execution.sample=True has no meaning in mode 'anchored', which "
+            "predicts actions, not Gaussians; leave it out, or choose the mode "
+            "equation, listing or mle."
+        )
+
+
 def _recipe(name: str, stage: Stage) -> Recipe:
-    return Recipe(name, (stage,), lambda recipe: PlanningActor(recipe.config("asp").k))
+    return Recipe(
+        name,
+        (stage,),
+        lambda recipe: PlanningActor(recipe.config("asp").k),
+        acting={"execution": Execution()},
+        validate=validate,
+    )
 
 
 def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
@@ -357,3 +374,26 @@ def one_step(spec: EnvSpec | None, preset: str) -> Recipe:
 def likelihood(spec: EnvSpec | None, preset: str) -> Recipe:
     """The ablation with weighted Gaussian likelihood in place of cross-entropy."""
     return _recipe("asp_mle", stage(spec, preset, mode="mle"))
+
+
+def listing(spec: EnvSpec | None, preset: str) -> Recipe:
+    """The printed code: signed weights of the batch, softmax over time, λ·KL.
+
+    m is the lowest action. γ is printed; λ is ours, for plans of about 50 steps: the
+    best λ falls with the square of their number (docs/results/asp.md).
+    """
+    low = float(min(spec.action_low)) if spec is not None else 0.0
+    printed: dict[str, Any] = {"weights": "batch_std", "discount": 0.999}
+    mine = {"action_min": low, "kl_weight": 1e-4}
+    return _recipe(
+        "asp_listing", stage(spec, preset, mode="listing", **printed, **mine)
+    )
+
+
+def equation(spec: EnvSpec | None, preset: str) -> Recipe:
+    """The printed equation: raw returns, linear in the expected action, λ·L_KL.
+
+    λ is ours: the paper gives none.
+    """
+    printed: dict[str, Any] = {"weights": "raw", "kl_weight": 0.1}
+    return _recipe("asp_equation", stage(spec, preset, mode="equation", **printed))

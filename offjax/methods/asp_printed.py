@@ -1,16 +1,18 @@
-"""ASPlanner's losses as the paper prints them: its equation, and its listing.
+"""ASPlanner's losses as the paper prints them: an equation, two listings.
 
-They differ from each other, and neither fixes the level of the actions: p is unchanged
-by μ + c. See `offjax.methods.asp`, whose modes these are, for the notation.
+Equation and listing differ, and neither fixes the level of the actions: μ + c has the
+same p. See `offjax.methods.asp`, whose modes these are, for the notation.
 
 * ``equation``: y = (a − m)/Σ(a − m), p linear in the expected action, y-weighted
   Gaussian log-likelihood as L_KL, absolute discounting γᵗ.
 * ``listing``: the appendix' code: y_t = a_t/(Σ(a − m) + 1e-5), p = softmax over time
   of the means, w = the standardized return-to-go of each time step, and a KL between
   the batch's average policy and its action statistics; acts with clip(μ).
+* ``mle``: the likelihood that the cross-entropy replaces, its steps in their order (the
+  printed code reverses the log-likelihoods in time, but not the returns).
 
-Both normalize over a segment of W windows: means, deviations and weights come as
-[B, W, k, …], and steps beyond the episode count for nothing.
+Equation and listing normalize over a segment of W windows: means, deviations and
+weights come as [B, W, k, …], and steps beyond the episode count for nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from offjax.datasets.normalize import ActionBox
 from offjax.datasets.windows import Windows
 from offjax.types import Array
 
-EPSILON = 1e-5  # of the listing's divisions
+EPSILON = 1e-5  # the listing adds it to what it divides by
 
 
 def over_time(batch: Windows, values: Array) -> Array:
@@ -33,10 +35,38 @@ def over_time(batch: Windows, values: Array) -> Array:
     return (values * batch.mask[..., None]).reshape(shape)
 
 
+def moments(outputs: Array, config: Any) -> tuple[Array, Array]:
+    """[..., 2kA] → means and standard deviations, each [..., k, A]."""
+    shaped = outputs.reshape(*outputs.shape[:-1], config.k, -1)
+    mean, raw_std = jnp.split(shaped, 2, axis=-1)
+    learned = jax.nn.softplus(raw_std) if config.learn_std else jnp.zeros_like(raw_std)
+    return mean, config.std_min + learned
+
+
+def batch_standard(batch: Windows) -> Array:
+    """Returns-to-go [B, W, k], standardized over the batch at each time step."""
+    count = batch.mask.sum(0)
+    mean = (batch.returns * batch.mask).sum(0) / jnp.maximum(count, 1.0)
+    squares = ((batch.returns - mean) ** 2 * batch.mask).sum(0)
+    std = jnp.sqrt(squares / jnp.maximum(count - 1.0, 1.0))
+    return (batch.returns - mean) / (std + EPSILON)
+
+
 def log_normal(x: Array, mean: Array, std: Array) -> Array:
     """Log density of each coordinate, same shape as `x`."""
     z = (x - mean) / std
     return -0.5 * z**2 - jnp.log(std) - 0.5 * jnp.log(2 * jnp.pi)
+
+
+def mle_loss(
+    mean: Array, std: Array, weights: Array, batch: Windows, box: ActionBox, config: Any
+) -> Array:
+    """−mean of w(G) · log N(a_t; μ_t, σ_t), actions mapped to [-1, 1]."""
+    log_pi = over_time(batch, log_normal(box.to_unit(batch.actions), mean, std))
+    if not config.step_weights:
+        weights = jnp.broadcast_to(weights[..., :1], weights.shape)
+    weights = over_time(batch, weights[..., None])
+    return -jnp.sum(log_pi * weights) / (batch.mask.sum() * log_pi.shape[-1])
 
 
 def equation_loss(
@@ -95,8 +125,13 @@ def _marginal_kl(mean: Array, std: Array, actions: Array, valid: Array) -> Array
     return jnp.where(seen, kl, 0.0).sum() / jnp.maximum(seen.sum(), 1)
 
 
-def decode(mean: Array, box: ActionBox, mode: str) -> Array:
-    """Environment actions [k, A] of the means that a mode's loss has trained."""
+def decode(mean: Array, deviation: Any, box: ActionBox, mode: str) -> Array:
+    """Environment actions [k, A] of the means that a mode's loss has trained.
+
+    `deviation` [k, A] or 0 is added in the space of the mode's Gaussian.
+    """
     if mode == "listing":
-        return mean
-    return box.from_unit(2.0 * jax.nn.sigmoid(mean) - 1.0)
+        return mean + deviation
+    if mode == "mle":
+        return box.from_unit(mean + deviation)
+    return box.from_unit(2.0 * (jax.nn.sigmoid(mean) + deviation) - 1.0)

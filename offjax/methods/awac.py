@@ -25,6 +25,7 @@ from offjax.methods.common import (
     critics,
     domain,
     min_q_value,
+    narrow,
     pick,
     soft_update,
     start,
@@ -178,7 +179,7 @@ METHOD = Method("awac", 1, init, update, act, min_q_value)
 def stage(spec: EnvSpec | None, preset: str) -> Stage:
     """Stage `awac` with CORL's settings."""
     kind = domain(spec)
-    settings: dict = {} if preset != "demo" else {"hidden_dims": (128, 128)}
+    settings = narrow(preset, depth=3)
     if kind not in ("locomotion", "budget", ""):
         settings["awac_lambda"] = 0.1
     view = TransitionView(
@@ -186,7 +187,7 @@ def stage(spec: EnvSpec | None, preset: str) -> Stage:
         reward_scale=step_rewards(spec),
         reward_shift=-1.0 if kind == "antmaze" else 0.0,
     )
-    steps = pick(preset, paper=1_000_000, small=20_000, demo=3_000)
+    steps = pick(preset, paper=1_000_000, small=100_000, demo=10_000)
     return Stage("awac", METHOD, Config(**settings), view, steps)
 
 

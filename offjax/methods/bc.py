@@ -28,8 +28,8 @@ from offjax.methods.common import (
     Network,
     TrainState,
     domain,
-    hidden_dims,
     memoryless,
+    narrow,
     pick,
     start,
     zeros,
@@ -194,8 +194,8 @@ class BestEpisodes(TransitionView):
 
 def stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
     """Stage `bc`: a Gaussian, on all transitions."""
-    settings = {"hidden_dims": hidden_dims(preset)} | settings
-    steps = pick(preset, paper=500_000, small=20_000, demo=3_000)
+    settings = narrow(preset) | settings
+    steps = pick(preset, paper=500_000, small=100_000, demo=10_000)
     return Stage("bc", METHOD, Config(**settings), TransitionView(), steps)
 
 
@@ -211,18 +211,20 @@ def cfpi_view(spec: EnvSpec | None, next_actions: bool = False) -> TransitionVie
 
 def behavior(spec: EnvSpec | None, preset: str, head: str = "mixture") -> Stage:
     """Stage `bc` of CFPI: tanh of a Gaussian or mixture, or a deterministic policy."""
-    settings = Config(
-        actor_lr=pick(preset, paper=1e-4, small=1e-3, demo=1e-3),
-        hidden_dims=pick(
-            preset, paper=(256, 256, 256), small=(256, 256), demo=(128, 128)
-        ),
-        batch_size=512 if head == "gaussian" and preset == "paper" else 256,
+    published: dict[str, Any] = {
+        "actor_lr": 1e-4,
+        "hidden_dims": (256, 256, 256),
+        "batch_size": 512 if head == "gaussian" else 256,
+    }
+    ours = narrow(preset) | {"actor_lr": 3e-4}
+    config = Config(
         head=head,
         num_components=8 if domain(spec) == "antmaze" else 4,
         squashed=True,
+        **(published if preset == "paper" else ours),
     )
-    steps = pick(preset, paper=500_000, small=20_000, demo=3_000)
-    return Stage("bc", METHOD, settings, cfpi_view(spec), steps)
+    steps = pick(preset, paper=500_000, small=100_000, demo=10_000)
+    return Stage("bc", METHOD, config, cfpi_view(spec), steps)
 
 
 def recipe(spec: EnvSpec | None, preset: str) -> Recipe:

@@ -15,7 +15,15 @@ import optax
 from offjax.datasets.views import TransitionData
 from offjax.distributions import Distribution, unit_atoms
 from offjax.methods.bc import cfpi_view
-from offjax.methods.common import Network, TrainState, memoryless, pick, start, zeros
+from offjax.methods.common import (
+    Network,
+    TrainState,
+    memoryless,
+    narrow,
+    pick,
+    start,
+    zeros,
+)
 from offjax.networks.trained import Trained, descend, trained
 from offjax.networks.vae import ActionVAE
 from offjax.types import (
@@ -133,10 +141,8 @@ METHOD = Method("bc_vae", 1, init, update, act)
 
 def stage(spec: EnvSpec | None, preset: str) -> Stage:
     """Stage `bc_vae`."""
-    widths = pick(preset, paper=(750, 750), small=(256, 256), demo=(128, 128))
-    steps = pick(preset, paper=500_000, small=20_000, demo=3_000)
-    settings = Config(hidden_dims=widths)
-    return Stage("bc_vae", METHOD, settings, cfpi_view(spec), steps)
+    steps = pick(preset, paper=500_000, small=100_000, demo=10_000)
+    return Stage("bc_vae", METHOD, Config(**narrow(preset)), cfpi_view(spec), steps)
 
 
 def recipe(spec: EnvSpec | None, preset: str) -> Recipe:

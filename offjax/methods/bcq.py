@@ -11,8 +11,6 @@ takes the best by Q_1.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -28,6 +26,7 @@ from offjax.methods.common import (
     critics,
     first_critic,
     memoryless,
+    narrow,
     pick,
     reads_critic,
     soft_update,
@@ -222,10 +221,9 @@ METHOD = Method("bcq", 1, init, update, act, q_value)
 
 def stage(spec: EnvSpec | None, preset: str) -> Stage:
     """Stage `bcq`; raw observations."""
-    narrow: dict[str, Any] = {"vae_hidden_dims": (128, 128), "hidden_dims": (128, 128)}
-    settings = Config() if preset == "paper" else Config(**narrow)
+    settings = Config(**narrow(preset, "hidden_dims", "vae_hidden_dims"))
     view = TransitionView(normalize=False, reward_scale=step_rewards(spec))
-    steps = pick(preset, paper=1_000_000, small=20_000, demo=3_000)
+    steps = pick(preset, paper=1_000_000, small=100_000, demo=10_000)
     return Stage("bcq", METHOD, settings, view, steps)
 
 

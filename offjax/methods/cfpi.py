@@ -19,7 +19,7 @@ from typing import Any
 from offjax.distributions import Distribution
 from offjax.improvement import improvement
 from offjax.methods import bc, bc_vae, sarsa
-from offjax.methods.common import memoryless
+from offjax.methods.common import memoryless, pick
 from offjax.types import Array, EnvSpec, Key, Model, Recipe
 
 DECODED = 50
@@ -55,8 +55,25 @@ def _one_step(
 
 
 def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
-    """One-step I_MG: mixture of 4 (AntMaze 8), log τ = 0.5."""
+    """One-step I_MG as printed: mixture of 4 (AntMaze 8), log τ = 0.5."""
     return _one_step("cfpi", spec, preset, "mixture", "closed_form_mixture")
+
+
+KEPT: dict[str, Any] = {"infeasible": "keep", "weight_threshold": 0.05}
+"""Components without a feasible point propose their mean, unless they are light."""
+
+
+def cfpi_kept(spec: EnvSpec | None, preset: str) -> Recipe:
+    """I_MG that tends to mode selection as log τ → 0."""
+    operator = "closed_form_mixture"
+    return _one_step("cfpi_kept", spec, preset, "mixture", operator, **KEPT)
+
+
+def cfpi_release(spec: EnvSpec | None, preset: str) -> Recipe:
+    """I_MG as the release has it: its step, and mean − std of the critics."""
+    operator, step = "closed_form_mixture", {"compat": "official"} | KEPT
+    released = _one_step("cfpi_release", spec, preset, "mixture", operator, **step)
+    return released.with_config("sarsa", aggregate="mean_std", lower_bound_ddof=1)
 
 
 def cfpi_sg(spec: EnvSpec | None, preset: str) -> Recipe:
@@ -71,10 +88,11 @@ def cfpi_ensemble(spec: EnvSpec | None, preset: str) -> Recipe:
     """
     one_step = recipe(spec, preset)
     behavior, critic = one_step.stages
+    width = pick(preset, paper=256, small=64, demo=64)
     settings = dataclasses.replace(
         critic.config,
         network="mlp",
-        hidden_dims=(256, 256, 256),
+        hidden_dims=(width,) * 3,
         ensemble_size=10,
         aggregate="mean_std",
     )

@@ -229,9 +229,24 @@ def d4rl_name(dataset: str) -> str:
     return re.sub(r"-v\d+$", "", name)
 
 
-def hidden_dims(preset: str) -> tuple[int, ...]:
-    """Widths of the usual networks of step-wise methods."""
-    return pick(preset, paper=(256, 256), small=(256, 256), demo=(128, 128))
+def narrow(preset: str, *fields: str, depth: int = 2) -> dict[str, Any]:
+    """Sizes off preset paper: networks 64 wide, and 64 rows in a batch.
+
+    Bootstrapping needs many updates before it needs wide networks. At equal cost,
+    narrow networks make some ten times as many (docs/results/presets.md).
+
+    Args:
+      preset: one of `PRESETS`; paper keeps the published sizes, the config's defaults.
+      *fields: which hyperparameters hold widths; else `hidden_dims`.
+      depth: hidden layers.
+
+    Returns:
+      Hyperparameter → value.
+    """
+    if preset == "paper":
+        return {}
+    widths = dict.fromkeys(fields or ("hidden_dims",), (64,) * depth)
+    return widths | {"batch_size": 64}
 
 
 def step_rewards(spec: EnvSpec | None) -> float:

@@ -32,6 +32,7 @@ from offjax.methods.common import (
     critics,
     domain,
     min_q_value,
+    narrow,
     pick,
     soft_update,
     squared_error,
@@ -309,8 +310,7 @@ def _settings(kind: str, preset: str) -> dict[str, Any]:
         return settings
     # The critic's passes per row are three for each action.
     return settings | {
-        "hidden_dims": (128, 128),
-        "batch_size": 64,
+        **narrow(preset),
         "actor_lr": 1e-4,
         "num_actions": 5,
     }
@@ -327,7 +327,7 @@ def stage(spec: EnvSpec | None, preset: str) -> Stage:
         METHOD,
         Config(**_settings(kind, preset)),
         view,
-        num_steps=pick(preset, paper=1_000_000, small=20_000, demo=3_000),
+        num_steps=pick(preset, paper=1_000_000, small=100_000, demo=10_000),
     )
 
 

@@ -38,6 +38,7 @@ from offjax.methods.common import (
     actor_critic,
     bootstrap,
     domain,
+    narrow,
     pick,
     soft_update,
     start,
@@ -282,13 +283,8 @@ def _settings(kind: str, preset: str) -> dict[str, Any]:
         "scene": {"alpha": 300.0},
     }
     settings = by_domain.get(kind, {"alpha": 1.0, "normalize_q": True})
-    sizes: dict[str, Any] = pick(
-        preset,
-        paper={},
-        small={"hidden_dims": (64, 64), "batch_size": 64, "flow_steps": 5},
-        demo={"hidden_dims": (64, 64), "batch_size": 64, "flow_steps": 5},
-    )
-    return settings | sizes
+    fewer = {} if preset == "paper" else {"flow_steps": 5}
+    return settings | narrow(preset) | fewer
 
 
 def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
@@ -300,5 +296,5 @@ def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
         reward_shift=-1.0 if kind == "antmaze" else 0.0,
     )
     config = Config(**_settings(kind, preset))
-    steps = pick(preset, paper=1_000_000, small=100_000, demo=5_000)
+    steps = pick(preset, paper=1_000_000, small=200_000, demo=20_000)
     return actor_critic(Stage("fql", METHOD, config, view, steps))

@@ -31,6 +31,7 @@ from offjax.methods.common import (
     critics,
     domain,
     min_q_value,
+    narrow,
     pick,
     soft_update,
     squared_error,
@@ -223,13 +224,13 @@ METHOD = Method("iql", 1, init, update, act, min_q_value)
 def stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
     """Stage `iql` with the authors' settings; raw observations."""
     kind = domain(spec)
+    steps = pick(preset, paper=1_000_000, small=200_000, demo=20_000)
     published = {
         "expectile": 0.9 if kind == "antmaze" else 0.7,
         "temperature": {"antmaze": 10.0, "adroit": 0.5, "kitchen": 0.5}.get(kind, 3.0),
-        "actor_decay_steps": pick(preset, paper=1e6, small=2e4, demo=3e3),
+        "actor_decay_steps": float(steps),
         "dropout": 0.1 if kind in ("adroit", "kitchen") else 0.0,
     }
-    sizes = {"hidden_dims": (128, 128)} if preset == "demo" else {}
     view = TransitionView(
         normalize=False,
         reward_scale=step_rewards(spec),
@@ -239,9 +240,9 @@ def stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
     return Stage(
         "iql",
         METHOD,
-        Config(**published | settings | sizes),
+        Config(**published | narrow(preset) | settings),
         view,
-        num_steps=pick(preset, paper=1_000_000, small=20_000, demo=3_000),
+        steps,
     )
 
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from offjax.improvement import improvement, operators
 from offjax.methods import bc, sarsa
-from offjax.methods.common import memoryless, pick, reads_critic
+from offjax.methods.common import memoryless, narrow, pick, reads_critic
 from offjax.methods.sarsa import State, init
 from offjax.types import (
     Array,
@@ -47,6 +47,8 @@ class Config(sarsa.Config):
       log_tau: size of the trust region in the target.
       weight_threshold: ξ of the operator.
       bound: "both", "lse" (the release's) or "jensen".
+      infeasible: what a component without a feasible point proposes: "drop" nothing,
+        "keep" its mean.
       compat: "official" for the release's steps.
       warmup_steps: updates with the recorded next action.
       target_noise: σ, in units of the action box.
@@ -55,8 +57,9 @@ class Config(sarsa.Config):
     """
 
     log_tau: float = 1.5
-    weight_threshold: float = 0.05
+    weight_threshold: float = 0.0
     bound: str = "both"
+    infeasible: str = "drop"
     compat: str = ""
     warmup_steps: float = 20_000.0
     target_noise: float = 0.1
@@ -88,6 +91,7 @@ def next_actions(
         log_tau=config.log_tau,
         weight_threshold=config.weight_threshold,
         bound=config.bound,
+        infeasible=config.infeasible,
         compat=config.compat,
     )
     online = Model(METHOD, config, state)
@@ -145,11 +149,11 @@ def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
         "critic",
         METHOD,
         Config(
-            warmup_steps=pick(preset, paper=20_000.0, small=2_000.0, demo=500.0),
-            **sarsa.sizes(preset),
+            warmup_steps=pick(preset, paper=20_000.0, small=5_000.0, demo=500.0),
+            **narrow(preset),
         ),
         bc.cfpi_view(spec, next_actions=True),
-        num_steps=pick(preset, paper=1_000_000, small=20_000, demo=3_000),
+        num_steps=pick(preset, paper=1_000_000, small=100_000, demo=5_000),
         reads=("bc",),
     )
     return Recipe(

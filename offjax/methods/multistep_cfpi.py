@@ -106,7 +106,7 @@ def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
             METHOD,
             Config(**sarsa.settings(preset)),
             view,
-            num_steps=pick(preset, paper=200_000, small=4_000, demo=600),
+            num_steps=pick(preset, paper=200_000, small=20_000, demo=1_000),
             reads=("bc", stages[-1].name),
         )
         stages.append(block)

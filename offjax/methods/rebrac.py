@@ -35,6 +35,7 @@ from offjax.methods.common import (
     bootstrap,
     d4rl_name,
     domain,
+    narrow,
     pick,
     soft_update,
     squared_error,
@@ -294,13 +295,7 @@ def _settings(kind: str, preset: str) -> dict[str, Any]:
         },
         "adroit": {"actor_lr": 3e-4, "critic_lr": 3e-4, "batch_size": 256},
     }
-    sizes: dict[str, Any] = pick(
-        preset,
-        paper={},
-        small={"hidden_dims": (64, 64, 64), "batch_size": 64},
-        demo={"hidden_dims": (64, 64), "batch_size": 64},
-    )
-    return by_domain.get(kind, {}) | sizes
+    return by_domain.get(kind, {}) | narrow(preset, depth=3)
 
 
 def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
@@ -312,7 +307,7 @@ def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
     elif kind == "budget":
         view = dataclasses.replace(view, reward_scale=step_rewards(spec))
     config = Config(**_settings(kind, preset))
-    steps = pick(preset, paper=500_000, small=50_000, demo=5_000)
+    steps = pick(preset, paper=500_000, small=100_000, demo=10_000)
     stage = Stage("rebrac", METHOD, config, view, steps)
     return actor_critic(stage, for_dataset=_with_coefficients)
 

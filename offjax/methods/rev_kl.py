@@ -149,7 +149,7 @@ def _recipe(name: str, spec: EnvSpec | None, preset: str, head: str) -> Recipe:
         METHOD,
         Config(batch_size=pick(preset, paper=256, small=64, demo=64)),
         bc.cfpi_view(spec),
-        num_steps=pick(preset, paper=100_000, small=5_000, demo=1_000),
+        num_steps=pick(preset, paper=100_000, small=20_000, demo=2_000),
         reads=("bc", "sarsa"),
     )
     stages = (bc.behavior(spec, preset, head), sarsa.stage(spec, preset), ascent)

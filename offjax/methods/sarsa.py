@@ -37,6 +37,7 @@ from offjax.methods.common import (
     TrainState,
     domain,
     in_unit,
+    narrow,
     pick,
     soft_update,
     start,
@@ -316,27 +317,19 @@ def critic(stage: str) -> Callable[[Params], QFunction]:
     return q_function
 
 
-def sizes(preset: str) -> dict[str, Any]:
-    """Of an IQN: it costs eight passes per row, so the presets differ much."""
-    return {
-        "hidden_dims": pick(preset, paper=(256, 256), small=(128, 128), demo=(64, 64)),
-        "batch_size": pick(preset, paper=256, small=128, demo=128),
-    }
-
-
 def settings(preset: str) -> dict[str, Any]:
     """Sizes, and how fast the target networks follow.
 
-    The published share of 0.005 lets a reward travel back one step in some 200 updates:
-    too slow for the shorter presets. The behavior's value does not run away from a
-    faster target, as the values of critics do that look for better actions.
+    The published share of 0.005 lets a reward travel back one step in some 200 updates.
+    Preset demo has too few of them, so its targets follow faster: the behavior's value
+    does not run away then, as those of critics that look for better actions do.
     """
-    return sizes(preset) | {"tau": pick(preset, paper=0.005, small=0.1, demo=0.1)}
+    return narrow(preset) | {"tau": pick(preset, paper=0.005, small=0.005, demo=0.05)}
 
 
 def stage(spec: EnvSpec | None, preset: str) -> Stage:
     """Stage `sarsa`: two quantile critics of the behavior."""
     paper = 500_000 if domain(spec) == "antmaze" else 400_000
-    steps = pick(preset, paper=paper, small=20_000, demo=3_000)
+    steps = pick(preset, paper=paper, small=100_000, demo=5_000)
     view = cfpi_view(spec, next_actions=True)
     return Stage("sarsa", METHOD, Config(**settings(preset)), view, steps)

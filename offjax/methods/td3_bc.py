@@ -30,6 +30,7 @@ from offjax.methods.common import (
     domain,
     first_critic,
     min_q_value,
+    narrow,
     pick,
     soft_update,
     squared_error,
@@ -206,9 +207,8 @@ def stage(spec: EnvSpec | None, preset: str) -> Stage:
     view = GroupView(reward_shift=-1.0 if kind == "antmaze" else 0.0)
     if kind == "budget":
         view = GroupView(normalize=False, reward_scale=step_rewards(spec))
-    settings: dict[str, Any] = {"hidden_dims": (128, 128)} if preset == "demo" else {}
-    steps = pick(preset, paper=500_000, small=10_000, demo=1_500)
-    return Stage("td3_bc", METHOD, Config(**settings), view, steps)
+    steps = pick(preset, paper=500_000, small=100_000, demo=10_000)
+    return Stage("td3_bc", METHOD, Config(**narrow(preset)), view, steps)
 
 
 def recipe(spec: EnvSpec | None, preset: str) -> Recipe:

@@ -38,6 +38,11 @@ def requested() -> bool:
     return bool(np.any(hosts.gather(np.bool_(_REQUESTED.is_set()))))
 
 
+def request() -> None:
+    """Asks this process to stop as SIGTERM does."""
+    signal.raise_signal(signal.SIGTERM)
+
+
 def _handle(number: int, frame: FrameType | None) -> None:
     global _exit_code
     del frame

@@ -21,18 +21,31 @@ UNIT = ActionBox(np.float64([0.0]), np.float64([1.0]))
 rng = np.random.default_rng(0)
 
 budget_loss, box_loss = jax.jit(asp.budget_loss), jax.jit(asp.box_loss)
-mle_loss, planned = jax.jit(asp.mle_loss), jax.jit(asp.plan)
+planned = jax.jit(asp.plan)
+
+
+@jax.jit
+def mle_loss(outputs, data, box, config):
+    moments = asp_printed.moments(outputs, config)
+    weights = asp.return_weights(data, config)
+    return asp_printed.mle_loss(*moments, weights, data, box, config)
 
 
 @jax.jit
 def listing_loss(outputs, data, config):
-    moments, weights = asp.moments(outputs, config), asp.return_weights(data, config)
+    moments, weights = (
+        asp_printed.moments(outputs, config),
+        asp.return_weights(data, config),
+    )
     return asp_printed.listing_loss(*moments, weights, data, config)
 
 
 @jax.jit
 def equation_loss(outputs, data, box, config):
-    moments, weights = asp.moments(outputs, config), asp.return_weights(data, config)
+    moments, weights = (
+        asp_printed.moments(outputs, config),
+        asp.return_weights(data, config),
+    )
     return asp_printed.equation_loss(*moments, weights, data, box, config)
 
 

@@ -129,7 +129,8 @@ def test_a_window_is_executed_open_loop():
     example = SimpleNamespace(statistics=box)
     state = jax.jit(lambda: asp.init(jax.random.PRNGKey(0), example, settings, {}))()
     model = Model(asp.METHOD, settings, state)
-    params, actor = Params({"asp": model}), asp.PlanningActor(3)
+    params = Params({"asp": model}, {"execution": asp.Execution()})
+    actor = asp.PlanningActor(3)
 
     @jax.jit
     def run():

@@ -1,0 +1,295 @@
+"""A benchmark that is declared in a file: datasets × methods under one protocol.
+
+The file (TOML) names the protocol once and lists domains, each with its datasets and
+methods. A benchmark is filled dataset by dataset in the order of the file, so that
+columns grow whole, and within one from the method with the fewest updates on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from offjax import methods
+from offjax.catalog.load import collect_dataset, load_dataset
+from offjax.errors import UserError
+from offjax.runner import interrupts
+from offjax.sweeps import local, plan
+from offjax.sweeps.engine import Place
+from offjax.sweeps.lines import Lines
+
+PROTOCOL = ("num_seeds", "eval_every", "eval_episodes", "eval_seed")
+DEFAULT = Path(__file__).with_name("benchmark.toml")
+"""The project's own benchmark."""
+DEMO = Path(__file__).with_name("demo.toml")
+"""What `make run` trains."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Domain:
+    """Datasets of one kind, and the methods that are compared on them.
+
+    Attributes:
+      name: of the domain.
+      datasets: their ids.
+      methods: their names.
+      protocol: options of its runs, those of `PROTOCOL`.
+      num_transitions: of the datasets, where they are collected; None: their own size.
+    """
+
+    name: str
+    datasets: tuple[str, ...]
+    methods: tuple[str, ...]
+    protocol: Mapping[str, int]
+    num_transitions: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """A benchmark.
+
+    Attributes:
+      name: of the benchmark.
+      version: grows when the protocol, a dataset or a preset changes.
+      preset: of all methods.
+      domains: in the order in which they are filled.
+    """
+
+    name: str
+    version: int
+    preset: str
+    domains: tuple[Domain, ...]
+
+    def only(
+        self,
+        domains: Sequence[str] = (),
+        datasets: Sequence[str] = (),
+        methods: Sequence[str] = (),
+    ) -> Suite:
+        """The part of it that is named; an empty list names all.
+
+        Raises:
+          UserError: a name that the benchmark does not have.
+        """
+        whole = {
+            "domain": {d.name for d in self.domains},
+            "dataset": {name for d in self.domains for name in d.datasets},
+            "method": {name for d in self.domains for name in d.methods},
+        }
+        for kind, names in zip(whole, (domains, datasets, methods), strict=True):
+            for name in names:
+                if name not in whole[kind]:
+                    known = ", ".join(sorted(whole[kind]))
+                    raise UserError(
+                        f"the benchmark {self.name!r} has no {kind} {name!r}; it has "
+                        f"{known}."
+                    )
+        kept = [
+            dataclasses.replace(
+                d,
+                datasets=_chosen(d.datasets, datasets),
+                methods=_chosen(d.methods, methods),
+            )
+            for d in self.domains
+            if d.name in domains or not domains
+        ]
+        left = tuple(d for d in kept if d.datasets and d.methods)
+        return dataclasses.replace(self, domains=left)
+
+    def entry(self, domain: Domain, dataset: str) -> plan.Entry:
+        """A column of the benchmark as an entry of a sweep."""
+        return plan.Entry(
+            domain.methods, (dataset,), self.preset, options=dict(domain.protocol)
+        )
+
+    def columns(self) -> list[tuple[Domain, str]]:
+        """Its datasets with their domains, in the order in which they are filled."""
+        return [(d, name) for d in self.domains for name in d.datasets]
+
+
+def _chosen(names: Iterable[str], wanted: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name in wanted or not wanted)
+
+
+def read(path: str | Path) -> Suite:
+    """The benchmark of a file.
+
+    Raises:
+      UserError: a file that is none, or has a name or value that it must not have.
+    """
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"the benchmark {path} cannot be read: {error}.") from error
+    head: dict[str, type] = {
+        "name": str,
+        "version": int,
+        "preset": str,
+        "domains": list,
+    }
+    known = head | dict.fromkeys(PROTOCOL, int)
+    _check(f"the benchmark {path}", content, known, head)
+    if content["preset"] not in plan.PRESETS:
+        raise UserError(
+            f"the benchmark {path}: preset is {content['preset']!r}, which is not one "
+            f"of {', '.join(plan.PRESETS)}."
+        )
+    return Suite(
+        content["name"],
+        content["version"],
+        content["preset"],
+        tuple(
+            _domain(f"domain {i} of the benchmark {path}", each, _protocol(content))
+            for i, each in enumerate(content["domains"])
+        ),
+    )
+
+
+def _protocol(content: Mapping[str, Any]) -> dict[str, int]:
+    return {name: content[name] for name in PROTOCOL if name in content}
+
+
+def _domain(where: str, content: Any, protocol: Mapping[str, int]) -> Domain:
+    """A domain; what it says of the protocol goes before what the whole file says."""
+    needed: dict[str, type] = {"name": str, "datasets": list, "methods": list}
+    numbers = dict.fromkeys((*PROTOCOL, "num_transitions"), int)
+    _check(where, content, needed | numbers, set(needed))
+    for name in ("datasets", "methods"):
+        if not content[name] or not all(isinstance(v, str) for v in content[name]):
+            raise UserError(f"{where} needs {name!r}: a list of names.")
+    for method in content["methods"]:
+        if "+" not in method:
+            methods.check("method", method, methods.METHODS)
+    return Domain(
+        content["name"],
+        tuple(content["datasets"]),
+        tuple(content["methods"]),
+        {**protocol, **_protocol(content)},
+        content.get("num_transitions"),
+    )
+
+
+def _check(
+    where: str, content: Any, kinds: Mapping[str, type], needed: Iterable[str]
+) -> None:
+    """Refuses a table with other names, or values of other types."""
+    if not isinstance(content, dict):
+        raise UserError(f"{where} is not a table.")
+    for name in sorted(needed):
+        if name not in content:
+            raise UserError(f"{where} has no {name!r}.")
+    for name, value in content.items():
+        if name not in kinds:
+            known = ", ".join(kinds)
+            raise UserError(f"{where} has the unknown name {name!r}; known: {known}.")
+        if not isinstance(value, kinds[name]) or isinstance(value, bool):
+            words = {int: "a whole number", str: "text", list: "a list"}[kinds[name]]
+            raise UserError(f"{where}: {name} is {value!r}, not {words}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A job of the benchmark, and where it stands.
+
+    Attributes:
+      job: what is trained.
+      progress: how far its newest run is, in the first folder that has one finished.
+      updates: all stages together, of one seed.
+    """
+
+    job: plan.Job
+    progress: plan.Progress
+    updates: int
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.progress.status == "finished"
+
+
+def cells(jobs: Iterable[plan.Job], runs_dirs: Sequence[str | Path]) -> list[Cell]:
+    """Where the jobs stand, those with the fewest updates first.
+
+    Args:
+      jobs: of one dataset.
+      runs_dirs: folders of runs, or of exported ones.
+    """
+    found = []
+    for job in jobs:
+        each = [plan.progress(job, Path(folder)) for folder in runs_dirs]
+        done = [p for p in each if p.status == "finished"]
+        recipe = methods.build(job.method, None, job.preset)
+        updates = sum(stage.num_steps for stage in recipe.stages)
+        found.append(Cell(job, (done or each)[0], updates))
+    return sorted(found, key=lambda cell: cell.updates)
+
+
+def column(
+    suite: Suite,
+    domain: Domain,
+    name: str,
+    runs_dirs: Sequence[str | Path],
+    data_dir: str | None = None,
+    collect: Callable[[str], None] | None = None,
+) -> list[Cell]:
+    """The cells of a dataset of the benchmark.
+
+    Args:
+      suite: the benchmark.
+      domain: of the dataset.
+      name: its id.
+      runs_dirs: as of `cells`.
+      data_dir: root of the datasets.
+      collect: told of the dataset's collection; None: one that is not there has no
+        cells.
+    """
+    try:
+        dataset = load_dataset(name, data_dir, collect=False)
+    except UserError:
+        if collect is None:
+            return []
+        size = domain.num_transitions
+        if size and name.startswith("offjax/"):
+            dataset = collect_dataset(name, size, data_dir=data_dir, progress=collect)
+        else:
+            dataset = load_dataset(name, data_dir, progress=collect)
+    jobs = plan.expand([suite.entry(domain, name)], lambda _: dataset, suite.name)
+    return cells(jobs, runs_dirs)
+
+
+def fill(
+    suite: Suite,
+    place: Place,
+    max_parallel: int,
+    runs_dirs: Sequence[str | Path] = (),
+    say: Callable[[str], None] = print,
+    after: Callable[[], None] = lambda: None,
+) -> list[plan.Job]:
+    """Trains what is missing of a benchmark, column by column.
+
+    Args:
+      suite: the benchmark.
+      place: where the jobs write.
+      max_parallel: jobs side by side.
+      runs_dirs: further folders whose finished runs count.
+      say: told of what happens, a line at a time.
+      after: called when a column is done, or training was interrupted.
+
+    Returns:
+      The jobs that failed.
+    """
+    failed = []
+    for domain, name in suite.columns():
+        if interrupts.requested():
+            break
+        folders = [place.runs_dir, *runs_dirs]
+        found = column(suite, domain, name, folders, place.data_dir, say)
+        todo = [cell.job for cell in found if not cell.finished]
+        say(f"{name}: {len(todo)} of {len(found)} to train")
+        outcomes = local.run(todo, place, Lines(todo, place, say), max_parallel)
+        failed += [job for job in todo if outcomes[job.hash].status == "failed"]
+        after()
+    return failed
