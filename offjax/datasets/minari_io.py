@@ -67,11 +67,7 @@ def metadata(name: str, data_dir: DataDir = None) -> dict[str, Any]:
 
 
 @contextmanager
-def writing(
-    name: str,
-    data_dir: DataDir,
-    say: Callable[[str], None],
-) -> Iterator[None]:
+def writing(name: str, data_dir: DataDir, say: Callable[[str], None]) -> Iterator[None]:
     """Holds the lock of a dataset that is being made; others wait for it.
 
     Raises:
