@@ -74,10 +74,8 @@ class Oracle:
     def action(self, observation: np.ndarray) -> np.ndarray:
         """The next action, [5], at the place's present observation."""
         if self._release == 0:
-            state, scene = (
-                decode(self.simulator.scene, observation),
-                self.simulator.scene,
-            )
+            scene = self.simulator.scene
+            state = decode(scene, observation)
             done = language.succeeded(scene, self._part, self._start, state)
             if self.done and not done:
                 self._plan()

@@ -79,13 +79,8 @@ class Replay:
     """The last `capacity` transitions on the host, drawn with replacement."""
 
     def __init__(self, capacity: int, observation_dim: int, action_dim: int) -> None:
-        self._rows = sac.Batch(
-            np.zeros((capacity, observation_dim), np.float32),
-            np.zeros((capacity, action_dim), np.float32),
-            np.zeros(capacity, np.float32),
-            np.zeros((capacity, observation_dim), np.float32),
-            np.zeros(capacity, np.float32),
-        )
+        shapes = ((observation_dim,), (action_dim,), (), (observation_dim,), ())
+        self._rows = sac.Batch(*(np.zeros((capacity, *s), np.float32) for s in shapes))
         self._capacity = capacity
         self._added = 0
 

@@ -31,6 +31,14 @@ from offjax.errors import UserError
 
 _ID = re.compile(r"([\w-]+/)*[\w-][\w.-]*-v\d+")
 _CACHE = "offjax_rows.npz"
+_ROWS = (
+    "observations",
+    "actions",
+    "rewards",
+    "terminals",
+    "timeouts",
+    "next_observations",
+)
 
 
 def root(data_dir: DataDir = None) -> Path:
@@ -67,11 +75,7 @@ def metadata(name: str, data_dir: DataDir = None) -> dict[str, Any]:
 
 
 @contextmanager
-def writing(
-    name: str,
-    data_dir: DataDir,
-    say: Callable[[str], None],
-) -> Iterator[None]:
+def writing(name: str, data_dir: DataDir, say: Callable[[str], None]) -> Iterator[None]:
     """Holds the lock of a dataset that is being made; others wait for it.
 
     Raises:
@@ -304,6 +308,6 @@ def _move(temporary: Path, target: Path, replace: bool) -> None:
 def _cached_rows(folder: Path) -> dict[str, Any] | None:
     """The cached rows; None where there are none, or of other data files."""
     rows = cache.load(folder / _CACHE)
-    if rows is None or str(rows.pop("stamp", "")) != cache.stamp(folder / "data"):
+    if rows is None or rows.keys() != {"stamp", *_ROWS}:
         return None
-    return rows
+    return rows if str(rows.pop("stamp")) == cache.stamp(folder / "data") else None

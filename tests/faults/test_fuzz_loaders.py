@@ -246,6 +246,7 @@ def minari_template(folder):
             id="mine/maze-v0",
         )
         minari_io.write(dataset, {"seed": 0}, template)
+        minari_io.read("mine/maze-v0", template)  # which leaves the cache
     return template
 
 
