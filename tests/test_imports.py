@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1] / "offjax"
 
 FLOORS = [
-    ["errors", "cache"],
+    ["errors", "cache", "terminal"],
     ["types", "registration"],
     ["distributions", "devices"],
     ["networks", "improvement"],
@@ -18,6 +18,8 @@ FLOORS = [
     ["methods"],
     ["runner", "leaderboard"],
     ["sweeps"],
+    ["cli"],
+    ["__main__"],
 ]
 """From the ground up. A package imports packages of lower floors, and itself."""
 

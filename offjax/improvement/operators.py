@@ -54,7 +54,10 @@ class MixtureConfig:
       log_tau_max: the highest, where `num_draws` > 1.
       weight_threshold: ξ, the weight below which a component proposes nothing.
       num_draws: uniform draws of log τ per action, of which the critic picks one.
+      bound: which of the two lower bounds proposes: "lse", "jensen" or "both".
+      infeasible: what a component without a step proposes; see `closed_form.mixture`.
       space: as in `GaussianConfig`.
+      compat: "" or "official"; see `closed_form.mixture`.
     """
 
     log_tau: float = 0.5

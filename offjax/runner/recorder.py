@@ -15,10 +15,18 @@ from offjax.runner.account import CARD, Account, diverged, place
 from offjax.runner.checkpoints import Checkpoints
 from offjax.runner.evaluator import Evaluator
 from offjax.runner.progress import Progress
-from offjax.runner.records import SCHEMA, RunFolder, environment, write_json
+from offjax.runner.records import (
+    HEADERS,
+    SCHEMA,
+    RunFolder,
+    environment,
+    write_json,
+)
 from offjax.runner.stages import StageRun
 from offjax.runner.training import Training
 from offjax.types import Pytree
+
+RETURN_MEAN = HEADERS["scores.csv"].index("return_mean")
 
 
 class Recorder:
@@ -39,10 +47,9 @@ class Recorder:
         self._training, self._evaluator = training, evaluator
         options = training.options
         self.progress = Progress(
-            f"{training.method} · {training.dataset.card.id}",
-            training.total_steps,
-            options.quiet or not hosts.is_writer(),
+            options.num_seeds, options.quiet or not hosts.is_writer()
         )
+        self.progress.say(f"{training.described()}, in {folder.path}")
         self.account = Account.begin(folder.record if resumed else {})
         self._environment = environment()
         self._write("running")
@@ -165,11 +172,16 @@ class Recorder:
         if self._evaluator.missing is not None:
             self.progress.say(f"no scores are recorded: {self._evaluator.missing}")
             return
+        self.progress.working("evaluating")
         found = self._evaluator.rows(self._training.method, step)
         self._append_metrics(found.metrics)
         self.folder.append("episodes.csv", found.episodes)
         self.folder.append("scores.csv", found.scores)
-        self.progress.scores(found.values, step)
+        name, values = "score", found.values
+        if np.isnan(values).all():  # no reference scores are known
+            returns = [float(row[RETURN_MEAN]) for row in found.scores]
+            name, values = "return", np.reshape(returns, values.shape)
+        self.progress.scores(values, step, name)
 
     def save(self, run: StageRun, step: int, tree: Pytree, window: int) -> None:
         """Begins to write a checkpoint at a total step.

@@ -16,7 +16,7 @@ import numpy as np
 from offjax.devices import hosts
 from offjax.devices.compilation import release_programs
 from offjax.errors import UserError
-from offjax.runner import chunks, interrupts, locks, programs, settings
+from offjax.runner import chunks, interrupts, locks, memory, programs, settings
 from offjax.runner.chunks import Chunk
 from offjax.runner.evaluator import Evaluator
 from offjax.runner.profiles import Begin, profiled
@@ -113,6 +113,9 @@ class _StageLoop:
                 self.recorder.cut_back(run.first_step)
                 resume_step = 0
             step = resume_step - run.first_step if under_way else 0
+            need = memory.need_of(run, data, like, upstream)
+            seeds = training.options.num_seeds
+            hosts.agree(lambda: memory.require(need, self.layout, seeds))
             self._train(data, upstream, like, step)
             self._to_store()
         return resume_step
@@ -172,6 +175,10 @@ class _StageLoop:
         }
         if stage.view.per_seed:
             self.slots["data"] = layout.shard(data)
+        self.recorder.progress.begin(
+            stage.name, self.stage_run.first_step, stage.num_steps,
+            self.stage_run.slots.num_slots, step,
+        )  # fmt: skip
         self._begin(shared, data, like, step)
         program = programs.chunk_program(stage, layout)
         dispatch = functools.partial(
@@ -295,7 +302,4 @@ class _StageLoop:
         if now.closing:
             recorder.diverged(run, now.was_alive & ~alive, total)
             recorder.metrics(run, values, alive, total)
-        recorder.progress.chunk(
-            run.stage.name, total, now.updates, run.slots.num_slots, now.wait(), values,
-            now.closing,
-        )  # fmt: skip
+        recorder.progress.chunk(total, now.updates, now.wait(), values)

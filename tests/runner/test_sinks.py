@@ -82,3 +82,35 @@ def test_a_missing_package_is_named_with_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match=r"pip install 'offjax\[wandb\]'"):
         sinks.make(["wandb"], tmp_path, {})
+
+
+def test_tensorboards_own_files_hold_the_numbers(tmp_path):
+    pytest.importorskip("tensorboardX")
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.record_writer import masked_crc32c
+
+    (sink,) = sinks.make(["tensorboard"], tmp_path, {})
+    sink.write(ROWS)
+    sink.close()
+    (path,) = (tmp_path / "tensorboard" / "preset=demo-seed1").iterdir()
+    data, found = path.read_bytes(), []
+    while data:  # length, its checksum, event, its checksum
+        length = int.from_bytes(data[:8], "little")
+        record = data[12 : 12 + length]
+        assert masked_crc32c(record) == int.from_bytes(
+            data[12 + length : 16 + length], "little"
+        )
+        event = Event.FromString(record)
+        found += [(v.tag, v.simple_value, event.step) for v in event.summary.value]
+        data = data[16 + length :]
+    assert found == [("bc/loss", 0.25, 5)]
+
+
+def test_wandb_keeps_a_run_offline(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    (sink,) = sinks.make(["wandb"], tmp_path, {"preset": "demo"})
+    sink.write(ROWS)
+    sink.close()
+    (path,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
+    assert b"bc/loss/preset=demo/seed1" in path.read_bytes()
