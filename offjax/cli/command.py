@@ -48,11 +48,7 @@ def run(
     """
     if text is None:
         text = main.__globals__["__doc__"] or ""
-    with section("Output"):
-        flags.DEFINE_enum(
-            "color", "auto", ["auto", "always", "never"],
-            "Colors; auto: on terminals, and not where $NO_COLOR is set.",
-        )  # fmt: skip
+    define_color()
 
     def parse(argv: list[str]) -> list[str]:
         if any(argument in HELP for argument in argv[1:]):
@@ -152,12 +148,12 @@ def section(title: str) -> Iterator[None]:
 
 
 def sections() -> dict[str, list[str]]:
-    """Title → names of flags; those in no section come first."""
+    """Title → names of flags; those in no section come first, libraries' never."""
     sorted_in = {name for names in _SECTIONS.values() for name in names}
     others = [
         flag.name
         for module, mine in flags.FLAGS.flags_by_module_dict().items()
-        if not module.startswith("absl.")
+        if module.startswith((sys.argv[0], "offjax", "experiments", "benchmarks"))
         for flag in mine
         if flag.name not in sorted_in
     ]
@@ -189,6 +185,15 @@ def define_count(
 ) -> flags.FlagHolder[Any]:
     """A flag for a number of updates or the like: 10000 or 1e4."""
     return flags.DEFINE(_CountParser(), name, default, description)
+
+
+def define_color() -> None:
+    """`--color`, which every command has."""
+    with section("Output"):
+        flags.DEFINE_enum(
+            "color", "auto", ["auto", "always", "never"],
+            "Colors; auto: on terminals, and not where $NO_COLOR is set.",
+        )  # fmt: skip
 
 
 def define_preset() -> None:

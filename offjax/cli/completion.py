@@ -28,11 +28,12 @@ POSITIONAL = "shell"
 # bash breaks words at = and :, and replaces only what follows the last of them.
 BASH = """\
 _offjax() {
-  local line=${COMP_LINE:0:COMP_POINT} word head
+  local line=${COMP_LINE:0:COMP_POINT} word before head
   word=${line##* }
+  before=${line%"$word"}
   head=${word%"${word##*[=:]}"}
   local IFS=$'\\n'
-  COMPREPLY=($(IFS=' '; offjax complete ${line#* } ${word:-''} 2>/dev/null))
+  COMPREPLY=($(IFS=' '; offjax complete ${before#* } "$word" 2>/dev/null))
   COMPREPLY=("${COMPREPLY[@]#"$head"}")
   [[ ${COMPREPLY[0]} == *= || ${COMPREPLY[0]} == *. ]] && compopt -o nospace
 }
@@ -79,6 +80,7 @@ def candidates(words: Sequence[str]) -> list[str]:
     Args:
       words: what was typed after `offjax`; the last one is under way, and may be "".
     """
+    from offjax.cli import command
     from offjax.cli import main as commands
 
     *before, word = words or [""]
@@ -89,6 +91,7 @@ def candidates(words: Sequence[str]) -> list[str]:
     sys.argv = ["offjax"]  # what was typed is read here, and declares no flags
     module = commands.module_of(before[0])
     module.define_flags()
+    command.define_color()
     name, equals, value = word.removeprefix("--").partition("=")
     if not word.startswith("-"):
         return _values(getattr(module, "POSITIONAL", ""), word, before)
@@ -97,8 +100,8 @@ def candidates(words: Sequence[str]) -> list[str]:
     if word.startswith("--config."):
         names = _known()["config"].get(_given("method", before), [])
         return _starting(word, [f"--config.{n}=" for n in names])
-    own = (f for m, f in FLAGS.flags_by_module_dict().items() if "absl" not in m)
-    return _starting(word, (_spelt(flag) for mine in own for flag in mine))
+    own = [name for names in command.sections().values() for name in names]
+    return _starting(word, (_spelt(FLAGS[name]) for name in own))
 
 
 def _starting(word: str, names: Iterable[str]) -> list[str]:

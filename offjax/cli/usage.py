@@ -64,9 +64,7 @@ def _flag(flag: Any) -> list[str]:
         return [
             *entry("--config.NAME=V[,V…]", CONFIG),
             *entry("--config.STAGE.NAME=V", "The same in one stage alone."),
-            *entry(
-                "--config=list", "Print name, default and meaning of each, and stop."
-            ),
+            *entry("", "`offjax run --method=… --config=list` lists them."),
         ]
     description = re.sub(r"^<[^>]*>: ", "", " ".join(flag.help.split()))
     default = _default(flag)
