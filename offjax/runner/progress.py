@@ -103,7 +103,7 @@ class Progress:
         self._seconds += seconds
         name = next((name for name in metrics if "loss" in name), None)
         if name is not None:
-            self._loss = f"{name.rpartition('/')[2]} {_mean(metrics[name])}"
+            self._loss = f"loss {_mean(metrics[name])}"
         due = self._clock() - self._said >= MINUTE
         if self._live:
             self._redraw()
@@ -154,25 +154,28 @@ class Progress:
         seeds = f" × {self._seeds} seeds" if self._seeds > 1 else ""
         return seeds + (f" × {settings} settings" if settings > 1 else "")
 
-    def _rate(self) -> float:
-        return self._updates / max(self._seconds, 1e-9)
+    def _parts(self, unit: str) -> list[str]:
+        """The line from left to right; empty where nothing is known.
 
-    def _parts(self) -> list[str]:
-        """The line from left to right; empty where nothing is known."""
+        Args:
+          unit: of the rate of one slot.
+        """
         rate = eta = ""
         if self._updates:
-            rate = f"{self._rate():,.0f} updates/s{self._copies()}"
-            eta = f"ETA {_clock((self._total - self._step) / self._rate())}"
+            each = self._updates / max(self._seconds, 1e-9)
+            rate = (f"{each:,.0f}" if each >= 10 else f"{each:.2g}") + unit
+            eta = f"ETA {_clock((self._total - self._step) / each)}"
         count = f"{self._step:,}/{self._total:,}"
         return [count, self._state, rate, eta, self._loss, self._score]
 
     def _line(self) -> str:
         """The line in full, for a file."""
-        return "  ".join([self._stage, *filter(None, self._parts())])
+        parts = self._parts(f" updates/s{self._copies()}")
+        return "  ".join([self._stage, *filter(None, parts)])
 
     def _fitted(self, width: int) -> str:
         """The line in at most `width` columns: what matters least is omitted first."""
-        parts = self._parts()
+        parts = self._parts("/s")
         for i in (None, 4, 2, 0, 3, 5, 1):
             if i is not None:
                 parts[i] = ""
