@@ -80,8 +80,7 @@ def candidates(words: Sequence[str]) -> list[str]:
     Args:
       words: what was typed after `offjax`; the last one is under way, and may be "".
     """
-    from offjax.cli import command
-    from offjax.cli import main as commands
+    from offjax.cli import command, commands
 
     *before, word = words or [""]
     if not before:

@@ -1,44 +1,13 @@
-"""`offjax COMMAND …`: the commands, their one-line help, and which module each is."""
+"""`offjax COMMAND …`."""
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Sequence
-from types import ModuleType
-from typing import NamedTuple
 
 from offjax import terminal
 from offjax.cli import usage
-
-
-class Entry(NamedTuple):
-    """A command: where `--help` shows it, the module in `offjax.cli`, what it does."""
-
-    group: str
-    module: str
-    help: str
-
-
-COMMANDS = {
-    "run": Entry("Train", "run", "train a method on a dataset over many seeds"),
-    "sweep": Entry("Train", "sweep", "many runs: methods × datasets × settings"),
-    "tune": Entry("Train", "tune", "tune methods, then measure them on other seeds"),
-    "demo": Entry("Train", "demo", "train a dozen small runs, and compare them"),
-    "evaluate": Entry("Evaluate", "evaluate", "evaluate a finished run again; videos"),
-    "fqe": Entry("Evaluate", "fqe", "rank a run's settings without its environment"),
-    "leaderboard": Entry(
-        "Compare", "leaderboard", "compare runs: tables, page, export"
-    ),
-    "report": Entry("Compare", "report", "what each operator adds, as markdown"),
-    "collect": Entry("Data", "collect", "collect one of offjax's own datasets"),
-    "datasets": Entry("Data", "datasets", "what offjax's own datasets hold"),
-    "calibrate": Entry("Data", "calibrate", "compare a dataset with the simulator"),
-    "list": Entry("Help", "lists", "methods, datasets, environments, operators, runs"),
-    "doctor": Entry("Help", "doctor", "what is installed, and what is missing"),
-    "completion": Entry("Help", "completion", "completion for bash, zsh or fish"),
-}
-"""Name → the command. A new one is one entry."""
+from offjax.cli.commands import COMMANDS, module_of
 
 
 def overview() -> str:
@@ -52,11 +21,6 @@ def overview() -> str:
         lines.append(f"  {name:14s}{entry.help}")
     lines += ["", "`offjax COMMAND --help` lists a command's flags."]
     return "\n".join(lines) + "\n"
-
-
-def module_of(name: str) -> ModuleType:
-    """The module of a command."""
-    return importlib.import_module(f"offjax.cli.{COMMANDS[name].module}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -33,6 +33,7 @@ def entries() -> list[Entry]:
     """What the flags, or the sweep file, ask for."""
     from offjax.sweeps import plan
 
+    config = cli.with_steps(cli.overrides(FLAGS.config), FLAGS.num_steps)
     if FLAGS.sweep_file:
         if FLAGS.methods or FLAGS.datasets:
             raise UserError("--sweep_file names methods and datasets; leave them away.")
@@ -44,7 +45,6 @@ def entries() -> list[Entry]:
         name: FLAGS[name].value
         for name in ("num_seeds", "seed", "eval_every", "eval_episodes", "eval_seed")
     }
-    config = cli.with_steps(cli.overrides(FLAGS.config), FLAGS.num_steps)
     methods, datasets = tuple(FLAGS.methods), tuple(FLAGS.datasets)
     return [plan.Entry(methods, datasets, FLAGS.preset, config, options)]
 
