@@ -1,9 +1,9 @@
 """Whether a run fits the memory that there is, before anything is allocated.
 
 A stage needs, for each of its slots, several copies of the slot's state: the one that
-is trained, the one that a diverged slot goes back to, and copies for checkpoints on the
-host; and the data once on each device. What one update needs besides is not counted, so
-that nothing is refused which would have fitted.
+is trained, the one that a diverged slot goes back to, and those that checkpoints, the
+store and evaluations take on the host; and the data once on each device. What one
+update needs besides is not counted.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from offjax.types import Pytree
 
 DEVICE_COPIES = {"map": 2, "vmap": 4}
 """Copies of the states on the devices; vmapped slots keep the old ones till the end."""
-HOST_COPIES = 1
-"""Copies of the states on the host, of the newest checkpoint."""
+HOST_COPIES = 5
+"""Copies on the host. On CPUs the peak of a run with 60 seeds was 6.8 in all."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,7 +28,7 @@ def test_a_hundred_million_seeds_are_refused_at_once(budget_dataset, tmp_path):
 
 
 def test_what_fits_by_the_message_is_accepted():
-    slot = memory.host_bytes() // 14  # of which three copies are kept: four seeds fit
+    slot = memory.host_bytes() // 32  # of which seven copies are kept: four seeds fit
     need = Need("critic", slot, data=1_000)
     with pytest.raises(UserError, match="stage critic needs about") as refusal:
         memory.require(need, choose_layout(9, "map"), num_seeds=9)
