@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TORCH_PYTHON ?=
-EXTRAS := dev,mujoco,ogbench,render,arrow,ray
+EXTRAS := dev,mujoco,ogbench,render,arrow,ray,tensorboard
 
 .PHONY: run test test-full test-faults dist lint bench clean
 

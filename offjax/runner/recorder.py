@@ -26,8 +26,6 @@ from offjax.runner.stages import StageRun
 from offjax.runner.training import Training
 from offjax.types import Pytree
 
-RETURN_MEAN = HEADERS["scores.csv"].index("return_mean")
-
 
 class Recorder:
     """The open folder of a run: its records, checkpoints and progress line.
@@ -177,10 +175,12 @@ class Recorder:
         self._append_metrics(found.metrics)
         self.folder.append("episodes.csv", found.episodes)
         self.folder.append("scores.csv", found.scores)
+        for sink in self._sinks:
+            sink.write(_of_scores(found.scores))
         name, values = "score", found.values
         if np.isnan(values).all():  # no reference scores are known
-            returns = [float(row[RETURN_MEAN]) for row in found.scores]
-            name, values = "return", np.reshape(returns, values.shape)
+            returns = [row["return_mean"] for row in map(_named, found.scores)]
+            name, values = "return", np.reshape(np.array(returns, float), values.shape)
         self.progress.scores(values, step, name)
 
     def save(self, run: StageRun, step: int, tree: Pytree, window: int) -> None:
@@ -221,3 +221,18 @@ class Recorder:
         )
         self.checkpoints.close()
         raise interrupts.Interrupted
+
+
+def _named(row: tuple[Any, ...]) -> dict[str, Any]:
+    """A row of scores.csv by column."""
+    return dict(zip(HEADERS["scores.csv"], row, strict=True))
+
+
+def _of_scores(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Rows of scores.csv as metrics, for sinks; unknown scores are left out."""
+    return [
+        (row["step"], row["seed"], row["variant"], f"evaluation/{name}", row[column])
+        for row in map(_named, rows)
+        for name, column in (("return", "return_mean"), ("score", "score"))
+        if np.isfinite(float(row[column]))
+    ]

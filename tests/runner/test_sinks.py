@@ -1,10 +1,12 @@
 """Optional sinks, with stand-ins for the packages that they need."""
 
+import csv
 import sys
 from types import SimpleNamespace
 
 import pytest
 
+import offjax
 from offjax.errors import UserError
 from offjax.runner import sinks
 
@@ -84,26 +86,43 @@ def test_a_missing_package_is_named_with_how_to_get_it(tmp_path, monkeypatch):
         sinks.make(["wandb"], tmp_path, {})
 
 
-def test_tensorboards_own_files_hold_the_numbers(tmp_path):
-    pytest.importorskip("tensorboardX")
+def scalars(path):
+    """(tag, value, step) of an event file."""
     from tensorboardX.proto.event_pb2 import Event
-    from tensorboardX.record_writer import masked_crc32c
 
-    (sink,) = sinks.make(["tensorboard"], tmp_path, {})
-    sink.write(ROWS)
-    sink.close()
-    (path,) = (tmp_path / "tensorboard" / "preset=demo-seed1").iterdir()
     data, found = path.read_bytes(), []
     while data:  # length, its checksum, event, its checksum
         length = int.from_bytes(data[:8], "little")
-        record = data[12 : 12 + length]
-        assert masked_crc32c(record) == int.from_bytes(
-            data[12 + length : 16 + length], "little"
-        )
-        event = Event.FromString(record)
+        event = Event.FromString(data[12 : 12 + length])
         found += [(v.tag, v.simple_value, event.step) for v in event.summary.value]
         data = data[16 + length :]
-    assert found == [("bc/loss", 0.25, 5)]
+    return found
+
+
+def test_tensorboards_files_hold_losses_and_scores(budget_dataset, tmp_path):
+    pytest.importorskip("tensorboardX")
+    run = offjax.train(
+        offjax.recipe("bc", preset="demo", num_steps=4, batch_size=4),
+        budget_dataset, num_seeds=2, eval_every=2, log_every=2, eval_episodes=1,
+        runs_dir=str(tmp_path), log=("tensorboard",), quiet=True,
+    )  # fmt: skip
+    for seed in (0, 1):
+        (folder,) = (run.path / "tensorboard").glob(f"*-seed{seed}")
+        (path,) = folder.iterdir()
+        found = {(tag, step): value for tag, value, step in scalars(path)}
+        for file, tag, column in (
+            ("scores.csv", "evaluation/score", "score"),
+            ("metrics.csv", "bc/loss", "value"),
+        ):
+            with (run.path / file).open() as lines:
+                rows = [
+                    row for row in csv.DictReader(lines)
+                    if row["seed"] == str(seed) and row.get("name", tag) == tag
+                ]  # fmt: skip
+            assert len(rows) >= 2
+            for row in rows:
+                value = found[tag, int(row["step"])]
+                assert value == pytest.approx(float(row[column]), rel=1e-5)
 
 
 def test_wandb_keeps_a_run_offline(tmp_path, monkeypatch):
