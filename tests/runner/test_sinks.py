@@ -1,6 +1,8 @@
 """Optional sinks, with stand-ins for the packages that they need."""
 
 import csv
+import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -125,11 +127,16 @@ def test_tensorboards_files_hold_losses_and_scores(budget_dataset, tmp_path):
                 assert value == pytest.approx(float(row[column]), rel=1e-5)
 
 
-def test_wandb_keeps_a_run_offline(tmp_path, monkeypatch):
+def test_wandb_keeps_a_run_offline(tmp_path):
     pytest.importorskip("wandb")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    (sink,) = sinks.make(["wandb"], tmp_path, {"preset": "demo"})
-    sink.write(ROWS)
-    sink.close()
+    code = f"""
+from pathlib import Path
+from offjax.runner import sinks
+(sink,) = sinks.make(["wandb"], Path({str(tmp_path)!r}), {{"preset": "demo"}})
+sink.write({ROWS!r})
+sink.close()
+"""  # the file is whole when the process has ended
+    environment = os.environ | {"WANDB_MODE": "offline"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
     (path,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
     assert b"bc/loss/preset=demo/seed1" in path.read_bytes()
