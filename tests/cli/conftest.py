@@ -49,7 +49,7 @@ class Offjax:
     def __call__(self, *arguments, output=None, **environment):
         """`output`: a device to print to, in place of a file that is read."""
         streams = [str(output or self.folder / "stdout"), str(self.folder / "stderr")]
-        environment = {"TERM": "xterm", "NO_COLOR": "", **environment}
+        environment = {"TERM": "xterm", "COLUMNS": "", "NO_COLOR": "", **environment}
         request = [arguments, str(self.folder), environment, *streams]
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()

@@ -138,13 +138,13 @@ def test_a_run_tells_what_it_does(finished):
     lines, folder = finished
     assert any(x.startswith("dataset") and DATASET in x for x in lines)
     assert any(x.startswith("rows") and "20,000 in 2,000 episodes" in x for x in lines)
-    assert f"asp on {DATASET}: 6 updates (asp) of 2 seeds × 2 settings" in lines[-8]
-    assert lines[-8].endswith(folder)
-    assert lines[-7] == "asp: 6 updates × 2 seeds × 2 settings, compiling"
-    assert lines[-6].startswith("asp  6/6  ") and "ETA 0:00" in lines[-6]
-    assert lines[-5].startswith("evaluated at 6: score ")
-    assert "over 2 settings" in lines[-5]
-    assert all(" ± " in x and "(2 seeds)" in x for x in lines[-4:-2])
+    assert f"asp on {DATASET}: 6 updates (asp) of 2 seeds × 2 settings" in lines[-9]
+    assert lines[-9].endswith(folder)
+    assert lines[-8] == "asp: 6 updates × 2 seeds × 2 settings, compiling"
+    assert lines[-7].startswith("asp  6/6  ") and "ETA 0:00" in lines[-7]
+    assert lines[-6].startswith("evaluated at 6: score ")
+    assert "over 2 settings" in lines[-6]
+    assert all(" ± " in x and "(2 seeds)" in x for x in lines[-5:-3])
     with open(f"{folder}/scores.csv") as file:
         rows = list(csv.DictReader(file))
     found = [(r["seed"], r["variant"].rsplit(",", 1)[1]) for r in rows]
