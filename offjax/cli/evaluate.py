@@ -46,6 +46,7 @@ def main(argv: list[str]) -> None:
     from offjax.runner.reevaluate import reevaluate
 
     max_devices = prepare_host_devices(FLAGS.host_devices)
+    grid = cli.parse_grid(FLAGS.grid)
     run = cli.find_run("run")
     if not run:
         raise UserError("--run is missing: a finished run, such as `latest`.")
@@ -53,7 +54,7 @@ def main(argv: list[str]) -> None:
         run,
         improve=FLAGS.improve,
         critic_run=cli.find_run("critic_run"),
-        grid=cli.parse_grid(FLAGS.grid),
+        grid=grid,
         episodes=FLAGS.eval_episodes,
         eval_seed=FLAGS.eval_seed,
         data_dir=FLAGS.data_dir,

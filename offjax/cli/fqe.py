@@ -97,6 +97,7 @@ def main(_: list[str]) -> None:
     from offjax.runner.run import finished
 
     prepare_host_devices(FLAGS.host_devices)
+    grid = cli.parse_grid(FLAGS.grid)
     run = cli.find_run("run")
     if not run:
         raise UserError("--run is missing: a finished run, such as `latest`.")
@@ -104,7 +105,7 @@ def main(_: list[str]) -> None:
         run,
         improve=FLAGS.improve,
         critic_run=cli.find_run("critic_run"),
-        grid=cli.parse_grid(FLAGS.grid),
+        grid=grid,
         config=fqe.Config(
             lr=FLAGS.lr,
             discount=FLAGS.discount,

@@ -46,7 +46,10 @@ def find(name: str | Path, runs_dir: str | Path = "runs") -> Path:
     if word == "latest":
         return _latest(runs_dir, method)
     if os.sep in text:
-        raise UserError(f"{name} does not exist; `offjax list runs` prints the runs.")
+        raise UserError(
+            f"{name} does not exist, so it is not a run; `offjax list runs` prints "
+            "those that there are."
+        )
     found = [path for path in folders(runs_dir) if path.name.startswith(text)]
     exact = [path for path in found if path.name == text]
     found = exact or found

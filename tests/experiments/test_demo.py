@@ -10,6 +10,7 @@ NAME = "offjax/budget/t10-smooth-v0"
 CODE = f"""
 from absl import flags
 from offjax.cli import demo
+demo.define_flags()
 flags.FLAGS(["demo", *{{arguments}}])
 demo.SIZES = {{{{{NAME!r}: 30}}}}
 assert demo._load({NAME!r}).card.episodes == 30
