@@ -261,14 +261,14 @@ def declare_config() -> None:
         if first != "config" or not names:
             continue
         kind: type = tuple if len(names) == 1 else dict
-        node: Any = tree.setdefault(names[0], kind())
+        node = tree.setdefault(names[0], kind())
         sound = len(names) <= 2 and all(name.isidentifier() for name in names)
         if not sound or type(node) is not kind:
             raise UserError(
                 f"{argument}: use --config.NAME=VALUE or --config.STAGE.NAME=VALUE."
             )
         if kind is dict:
-            node[names[1]] = ()
+            tree[names[0]][names[1]] = ()
     config_flags.DEFINE_config_dict("config", ml_collections.ConfigDict(tree))
 
 
