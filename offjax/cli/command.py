@@ -96,10 +96,9 @@ def fail(message: str) -> NoReturn:
 
 def _near_flags(name: str) -> str:
     known = [flag for names in sections().values() for flag in names]
-    found = usage.near(name, known)
-    return f" Did you mean --{' or --'.join(found)}?" if found else (
-        f" `{program()} --help` lists the flags."
-    )  # fmt: skip
+    if found := usage.near(name, known):
+        return f" Did you mean --{' or --'.join(found)}?"
+    return f" `{program()} --help` lists the flags."
 
 
 def _named(argv: list[str], positional: str) -> list[str]:

@@ -98,7 +98,9 @@ def devices() -> list[str]:
     ]
     cores = len(os.sched_getaffinity(0))
     free = memory.host_bytes()
-    lines.append(_line("host", f"{cores} cores, {free / 1e9:.1f} GB of memory free"))
+    lines.append(
+        _line("host", f"{free / 1e9:.1f} GB of memory free, CPU cores: {cores}")
+    )
     nvidia = shutil.which("nvidia-smi") is not None
     if nvidia and all(device.platform == "cpu" for device in jax.devices()):
         text = "not used by JAX: pip install 'offjax[cuda12]'"

@@ -14,6 +14,7 @@ import pytest
 from offjax.cli import summary
 from offjax.errors import UserError
 from offjax.runner import lookup
+from offjax.runner.run import finished as finished_run
 
 
 def test_the_summary_has_scores_and_the_next_commands(offjax, finished):
@@ -62,6 +63,12 @@ def test_names(tmp_path):
     ):
         with pytest.raises(UserError, match=words):
             lookup.find(name, tmp_path)
+
+
+def test_python_takes_names_too(tmp_path, monkeypatch):
+    fake(tmp_path / "runs", "iql", "20250102-000000-bbbbbbbb")
+    monkeypatch.chdir(tmp_path)
+    assert finished_run("latest:iql").path.name == "20250102-000000-bbbbbbbb"
 
 
 def on_terminal(offjax, columns, *arguments):
