@@ -1,6 +1,7 @@
 # make run    set-up and the main job: collect, train, evaluate, leaderboard
 # make test   set-up and the tests           make test-full   the long ones too
 # make test-faults   kills, damaged files, dying nodes: the long tests of failures
+# make dist   wheel and sdist in dist/, checked, and a training with the wheel alone
 # make lint   ruff and mypy                  make bench       short benchmarks;
 #             TORCH_PYTHON=…: an interpreter that has torch, for PyTorch's rates beside
 PYTHON ?= python3
@@ -8,13 +9,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TORCH_PYTHON ?=
-EXTRAS := dev,mujoco,ogbench,render,arrow,ray
+EXTRAS := dev,mujoco,ogbench,render,arrow,ray,tensorboard
 
-.PHONY: run test test-full test-faults lint bench clean
+.PHONY: run test test-full test-faults dist lint bench clean
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $(STAMP)
 
 run: $(STAMP)
@@ -28,6 +30,9 @@ test-full: $(STAMP)
 
 test-faults: $(STAMP)
 	$(BIN)/python -m pytest -m "long or not long" tests/faults tests/runner/test_resume.py
+
+dist:
+	PYTHON=$(PYTHON) .ci/dist
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

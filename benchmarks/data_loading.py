@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks.harness import opening, write
-from experiments import cli
+from offjax.cli import command as cli
 from offjax.datasets import convert, legacy
 
 ROWS = flags.DEFINE_integer("rows", 1_000_000, "rows of the file", 1000)

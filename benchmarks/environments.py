@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from absl import flags
 
 from benchmarks.harness import opening, write
-from experiments import cli
 from offjax import envs
+from offjax.cli import command as cli
 from offjax.envs import budget, maze2d
 from offjax.types import EnvSpec
 

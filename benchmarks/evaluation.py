@@ -26,7 +26,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks.harness import opening, write
-from experiments import cli
+from offjax.cli import command as cli
 from offjax.devices.layout import choose_layout, prepare_host_devices
 from offjax.distributions import Distribution, point
 from offjax.envs import mujoco

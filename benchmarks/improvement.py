@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from absl import flags
 
 from benchmarks.harness import opening, write
-from experiments import cli
+from offjax.cli import command as cli
 from offjax.improvement import closed_form
 from offjax.networks.iqn import IQNEnsemble
 

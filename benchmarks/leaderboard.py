@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from experiments import cli
+from offjax.cli import command as cli
 from offjax.leaderboard import board, page, reported, statistics, store, tables
 
 

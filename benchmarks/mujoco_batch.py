@@ -22,8 +22,8 @@ import numpy as np
 from absl import flags
 
 from benchmarks.harness import opening, write
-from experiments import cli
 from offjax.behavior import policies
+from offjax.cli import command as cli
 from offjax.envs import antmaze, mujoco
 from offjax.envs.batched import make_batched
 from offjax.envs.processes import cores

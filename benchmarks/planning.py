@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments import cli
+from offjax.cli import command as cli
 from offjax.datasets.text import encode
 from offjax.errors import UserError
 from offjax.methods import build, diffusion_planner

@@ -37,8 +37,8 @@ import numpy as np
 from absl import flags
 
 from benchmarks import same_results_worker as worker
-from experiments import cli
 from offjax import cache
+from offjax.cli import command as cli
 from offjax.devices.compilation import machine
 from offjax.errors import UserError
 

@@ -24,7 +24,7 @@ from absl import flags
 
 from benchmarks import processes
 from benchmarks.harness import opening, write
-from experiments import cli
+from offjax.cli import command as cli
 from offjax.datasets.trajectories import SegmentView, Trajectories
 from offjax.methods import decision_transformer
 from offjax.types import Statistics

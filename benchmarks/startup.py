@@ -22,7 +22,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments import cli
+from offjax.cli import command as cli
 from offjax.errors import UserError
 
 FLAGS = flags.FLAGS

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
+from offjax.cli import command as cli
 
 FLAGS = flags.FLAGS
 DATASET = "offjax/budget/t10-smooth-v0"

@@ -39,7 +39,7 @@ from typing import Any
 from absl import flags
 
 from benchmarks import processes
-from experiments import cli
+from offjax.cli import command as cli
 from offjax.errors import UserError
 
 FLAGS = flags.FLAGS

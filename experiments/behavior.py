@@ -13,9 +13,9 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
 from offjax.behavior import packaging, policies, training
 from offjax.catalog import collected
+from offjax.cli import command as cli
 from offjax.errors import UserError
 from offjax.evaluation.render import RenderedEnv
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
 from offjax.behavior import packaging, sac, training
+from offjax.cli import command as cli
 from offjax.envs import mujoco
 from offjax.errors import UserError
 from offjax.runner import interrupts

@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1] / "offjax"
 
 FLOORS = [
-    ["errors", "cache"],
+    ["errors", "cache", "terminal"],
     ["types", "registration", "locks"],
     ["distributions", "devices"],
     ["networks", "improvement"],
@@ -18,7 +18,9 @@ FLOORS = [
     ["methods"],
     ["runner", "leaderboard"],
     ["sweeps"],
+    ["cli"],
     ["compat"],
+    ["__main__"],
 ]
 """From the ground up. A package imports packages of lower floors, and itself."""
 

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from experiments import cli
+from offjax.cli import command as cli
 from offjax.errors import UserError
 
 FLAGS = flags.FLAGS

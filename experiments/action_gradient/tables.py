@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 from absl import flags
 
-from experiments import cli
+from offjax.cli import command as cli
 from offjax.errors import UserError
 
 FLAGS = flags.FLAGS

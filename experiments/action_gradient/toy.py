@@ -34,7 +34,7 @@ import numpy as np
 import optax
 from absl import flags
 
-from experiments import cli
+from offjax.cli import command as cli
 from offjax.errors import UserError
 from offjax.improvement.action_gradient import Config, refine
 from offjax.networks.mlp import MLP

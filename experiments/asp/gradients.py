@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments import cli
+from offjax.cli import command as cli
 
 _DATASET = flags.DEFINE_string("dataset", "offjax/budget/t50-smooth-v0", "Dataset.")
 _NUM_STEPS = cli.define_count("num_steps", 1000, "Updates.")

@@ -21,8 +21,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import cli
 from experiments.asp import tuned
+from offjax.cli import command as cli
 from offjax.errors import UserError
 from offjax.leaderboard import reported
 

@@ -26,8 +26,8 @@ from __future__ import annotations
 
 from absl import flags
 
-from experiments import cli
 from experiments.asp import tuned
+from offjax.cli import command as cli
 
 FLAGS = flags.FLAGS
 

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
-from experiments import cli
 from offjax.catalog.load import load_dataset
+from offjax.cli import command as cli
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 from offjax.evaluation import environments

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from absl import flags
 
-from experiments import cli
+from offjax.cli import command as cli
 
 _DATASETS = flags.DEFINE_list(
     "datasets",

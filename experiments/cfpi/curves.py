@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
-from experiments import cli
 from offjax import methods
+from offjax.cli import command as cli
 from offjax.errors import UserError
 from offjax.improvement import OPERATORS
 from offjax.leaderboard import board, statistics, store

@@ -26,7 +26,7 @@ import matplotlib
 import numpy as np
 from absl import flags
 
-from experiments import cli
+from offjax.cli import command as cli
 from offjax.distributions import mixture as mixture_of
 from offjax.improvement import closed_form
 

@@ -24,8 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments import cli
 from offjax.catalog.load import load_dataset
+from offjax.cli import command as cli
 from offjax.datasets.views import TransitionData
 from offjax.methods import sarsa
 from offjax.types import Transitions

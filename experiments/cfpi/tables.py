@@ -22,7 +22,8 @@ from typing import NamedTuple
 
 from absl import flags
 
-from experiments import cli
+from offjax.cli import command as cli
+from offjax.cli.report import COMPARISON
 from offjax.errors import UserError
 from offjax.methods.cql import kind_of
 
@@ -40,25 +41,6 @@ SARSA_STEPS = {
     ("walker2d", "medium-expert"): 400_000,
 }
 """(environment, kind of data) → SARSA updates of table 3.16."""
-
-
-COMPARISON = (
-    "bc_gaussian",
-    "bc_mixture",
-    "mode_selection",
-    "ebcq",
-    "rev_kl",
-    "cfpi_sg",
-    "cfpi",
-    "iql",
-    "iql_cfpi",
-    "cql",
-    "cql_cfpi",
-    "td3_bc",
-    "bcq",
-    "awac",
-)
-"""Methods of `--table=comparison`; see experiments.report."""
 
 
 class Entry(NamedTuple):

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from absl import flags
 
-from experiments import cli
+from offjax.cli import command as cli
 from offjax.datasets import calvin as data
 from offjax.envs import calvin as simulator
 from offjax.errors import UserError

@@ -31,10 +31,10 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from experiments import cli
 from experiments.lcd import trials
 from experiments.lcd.trials import GIVEN_GOALS, KINDS, REFERENCES, Bench, Entry, Sizes
 from offjax.catalog.load import load_dataset
+from offjax.cli import command as cli
 from offjax.envs.scene_instructions import all_instructions
 from offjax.errors import UserError
 from offjax.evaluation import scene

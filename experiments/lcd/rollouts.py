@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from experiments import cli
+from offjax.cli import command as cli
 from offjax.errors import UserError
 
 if TYPE_CHECKING:

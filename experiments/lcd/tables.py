@@ -28,8 +28,8 @@ from typing import NamedTuple
 
 from absl import flags
 
-from experiments import cli
 from experiments.lcd.trials import GIVEN_GOALS
+from offjax.cli import command as cli
 from offjax.errors import UserError
 from offjax.evaluation.scene import CHAINS, SINGLES
 

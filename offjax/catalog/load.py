@@ -60,7 +60,7 @@ def load_dataset(
             if not collect:
                 raise UserError(
                     f"Dataset {name!r} is not in {minari_io.root(data_dir)}; run "
-                    f"`python -m experiments.collect --dataset={own.name}` to collect "
+                    f"`offjax collect {own.name}` to collect "
                     "it."
                 )
             dataset = collect_dataset(name, data_dir=data_dir, progress=progress)
@@ -208,7 +208,7 @@ def _check_version(name: str, data_dir: DataDir) -> None:
         raise UserError(
             f"Dataset {name!r} in {minari_io.root(data_dir)} was made by generator "
             f"version {found}; this is version {current}, whose data differ. Run "
-            f"`python -m experiments.collect --dataset={name} --force`."
+            f"`offjax collect {name} --force`."
         )
 
 

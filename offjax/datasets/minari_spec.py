@@ -69,7 +69,7 @@ def simulator_notes(own: Mapping[str, Any]) -> tuple[str, ...]:
     if installed and str(recorded).partition(".")[0] != installed.partition(".")[0]:
         note += (
             f", while {installed} is installed: the same actions may lead elsewhere "
-            "there; `python -m experiments.calibrate` tells how far"
+            "there; `offjax calibrate` tells how far"
         )
     return (note,)
 

@@ -21,7 +21,11 @@ from offjax.types import Array, Key, config
 
 @config
 class Config:
-    """`weight_threshold` is ξ; lighter components are passed over."""
+    """Settings of the operator.
+
+    Attributes:
+      weight_threshold: ξ; lighter components are passed over.
+    """
 
     weight_threshold: float = 0.05
 

@@ -56,6 +56,9 @@ class MixtureConfig(GaussianConfig):
 
     Attributes:
       weight_threshold: ξ, the weight below which a component proposes nothing.
+      bound: which of the two lower bounds proposes: "lse", "jensen" or "both".
+      infeasible: what a component without a step proposes; see `closed_form.mixture`.
+      compat: "" or "official"; see `closed_form.mixture`.
     """
 
     log_tau_max: float = 1.0

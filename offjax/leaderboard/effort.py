@@ -1,6 +1,6 @@
 """What tuning cost: the score that a method is expected to have after k evaluations.
 
-Read from the tuning.json files that `experiments.tune` leaves in a run store.
+Read from the tuning.json files that `offjax tune` leaves in a run store.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def read(roots: Iterable[str | Path]) -> list[Effort]:
     """Every tuned method below `roots`, by dataset and method.
 
     Raises:
-      UserError: there is none, or a file is not what `experiments.tune` writes.
+      UserError: there is none, or a file is not what `offjax tune` writes.
     """
     found: list[Effort] = []
     for root in roots:
@@ -42,7 +42,7 @@ def read(roots: Iterable[str | Path]) -> list[Effort]:
     if not found:
         raise UserError(
             "no tuning.json lies in tuning/*/ of the runs folder; tune methods with "
-            "`python -m experiments.tune`."
+            "`offjax tune`."
         )
     return sorted(found, key=lambda e: (e.dataset, e.method))
 
@@ -83,6 +83,6 @@ def _entries(path: Path) -> list[Effort]:
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path} is not what experiments.tune writes ({type(error).__name__}: "
+            f"{path} is not what `offjax tune` writes ({type(error).__name__}: "
             f"{error}); remove it, and tune again."
         ) from error

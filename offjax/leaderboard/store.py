@@ -182,7 +182,7 @@ def read(roots: Iterable[str | Path]) -> Store:
         if not root.is_dir():
             raise UserError(
                 f"The runs folder {str(root)!r} does not exist. Point --runs_dir at a "
-                "folder of runs, or make one with `python -m experiments.run`."
+                "folder of runs, or make one with `offjax run`."
             )
         for folder in find(root):
             found = True
@@ -193,7 +193,7 @@ def read(roots: Iterable[str | Path]) -> Store:
         names = ", ".join(repr(str(root)) for root in folders)
         raise UserError(
             f"No runs in {names}: no folder below has a run.json. Make a run with "
-            "`python -m experiments.run`, or point --runs_dir somewhere else."
+            "`offjax run`, or point --runs_dir somewhere else."
         )
     return Store(runs, notes)
 

@@ -74,6 +74,7 @@ class Config:
         the best `top_quantile` of the returns. Ĝ is G standardized per time step over
         the dataset; `batch_std` is Ĝ over the batch, as in the listing.
       temperature: β of `exp`.
+      top_quantile: share of the returns that `topq` keeps.
       discount: γ of the returns-to-go.
       kl_weight: λ (modes equation and listing).
       std_min: floor on σ.
@@ -81,6 +82,7 @@ class Config:
       action_min: m of the listing, in the environment's units.
       random_phase: windows begin anywhere rather than at multiples of k.
       budget_index: entry of the observation that is the budget left.
+      embedding_dim: width of the position's code.
       position_encoding: whether the network reads the time of the window's start.
     """
 

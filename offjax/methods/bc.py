@@ -175,7 +175,11 @@ METHOD = Method("bc", 1, init, update, act)
 
 @config
 class PercentConfig(Config):
-    """`fraction` is the share of episodes, the best by return, that is cloned."""
+    """Hyperparameters of cloning the best episodes.
+
+    Attributes:
+      fraction: share of the episodes, the best by return, that is cloned.
+    """
 
     fraction: float = static(default=0.1)
 

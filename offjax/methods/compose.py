@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -152,6 +152,13 @@ def check(kind: str, name: str, known: Iterable[str]) -> None:
     # Papers write TD3-BC or TD3+BC for td3_bc.
     plain = {re.sub("[^a-z0-9]+", "_", each.lower()): each for each in known}
     typed = re.sub("[^a-z0-9]+", "_", name.lower())
-    close = [plain[n] for n in difflib.get_close_matches(typed, plain, 3, 0.4)]
-    hint = f" Did you mean {' or '.join(close)}?" if close else ""
-    raise UserError(f"there is no {kind} {name!r}.{hint} Known: {', '.join(known)}.")
+    near = difflib.get_close_matches(typed, plain, 3, 0.5)
+    close = [plain[n] for n in ([typed] if typed in plain else near)]
+    if close:
+        raise UserError(f"there is no {kind} {name!r}. Did you mean {_or(close)}?")
+    raise UserError(f"there is no {kind} {name!r}. Known: {', '.join(known)}.")
+
+
+def _or(names: Sequence[str]) -> str:
+    """`a`, `a or b`, `a, b or c`."""
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -67,6 +67,7 @@ class Config:
       alpha: α_cql, weight of the conservative penalty.
       num_actions: samples from each of the three proposals.
       lagrange: tune the penalty's weight towards `target_action_gap`.
+      target_action_gap: gap of values that `lagrange` aims at.
       max_target: the target takes the best of `num_actions` actions of π(s').
       gap_min: lower clip of the gap of values, row by row.
     """

@@ -44,7 +44,11 @@ CHUNK = 4096
 
 @config
 class Config(sarsa.Config):
-    """Of a block; `log_tau` is that of its next actions."""
+    """Hyperparameters of a block.
+
+    Attributes:
+      log_tau: size of the trust region of its next actions.
+    """
 
     log_tau: float = static(default=0.5)
 

@@ -51,5 +51,6 @@ def _handle(number: int, frame: FrameType | None) -> None:
         os._exit(_exit_code)
     _REQUESTED.set()
     name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-    message = f"{name}: saving, then exiting; again to exit at once\n"
+    newline = "\n" if os.isatty(2) else ""  # after the ^C that the terminal shows
+    message = f"{newline}{name}: saving, then exiting; again to exit at once\n"
     os.write(2, message.encode())

@@ -29,7 +29,7 @@ class Options:
       log_every: updates between metrics; 0 = twenty times a stage.
       checkpoint_every: updates between checkpoints; 0 = ten times a stage.
       chunk_seconds: about how long the devices train between two chances to stop and
-        two lines of progress; what is learned and recorded is the same.
+        to show progress; what is learned and recorded is the same.
       runs_dir: where run folders go.
       layout: "auto", "map" or "vmap".
       matmul_precision: "default", "float32", "tf32" or "bfloat16", see

@@ -18,7 +18,13 @@ from offjax.runner import interrupts
 from offjax.runner.checkpoints import Checkpoints
 from offjax.runner.evaluator import Evaluator
 from offjax.runner.progress import Progress
-from offjax.runner.records import SCHEMA, RunFolder, environment, write_json
+from offjax.runner.records import (
+    HEADERS,
+    SCHEMA,
+    RunFolder,
+    environment,
+    write_json,
+)
 from offjax.runner.sinks import Sink
 from offjax.runner.sinks import make as make_sinks
 from offjax.runner.stages import StageRun
@@ -115,10 +121,9 @@ class Recorder:
         self._training, self._evaluator = training, evaluator
         options = training.options
         self.progress = Progress(
-            f"{training.method} · {training.dataset.card.id}",
-            training.total_steps,
-            options.quiet or not hosts.is_writer(),
+            options.num_seeds, options.quiet or not hosts.is_writer()
         )
+        self.progress.say(f"{training.described()}, in {folder.path}")
         self.account = Account.begin(folder.record if resumed else {})
         self._environment = environment()
         self.sinks: list[Sink] = []
@@ -236,11 +241,18 @@ class Recorder:
         if self._evaluator.missing is not None:
             self.progress.say(f"no scores are recorded: {self._evaluator.missing}")
             return
+        self.progress.working("evaluating")
         found = self._evaluator.rows(self._training.method, step)
         self._append_metrics(found.metrics)
         self.folder.append("episodes.csv", found.episodes)
         self.folder.append("scores.csv", found.scores)
-        self.progress.scores(found.values, step)
+        for sink in self._sinks:
+            sink.write(_of_scores(found.scores))
+        name, values = "score", found.values
+        if np.isnan(values).all():  # no reference scores are known
+            returns = [row["return_mean"] for row in map(_named, found.scores)]
+            name, values = "return", np.reshape(np.array(returns, float), values.shape)
+        self.progress.scores(values, step, name)
 
     def save(self, run: StageRun, step: int, tree: Pytree, window: int) -> None:
         """Begins to write a checkpoint at a total step.
@@ -272,3 +284,18 @@ class Recorder:
         )
         self.checkpoints.close()
         raise interrupts.Interrupted
+
+
+def _named(row: tuple[Any, ...]) -> dict[str, Any]:
+    """A row of scores.csv by column."""
+    return dict(zip(HEADERS["scores.csv"], row, strict=True))
+
+
+def _of_scores(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Rows of scores.csv as metrics, for sinks; unknown scores are left out."""
+    return [
+        (row["step"], row["seed"], row["variant"], f"evaluation/{name}", row[column])
+        for row in map(_named, rows)
+        for name, column in (("return", "return_mean"), ("score", "score"))
+        if np.isfinite(float(row[column]))
+    ]

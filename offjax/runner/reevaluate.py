@@ -191,8 +191,8 @@ def _with_grid(
             reason = "is read in training" if full in names else "is not known"
             raise UserError(
                 f"--grid={name}: {name} {reason}. What acting alone reads: "
-                f"{', '.join(known)}; anything else is set by experiments.run "
-                "--config."
+                f"{', '.join(known)}; anything else is set with "
+                "`offjax run --config.NAME=…`."
             )
         chosen[full] = values
     set_by_grid = {target for name in chosen for target in names[name]}

@@ -16,7 +16,7 @@ from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 from offjax.evaluation import rollout
 from offjax.methods.compose import check as check_name
-from offjax.runner import recorded
+from offjax.runner import lookup, recorded
 from offjax.runner.evaluator import Evaluator
 from offjax.runner.options import Options
 from offjax.runner.records import RunFolder
@@ -189,8 +189,12 @@ def _options(num_seeds: int, given: dict[str, Any]) -> Options:
 
 
 def finished(path: str | Path) -> RunFolder:
-    """The folder of a finished run; `UserError` for anything else."""
-    folder = RunFolder(Path(path))
+    """The folder of a finished run; `UserError` for anything else.
+
+    Args:
+      path: the folder, or another name of a run in `runs`, see `lookup.find`.
+    """
+    folder = RunFolder(lookup.find(path))
     record = folder.record
     status = record["status"]
     if status == "failed":
@@ -233,7 +237,7 @@ def options_of(folder: RunFolder, max_devices: int = 0) -> Options:
 
 
 def load_run(path: str | Path, dataset: Dataset | None = None) -> Run:
-    """Loads a finished run from its folder.
+    """Loads a finished run from its folder, or by name: `load_run("latest:iql")`.
 
     Raises:
       UserError: not a run, unfinished, or its stages are missing.

@@ -18,7 +18,7 @@ from offjax.devices import hosts
 from offjax.devices.compilation import release_programs
 from offjax.devices.layout import first_slot
 from offjax.errors import UserError
-from offjax.runner import chunks, interrupts, programs, settings
+from offjax.runner import chunks, interrupts, memory, programs, settings
 from offjax.runner.chunks import Begin, Chunk, Pace, Schedule
 from offjax.runner.evaluator import Evaluator
 from offjax.runner.recorder import Recorder, recording
@@ -108,6 +108,9 @@ class _StageLoop:
                 self.recorder.cut_back(run.first_step)
                 resume_step = 0
             step = resume_step - run.first_step if under_way else 0
+            need = memory.need_of(run, data, like, upstream)
+            seeds = training.options.num_seeds
+            hosts.agree(lambda: memory.require(need, self.layout, seeds))
             self._train(data, upstream, like, step)
             self._to_store()
         return resume_step
@@ -164,6 +167,10 @@ class _StageLoop:
         }
         if stage.view.per_seed:
             self.slots["data"] = layout.shard(data)
+        self.recorder.progress.begin(
+            stage.name, self.stage_run.first_step, stage.num_steps,
+            self.stage_run.slots.num_slots, step,
+        )  # fmt: skip
         self._begin(shared, data, like, step)
         program = programs.chunk_program(stage, layout)
         dispatch = functools.partial(
@@ -283,7 +290,4 @@ class _StageLoop:
         if now.closing:
             recorder.diverged(run, now.was_alive & ~alive, total)
             recorder.metrics(run, values, alive, total)
-        recorder.progress.chunk(
-            run.stage.name, total, now.updates, run.slots.num_slots, now.wait(), values,
-            now.closing,
-        )  # fmt: skip
+        recorder.progress.chunk(total, now.updates, now.wait(), values)

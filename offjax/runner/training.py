@@ -10,13 +10,14 @@ from typing import Any
 from offjax import methods
 from offjax.datasets.dataset import Dataset
 from offjax.evaluation import environments
-from offjax.runner import settings, sinks
+from offjax.runner import memory, settings, sinks
 from offjax.runner.checkpoints import StageStore
 from offjax.runner.options import Options
 from offjax.runner.records import digest
 from offjax.runner.settings import Job
 from offjax.runner.stages import (
     StageRun,
+    layout_of,
     models_of,
     plan_stages,
     resolve_config,
@@ -69,6 +70,10 @@ def check(
             job.recipe.validate(job.recipe, None)
 
 
+MANY = 1000
+"""Number of seeds beyond which their memory is looked at before they are planned."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Training:
     """One run, planned."""
@@ -97,6 +102,8 @@ class Training:
         settings.validate(job)
         if job.recipe.validate is not None:
             job.recipe.validate(job.recipe, dataset)
+        if options.num_seeds > MANY:
+            _require_memory(job, dataset, options)
         card = dataset.card
         config = resolve_config(job, method, preset, card.id, card.identity, options)
         stages = plan_stages(job, dataset, options)
@@ -113,6 +120,18 @@ class Training:
     def total_steps(self) -> int:
         """Updates of all stages."""
         return self.stages[-1].last_step
+
+    def described(self) -> str:
+        """One line for a reader: method, dataset, stages, seeds."""
+        settings, seeds = len(self.job.settings), self.options.num_seeds
+        copies = f"{seeds} seed{'s' * (seeds > 1)}"
+        if settings > 1:
+            copies += f" × {settings} settings"
+        stages = ", ".join(run.stage.name for run in self.stages)
+        return (
+            f"{self.method} on {self.dataset.card.id}: {self.total_steps:,} updates "
+            f"({stages}) of {copies}"
+        )
 
     def upstream(self, run: StageRun) -> dict[str, Model]:
         """The models that a stage reads, leaves NumPy [slots, …]."""
@@ -134,3 +153,17 @@ class Training:
             data = stage_data(run, self.dataset, upstream)
             like = template(run, data, upstream)
             run.states = self.store.load(keys[run.stage.name], like)
+
+
+def _require_memory(job: Job, dataset: Dataset, options: Options) -> None:
+    """Refuses more seeds than fit, by the stages that read no other.
+
+    Raises:
+      UserError: they do not fit; the message says how many do.
+    """
+    for run in plan_stages(job, dataset, dataclasses.replace(options, num_seeds=1)):
+        if not run.stage.reads:
+            data = stage_data(run, dataset, {})
+            need = memory.need_of(run, data, template(run, data, {}), {})
+            layout = layout_of(run.slots.num_slots * options.num_seeds, options)
+            memory.require(need, layout, options.num_seeds)

@@ -74,7 +74,7 @@ def test_a_root_that_cannot_be_written(tmp_path):
 
 
 def test_without_collecting():
-    with pytest.raises(UserError, match=r"experiments\.collect"):
+    with pytest.raises(UserError, match=r"offjax collect"):
         load_dataset(NAME, collect=False)
     assert not minari_io.exists(NAME)
 

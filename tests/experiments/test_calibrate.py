@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from experiments import calibrate
 from offjax.catalog import load
+from offjax.cli import calibrate
 from offjax.errors import UserError
 
 

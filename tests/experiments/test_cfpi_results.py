@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from benchmarks.leaderboard import write_run
-from experiments import report
-from experiments.cfpi import curves, tables
+from experiments.cfpi import curves
+from offjax.cli import report
 from offjax.errors import UserError
 from offjax.leaderboard import board, store
 
@@ -117,7 +117,7 @@ def test_gains_are_paired_by_seed(runs):
 
 def test_every_operator_of_the_comparison_has_its_policy():
     assert {"cfpi", "cfpi_sg", "iql_cfpi", "cql_cfpi"} <= report.IMPROVES.keys()
-    named = {*report.IMPROVES, *report.IMPROVES.values(), *tables.COMPARISON}
+    named = {*report.IMPROVES, *report.IMPROVES.values(), *report.COMPARISON}
     from offjax.methods import METHODS
 
     assert named <= METHODS.keys()

@@ -9,7 +9,8 @@ from offjax.datasets import minari_io
 NAME = "offjax/budget/t10-smooth-v0"
 CODE = f"""
 from absl import flags
-from experiments import demo
+from offjax.cli import demo
+demo.define_flags()
 flags.FLAGS(["demo", *{{arguments}}])
 demo.SIZES = {{{{{NAME!r}: 30}}}}
 assert demo._load({NAME!r}).card.episodes == 30

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks import planning
-from experiments import cli
 from experiments.lcd import compare, latents, rollouts, tables, trials
+from offjax.cli import command as cli
 from offjax.errors import UserError
 from offjax.evaluation import scene
 from offjax.evaluation.instructions import Trial

@@ -69,6 +69,7 @@ def finished(command):
     """A tiny run with two values of a hyperparameter: its printed lines, folder."""
     code, output, errors = command(*TINY, "--config.lr=1e-4,3e-4")
     assert code == 0, errors
+    assert output.splitlines()[-2].startswith("next: offjax leaderboard")
     return output.splitlines(), output.splitlines()[-1].removeprefix("run: ")
 
 
@@ -88,7 +89,7 @@ def complains(result, *words):
     [
         (("--method=",), ["--method is missing", "--method=list"]),
         (("--dataset=",), ["--dataset is missing", "--dataset=list"]),
-        (("--method=aps",), ["'aps'", "asp_k1"]),
+        (("--method=aps",), ["'aps'", "asp"]),
         (("--method=bc+iql+best",), ["best"]),
         (("--critic=sarsa",), ["--critic", "--method=compose"]),
         (("--dataset=offjax/budget/t11-smooth-v0",), ["t11", "200"]),
@@ -118,6 +119,8 @@ def complains(result, *words):
         (("--log=paper",), ["paper", "tensorboard"]),
         (("lr=3",), ["'lr=3'", "--name=value"]),
         (("--num_seeds=many",), ["num_seeds", "many"]),
+        (("--num_seeds=100000000",), ["num_seeds=100000000", "seeds fit"]),
+        (("--numseeds=3",), ["--numseeds", "Did you mean --num_seeds"]),
         (("--preset=large",), ["preset", "large"]),
     ],
 )
@@ -135,9 +138,13 @@ def test_a_run_tells_what_it_does(finished):
     lines, folder = finished
     assert any(x.startswith("dataset") and DATASET in x for x in lines)
     assert any(x.startswith("rows") and "20,000 in 2,000 episodes" in x for x in lines)
-    steps = [x for x in lines if "seed-steps/s" in x]
-    assert steps and "6/6" in steps[-1] and "ETA 00:00:00" in steps[-1]
-    assert any("evaluated at 6" in x and "score" in x for x in lines)
+    assert f"asp on {DATASET}: 6 updates (asp) of 2 seeds × 2 settings" in lines[-9]
+    assert lines[-9].endswith(folder)
+    assert lines[-8] == "asp: 6 updates × 2 seeds × 2 settings, compiling"
+    assert lines[-7].startswith("asp  6/6  ") and "ETA 0:00" in lines[-7]
+    assert lines[-6].startswith("evaluated at 6: score ")
+    assert "over 2 settings" in lines[-6]
+    assert all(" ± " in x and "(2 seeds)" in x for x in lines[-5:-3])
     with open(f"{folder}/scores.csv") as file:
         rows = list(csv.DictReader(file))
     found = [(r["seed"], r["variant"].rsplit(",", 1)[1]) for r in rows]

@@ -41,11 +41,11 @@ def child(arguments, error):
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(error.fileno(), 2)
     sys.argv = ["run", *arguments]
-    from experiments import cli, run  # defines its flags from sys.argv
+    from offjax.cli import command, run
     from offjax.runner import train
 
     train.train = traced
-    cli.run(run.main)
+    command.start(run)  # its flags are defined from sys.argv
 
 
 def main():

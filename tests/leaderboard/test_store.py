@@ -54,7 +54,7 @@ def test_no_runs_is_a_clear_error(tmp_path, make):
     if make:
         (root / "notes").mkdir(parents=True)
         (root / "notes" / "readme.txt").write_text("no run")
-    with pytest.raises(UserError, match=r"empty.*experiments\.run"):
+    with pytest.raises(UserError, match=r"empty.*offjax run"):
         store.read([root])
 
 

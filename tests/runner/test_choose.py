@@ -7,7 +7,7 @@ import csv
 import numpy as np
 import pytest
 
-from experiments import fqe as command
+from offjax.cli import fqe as command
 from offjax.errors import UserError
 from offjax.evaluation import fqe
 from offjax.runner import choose, reevaluate

@@ -1,50 +1,88 @@
-"""What the progress line says."""
-
-import sys
+"""What a run tells while it goes on, off a terminal; tests/cli has the terminal."""
 
 import numpy as np
+import pytest
 
 from offjax.runner.progress import Progress
 
 
-def test_rate_eta_and_the_range_over_seeds(capsys):
-    progress = Progress("asp · d-v0", 10_000)
+class Clock:
+    """Passes when it is told to."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def __call__(self):
+        return self.seconds
+
+
+@pytest.fixture
+def told(capsys):
+    """Lines printed since it was last called."""
+    return lambda: capsys.readouterr().out.splitlines()
+
+
+def test_a_stage_has_a_line_at_its_begin_each_minute_and_at_its_end(told):
+    clock = Clock()
+    progress = Progress(seeds=2, clock=clock)
+    progress.begin("asp", 500, 10_000, slots=2)
+    assert told() == ["asp: 10,000 updates × 2 seeds, compiling"]
     metrics = {"asp/grad_norm": np.ones(2), "asp/loss": np.array([1.0, 3.0])}
-    progress.chunk("asp", 1_000, 1_000, 2, 4.0, metrics)
-    line = capsys.readouterr().out
-    # 250 updates of 2 seeds a second; 9 000 updates are left.
-    assert line == (
-        "asp · d-v0  asp 1,000/10,000  500 seed-steps/s  ETA 00:00:36"
-        "  asp/loss 2 [1, 3]\n"
-    )
-    progress.chunk("asp", 2_000, 1_000, 2, 1.0, metrics)
-    assert "800 seed-steps/s  ETA 00:00:20" in capsys.readouterr().out
+    progress.chunk(1_500, 1_000, 4.0, metrics)
+    assert told() == []
+    clock.seconds = 60
+    progress.chunk(2_500, 1_000, 4.0, metrics)
+    # 250 updates of each seed a second; 8 000 of the stage's updates are left.
+    line = "asp  2,000/10,000  250 updates/s × 2 seeds  ETA 0:32  loss 2"
+    assert told() == [line]
+    clock.seconds = 119
+    progress.chunk(3_500, 1_000, 4.0, metrics)
+    assert told() == []
+    progress.chunk(10_500, 7_000, 28.0, metrics)
+    (last,) = told()
+    assert last.startswith("asp  10,000/10,000") and "ETA 0:00" in last
+    progress.close()
+    assert told() == []
 
 
-def test_the_last_score_stays_in_the_line_and_diverged_seeds_do_not_count(capsys):
-    progress = Progress("bc", 10)
+def test_every_evaluation_has_a_line_and_the_last_score_stays(told):
+    progress = Progress(seeds=3)
+    progress.begin("bc", 0, 10, slots=3)
     progress.scores(np.array([[50.0, np.nan, 70.0]]), 5)
-    assert capsys.readouterr().out == "bc  evaluated at 5:  score 60 [50, 70]\n"
-    progress.chunk("bc", 6, 1, 3, 1.0, {"loss": np.full(3, np.nan)})
-    assert "loss -  score 60 [50, 70]" in capsys.readouterr().out
-    progress.chunk("bc", 7, 1, 1, 1.0, {"loss": np.array([0.25])})
-    assert "loss 0.25  score" in capsys.readouterr().out
+    assert told()[1:] == ["evaluated at 5: score 60"]
+    progress.chunk(10, 10, 1.0, {"bc/loss": np.full(3, np.nan)})
+    assert told()[0].endswith("loss -  score 60")
 
 
-def test_quiet(capsys):
-    progress = Progress("bc", 10, quiet=True)
+def test_settings_are_told_apart_from_seeds(told):
+    progress = Progress(seeds=2)
+    progress.begin("bc", 0, 10, slots=6, done=4)
+    assert told() == ["bc: 6 of 10 updates × 2 seeds × 3 settings, compiling"]
+    progress.scores(np.array([[1.0, 3.0], [5.0, np.nan], [9.0, 9.0]]), 5, "return")
+    assert told() == ["evaluated at 5: return 2 to 9 over 3 settings"]
+    progress.scores(np.full((3, 2), np.nan), 5)
+    assert told() == ["evaluated at 5: score -"]
+
+
+def test_long_times_have_hours(told):
+    progress = Progress()
+    progress.begin("bc", 0, 8_000, slots=1)
+    progress.chunk(735, 735, 735.0, {})
+    progress.chunk(8_000, 1, 1.0, {})
+    clock = Clock()
+    progress = Progress(clock=clock)
+    progress.begin("bc", 0, 8_000, slots=1)
+    clock.seconds = 60
+    told()
+    progress.chunk(735, 735, 735.0, {})
+    assert told() == ["bc  735/8,000  1 updates/s  ETA 2:01:05"]
+
+
+def test_quiet(told):
+    progress = Progress(quiet=True)
     progress.say("hello")
-    progress.chunk("bc", 6, 1, 3, 1.0, {})
+    progress.begin("bc", 0, 10, slots=1)
+    progress.chunk(10, 10, 1.0, {})
+    progress.scores(np.zeros((1, 1)), 10)
     progress.close()
-    assert capsys.readouterr().out == ""
-
-
-def test_a_terminal_has_one_line_that_is_rewritten(capsys, monkeypatch):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    progress = Progress("bc", 10)
-    for step in (1, 2):
-        progress.chunk("bc", step, 1, 1, 1.0, {})
-    progress.close()
-    out = capsys.readouterr().out
-    assert out.count("\n") == 1 and out.endswith("\n")
-    assert out.count("\r\x1b[2K") == 2
+    assert told() == []

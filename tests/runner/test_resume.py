@@ -162,6 +162,9 @@ def test_interrupted_by_ctrl_c_then_resumed(command, whole):
     (path,) = (command.root / "interrupted" / "asp" / DATASET).glob("2*")
     told = next(x for x in printed.splitlines() if "interrupted at step" in x)
     assert str(path) in told and "--resume" in told
+    again = next(x for x in printed.splitlines() if x.startswith("resume: "))
+    assert again.startswith("resume: python -m experiments.run --method=asp ")
+    assert again.endswith(" --resume")
     assert RunFolder(path).record["status"] == "interrupted"
     step = told.split("at step ")[1].split(":")[0]
     folder, printed = command.finish("interrupted", "--resume")

@@ -1,10 +1,14 @@
 """Optional sinks, with stand-ins for the packages that they need."""
 
+import csv
+import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 
+import offjax
 from offjax.errors import UserError
 from offjax.runner import sinks
 
@@ -82,3 +86,57 @@ def test_a_missing_package_is_named_with_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match=r"pip install 'offjax\[wandb\]'"):
         sinks.make(["wandb"], tmp_path, {})
+
+
+def scalars(path):
+    """(tag, value, step) of an event file."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    data, found = path.read_bytes(), []
+    while data:  # length, its checksum, event, its checksum
+        length = int.from_bytes(data[:8], "little")
+        event = Event.FromString(data[12 : 12 + length])
+        found += [(v.tag, v.simple_value, event.step) for v in event.summary.value]
+        data = data[16 + length :]
+    return found
+
+
+def test_tensorboards_files_hold_losses_and_scores(budget_dataset, tmp_path):
+    pytest.importorskip("tensorboardX")
+    run = offjax.train(
+        offjax.recipe("bc", preset="demo", num_steps=4, batch_size=4),
+        budget_dataset, num_seeds=2, eval_every=2, log_every=2, eval_episodes=1,
+        runs_dir=str(tmp_path), log=("tensorboard",), quiet=True,
+    )  # fmt: skip
+    for seed in (0, 1):
+        (folder,) = (run.path / "tensorboard").glob(f"*-seed{seed}")
+        (path,) = folder.iterdir()
+        found = {(tag, step): value for tag, value, step in scalars(path)}
+        for file, tag, column in (
+            ("scores.csv", "evaluation/score", "score"),
+            ("metrics.csv", "bc/loss", "value"),
+        ):
+            with (run.path / file).open() as lines:
+                rows = [
+                    row for row in csv.DictReader(lines)
+                    if row["seed"] == str(seed) and row.get("name", tag) == tag
+                ]  # fmt: skip
+            assert len(rows) >= 2
+            for row in rows:
+                value = found[tag, int(row["step"])]
+                assert value == pytest.approx(float(row[column]), rel=1e-5)
+
+
+def test_wandb_keeps_a_run_offline(tmp_path):
+    pytest.importorskip("wandb")
+    code = f"""
+from pathlib import Path
+from offjax.runner import sinks
+(sink,) = sinks.make(["wandb"], Path({str(tmp_path)!r}), {{"preset": "demo"}})
+sink.write({ROWS!r})
+sink.close()
+"""  # the file is whole when the process has ended
+    environment = os.environ | {"WANDB_MODE": "offline"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    (path,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
+    assert b"bc/loss/preset=demo/seed1" in path.read_bytes()
