@@ -20,10 +20,14 @@ COMMANDS = {
     "sweep": Entry("Train", "sweep", "many runs: methods × datasets × settings"),
     "tune": Entry("Train", "tune", "tune methods, then measure them on other seeds"),
     "demo": Entry("Train", "demo", "train a dozen small runs, and compare them"),
+    "benchmark": Entry("Train", "benchmark", "fill and show the project's benchmark"),
     "evaluate": Entry("Evaluate", "evaluate", "evaluate a finished run again; videos"),
     "fqe": Entry("Evaluate", "fqe", "rank a run's settings without its environment"),
     "leaderboard": Entry(
         "Compare", "leaderboard", "compare runs: tables, page, export"
+    ),
+    "import-scores": Entry(
+        "Compare", "import_scores", "put results of other projects onto the board"
     ),
     "report": Entry("Compare", "report", "what each operator adds, as markdown"),
     "collect": Entry("Data", "collect", "collect one of offjax's own datasets"),

@@ -13,93 +13,67 @@ is given --data_dir=runs/demo/data.
 
 from __future__ import annotations
 
-import dataclasses
+import functools
+import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from absl import flags
 
-from offjax.cli import command as cli
-
-if TYPE_CHECKING:
-    from offjax.datasets.dataset import Dataset
+from offjax.errors import UserError
 
 FLAGS = flags.FLAGS
-
-
-BUDGET, MAZE = "offjax/budget/t50-smooth-v0", "offjax/maze2d/umaze-v0"
-HOPPER, SCENE = "offjax/hopper/medium-expert-v0", "offjax/scene/play-v0"
-PLAN = {
-    BUDGET: ["bc", "percent_bc", "asp_k1", "asp_mle", "asp"],
-    MAZE: ["bc", "percent_bc", "asp", "iql", "cfpi", "reinformer", "reinformer_ag"],
-    HOPPER: ["bc", "percent_bc", "td3_bc"],
-    SCENE: ["hulc", "lcd"],
-}
-"""Dataset → methods."""
-SIZES = {HOPPER: 50_000, SCENE: 40_000}
-"""Transitions of the datasets that take long to collect."""
-EPISODES = {HOPPER: 5, SCENE: 22}
-"""Episodes per seed and evaluation where environments are stepped on the host."""
-
-
-def _load(name: str) -> Dataset:
-    """A dataset that is there, else collected at the demonstration's size."""
-    from offjax.catalog.load import collect_dataset, load_dataset
-    from offjax.datasets import minari_io
-
-    root = _data_dir()
-    if minari_io.exists(name, root):
-        return load_dataset(name, root)
-    return collect_dataset(name, SIZES.get(name), data_dir=root, progress=print)
-
-
-def _data_dir() -> Path:
-    """Not the usual root: other commands would take its small datasets for theirs."""
-    return Path(FLAGS.data_dir or Path(FLAGS.runs_dir) / "data")
+MOST_JOBS = 4
+"""Runs side by side; each takes up to 2 GB of memory."""
 
 
 def define_flags() -> None:
     """The command's flags."""
-    flags.DEFINE_integer("num_seeds", 4, "Seeds of every method.")
+    flags.DEFINE_integer("num_seeds", None, "Seeds of every method; by default 4.")
     flags.DEFINE_string("runs_dir", "runs/demo", "Where run folders go.")
     flags.DEFINE_string(
         "data_dir", None, "Root of the datasets; by default data/ in --runs_dir."
     )
-    cli.define_host_devices()
+    flags.DEFINE_integer(
+        "max_parallel", None, "Runs at once; by default one per core, at most four.", 1
+    )
 
 
 def main(argv: list[str]) -> None:
-    """Trains what `PLAN` names, and shows it."""
+    """Trains the benchmark `demo`, and shows it."""
     del argv
-    from offjax import leaderboard
-    from offjax.devices.layout import prepare_host_devices
-    from offjax.runner.options import Options
-    from offjax.runner.records import find_runs
-    from offjax.runner.train import train
-    from offjax.runner.training import Training, make_jobs
+    import jax
 
-    options = Options(
-        num_seeds=FLAGS.num_seeds,
-        runs_dir=FLAGS.runs_dir,
-        max_devices=prepare_host_devices(FLAGS.host_devices),
+    jax.config.update("jax_platforms", "cpu")  # accelerators are left to the runs
+    from offjax import leaderboard
+    from offjax.runner import interrupts
+    from offjax.sweeps import benchmark
+    from offjax.sweeps.engine import Place
+
+    interrupts.listen()
+    suite = benchmark.read(benchmark.DEMO)
+    if FLAGS.num_seeds is not None:
+        suite = suite.with_protocol(num_seeds=FLAGS.num_seeds)
+    cores = len(os.sched_getaffinity(0))
+    parallel = FLAGS.max_parallel or min(cores, MOST_JOBS)
+    # Not the usual root: other commands would take these small datasets for theirs.
+    data = FLAGS.data_dir or str(Path(FLAGS.runs_dir) / "data")
+    place = Place(
+        str(Path(FLAGS.runs_dir).resolve()), suite.name, data, max(1, cores // parallel)
     )
-    options.validate()
     begin = time.perf_counter()
-    for name, methods in PLAN.items():
-        dataset = _load(name)
-        print(dataset.card, flush=True)
-        # On device evaluations are cheap enough to be made along the way.
-        along = 0 if name in EPISODES else 1000
-        episodes = EPISODES.get(name, options.eval_episodes)
-        here = dataclasses.replace(options, eval_every=along, eval_episodes=episodes)
-        for method in methods:
-            (job,) = make_jobs(method, "demo", dataset, {})
-            before = find_runs(Path(options.runs_dir), method, name)
-            mine = dataclasses.replace(here, resume=bool(before))
-            train(Training.of(job, method, "demo", dataset, mine))
+    say = functools.partial(print, flush=True)
+    failed = benchmark.fill(suite, place, parallel, say=say)
+    if interrupts.requested():
+        print("stopped; `offjax demo` goes on where it was")
+        raise interrupts.Interrupted
+    if failed:
+        raise UserError(
+            f"{len(failed)} runs failed: " + ", ".join(job.label for job in failed)
+            + f". Their logs are in {place.folder / 'logs'}."
+        )  # fmt: skip
     print()
     print(leaderboard.table(FLAGS.runs_dir))
     print(f"page: {leaderboard.write_page(FLAGS.runs_dir)}")
-    print(f"data: {_data_dir()}")
+    print(f"data: {data}")
     print(f"done in {time.perf_counter() - begin:.0f} s")

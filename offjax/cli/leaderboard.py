@@ -51,7 +51,7 @@ def define_flags() -> None:
         )  # fmt: skip
         flags.DEFINE_bool(
             "reported", False,
-            "Show papers' and imported numbers beside measured ones (html always does).",
+            "Show papers' and imported numbers beside measured ones; html always does.",
         )  # fmt: skip
         flags.DEFINE_bool(
             "rank_reported",

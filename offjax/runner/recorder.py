@@ -246,7 +246,7 @@ class Recorder:
         self._append_metrics(found.metrics)
         self.folder.append("episodes.csv", found.episodes)
         self.folder.append("scores.csv", found.scores)
-        for sink in self._sinks:
+        for sink in self.sinks:
             sink.write(_of_scores(found.scores))
         name, values = "score", found.values
         if np.isnan(values).all():  # no reference scores are known

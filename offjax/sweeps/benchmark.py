@@ -99,6 +99,14 @@ class Suite:
         left = tuple(d for d in kept if d.datasets and d.methods)
         return dataclasses.replace(self, domains=left)
 
+    def with_protocol(self, **options: int) -> Suite:
+        """The benchmark with other options in all domains, those of `PROTOCOL`."""
+        changed = tuple(
+            dataclasses.replace(d, protocol={**d.protocol, **options})
+            for d in self.domains
+        )
+        return dataclasses.replace(self, domains=changed)
+
     def entry(self, domain: Domain, dataset: str) -> plan.Entry:
         """A column of the benchmark as an entry of a sweep."""
         return plan.Entry(
