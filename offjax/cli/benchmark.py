@@ -99,6 +99,8 @@ def export() -> None:
     from offjax.leaderboard import export as exports
     from offjax.leaderboard import store
 
+    if not any(store.find(Path(FLAGS.runs_dir))):
+        return
     found = [run for run in store.read([FLAGS.runs_dir]).runs if run.finished]
     written, _ = exports.write(found, Path(FLAGS.export))
     print(f"{len(written)} runs in {FLAGS.export}", flush=True)

@@ -39,8 +39,8 @@ def requested() -> bool:
 
 
 def request() -> None:
-    """Asks this process to stop as SIGTERM does."""
-    signal.raise_signal(signal.SIGTERM)
+    """Asks this process to save and exit, as SIGTERM does."""
+    _REQUESTED.set()
 
 
 def _handle(number: int, frame: FrameType | None) -> None:

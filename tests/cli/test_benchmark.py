@@ -1,0 +1,73 @@
+"""The benchmark's command, from an empty folder to a table."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from offjax.datasets import minari_io
+
+NAME = "offjax/budget/t10-smooth-v0"
+SUITE = f"""
+name = "tiny"
+version = 1
+preset = "demo"
+num_seeds = 2
+eval_episodes = 2
+
+[[domains]]
+name = "budget"
+datasets = ["{NAME}"]
+methods = ["bc"]
+num_transitions = 30
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("benchmark")
+    (folder / "tiny.toml").write_text(SUITE)
+    return folder
+
+
+def benchmark(folder, action, *flags):
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "offjax", "benchmark", action,
+            f"--file={folder / 'tiny.toml'}", f"--export={folder / 'export'}",
+            f"--runs_dir={folder / 'runs'}", f"--data_dir={folder / 'data'}", *flags,
+        ],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_it_is_filled_shown_and_not_trained_twice(folder):
+    assert "not collected" in benchmark(folder, "status")
+    first = benchmark(folder, "run", "--host_devices=1")
+    assert f"{NAME}: 1 of 1 to train" in first
+    assert minari_io.read(NAME, folder / "data").card.episodes == 30
+    assert "tiny version 1: 1 of 1 finished" in benchmark(folder, "status")
+    assert f"{NAME}: 0 of 1 to train" in benchmark(folder, "run")
+    # The exported runs alone make the table, and count as finished.
+    (folder / "runs").rename(folder / "elsewhere")
+    assert "1 of 1 finished" in benchmark(folder, "status")
+    assert NAME in benchmark(folder, "table", "--format=markdown")
+
+
+def test_time_that_is_over_ends_it(folder, tmp_path):
+    out = benchmark(folder, "run", f"--runs_dir={tmp_path}", "--hours=0")
+    assert "running" not in out
+
+
+def test_what_to_do_must_be_said(folder):
+    command = [sys.executable, "-m", "offjax", "benchmark"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "say what to do, one of run, status, table, page" in done.stderr
