@@ -1,21 +1,27 @@
 # make run    set-up and the main job: collect, train, evaluate, leaderboard
 # make test   set-up and the tests           make test-full   the long ones too
 # make test-faults   kills, damaged files, dying nodes: the long tests of failures
+# make docs   the documents as a site, in site/: links and anchors are checked
 # make lint   ruff and mypy                  make bench       short benchmarks;
 #             TORCH_PYTHON=…: an interpreter that has torch, for PyTorch's rates beside
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed-docs
 TORCH_PYTHON ?=
 EXTRAS := dev,mujoco,ogbench,render,arrow,ray
 
-.PHONY: run test test-full test-faults lint bench clean
+.PHONY: run test test-full test-faults docs lint bench clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	touch $(STAMP)
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	touch $(DOCS_STAMP)
 
 run: $(STAMP)
 	$(BIN)/python -m experiments.demo
@@ -28,6 +34,9 @@ test-full: $(STAMP)
 
 test-faults: $(STAMP)
 	$(BIN)/python -m pytest -m "long or not long" tests/faults tests/runner/test_resume.py
+
+docs: $(DOCS_STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --clean
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -51,5 +60,5 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.leaderboard
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
