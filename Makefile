@@ -1,7 +1,8 @@
 # make run    set-up and the main job: collect, train, evaluate, leaderboard
 # make test   set-up and the tests           make test-full   the long ones too
 # make test-faults   kills, damaged files, dying nodes: the long tests of failures
-# make docs   the documents as a site, in site/: links and anchors are checked
+# make docs   the documents as a site in site/, links checked; to read it, and to search:
+#             python -m http.server --directory site
 # make lint   ruff and mypy                  make bench       short benchmarks;
 #             TORCH_PYTHON=…: an interpreter that has torch, for PyTorch's rates beside
 PYTHON ?= python3

@@ -26,8 +26,11 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("experiments", "benchmarks")
-EVERYDAY = ("run", "evaluate", "collect", "sweep", "tune", "leaderboard")
-EVERYDAY += ("report", "fqe", "calibrate")
+EVERYDAY: tuple[str, ...] = (
+    "run", "evaluate", "collect", "sweep", "tune", "leaderboard", "report", "fqe",
+    "calibrate",
+)  # fmt: skip
+"""The commands that `offjax` has, too."""
 Command = dict[str, Any]
 
 
@@ -53,23 +56,27 @@ def named(line: str) -> str:
 
 def runnable() -> dict[str, Callable[[], Any]]:
     """Command line → what runs it in this process, with the flags of sys.argv."""
-    found: dict[str, Callable[[], Any]] = {}
-    names = EVERYDAY
-    if importlib.util.find_spec("offjax.cli"):  # the console command is installed
+    found = {
+        f"offjax {name}": module_runner(f"experiments.{name}") for name in EVERYDAY
+    }
+    if importlib.util.find_spec("offjax.cli"):  # there is a console command
         cli = importlib.import_module("offjax.cli.main")
-        names = tuple(cli.COMMANDS)
-        for name in names:
-            found[f"offjax {name}"] = functools.partial(cli.main, [name, "--helpxml"])
+        found = {
+            f"offjax {name}": functools.partial(cli.main, [name, "--helpxml"])
+            for name in cli.COMMANDS
+        }
     for path in (p for name in PACKAGES for p in sorted((ROOT / name).rglob("*.py"))):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         if not re.search(r"^    (cli\.run|start)\(", path.read_text(), re.M):
             continue
-        line, short = f"python -m {module}", module.removeprefix("experiments.")
-        if short in names:
-            line = f"offjax {short}"
-        run = functools.partial(runpy.run_module, module, None, "__main__", True)
-        found.setdefault(line, run)
+        if f"offjax {module.removeprefix('experiments.')}" not in found:
+            found[f"python -m {module}"] = module_runner(module)
     return found
+
+
+def module_runner(module: str) -> Callable[[], Any]:
+    """Runs a module as python -m does, in this process."""
+    return functools.partial(runpy.run_module, module, None, "__main__", True)
 
 
 def ask(line: str, run: Callable[[], Any], common: set[str]) -> Command:
@@ -99,8 +106,9 @@ def parse(page: ET.Element, common: set[str]) -> Command:
     """absl's XML as a dict, without the flags in `common`."""
     found = {}
     for flag in page.findall("flag"):
-        name = flag.findtext("name", "")
-        if name in common or name == "config":
+        name, file = flag.findtext("name", ""), flag.findtext("file", "")
+        own = file.startswith(str(ROOT)) or file.split(".")[0] in (*PACKAGES, "offjax")
+        if name in common or name == "config" or not own:
             continue
         found[name] = {
             "type": flag.findtext("type", ""),

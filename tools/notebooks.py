@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,10 @@ def _output(output: dict[str, Any], stem: str, images: dict[str, bytes]) -> list
         name = f"{stem}_{len(images)}.png"
         images[name] = base64.b64decode(data["image/png"])
         return [f"![output]({name})", ""]
-    if "text/html" in data:  # an animation: with scripts, so in a page of its own
-        page = html.escape("".join(data["text/html"])).replace("\n", "&#10;")
-        return [f'<iframe srcdoc="{page}" width="340" height="400"></iframe>', ""]
+    if match := re.search(r'base64,([^"]+)">', "".join(data.get("text/html", ""))):
+        name = f"{stem}_{len(images)}.gif"
+        images[name] = base64.b64decode(match[1])
+        return [f"![animation]({name})", ""]
     if "text/plain" in data:
         return ["```text", "".join(data["text/plain"]), "```", ""]
     return []

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from offjax.runner import settings
 from offjax.types import Recipe, Stage, traced_fields
 from tools.commands import Command, definitions
 
+REPEATED = r";\s*repeat this option to specify a list of values$"
+"""What absl adds to the meaning of flags that may be given several times."""
 Builder = Callable[[None, str], Recipe]
 PRESETS = ("paper", "small", "demo")
 
@@ -57,10 +60,7 @@ def commands_page(commands: Mapping[str, Command]) -> str:
 
 
 def _command(line: str, command: Command) -> list[str]:
-    first, _, rest = command["usage"].partition("\n")
-    lines = [f"### `{line}`", "", first]
-    if rest.strip():
-        lines += ["", "```text", rest.strip("\n"), "```"]
+    lines = [f"### `{line}`", "", *_prose(command["usage"])]
     if command["flags"]:
         lines += ["", "| flag | default | meaning |", "|---|---|---|"]
         lines += [_flag(name, flag) for name, flag in sorted(command["flags"].items())]
@@ -73,8 +73,20 @@ def _command(line: str, command: Command) -> list[str]:
     return lines
 
 
+def _prose(text: str) -> list[str]:
+    """A docstring's paragraphs as Markdown; examples and indented text as code."""
+    lines: list[str] = []
+    for block in re.split(r"\n\s*\n", text):
+        if re.match(r" {4}|python -m |offjax ", block):
+            lines += ["```text", textwrap.dedent(block), "```", ""]
+        else:
+            lines += [block.replace("<", "&lt;").replace("[", "\\["), ""]
+    return lines
+
+
 def _flag(name: str, flag: dict[str, Any]) -> str:
     meaning = re.sub(r"^<[^>]*>: ", "", flag["meaning"])
+    meaning = re.sub(REPEATED, "", meaning)
     if flag["choices"]:
         meaning += f" One of {', '.join(f'`{c}`' for c in flag['choices'])}."
     default = f"`{flag['default']}`" if flag["default"] not in ("", "None") else ""
@@ -94,8 +106,8 @@ def method_pages() -> dict[str, str]:
         f"reference/methods/{file}.md": _file_page(file, names)
         for file, names in files.items()
     }
+    found = {"reference/methods/index.md": _overview(files)} | found
     found["reference/methods/operators.md"] = _operators_page()
-    found["reference/methods/index.md"] = _overview(files)
     return {path: _linked(text) for path, text in found.items()}
 
 
@@ -139,7 +151,8 @@ def _overview(files: Mapping[str, Iterable[str]]) -> str:
 def _file_page(file: str, names: Iterable[str]) -> str:
     module = sys.modules[f"offjax.methods.{file}"]
     title, body = _document(module)
-    lines = [f"# {title}", "", body, "", f"Source: `offjax/methods/{file}.py`."]
+    lines = [f"# {file}", "", f"**{title}**", "", body]
+    lines += ["", f"Source: `offjax/methods/{file}.py`."]
     for name in names:
         lines += ["", f"## {name} {{ #{name} }}", "", *_method(name)]
     return "\n".join(lines) + "\n"
@@ -213,12 +226,13 @@ def _attributes(cls: type) -> dict[str, str]:
     text = inspect.getdoc(cls) or ""
     _, _, listed = text.partition("Attributes:\n")
     found: dict[str, str] = {}
-    name = ""
+    names: list[str] = []
     for line in listed.splitlines():
-        if match := re.match(r"  (\w+): (.*)", line):
-            name, found[match[1]] = match[1], match[2]
-        elif line.startswith("    ") and name:
-            found[name] += f" {line.strip()}"
+        if match := re.match(r"  (\w+(?:, \w+)*): (.*)", line):
+            names = match[1].split(", ")
+            found |= dict.fromkeys(names, match[2])
+        elif line.startswith("    "):
+            found |= {name: f"{found[name]} {line.strip()}" for name in names}
         elif line.strip():
             break
     return found
@@ -234,7 +248,8 @@ def _operators_page() -> str:
     ]
     for name, (operator, config) in improvement.OPERATORS.items():
         meanings = _attributes(config)
-        lines += ["", f"## {name}", "", inspect.getdoc(operator) or "", ""]
+        text = (inspect.getdoc(operator) or "").partition("\n\nRaises:")[0]
+        lines += ["", f"## {name}", "", text, "", _first_line(config), ""]
         lines += ["| setting | default | meaning |", "|---|---|---|"]
         for field in dataclasses.fields(config):
             default = _value(field.default)

@@ -14,12 +14,9 @@ ROOT = Path(__file__).parents[1]
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Lists the pages of the methods in the navigation."""
-    pages = sorted(reference.method_pages())
-    first = "reference/methods/index.md"
-    listed = [first, *(page for page in pages if page != first)]
     for part in config.nav or []:
         if "Reference" in part:
-            part["Reference"].insert(1, {"Methods": listed})
+            part["Reference"].insert(1, {"Methods": [*reference.method_pages()]})
     return config
 
 
