@@ -2,22 +2,29 @@
 # make test   set-up and the tests           make test-full   the long ones too
 # make test-faults   kills, damaged files, dying nodes: the long tests of failures
 # make dist   wheel and sdist in dist/, checked, and a training with the wheel alone
+# make docs   the documents as a site in site/, links checked; to read it, and to search:
+#             python -m http.server --directory site
 # make lint   ruff and mypy                  make bench       short benchmarks;
 #             TORCH_PYTHON=…: an interpreter that has torch, for PyTorch's rates beside
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed-docs
 TORCH_PYTHON ?=
 EXTRAS := dev,mujoco,ogbench,render,arrow,ray,tensorboard
 
-.PHONY: run test test-full test-faults dist lint bench clean
+.PHONY: run test test-full test-faults dist docs lint bench clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $(STAMP)
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	touch $(DOCS_STAMP)
 
 run: $(STAMP)
 	$(BIN)/python -m experiments.demo
@@ -33,6 +40,9 @@ test-faults: $(STAMP)
 
 dist:
 	PYTHON=$(PYTHON) .ci/dist
+
+docs: $(DOCS_STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --clean
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -56,5 +66,5 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.leaderboard
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,7 +1,7 @@
 """The shapes that everything shares: batches, specs, models, stages, actors, recipes.
 
 Nothing here knows a seed axis: arrays are those of one seed, and the runner adds
-the axis. See docs/architecture.md for how the pieces meet.
+the axis. See docs/explanation/architecture.md for how the pieces meet.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """What the documents say of the code."""
 
+import dataclasses
 import re
 from pathlib import Path
 
 from offjax.methods import METHODS
+from tools import reference
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,7 +28,7 @@ def test_the_method_of_the_how_to_trains_and_acts(budget_dataset, tmp_path):
     from offjax import methods
     from offjax.runner import run as api
 
-    text = (ROOT / "docs" / "own_method.md").read_text()
+    text = (ROOT / "docs" / "how_to" / "own_method.md").read_text()
     code = re.search(r"```python\n(.*?)```", text, re.S)[1]
     path = tmp_path / "td3_decay.py"
     path.write_text(code)
@@ -49,3 +51,17 @@ def test_the_method_of_the_how_to_trains_and_acts(budget_dataset, tmp_path):
     leaves = jax.tree.leaves(run.states["td3_decay"].actor.params)
     assert all(np.isfinite(x).all() for x in leaves)
     assert any((x[0] != x[1]).any() for x in leaves)
+
+
+def test_the_readmes_links_lead_somewhere():
+    for target in re.findall(r"\]\((?!http)([^)#]+)", (ROOT / "README.md").read_text()):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_reference_has_every_method_with_its_hyperparameters():
+    pages = "\n".join(reference.method_pages().values())
+    for name, builder in METHODS.items():
+        assert f"## {name} {{" in pages
+        for stage in builder(None, "paper").stages:
+            for field in dataclasses.fields(stage.config):
+                assert f"`{field.name}`" in pages

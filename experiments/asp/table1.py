@@ -11,7 +11,7 @@ there. The paper's own numbers are images; below the table stand CORL's scores o
 data of the same names, which are other data and far longer trainings. By default there
 are mazes and two robots; `--groups=locomotion` has the other robots' data, and
 `--groups=adroit` Adroit's, for those who have them and their environments
-(docs/data.md).
+(docs/how_to/data.md).
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ def describe_datasets(data_dir: DataDir = None) -> str:
     families = {
         "offjax, collected on first use": own,
         f"Minari, in {minari_root}": sorted(local - known),
-        "D4RL, HDF5 files (docs/data.md)": list(legacy.table()),
+        "D4RL, HDF5 files (docs/how_to/data.md)": list(legacy.table()),
         "OGBench, npz files; also <…>-singletask[-task1…5]-v0": ogbench.ids(),
     }
     lines = ["* lies on this machine"]

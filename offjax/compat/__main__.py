@@ -18,7 +18,7 @@ made of offjax's readers, datasets and environments. All ARGS are the script's.
 
 Ids: D4RL's (hopper-medium-v2), offjax/hopper/medium-v0, also spelt
 offjax-hopper-medium-v0, local Minari ids. Files of D4RL are looked for in
-$D4RL_DATASET_DIR and ~/.d4rl/datasets. More: docs/d4rl_scripts.md"""
+$D4RL_DATASET_DIR and ~/.d4rl/datasets. More: docs/how_to/d4rl_scripts.md"""
 
 
 def main(argv: list[str]) -> None:
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
         if not f"{error.name}.".startswith(tuple(f"{name}." for name in ours)):
             raise
         _fail(
-            f"{error}: offjax.compat does not offer it. docs/d4rl_scripts.md lists "
+            f"{error}: offjax.compat does not offer it. docs/how_to/d4rl_scripts.md lists "
             f"what there is; for the rest, change the script.{_place(error, script)}"
         )
 
