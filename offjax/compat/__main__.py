@@ -42,8 +42,9 @@ def main(argv: list[str]) -> None:
         if not f"{error.name}.".startswith(tuple(f"{name}." for name in ours)):
             raise
         _fail(
-            f"{error}: offjax.compat does not offer it. docs/how_to/d4rl_scripts.md lists "
-            f"what there is; for the rest, change the script.{_place(error, script)}"
+            f"{error}: offjax.compat does not offer it. What there is stands in "
+            "docs/how_to/d4rl_scripts.md; for the rest, change the script."
+            f"{_place(error, script)}"
         )
 
 

@@ -24,7 +24,7 @@ class NotGiven(Error, AttributeError):
 def not_given(what: str) -> NotGiven:
     """The error for a name that somebody looks up and that is not there."""
     return NotGiven(
-        f"`{what}` is not offered by offjax.compat. docs/how_to/d4rl_scripts.md lists what "
-        "is; for the rest, change the script to use gymnasium, which is installed "
-        "with offjax."
+        f"`{what}` is not offered by offjax.compat. What is stands in "
+        "docs/how_to/d4rl_scripts.md; for the rest, change the script to use "
+        "gymnasium, which is installed with offjax."
     )
