@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMAND = (
     r"(?:python -m (?:experiments|benchmarks)(?:\.[a-z]\w*)+"
-    r"|(?<![\w.])offjax [a-z_]+(?= --|`|\n))"
+    r"|(?<![\w.])offjax [a-z_-]+(?=(?: [a-z:_]+)?(?: --|`|\n)))"
 )
 FLAG = r"(?<![\w-])--([a-z_]+)((?:\.\w+)*)(?:=(?:'([^']*)'|([^\s`')]+)))?"
 
@@ -31,7 +31,7 @@ def lines():
 def key(command):
     """The name of a command in documented_commands.toml."""
     if command.startswith("offjax "):
-        return f"experiments.{command.removeprefix('offjax ')}"
+        return f"experiments.{command.removeprefix('offjax ').replace('-', '_')}"
     return command.removeprefix("python -m ")
 
 

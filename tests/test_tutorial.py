@@ -28,7 +28,7 @@ def shell(tmp_path):
     def run(line: str) -> str:
         words = shlex.split(line)
         if words[0] == "offjax":
-            words[:2] = [sys.executable, "-m", f"experiments.{words[1]}"]
+            words[:1] = [sys.executable, "-m", "offjax"]
         elif words[0] == "python":
             words[0] = sys.executable
         done = subprocess.run(

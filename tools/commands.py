@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
-import importlib.util
 import io
 import json
 import re
@@ -24,13 +22,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from offjax.cli import commands
+from offjax.cli import main as cli
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("experiments", "benchmarks")
-EVERYDAY: tuple[str, ...] = (
-    "run", "evaluate", "collect", "sweep", "tune", "leaderboard", "report", "fqe",
-    "calibrate",
-)  # fmt: skip
-"""The commands that `offjax` has, too."""
 Command = dict[str, Any]
 
 
@@ -50,33 +46,25 @@ def definitions() -> dict[str, Command]:
 def named(line: str) -> str:
     """The key in `definitions` of a command line without flags."""
     short = line.removeprefix("python -m experiments.")
-    offjax = f"offjax {short}"
+    offjax = f"offjax {short.replace('_', '-')}"
     return offjax if short != line and offjax in definitions() else line
 
 
 def runnable() -> dict[str, Callable[[], Any]]:
     """Command line → what runs it in this process, with the flags of sys.argv."""
-    found = {
-        f"offjax {name}": module_runner(f"experiments.{name}") for name in EVERYDAY
+    found: dict[str, Callable[[], Any]] = {
+        f"offjax {name}": functools.partial(cli.main, [name, "--helpxml"])
+        for name in commands.COMMANDS
     }
-    if importlib.util.find_spec("offjax.cli"):  # there is a console command
-        cli = importlib.import_module("offjax.cli.main")
-        found = {
-            f"offjax {name}": functools.partial(cli.main, [name, "--helpxml"])
-            for name in cli.COMMANDS
-        }
     for path in (p for name in PACKAGES for p in sorted((ROOT / name).rglob("*.py"))):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         if not re.search(r"^    (cli\.run|start)\(", path.read_text(), re.M):
             continue
-        if f"offjax {module.removeprefix('experiments.')}" not in found:
-            found[f"python -m {module}"] = module_runner(module)
+        short = module.removeprefix("experiments.").replace("_", "-")
+        if f"offjax {short}" not in found:
+            run = functools.partial(runpy.run_module, module, None, "__main__", True)
+            found[f"python -m {module}"] = run
     return found
-
-
-def module_runner(module: str) -> Callable[[], Any]:
-    """Runs a module as python -m does, in this process."""
-    return functools.partial(runpy.run_module, module, None, "__main__", True)
 
 
 def ask(line: str, run: Callable[[], Any], common: set[str]) -> Command:
@@ -96,9 +84,8 @@ def ask(line: str, run: Callable[[], Any], common: set[str]) -> Command:
         del sys.modules[name]
     command = parse(ET.fromstring(printed.getvalue()), common)
     short = line.removeprefix("offjax ")
-    if short != line and importlib.util.find_spec("offjax.cli"):
-        cli = importlib.import_module("offjax.cli.main")
-        command["usage"] = (cli.module_of(short).__doc__ or "").strip()
+    if short != line:
+        command["usage"] = (commands.module_of(short).__doc__ or "").strip()
     return command
 
 
