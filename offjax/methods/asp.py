@@ -381,15 +381,13 @@ def likelihood(spec: EnvSpec | None, preset: str) -> Recipe:
 def listing(spec: EnvSpec | None, preset: str) -> Recipe:
     """The printed code: signed weights of the batch, softmax over time, λ·KL.
 
-    m is the lowest action. γ is printed; λ is ours, for plans of about 50 steps: the
-    best λ falls with the square of their number (docs/results/asp.md).
+    m is the lowest action, γ as printed. λ is ours, for plans of some 50 steps: useful
+    values fall with the square of their number.
     """
-    low = float(min(spec.action_low)) if spec is not None else 0.0
-    printed: dict[str, Any] = {"weights": "batch_std", "discount": 0.999}
-    mine = {"action_min": low, "kl_weight": 1e-4}
-    return _recipe(
-        "asp_listing", stage(spec, preset, mode="listing", **printed, **mine)
-    )
+    settings: dict[str, Any] = {"mode": "listing", "weights": "batch_std"}
+    settings |= {"discount": 0.999, "kl_weight": 1e-4}
+    settings["action_min"] = min(spec.action_low) if spec is not None else 0.0
+    return _recipe("asp_listing", stage(spec, preset, **settings))
 
 
 def equation(spec: EnvSpec | None, preset: str) -> Recipe:
@@ -397,5 +395,5 @@ def equation(spec: EnvSpec | None, preset: str) -> Recipe:
 
     λ is ours: the paper gives none.
     """
-    printed: dict[str, Any] = {"weights": "raw", "kl_weight": 0.1}
-    return _recipe("asp_equation", stage(spec, preset, mode="equation", **printed))
+    settings: dict[str, Any] = {"mode": "equation", "weights": "raw", "kl_weight": 0.1}
+    return _recipe("asp_equation", stage(spec, preset, **settings))
