@@ -36,7 +36,7 @@ from absl import flags
 
 from offjax.cli import command as cli
 from offjax.errors import UserError
-from offjax.improvement.action_gradient import Config, refine
+from offjax.improvement.action_gradient import refine
 from offjax.networks.mlp import MLP
 
 METHODS = ("DT", "TP", "PG", "AG")
@@ -44,7 +44,7 @@ NUM_POINTS = 256
 UPDATES = 2000
 EXPECTILE = 0.99
 PG_WEIGHT = 2.0
-ASCENT = Config(step_size=0.05, ascent_steps=20)
+STEP_SIZE, NUM_STEPS = 0.05, 20
 NETWORK = MLP((64, 64), 1)
 
 
@@ -114,7 +114,12 @@ def train(key: chex.PRNGKey, two_sided: bool) -> Outcome:
     improved = fit(with_gradient, fresh[2])
     dt, tp = policy(cloned, jnp.max(rewards)), policy(cloned, predicted)
     pg = policy(improved, predicted)
-    ag = refine(tp[None], lambda a: value(critic, a[0]), ASCENT)[0]
+    ag = refine(
+        tp[None],
+        lambda a: value(critic, a[0]),
+        step_size=STEP_SIZE,
+        num_steps=NUM_STEPS,
+    )[0]
     grid = jnp.linspace(-1.0, 1.0, 201)
     return Outcome(actions, grid, value(critic, grid), jnp.stack([dt, tp, pg, ag]))
 

@@ -24,10 +24,9 @@ clipped before Q and the next gradient are taken there (`clip=False`: as printed
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import chex
 import jax
@@ -35,13 +34,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from offjax.distributions import Distribution
-from offjax.errors import UserError, require_least, require_option
+from offjax.errors import UserError
 from offjax.improvement import checks
-from offjax.types import Array, Key, QFunction, config
+from offjax.types import Key, QFunction, config
 
 OPTIMIZERS = ("sgd", "momentum", "momentum_paper", "rmsprop", "adam", "adam_paper")
 STEP_MODES = ("raw", "normalized")
-EPSILON = 1e-8  # ε of rmsprop and adam
 
 
 @config
@@ -55,7 +53,7 @@ class Config:
       step_mode: "raw" takes η as it is. "normalized" takes η·(high - low), and the
         recipe divides the critic by the median ‖∇_a Q‖ of the data
         (`median_gradient_norm`), so that η does not depend on the reward's scale.
-      clip: keep every candidate, the first one too, inside the action box.
+      clip: keep every candidate inside the action box.
       active_steps: candidates after this many steps do not count; a grid over n runs
         the longest n and masks the rest with this traced value.
       decay: ζ of momentum and rmsprop, ζ₁ of adam.
@@ -73,8 +71,7 @@ class Config:
 
     def validate(self) -> None:
         """Raises `UserError` for a step size that is not above 0."""
-        # Written so that a step size that is not a number is refused, too.
-        if not np.all(np.asarray(self.step_size) > 0):
+        if not self.step_size > 0:
             raise UserError(
                 f"step_size is {self.step_size}; it must be above 0. For the policy "
                 "without refinement set ascent_steps=0."
@@ -84,44 +81,66 @@ class Config:
 class _Moments(NamedTuple):
     """First and second moment of the gradient, [A] each."""
 
-    first: Array
-    second: Array
+    first: chex.Array
+    second: chex.Array
 
 
 def refine(
-    action: Array,
-    q_fn: Callable[[Array], Array],
-    config: Config,
+    action: chex.Array,
+    q_fn: Callable[[chex.Array], chex.Array],
+    *,
+    step_size: chex.Numeric,
+    num_steps: int,
+    optimizer: str = "sgd",
     low: chex.Numeric = -1.0,
     high: chex.Numeric = 1.0,
-) -> Array:
-    """Best by `q_fn` of the n + 1 candidates of the ascent from `action`, [A].
+    clip: bool = True,
+    active_steps: chex.Numeric = np.inf,
+    decay: chex.Numeric = 0.9,
+    second_decay: chex.Numeric = 0.999,
+    epsilon: float = 1e-8,
+) -> chex.Array:
+    """Best of the num_steps + 1 candidates of the ascent from `action`, by `q_fn`.
 
     Args:
-      action: [A] the policy's action a^0; returned as it is if n is 0.
+      action: [A] the policy's action a^0; clipped first, unless `num_steps` is 0.
       q_fn: `action [A] → value []`, differentiable; values that are not a number
         never win.
-      config: settings; `step_size` may be [A], and `step_mode` is not read.
-      low: lower action bounds, scalar or [A]; read if `config.clip`.
-      high: upper action bounds.
+      step_size: η > 0, scalar or [A]; may be traced, as `low`, `high`, the decays
+        and `active_steps` may.
+      num_steps: n ≥ 0, static.
+      optimizer: one of `OPTIMIZERS`.
+      low: lower action bounds, scalar or [A].
+      high: upper action bounds, scalar or [A].
+      clip: keep candidates in [low, high]; without it the bounds are not read.
+      active_steps: only the first `active_steps` steps count.
+      decay: ζ or ζ₁.
+      second_decay: ζ₂.
+      epsilon: ε of rmsprop and adam.
+
+    Returns:
+      [A] the refined action â.
 
     Raises:
       UserError: η ≤ 0, n < 0, an unknown optimizer, or bounds that are not finite.
     """
-    _check(config, low, high)
-    if config.ascent_steps == 0:
+    _check(step_size, num_steps, optimizer, low, high, clip)
+    if num_steps == 0:
         return action
-    box = partial(jnp.clip, min=low, max=high) if config.clip else lambda a: a
+    box = partial(jnp.clip, min=low, max=high) if clip else lambda a: a
     value_and_grad = jax.value_and_grad(q_fn)
+    move = partial(
+        _move, optimizer=optimizer, decays=(decay, second_decay), epsilon=epsilon
+    )
 
     def step(carry, i):
         action, gradient, moments, best, best_value = carry
-        direction, moments = _move(gradient, moments, i, config)
-        action = box(action + config.step_size * direction)
+        direction, moments = move(gradient, moments, i)
+        action = box(action + step_size * direction)
         value, gradient = value_and_grad(action)
         # Written so that a best value that is not a number is replaced, too.
         better = (value > best_value) | (jnp.isnan(best_value) & ~jnp.isnan(value))
-        better &= i < config.active_steps
+        better &= i < active_steps
         best = jnp.where(better, action, best)
         best_value = jnp.where(better, value, best_value)
         return (action, gradient, moments, best, best_value), None
@@ -130,40 +149,69 @@ def refine(
     value, gradient = value_and_grad(first)
     moments = _Moments(jnp.zeros_like(gradient), jnp.zeros_like(gradient))
     carry = (first, gradient, moments, first, value)
-    carry, _ = jax.lax.scan(step, carry, jnp.arange(config.ascent_steps))
+    carry, _ = jax.lax.scan(step, carry, jnp.arange(num_steps))
     return carry[3]
 
 
 def action_gradient(
     distribution: Distribution,
-    q_function: Callable[[Array], Array],
+    q_function: Callable[[chex.Array], chex.Array],
     key: Key,
     config: Config,
-) -> Array:
-    """Improvement operator: `refine` from the distribution's mode in its action box."""
-    require_option("step_mode", config.step_mode, STEP_MODES)
+) -> chex.Array:
+    """Improvement operator: `refine` from the distribution's mode, in its action box.
+
+    Raises:
+      UserError: as `refine`, or an unknown `step_mode`.
+    """
+    del key
+    if config.step_mode not in STEP_MODES:
+        raise UserError(
+            f"step_mode is {config.step_mode!r}; choose one of {', '.join(STEP_MODES)}."
+        )
     low = distribution.shift - distribution.scale
     high = distribution.shift + distribution.scale
+    step_size: chex.Numeric = config.step_size
     if config.step_mode == "normalized":
-        step_size: Any = config.step_size * (high - low)
-        config = dataclasses.replace(config, step_size=step_size)
-    return refine(distribution.mode(), q_function, config, low, high)
+        step_size = config.step_size * (high - low)
+    return refine(
+        distribution.mode(),
+        q_function,
+        step_size=step_size,
+        num_steps=config.ascent_steps,
+        optimizer=config.optimizer,
+        low=low,
+        high=high,
+        clip=config.clip,
+        active_steps=config.active_steps,
+        decay=config.decay,
+        second_decay=config.second_decay,
+    )
 
 
 def median_gradient_norm(
-    q_function: QFunction, observations: Array, actions: Array
-) -> Array:
-    """Median of ‖∇_a Q(s, a)‖ over recorded pairs [N, O], [N, A]; scalar."""
+    q_function: QFunction, observations: chex.Array, actions: chex.Array
+) -> chex.Array:
+    """Median of ‖∇_a Q(s, a)‖ over recorded pairs [N, O], [N, A]; scalar.
+
+    A critic divided by it makes step sizes comparable between reward scales:
+    η = κ · (action range) / median ‖∇_a Q‖.
+    """
     gradients = jax.vmap(jax.grad(q_function, argnums=1))(observations, actions)
     return jnp.median(jnp.linalg.norm(gradients, axis=-1))
 
 
 def _move(
-    gradient: Array, moments: _Moments, i: Array, config: Config
-) -> tuple[Array, _Moments]:
+    gradient: chex.Array,
+    moments: _Moments,
+    i: chex.Array,
+    optimizer: str,
+    decays: tuple[chex.Numeric, chex.Numeric],
+    epsilon: float,
+) -> tuple[chex.Array, _Moments]:
     """Direction of step i (from 0) before the factor η, and the new moments."""
     first, second = moments
-    optimizer, decay, second_decay = config.optimizer, config.decay, config.second_decay
+    decay, second_decay = decays
     if optimizer == "sgd":
         return gradient, moments
     if optimizer == "momentum":
@@ -174,22 +222,41 @@ def _move(
         return first, _Moments(first, second)
     if optimizer == "rmsprop":
         second = decay * second + (1 - decay) * gradient**2
-        return gradient / (jnp.sqrt(second) + EPSILON), _Moments(first, second)
+        return gradient / (jnp.sqrt(second) + epsilon), _Moments(first, second)
     first = decay * first + (1 - decay) * gradient
     second = second_decay * second + (1 - second_decay) * gradient**2
     power = 1 if optimizer == "adam_paper" else i + 1
     mean = first / (1 - decay**power)
     square = second / (1 - second_decay**power)
-    return mean / (jnp.sqrt(square) + EPSILON), _Moments(first, second)
+    return mean / (jnp.sqrt(square) + epsilon), _Moments(first, second)
 
 
-def _check(config: Config, low: chex.Numeric, high: chex.Numeric) -> None:
+def _check(
+    step_size: chex.Numeric,
+    num_steps: int,
+    optimizer: str,
+    low: chex.Numeric,
+    high: chex.Numeric,
+    clip: bool,
+) -> None:
     """Refuses what cannot be meant; traced values pass."""
-    require_option("optimizer", config.optimizer, OPTIMIZERS)
-    require_least(0, ascent_steps=config.ascent_steps)
-    if checks.concrete(config.step_size):
-        config.validate()
-    bounds = [b for b in (low, high) if checks.concrete(b)] if config.clip else []
+    if optimizer not in OPTIMIZERS:
+        raise UserError(
+            f"Action Gradient's optimizer is {optimizer!r}; choose one of "
+            f"{', '.join(OPTIMIZERS)}."
+        )
+    if num_steps < 0:
+        raise UserError(
+            f"Action Gradient's num_steps is {num_steps}; it must be 0 (the policy's "
+            "own action) or more."
+        )
+    # Written so that a step size that is not a number is refused, too.
+    if checks.concrete(step_size) and not np.all(np.asarray(step_size) > 0):
+        raise UserError(
+            f"Action Gradient's step_size is {step_size}; it must be above 0. For "
+            "the policy without refinement set num_steps=0."
+        )
+    bounds = [b for b in (low, high) if checks.concrete(b)] if clip else []
     if not all(np.all(np.isfinite(np.asarray(b))) for b in bounds):
         raise UserError(
             f"Action Gradient needs finite action bounds, but they are {low} to "

@@ -72,8 +72,15 @@ def test_equals_the_numpy_loop(optimizer, seed):
     low, high = np.array([-1.0, -0.8, -1.0]), np.array([1.0, 1.0, 0.7])
     expected = numpy_loop(start, q_np, grad_np, 0.03, 12, optimizer, low, high)
     with jax.enable_x64(True):
-        config = Config(step_size=0.03, ascent_steps=12, optimizer=optimizer)
-        got = refine(jnp.asarray(start), q, config, low, high)
+        got = refine(
+            jnp.asarray(start),
+            q,
+            step_size=0.03,
+            num_steps=12,
+            optimizer=optimizer,
+            low=low,
+            high=high,
+        )
         np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
 
 
@@ -81,8 +88,15 @@ def test_constant_gradient_displacements():
     # For g = 1: plain nη; printed momentum ηζ n(n+1)/2; printed adam's first step is
     # exact and its later ones are not; true adam's are all η.
     def move(optimizer, n):
-        config = Config(step_size=1e-3, ascent_steps=n, optimizer=optimizer)
-        return float(refine(jnp.zeros(1), lambda a: a[0], config)[0])
+        return float(
+            refine(
+                jnp.zeros(1),
+                lambda a: a[0],
+                step_size=1e-3,
+                num_steps=n,
+                optimizer=optimizer,
+            )[0]
+        )
 
     assert move("sgd", 4) == pytest.approx(4e-3, rel=1e-5)
     assert move("momentum", 3) == pytest.approx((1 + 1.9 + 2.71) * 1e-3, rel=1e-5)
@@ -97,11 +111,12 @@ def test_constant_gradient_displacements():
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_value_never_falls(optimizer):
-    config = Config(step_size=0.3, ascent_steps=7, optimizer=optimizer)
     for seed in range(5):
         q, _, _ = critic(seed)
         starts = jax.random.uniform(jax.random.key(seed), (64, A), minval=-1)
-        refined = jax.vmap(lambda a, q=q: refine(a, q, config))(starts)
+        refined = jax.vmap(
+            lambda a, q=q: refine(a, q, step_size=0.3, num_steps=7, optimizer=optimizer)
+        )(starts)
         assert np.all(jax.vmap(q)(refined) >= jax.vmap(q)(starts))
         assert np.all(np.abs(refined) <= 1)
         assert np.mean(jax.vmap(q)(refined) > jax.vmap(q)(starts)) > 0.9
@@ -110,9 +125,9 @@ def test_value_never_falls(optimizer):
 def test_no_steps_is_exactly_the_policy():
     q, _, _ = critic(0)
     outside = jnp.array([0.1, -1.3, 0.7])
-    same = refine(outside, q, Config(ascent_steps=0))
+    same = refine(outside, q, step_size=0.1, num_steps=0)
     np.testing.assert_array_equal(same, outside)
-    masked = refine(jnp.zeros(A), q, Config(ascent_steps=9, active_steps=0))
+    masked = refine(jnp.zeros(A), q, step_size=0.1, num_steps=9, active_steps=0)
     np.testing.assert_array_equal(masked, jnp.zeros(A))
 
 
@@ -120,13 +135,8 @@ def test_masked_steps_equal_fewer_steps():
     q, _, _ = critic(1)
     start = jnp.array([0.2, 0.1, -0.4])
     for n in (1, 4, 9):
-        full, short = (
-            refine(start, q, Config(step_size=0.05, **steps))
-            for steps in (
-                {"ascent_steps": 9, "active_steps": n},
-                {"ascent_steps": n},
-            )
-        )
+        full = refine(start, q, step_size=0.05, num_steps=9, active_steps=n)
+        short = refine(start, q, step_size=0.05, num_steps=n)
         np.testing.assert_allclose(full, short, rtol=1e-6)
 
 
@@ -134,7 +144,7 @@ def test_critic_that_is_not_a_number_never_wins():
     def q(a):
         return jnp.where(a[0] > 0.5, jnp.nan, a[0])
 
-    got = refine(jnp.array([0.3]), q, Config(step_size=0.15, ascent_steps=5))
+    got = refine(jnp.array([0.3]), q, step_size=0.15, num_steps=5)
     assert float(got[0]) == pytest.approx(0.45)
 
 
@@ -178,7 +188,7 @@ def test_grid_of_settings_is_one_program():
     got = grid(stacked(etas), start)
     for row, eta, n in zip(got, etas, ns, strict=True):
         q = critic(2)[0]
-        alone = refine(start, q, Config(step_size=eta, ascent_steps=int(n)))
+        alone = refine(start, q, step_size=eta, num_steps=int(n))
         np.testing.assert_allclose(row, alone, rtol=1e-4)
     grid(stacked(2 * etas), start)
     assert len(traces) == 1
@@ -198,17 +208,16 @@ def test_median_gradient_norm():
         ({"step_size": 0.0}, "step_size"),
         ({"step_size": -1e-3}, "step_size"),
         ({"step_size": np.nan}, "step_size"),
-        ({"ascent_steps": -1}, "ascent_steps"),
+        ({"num_steps": -1}, "num_steps"),
         ({"optimizer": "sgdm"}, "momentum_paper"),
         ({"high": np.inf}, "finite"),
         ({"low": np.array([-1.0, -np.inf, -1.0])}, "finite"),
     ],
 )
 def test_bad_input(bad, word):
-    bounds = {name: bad[name] for name in bad if name in ("low", "high")}
-    settings = {name: bad[name] for name in bad if name not in bounds}
+    arguments = {"step_size": 0.1, "num_steps": 2} | bad
     with pytest.raises(UserError, match=word):
-        refine(jnp.zeros(A), lambda a: a.sum(), Config(**settings), **bounds)
+        refine(jnp.zeros(A), lambda a: a.sum(), **arguments)
     with pytest.raises(UserError, match="step_mode"):
         action_gradient(
             point(jnp.zeros(A)),
