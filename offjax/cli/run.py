@@ -193,6 +193,7 @@ def _plan(max_devices: int) -> list[Training]:
     sinks.check(options.log)
     name = _required(FLAGS.dataset, "dataset")
     # Errors here come before data are loaded or collected.
+    check(method, FLAGS.preset, overrides())
     spec = known_spec(name, FLAGS.data_dir)
     check(method, FLAGS.preset, overrides(), name, spec)
     dataset = _load(name)

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from offjax.compat import after_import
+
 MODULES = {
     "gym": "offjax.compat.gym",
     "gym.core": "offjax.compat.gym.core",
@@ -55,7 +57,9 @@ def install() -> list[str]:
     for family in FAMILIES:
         module = ModuleType(f"d4rl.{family}", "Its environments are made by gym.make.")
         sys.modules[module.__name__] = module
-    return _prepare_wandb()
+    lines = _prepare_wandb()
+    after_import.watch()
+    return lines
 
 
 def _prepare_wandb() -> list[str]:

@@ -92,13 +92,16 @@ def folder(tmp_path):
     return tmp_path
 
 
-def run(folder, *args):
+def run(folder, *args, **settings):
     env = os.environ | {
         "D4RL_DATASET_DIR": str(folder),
         "MINARI_DATASETS_PATH": str(folder / "minari"),
         "PYTHONPATH": str(ROOT),
-        "WANDB_MODE": "offline",
+        "HOME": str(folder),  # no key for wandb
+        **settings,
     }
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        env.pop(name, None)
     return subprocess.run(
         [sys.executable, "-m", "offjax.compat", *map(str, args)],
         cwd=folder, env=env, capture_output=True, text=True,
@@ -121,6 +124,39 @@ def test_a_script_trains_and_evaluates_on_a_d4rl_file(folder):
         assert (found["_step"], found["loss"]) == (10, 0.5)
         score = float(first.stdout.split()[1])
         assert found["d4rl_normalized_score"] == pytest.approx(score)
+
+
+WANDB = """
+import os
+
+class Run:
+    def save(self, glob_str):
+        print("saved", glob_str)
+
+def init(**_):
+    global run
+    print("mode", os.environ["WANDB_MODE"])
+    run = Run()
+"""
+
+
+def test_an_installed_wandb_works_offline_and_takes_old_calls(folder):
+    (folder / "site" / "wandb").mkdir(parents=True)
+    (folder / "site" / "wandb" / "__init__.py").write_text(WANDB)
+    (folder / "script.py").write_text(
+        "import wandb\nwandb.init(project='p')\nwandb.run.save()\nwandb.run.save('f')"
+    )
+    done = run(folder, "script.py", PYTHONPATH=f"{ROOT}:{folder / 'site'}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["mode", "offline", "saved", "f"]
+    assert "works offline" in done.stderr
+
+
+def test_names_that_jax_has_dropped_are_there(folder):
+    (folder / "script.py").write_text(
+        "import jax\nprint(jax.tree_map(lambda x: -x, {'a': [1, 2]}))"
+    )
+    assert run(folder, "script.py").stdout == "{'a': [-1, -2]}\n"
 
 
 def test_a_script_trains_and_evaluates_on_this_suites_data(folder):
