@@ -19,6 +19,11 @@ COMMON = {
     "hidden_dims": "widths of the hidden layers.",
     "vae_hidden_dims": "widths of the hidden layers of the autoencoder.",
     "batch_size": "rows of an update.",
+    "num_layers": "layers of a transformer.",
+    "num_heads": "attention heads.",
+    "weight_decay": "AdamW's weight decay.",
+    "text_encoder": "how instructions become vectors; see offjax.datasets.text.",
+    "text_weights": "folder of a pretrained text encoder.",
 }
 """Meaning of the names that most methods share, where a method does not say more."""
 

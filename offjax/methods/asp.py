@@ -78,6 +78,7 @@ class Config:
       discount: γ of the returns-to-go.
       kl_weight: λ (modes equation and listing).
       std_min: floor on σ.
+      step_weights: of `mle`: each step has its own weight.
       learn_std: whether σ is an output; otherwise it is `std_min` everywhere.
       action_min: m of the listing, in the environment's units.
       random_phase: windows begin anywhere rather than at multiples of k.
@@ -386,7 +387,7 @@ def listing(spec: EnvSpec | None, preset: str) -> Recipe:
     """
     settings: dict[str, Any] = {"mode": "listing", "weights": "batch_std"}
     settings |= {"discount": 0.999, "kl_weight": 1e-4}
-    settings["action_min"] = min(spec.action_low) if spec is not None else 0.0
+    settings["action_min"] = min(spec.action_low) if spec else 0.0
     return _recipe("asp_listing", stage(spec, preset, **settings))
 
 

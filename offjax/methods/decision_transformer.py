@@ -86,7 +86,11 @@ class Config(SequenceConfig):
 
 @config
 class Conditioning:
-    """`return_target` is the return of an episode that acting asks for."""
+    """What acting asks for.
+
+    Attributes:
+      return_target: return of an episode, in the units of the rewards.
+    """
 
     return_target: float = math.nan
 

@@ -81,19 +81,24 @@ class Config(TextConfig):
       plan: "categorical" or "gaussian".
       plan_variables: categorical variables of the plan, or dimensions of the Gaussian.
       plan_classes: classes of each variable.
+      prior_dims: hidden widths of the prior.
       recognition: what gives the posterior, a "transformer" or a two-way "rnn".
+      recognition_layers, recognition_heads: of the transformer.
       recognition_dim: width of its perceptrons, or of one direction's state.
       recognition_features: length of the window's features (transformer).
+      dropout: of the transformer.
       decoder_sees: the "gripper" camera's half of the features, or "all".
+      decoder_dim, decoder_layers: width and number of the recurrent layers.
       num_components: K of the mixture.
       num_classes: bins of an action's entry.
       binary_gripper: the action's last entry is -1 or 1.
       contrast: whether there is the contrastive loss.
+      projection_dim: hidden width of its projections.
       padding: whether padded steps are "masked" or "repeated" as steps like others.
       augment: random shifts of the cameras' images.
       acting: "sample" of the mixture, or its "mode".
       replan: steps between plans.
-      window: T, longest window.
+      window, min_window: T, longest and shortest window.
       batch_size: windows of each kind of goal.
     """
 

@@ -26,7 +26,12 @@ from offjax.types import Array, Key, Model, Pytree, Stage, Upstream, config
 
 @config
 class Config:
-    """Hyperparameters; `beta` is β, and `latent_dim` the length of z."""
+    """Hyperparameters.
+
+    Attributes:
+      beta: weight of the divergence.
+      latent_dim: length of z.
+    """
 
     lr: float = 1e-3
     beta: float = 0.01

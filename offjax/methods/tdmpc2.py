@@ -85,7 +85,8 @@ class Config:
       size: of the networks, one of `SIZES`.
       horizon: H, of training and of planning.
       episodic: whether ends of episodes are predicted.
-      num_bins: bins of symlog values, from −bin_limit to bin_limit.
+      num_bins: bins of symlog values.
+      bin_limit: they range from −bin_limit to bin_limit.
       batch_size: slices of H steps.
     """
 

@@ -16,7 +16,7 @@ def test_help_is_short_and_names_every_command(offjax):
         code, output, _ = offjax(*arguments)
         assert code == 0
         assert len(output.splitlines()) < 40
-        assert re.findall(r"^  (\w+) {2,}\w", output, re.M) == list(COMMANDS)
+        assert re.findall(r"^  ([\w-]+) +\w", output, re.M) == list(COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
