@@ -36,6 +36,13 @@ def small_dataset():
     )
 
 
+@pytest.fixture
+def double():
+    """Double precision for the length of a test."""
+    with jax.enable_x64(True):
+        yield
+
+
 @pytest.fixture(scope="session")
 def narrow():
     """`recipe → recipe` with tiny networks and batches, for speed."""

@@ -16,17 +16,12 @@ from offjax.errors import UserError
 from offjax.methods import asp, asp_printed, build
 from offjax.types import Model, Params, Statistics
 
+pytestmark = pytest.mark.usefixtures("double")
 LOW, HIGH = -2.0, 3.0
 ROWS, LENGTH, K = 4, 6, 3
 STATISTICS = Statistics(
     np.float64([0.5]), np.float64([2.0]), np.float64([LOW]), np.float64([HIGH])
 )
-
-
-@pytest.fixture(autouse=True)
-def double():
-    with jax.enable_x64(True):
-        yield
 
 
 def small(name):

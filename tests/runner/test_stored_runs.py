@@ -1,0 +1,180 @@
+"""Runs that end early, go on or are loaded; stages taken from the store."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from offjax import envs, methods
+from offjax.datasets.views import TransitionView
+from offjax.errors import UserError
+from offjax.methods import bc
+from offjax.runner import run as api
+from offjax.runner import sinks
+from offjax.runner.options import Options
+from offjax.runner.settings import Job, Setting
+from offjax.runner.training import Training
+from tests.runner.tiny_training import rows, states, train
+
+
+def test_a_stage_that_was_trained_is_taken_from_the_store(
+    budget_dataset, tmp_path, capsys
+):
+    first = train(budget_dataset, tmp_path)
+    again = train(budget_dataset, tmp_path, quiet=False)
+    assert "trained before" in capsys.readouterr().out
+    assert again.folder.record["compilations"] == {"evaluation": 1}
+    assert rows(again, "scores.csv") == rows(first, "scores.csv")
+    fresh = train(budget_dataset, tmp_path, reuse_stages=False)
+    assert fresh.folder.record["compilations"]["asp/chunk"] == 1
+
+
+def test_a_stage_is_known_by_the_versions_of_its_code(budget_dataset, tmp_path):
+    def key(stage):
+        recipe = bc.recipe(budget_dataset.spec, "demo")
+        recipe = dataclasses.replace(recipe, stages=(stage(recipe.stages[0]),))
+        job = Job(recipe, (Setting((), "default"),), {})
+        options = Options(num_seeds=1, runs_dir=str(tmp_path))
+        return Training.of(job, "bc", "demo", budget_dataset, options).stages[0].key
+
+    class Documented(TransitionView):
+        """The view, with another text about it."""
+
+    class Changed(TransitionView):
+        VERSION = 2
+
+    for view in (Documented, Changed):  # the same place in the code as the original
+        view.__name__, view.__module__ = "TransitionView", TransitionView.__module__
+    same = key(lambda stage: dataclasses.replace(stage, view=Documented()))
+    assert same == key(lambda stage: stage)
+    assert same != key(lambda stage: dataclasses.replace(stage, view=Changed()))
+    newer = dataclasses.replace(bc.METHOD, version=bc.METHOD.version + 1)
+    assert same != key(lambda stage: dataclasses.replace(stage, method=newer))
+
+
+def test_load_run_acts_and_evaluates_as_it_was_trained(budget_dataset, tmp_path):
+    trainer = train(budget_dataset, tmp_path, eval_episodes=3)
+    run = api.load_run(trainer.path, budget_dataset)
+    scores = api.evaluate(run, episodes=3)
+    assert scores.returns.shape == (2, 3)
+    expected = [float(r["score"]) for r in rows(trainer, "scores.csv")]
+    np.testing.assert_allclose(scores.scores.mean(1), expected, rtol=1e-4)
+
+    agent = run.agent(seed=1)
+    env = envs.make(budget_dataset.spec)
+    state = env.initial(jax.random.PRNGKey(0))
+    total = 0.0
+    for _ in range(10):
+        action = agent.act(env.observation(state, None))
+        following = env.transition(state, action, jax.random.PRNGKey(0))
+        total += float(env.reward(state, action, following, jax.random.PRNGKey(0)))
+        state = following
+    np.testing.assert_allclose(total, scores.returns[1, 0], rtol=1e-5)
+
+
+def test_a_run_is_loaded_as_it_was_trained_whatever_its_recipe_is_today(
+    budget_dataset, tmp_path, monkeypatch
+):
+    run = train(budget_dataset, tmp_path, "bc")
+    observation = np.zeros(budget_dataset.spec.observation_dim, np.float32)
+    expected = run.agent(seed=1).act(observation)
+
+    def edited(spec, preset):
+        return bc.recipe(spec, preset).with_config("bc", hidden_dims=(5,), actor_lr=1.0)
+
+    monkeypatch.setitem(methods.METHODS, "bc", edited)
+    found = api.load_run(run.path, budget_dataset)
+    np.testing.assert_array_equal(found.agent(seed=1).act(observation), expected)
+
+
+def test_another_precision_is_another_run_and_goes_with_its_folder(
+    budget_dataset, tmp_path
+):
+    plain = train(budget_dataset, tmp_path)
+    exact = train(budget_dataset, tmp_path, matmul_precision="float32")
+    assert "matmul_precision" not in plain.training.config
+    assert exact.training.config["matmul_precision"] == "float32"
+    assert plain.training.stages[0].key != exact.training.stages[0].key
+    found = api.load_run(exact.path, budget_dataset)
+    assert found.training.options.matmul_precision == "float32"
+    for a, b in zip(states(plain), states(exact), strict=True):
+        np.testing.assert_array_equal(a, b)  # a CPU's products are float32 anyway
+
+
+def test_resuming_another_configuration_is_refused(budget_dataset, tmp_path):
+    trainer = train(budget_dataset, tmp_path)
+    record = trainer.folder.record | {"status": "running"}
+    (trainer.path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"num_seeds|seeds|another configuration"):
+        train(budget_dataset, tmp_path, resume=True, num_seeds=3)
+
+
+class Failing:
+    """A sink that fails at the first row."""
+
+    package, error = "json", RuntimeError("the sink is broken")
+
+    def __init__(self, folder, config):
+        pass
+
+    def write(self, rows):
+        raise self.error
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (UserError("the sink refuses"), "failed"),
+        (RuntimeError("the sink is broken"), "failed"),
+        (KeyboardInterrupt(), "interrupted"),
+    ],
+)
+def test_a_run_that_ends_early_says_so_and_leaves_others_alone(
+    budget_dataset, tmp_path, monkeypatch, error, status
+):
+    monkeypatch.setitem(sinks.SINKS, "failing", Failing)
+    monkeypatch.setattr(Failing, "error", error)
+    with pytest.raises(type(error)):
+        train(budget_dataset, tmp_path, log=("failing",), checkpoint_every=2)
+    (path,) = (tmp_path / "asp").rglob("run.json")
+    record = json.loads(path.read_text())
+    assert record["status"] == status
+    with pytest.raises(UserError, match=str(error) or "--resume"):
+        api.finished(path.parent)
+    train(budget_dataset, tmp_path, resume=True, num_seeds=1)
+
+
+def test_a_corrupt_checkpoint_is_named_and_the_one_before_used(
+    budget_dataset, tmp_path, capsys
+):
+    trainer = train(budget_dataset, tmp_path, checkpoint_every=5)
+    scores = (trainer.path / "scores.csv").read_text()
+    record = trainer.folder.record | {"status": "running"}
+    (trainer.path / "run.json").write_text(json.dumps(record))
+    newest = trainer.path / "checkpoints" / "10"
+    for file in newest.rglob("*"):
+        if file.is_file() and file.parent.name == "d":
+            file.write_bytes(b"\0" * 10)
+    options = {"checkpoint_every": 5, "reuse_stages": False, "quiet": False}
+    again = train(budget_dataset, tmp_path, resume=True, **options)
+    printed = capsys.readouterr()
+    assert "checkpoints/10 is corrupt" in printed.out + printed.err
+    assert "at step 5" in printed.out + printed.err
+    assert (again.path / "scores.csv").read_text() == scores
+
+
+def test_a_foreign_checkpoint_is_refused(budget_dataset, tmp_path):
+    trainer = train(budget_dataset, tmp_path, checkpoint_every=5)
+    other = train(budget_dataset, tmp_path, "bc", checkpoint_every=5)
+    record = trainer.folder.record | {"status": "running"}
+    (trainer.path / "run.json").write_text(json.dumps(record))
+    shutil.rmtree(trainer.path / "checkpoints")
+    shutil.copytree(other.path / "checkpoints", trainer.path / "checkpoints")
+    with pytest.raises(UserError, match="another configuration"):
+        train(budget_dataset, tmp_path, resume=True)
