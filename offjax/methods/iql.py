@@ -66,7 +66,7 @@ class Config:
       critic_lr: Adam's step size, of the value function too.
       actor_decay_steps: updates over which the policy's step size falls to 0.
       expectile: κ.
-      temperature: β.
+      temperature: β, which multiplies the advantage.
       advantage_clip: upper bound of exp(β A).
       dropout: share of the policy's hidden units that training omits.
       critic_only: train no policy, for methods that need Q alone.
