@@ -1,12 +1,13 @@
 """What the tests of sequence models share: PyTorch's fixtures, toy trajectories."""
 
 import pathlib
+from types import SimpleNamespace
 
 import flax.traverse_util
 import jax.numpy as jnp
 import numpy as np
 
-from offjax.datasets.trajectories import Segments, Trajectories
+from offjax.datasets.trajectories import Segments, SegmentView, Trajectories
 from offjax.types import Statistics
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"
@@ -70,6 +71,14 @@ def trajectories(observations, actions, returns, timesteps, remaining, starts, l
         for x in arrays
     ]
     return Trajectories(*arrays, jnp.float32(1.0), stats)
+
+
+def sample(data, key, batch_size, length, weighting):
+    """Windows of trajectories as `SegmentView` draws them."""
+    config = SimpleNamespace(
+        batch_size=batch_size, context_length=length, weighting=weighting
+    )
+    return SegmentView().sample(data, key, config)
 
 
 def small_data(rng, episodes=30, length=6):

@@ -248,7 +248,7 @@ def test_recipes_are_complete(dataset, method, preset):
         config.validate()
     actor = recipe.actor(recipe)
     assert actor.period == recipe.acting["sampling"].replan
-    assert (actor.encoder, actor.text) == (low.name, planner.config.text)
+    assert (actor.stage, actor.text) == (low.name, planner.config.text)
 
 
 def test_named_settings_are_those_of_their_source():

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offjax.datasets.trajectories import sample
 from offjax.errors import UserError
 from offjax.methods import iql, reinformer, reinformer_original
 from offjax.methods.sequence import steps_of
@@ -20,6 +19,7 @@ from tests.methods.sequence_reference import (
     assert_same_step,
     example,
     load,
+    sample,
     segments,
     small_data,
 )
