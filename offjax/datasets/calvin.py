@@ -196,6 +196,8 @@ def _bounds(place: Path) -> np.ndarray:
         "A split of CALVIN's is a folder (training, validation) with "
         f"{BOUNDS} and a file for each frame."
     )
+    if not path.is_file():
+        raise UserError(f"There is no {path}. {remedy}")
     with checks.damaged(str(path), remedy):
         bounds = np.load(path, allow_pickle=False)
     shape = bounds.shape

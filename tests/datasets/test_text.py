@@ -109,16 +109,18 @@ def test_what_cannot_be_embedded(texts, settings, message):
 def test_pretrained_vectors_are_kept_on_disk(tmp_path, monkeypatch, encoder_library):
     """The model is asked once for each sentence."""
     monkeypatch.setenv("OFFJAX_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "config.json").write_text("{}")
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "config.json").write_text("{}")
     asked = encoder_library
-    settings = {"weights": tmp_path}
+    settings = {"weights": weights}
     first = encode(SENTENCES, "minilm", **settings)
     again = encode([SENTENCES[1], "a new one"], "minilm", **settings)
     assert asked == [*SENTENCES, "a new one"]
     np.testing.assert_array_equal(first.tokens[1], again.tokens[0])
     assert first.sentence[0].tolist() == [len(SENTENCES[0])] * 2
     # Other weights are another encoder.
-    (tmp_path / "model.safetensors").write_text("x")
+    (weights / "model.safetensors").write_text("x")
     encode(SENTENCES[:1], "minilm", **settings)
     assert asked[-1] == SENTENCES[0]
 

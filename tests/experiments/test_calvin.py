@@ -169,7 +169,7 @@ def test_where_scores_of_its_data_come_from(folder):
     [
         ([], "--folder is missing"),
         (["--folder=x"], "--method to train one, or --run"),
-        (["--folder=x", "--method=gcbc"], "ep_start_end_ids.npy cannot be read"),
+        (["--folder=x", "--method=gcbc"], "no x/training/ep_start_end_ids.npy"),
         (["--folder=x", "--method=gcb"], "gcb"),
         (["--folder=x", "--run=runs/gcbc"], "github.com/mees/calvin_env"),
     ],

@@ -100,7 +100,7 @@ def complains(result, *words):
         (("--config.lr=high",), ["lr", "'high'", "float"]),
         (("--config.k=2.5",), ["k=2.5", "int"]),
         (("--config.hidden_dims=wide",), ["hidden_dims"]),
-        (("--config.mode=clip",), ["mode='clip'", "anchored"]),
+        (("--config.mode=clip",), ["mode is 'clip'", "anchored"]),
         (("--config.k=11",), ["k=11", "T=10"]),
         (("--config.k=0",), ["k=0"]),
         (("--num_seeds=0",), ["num_seeds=0"]),

@@ -67,7 +67,7 @@ def test_two_processes_are_one(alone):
     assert mine == files
     assert (other["hosts"], record["hosts"]) == (2, 1)
     assert other["stages"] == record["stages"]
-    assert "bc 1,200/1,200" in printed[0] and "1,200" not in printed[1]
+    assert "bc  1,200/1,200" in printed[0] and "1,200" not in printed[1]
 
 
 @pytest.mark.long
