@@ -63,7 +63,7 @@ def main(argv: list[str]) -> None:
     )
     begin = time.perf_counter()
     say = functools.partial(print, flush=True)
-    failed = benchmark.fill(suite, place, parallel, say=say)
+    failed = benchmark.fill(suite, place, parallel, say=say, by_column=False)
     if interrupts.requested():
         print("stopped; `offjax demo` goes on where it was")
         raise interrupts.Interrupted

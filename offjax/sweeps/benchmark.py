@@ -275,8 +275,9 @@ def fill(
     runs_dirs: Sequence[str | Path] = (),
     say: Callable[[str], None] = print,
     after: Callable[[], None] = lambda: None,
+    by_column: bool = True,
 ) -> list[plan.Job]:
-    """Trains what is missing of a benchmark, column by column.
+    """Trains what is missing of a benchmark.
 
     Args:
       suite: the benchmark.
@@ -285,19 +286,30 @@ def fill(
       runs_dirs: further folders whose finished runs count.
       say: told of what happens, a line at a time.
       after: called when a column is done, or training was interrupted.
+      by_column: one column after the other, so that they grow whole; else all jobs in
+        one queue, the last column and the longest first, so that no core waits.
 
     Returns:
       The jobs that failed.
     """
-    failed = []
+    failed: list[plan.Job] = []
+    queue: list[plan.Job] = []
+    folders = [place.runs_dir, *runs_dirs]
+
+    def carry_out(jobs: list[plan.Job]) -> None:
+        outcomes = local.run(jobs, place, Lines(jobs, place, say), max_parallel)
+        failed.extend(job for job in jobs if outcomes[job.hash].status == "failed")
+        after()
+
     for domain, name in suite.columns():
         if interrupts.requested():
             break
-        folders = [place.runs_dir, *runs_dirs]
         found = column(suite, domain, name, folders, place.data_dir, say)
         todo = [cell.job for cell in found if not cell.finished]
         say(f"{name}: {len(todo)} of {len(found)} to train")
-        outcomes = local.run(todo, place, Lines(todo, place, say), max_parallel)
-        failed += [job for job in todo if outcomes[job.hash].status == "failed"]
-        after()
+        if by_column:
+            carry_out(todo)
+        queue += todo
+    if not by_column:
+        carry_out(queue[::-1])
     return failed
