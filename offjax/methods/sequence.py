@@ -173,7 +173,7 @@ def sequence_stage(
     reads: tuple[str, ...] = (),
 ) -> Stage:
     """A sequence model's stage, of the method's name; published: `paper_steps`."""
-    steps = pick(preset, paper=paper_steps, small=10_000, demo=5_000)
+    steps = pick(preset, paper=paper_steps, small=10_000, demo=3_000)
     return Stage(method.name, method, config, view, steps, reads)
 
 
