@@ -17,7 +17,7 @@ from typing import Any
 
 from offjax.improvement import improvement
 from offjax.methods import decision_transformer, gradient_norm, iql, reinformer
-from offjax.methods.common import domain, reads_critic
+from offjax.methods.common import domain, pick, reads_critic
 from offjax.types import EnvSpec, Recipe, Stage
 
 
@@ -25,11 +25,16 @@ def critic_stage(spec: EnvSpec | None, preset: str) -> Stage:
     """Stage `critic`: IQL's value functions, without its policy.
 
     Preset demo has few updates, and the goal of a maze is hundreds of steps away: there
-    the target networks follow faster than published.
+    the target networks follow faster than published, and batches are large.
     """
-    faster = {"tau": 0.05} if preset == "demo" and domain(spec) == "maze2d" else {}
-    stage = iql.stage(spec, preset, critic_only=True, **faster)
-    return dataclasses.replace(stage, name="critic")
+    settings: dict[str, Any] = {}
+    if preset == "demo":
+        settings = {"hidden_dims": (128, 128), "batch_size": 256}
+        if domain(spec) == "maze2d":
+            settings["tau"] = 0.05
+    stage = iql.stage(spec, preset, critic_only=True, **settings)
+    steps = pick(preset, paper=stage.num_steps, small=stage.num_steps, demo=8_000)
+    return dataclasses.replace(stage, name="critic", num_steps=steps)
 
 
 def _refined(recipe: Recipe, name: str, spec: EnvSpec | None, preset: str) -> Recipe:
