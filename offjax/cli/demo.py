@@ -29,7 +29,7 @@ MOST_JOBS = 4
 
 def define_flags() -> None:
     """The command's flags."""
-    flags.DEFINE_integer("num_seeds", None, "Seeds of every method; by default 4.")
+    flags.DEFINE_integer("num_seeds", None, "Seeds of every method; by default 3.")
     flags.DEFINE_string("runs_dir", "runs/demo", "Where run folders go.")
     flags.DEFINE_string(
         "data_dir", None, "Root of the datasets; by default data/ in --runs_dir."
