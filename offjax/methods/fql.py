@@ -296,5 +296,5 @@ def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
         reward_shift=-1.0 if kind == "antmaze" else 0.0,
     )
     config = Config(**_settings(kind, preset))
-    steps = pick(preset, paper=1_000_000, small=200_000, demo=10_000)
+    steps = pick(preset, paper=1_000_000, small=200_000, demo=20_000)
     return actor_critic(Stage("fql", METHOD, config, view, steps))

@@ -224,7 +224,7 @@ METHOD = Method("iql", 1, init, update, act, min_q_value)
 def stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
     """Stage `iql` with the authors' settings; raw observations."""
     kind = domain(spec)
-    steps = pick(preset, paper=1_000_000, small=200_000, demo=10_000)
+    steps = pick(preset, paper=1_000_000, small=200_000, demo=20_000)
     published = {
         "expectile": 0.9 if kind == "antmaze" else 0.7,
         "temperature": {"antmaze": 10.0, "adroit": 0.5, "kitchen": 0.5}.get(kind, 3.0),

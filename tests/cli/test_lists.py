@@ -41,7 +41,7 @@ def test_hyperparameters_are_listed_without_data(offjax, tmp_path):
     )
     assert code == 0 and not (tmp_path / "data").exists()
     lines = {line.split()[0]: line for line in output.splitlines() if line}
-    assert "1000000 | 200000 | 10000" in lines["num_steps"]
+    assert "1000000 | 200000 | 20000" in lines["num_steps"]
     assert lines["temperature"].split()[1] == "3"
     assert "which multiplies the advantage" in lines["temperature"]
     assert "discount of later rewards" in lines["discount"]
