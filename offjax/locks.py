@@ -15,7 +15,7 @@ from offjax.errors import UserError
 RUNNING = ".running"
 """In a run's folder: held by the process that works on the run."""
 READER_SECONDS = 5.0
-"""How long `held` waits at least; `status` holds a lock for an instant."""
+"""How long `held` waits by default: `status` holds a lock for an instant."""
 POLL_SECONDS = 0.2
 
 
@@ -45,7 +45,7 @@ def held(
         ) from error
     with file:
         deadline = time.monotonic() + wait_seconds
-        while not _try_lock(file.fileno(), fcntl.LOCK_EX):
+        while not _held_or_refused(file.fileno(), path.parent):
             file.seek(0)
             holder = file.read().strip() or "another process"
             if waiting:
@@ -81,6 +81,53 @@ def status(folder: Path, recorded: str) -> str:
             return "killed" if here else "unknown"
     except OSError:
         return "unknown"
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Holds the lock file `path`, whose folder exists, and removes it afterwards.
+
+    `waiting` is called once where another process holds it. The operating system
+    frees the lock of a process that dies. Where the file system knows no locks,
+    nothing is locked, and only work is lost. OSError if the file cannot be made.
+    """
+    descriptor = _acquire(path, waiting)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        os.close(descriptor)
+
+
+def _acquire(path: Path, waiting: Callable[[], None] | None) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting is not None:
+                waiting()
+                waiting = None
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            return descriptor
+        # The holder before may have removed the file while this process waited.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        os.close(descriptor)
+
+
+def _held_or_refused(descriptor: int, folder: Path) -> bool:
+    """`_try_lock`; where there are no locks, two processes could take one run."""
+    try:
+        return _try_lock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        raise UserError(
+            f"the file system of {folder} knows no locks ({error.strerror}), which "
+            "keep two processes from one run. Choose another --runs_dir."
+        ) from error
 
 
 def _try_lock(descriptor: int, kind: int) -> bool:

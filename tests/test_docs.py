@@ -54,7 +54,9 @@ def test_the_method_of_the_how_to_trains_and_acts(budget_dataset, tmp_path):
 
 
 def test_the_readmes_links_lead_somewhere():
-    for target in re.findall(r"\]\((?!http)([^)#]+)", (ROOT / "README.md").read_text()):
+    targets = re.findall(r"\]\((?!http)([^)#]+)", (ROOT / "README.md").read_text())
+    assert targets
+    for target in targets:
         assert (ROOT / target).exists(), target
 
 

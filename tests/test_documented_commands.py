@@ -116,6 +116,7 @@ def test_hyperparameters_in_documented_runs_exist():
     from offjax.methods import METHODS, build
     from offjax.runner import settings
 
+    checked = 0
     for page, command, given in lines():
         values = {
             name + path: quoted or plain
@@ -128,3 +129,5 @@ def test_hyperparameters_in_documented_runs_exist():
         for name in values:
             if name.startswith("config.") and "NAME" not in name:
                 assert name.removeprefix("config.") in known, (page, name)
+                checked += 1
+    assert checked

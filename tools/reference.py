@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from offjax import improvement, methods
+from offjax.cli.hyperparameters import meanings_of
+from offjax.methods.common import PRESETS
 from offjax.runner import settings
 from offjax.types import Recipe, Stage, traced_fields
 from tools.commands import Command, definitions
@@ -18,17 +20,6 @@ from tools.commands import Command, definitions
 REPEATED = r";\s*repeat this option to specify a list of values$"
 """What absl adds to the meaning of flags that may be given several times."""
 Builder = Callable[[None, str], Recipe]
-PRESETS = ("paper", "small", "demo")
-
-COMMON = {
-    "actor_lr": "step size of the policy's optimizer",
-    "critic_lr": "step size of the critics' optimizer",
-    "discount": "γ",
-    "tau": "share of the new parameters that a target takes at an update",
-    "hidden_dims": "widths of the hidden layers",
-    "batch_size": "rows of an update",
-}
-"""Meanings of names that mean the same in every method."""
 
 
 def pages() -> dict[str, str]:
@@ -49,8 +40,8 @@ def commands_page(commands: Mapping[str, Command]) -> str:
         "# Commands",
         "",
         "Flags are given as `--name=value`; one that is true or false as `--name` or "
-        "`--noname`. `--help` prints the same text. In a checkout, "
-        "`python -m experiments.X` is the same command as `offjax X`.",
+        "`--noname`. `--help` prints the same text. `python -m offjax X` is the same "
+        "command as `offjax X`.",
     ]
     for group, names in groups.items():
         lines += ["", f"## {group}"]
@@ -191,13 +182,13 @@ def _method(name: str) -> list[str]:
 def _table(owner: str, recipes: Mapping[str, Recipe], rows: list[str]) -> list[str]:
     configs = {p: settings.owners(r).get(owner) for p, r in recipes.items()}
     known = next(config for config in configs.values() if config is not None)
-    meanings, traced = _attributes(type(known)), traced_fields(type(known))
+    meanings, traced = meanings_of(type(known)), traced_fields(type(known))
     for field in dataclasses.fields(known):
         values = {
             preset: getattr(config, field.name, "")
             for preset, config in configs.items()
         }
-        meaning = meanings.get(field.name) or COMMON.get(field.name, "")
+        meaning = meanings.get(field.name, "")
         rows.append(_row(field.name, values, meaning, field.name in traced))
     head = "| hyperparameter | paper | small | demo | meaning |"
     return [head, "|---|---|---|---|---|", *rows, ""]
@@ -221,23 +212,6 @@ def _value(value: Any) -> str:
     return _cell(str(value))
 
 
-def _attributes(cls: type) -> dict[str, str]:
-    """The meanings that a class' docstring gives under `Attributes:`."""
-    text = inspect.getdoc(cls) or ""
-    _, _, listed = text.partition("Attributes:\n")
-    found: dict[str, str] = {}
-    names: list[str] = []
-    for line in listed.splitlines():
-        if match := re.match(r"  (\w+(?:, \w+)*): (.*)", line):
-            names = match[1].split(", ")
-            found |= dict.fromkeys(names, match[2])
-        elif line.startswith("    "):
-            found |= {name: f"{found[name]} {line.strip()}" for name in names}
-        elif line.strip():
-            break
-    return found
-
-
 def _operators_page() -> str:
     lines = [
         "# Operators",
@@ -247,7 +221,7 @@ def _operators_page() -> str:
         "`--grid=NAME=VALUE,VALUE` tries several settings.",
     ]
     for name, (operator, config) in improvement.OPERATORS.items():
-        meanings = _attributes(config)
+        meanings = meanings_of(config)
         text = (inspect.getdoc(operator) or "").partition("\n\nRaises:")[0]
         lines += ["", f"## {name}", "", text, "", _first_line(config), ""]
         lines += ["| setting | default | meaning |", "|---|---|---|"]

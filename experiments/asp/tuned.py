@@ -74,7 +74,7 @@ def define_flags(out: str, num_steps: int, eval_episodes: int) -> None:
     flags.DEFINE_integer("num_seeds", 5, "Reported seeds, from 0 on.")
     flags.DEFINE_integer("tune_seeds", 2, "Tuning seeds, from 1000 on.")
     flags.DEFINE_integer("eval_episodes", eval_episodes, "Episodes per seed.")
-    flags.DEFINE_integer("max_parallel", 1, "Jobs side by side.")
+    flags.DEFINE_integer("max_parallel", 1, "Jobs side by side.", lower_bound=1)
     flags.DEFINE_enum("preset", "small", ["paper", "small", "demo"], "Preset.")
     flags.DEFINE_bool("report", False, "Write what is finished, and run nothing.")
     flags.DEFINE_string("runs_dir", "runs/asp", "The run store.")

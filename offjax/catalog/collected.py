@@ -6,7 +6,7 @@
     offjax/<robot>/<kind>-v0, and -v1 of longer trainings at D4RL's sizes
     offjax/<scene>/play-v0
 
-A part in brackets is spelt out only where it differs from the default (instance 0,
+A part in brackets is spelled out only where it differs from the default (instance 0,
 one instance, kappa 1.5, no noise), so that every dataset has one name.
 """
 
@@ -179,7 +179,7 @@ def _parse_budget(name: str, stem: str) -> Budget:
     if match is None:
         raise _unknown(
             name,
-            "is not spelt t<T>-<kind>[-i<instance>][-r<instances>][-k<kappa>]"
+            "is not spelled t<T>-<kind>[-i<instance>][-r<instances>][-k<kappa>]"
             "[-n<noise>]-v0, in this order",
         )
     horizon, kind = int(match["horizon"]), match["kind"]

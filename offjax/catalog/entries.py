@@ -97,7 +97,7 @@ class Budget(Entry):
 
     @property
     def origin(self) -> dict[str, str]:
-        """Once, data of all instances had the actions of instance 0."""
+        """Marks data made since each instance has behavior of its own."""
         return {"behaviour": "of the instance"} if self.instance else {}
 
     def spec(self) -> EnvSpec:
@@ -272,7 +272,7 @@ class Play(Entry):
 
     @property
     def origin(self) -> dict[str, str]:
-        """Once, stacking was drawn a third as often; `scene` has nothing to stack."""
+        """Marks data made since cubes are stacked as often as moved."""
         return {} if self.scene == "scene" else {"stacks": "as often as moves"}
 
     def spec(self) -> EnvSpec:

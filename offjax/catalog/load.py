@@ -219,7 +219,7 @@ def _missing(name: str, data_dir: DataDir) -> UserError:
     if not re.search(r"-v\d+$", name):
         return UserError(
             f"Dataset id {name!r} does not end in a version such as -v0.{close} "
-            "`--dataset=list` prints the ids there are."
+            "`offjax list datasets` prints the ids there are."
         )
     return UserError(
         f"There is no dataset {name!r}: it is not one of offjax's own, nor of "

@@ -28,6 +28,14 @@ FLAGS = flags.FLAGS
 POSITIONAL = "action"
 ACTIONS = ("run", "status", "table", "page")
 FORMATS = ("terminal", "markdown", "csv", "latex")
+TRAINING = ("hours", "max_parallel", "host_devices")
+UNUSED = {
+    "run": ("format", "out"),
+    "status": (*TRAINING, "format", "out"),
+    "table": (*TRAINING, "runs_dir", "data_dir"),
+    "page": (*TRAINING, "runs_dir", "data_dir", "format"),
+}
+"""Action → flags that it does not read."""
 
 
 def define_flags() -> None:
@@ -50,7 +58,7 @@ def define_flags() -> None:
         cli.define_host_devices()
     with cli.section("Results"):
         flags.DEFINE_string(
-            "export", "docs/leaderboard/runs", "Exported runs: read, and written."
+            "export", "docs/leaderboard/exports", "Exported runs: read, and written."
         )
         flags.DEFINE_enum("format", "terminal", FORMATS, "How `table` is written.")
         flags.DEFINE_string("out", None, "File for `table` or `page`.")
@@ -72,26 +80,33 @@ def run() -> None:
     jax.config.update("jax_platforms", "cpu")
     from offjax.runner import interrupts
     from offjax.sweeps import benchmark
-    from offjax.sweeps.engine import Place
+    from offjax.sweeps.engine import Place, cores_each
 
     interrupts.listen()
+    over = threading.Event()
     if FLAGS.hours is not None:
-        timer = threading.Timer(3600 * FLAGS.hours, interrupts.request)
+        timer = threading.Timer(3600 * FLAGS.hours, _stop, [over])
         timer.daemon = True
         timer.start()
     of = suite()
-    place = Place(
-        str(Path(FLAGS.runs_dir).resolve()), of.name, FLAGS.data_dir, FLAGS.host_devices
-    )
+    devices = FLAGS.host_devices or cores_each(FLAGS.max_parallel)
+    place = Place(str(Path(FLAGS.runs_dir).resolve()), of.name, FLAGS.data_dir, devices)
     failed = benchmark.fill(
         of, place, FLAGS.max_parallel, [FLAGS.export], print, after=export
     )
-    if failed:
-        raise UserError(
-            f"{len(failed)} runs failed: "
-            + ", ".join(job.label for job in failed)
-            + f". Their logs are in {place.folder / 'logs'}."
-        )
+    benchmark.require_none(failed, place)
+    if interrupts.requested():
+        print(f"stopped; `{cli.again()}` goes on where it was")
+        if not over.is_set():
+            raise interrupts.Interrupted
+
+
+def _stop(over: threading.Event) -> None:
+    """Ends the training as SIGTERM does, since its time is over."""
+    from offjax.runner import interrupts
+
+    over.set()
+    interrupts.request()
 
 
 def export() -> None:
@@ -144,8 +159,20 @@ def _selection() -> dict[str, Any]:
     }
 
 
+def _require_exports() -> None:
+    """Raises `UserError` where nothing was exported yet."""
+    from offjax.leaderboard import store
+
+    if not any(store.find(Path(FLAGS.export))):
+        raise UserError(
+            f"--export={FLAGS.export} holds no runs: fill the benchmark first, with "
+            "`offjax benchmark run`."
+        )
+
+
 def table() -> None:
     """Prints the board, or writes it to --out."""
+    _require_exports()
     from offjax.cli.leaderboard import write
     from offjax.leaderboard import board, store
 
@@ -154,6 +181,7 @@ def table() -> None:
 
 def write_page() -> None:
     """Writes the page of the exported runs."""
+    _require_exports()
     from offjax.leaderboard import page, reported, store
 
     text = page.render(store.read([FLAGS.export]), reported.load(), **_selection())
@@ -169,4 +197,7 @@ def main(argv: list[str]) -> None:
         raise UserError(
             f"say what to do, one of {', '.join(ACTIONS)}: `offjax benchmark status`."
         )
+    for name in UNUSED[FLAGS.action]:
+        if FLAGS[name].present:
+            raise UserError(f"{FLAGS.action} does not use --{name}; leave that out.")
     dict(zip(ACTIONS, (run, status, table, write_page), strict=True))[FLAGS.action]()

@@ -19,7 +19,7 @@ COMMANDS = {
     "run": Entry("Train", "run", "train a method on a dataset over many seeds"),
     "sweep": Entry("Train", "sweep", "many runs: methods × datasets × settings"),
     "tune": Entry("Train", "tune", "tune methods, then measure them on other seeds"),
-    "demo": Entry("Train", "demo", "train a dozen small runs, and compare them"),
+    "demo": Entry("Train", "demo", "train 15 small runs, and compare them"),
     "benchmark": Entry("Train", "benchmark", "fill and show the project's benchmark"),
     "evaluate": Entry("Evaluate", "evaluate", "evaluate a finished run again; videos"),
     "fqe": Entry("Evaluate", "fqe", "rank a run's settings without its environment"),

@@ -100,14 +100,14 @@ def candidates(words: Sequence[str]) -> list[str]:
         names = _known()["config"].get(_given("method", before), [])
         return _starting(word, [f"--config.{n}=" for n in names])
     own = [name for names in command.sections().values() for name in names]
-    return _starting(word, (_spelt(FLAGS[name]) for name in own))
+    return _starting(word, (_spelled(FLAGS[name]) for name in own))
 
 
 def _starting(word: str, names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if name.startswith(word))
 
 
-def _spelt(flag: Any) -> str:
+def _spelled(flag: Any) -> str:
     if flag.name == "config":
         return "--config."
     return f"--{flag.name}" + "=" * (not isinstance(flag, flags.BooleanFlag))

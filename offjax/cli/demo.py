@@ -14,13 +14,13 @@ is given --data_dir=runs/demo/data.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import time
+from importlib import metadata
 from pathlib import Path
 
 from absl import flags
-
-from offjax.errors import UserError
 
 FLAGS = flags.FLAGS
 MOST_JOBS = 4
@@ -29,14 +29,28 @@ MOST_JOBS = 4
 
 def define_flags() -> None:
     """The command's flags."""
-    flags.DEFINE_integer("num_seeds", None, "Seeds of every method; by default 3.")
+    flags.DEFINE_string(
+        "file", None, "Benchmark that is filled; by default the demonstration's."
+    )
+    flags.DEFINE_integer(
+        "num_seeds", None, "Seeds of every method; by default the file's."
+    )
     flags.DEFINE_string("runs_dir", "runs/demo", "Where run folders go.")
     flags.DEFINE_string(
         "data_dir", None, "Root of the datasets; by default data/ in --runs_dir."
     )
     flags.DEFINE_integer(
-        "max_parallel", None, "Runs at once; by default one per core, at most four.", 1
-    )
+        "max_parallel", None,
+        "Runs at once; by default one per core, at most four; beside an accelerator "
+        "one.",
+        lower_bound=1,
+    )  # fmt: skip
+
+
+def _accelerated() -> bool:
+    """Whether JAX has a plugin for an accelerator: runs side by side would share it."""
+    plugins = metadata.entry_points(group="jax_plugins")  # GPUs; TPUs have libtpu
+    return bool(plugins) or importlib.util.find_spec("libtpu") is not None
 
 
 def main(argv: list[str]) -> None:
@@ -48,18 +62,18 @@ def main(argv: list[str]) -> None:
     from offjax import leaderboard
     from offjax.runner import interrupts
     from offjax.sweeps import benchmark
-    from offjax.sweeps.engine import Place
+    from offjax.sweeps.engine import Place, cores_each
 
     interrupts.listen()
-    suite = benchmark.read(benchmark.DEMO)
+    suite = benchmark.read(FLAGS.file or benchmark.DEMO)
     if FLAGS.num_seeds is not None:
         suite = suite.with_protocol(num_seeds=FLAGS.num_seeds)
     cores = len(os.sched_getaffinity(0))
-    parallel = FLAGS.max_parallel or min(cores, MOST_JOBS)
+    parallel = FLAGS.max_parallel or (1 if _accelerated() else min(cores, MOST_JOBS))
     # Not the usual root: other commands would take these small datasets for theirs.
     data = FLAGS.data_dir or str(Path(FLAGS.runs_dir) / "data")
     place = Place(
-        str(Path(FLAGS.runs_dir).resolve()), suite.name, data, max(1, cores // parallel)
+        str(Path(FLAGS.runs_dir).resolve()), suite.name, data, cores_each(parallel)
     )
     begin = time.perf_counter()
     say = functools.partial(print, flush=True)
@@ -67,11 +81,7 @@ def main(argv: list[str]) -> None:
     if interrupts.requested():
         print("stopped; `offjax demo` goes on where it was")
         raise interrupts.Interrupted
-    if failed:
-        raise UserError(
-            f"{len(failed)} runs failed: " + ", ".join(job.label for job in failed)
-            + f". Their logs are in {place.folder / 'logs'}."
-        )  # fmt: skip
+    benchmark.require_none(failed, place)
     print()
     print(leaderboard.table(FLAGS.runs_dir))
     print(f"page: {leaderboard.write_page(FLAGS.runs_dir)}")

@@ -33,6 +33,7 @@ class Extra(NamedTuple):
     name: str  # pip install 'offjax[name]'
     modules: tuple[str, ...]
     purpose: str
+    besides: str = ""  # what the extra leaves to the user
 
 
 EXTRAS = (
@@ -42,7 +43,7 @@ EXTRAS = (
     Extra("render", ("imageio", "imageio_ffmpeg"), "videos"),
     Extra("arrow", ("pyarrow",), "Minari datasets in Arrow files"),
     Extra("ray", ("ray",), "sweeps over several machines"),
-    Extra("text", ("transformers", "torch"), "sentence encoders from files"),
+    Extra("text", ("transformers", "torch"), "sentence encoders from files", " torch"),
     Extra("tensorboard", ("tensorboardX",), "--log=tensorboard"),
     Extra("wandb", ("wandb",), "--log=wandb"),
 )
@@ -122,7 +123,8 @@ def extras() -> list[str]:
     for extra in EXTRAS:
         missing = [name for name in extra.modules if not _importable(name)]
         found = version(extra.modules[0]) or "installed"
-        state = f"missing: pip install 'offjax[{extra.name}]'" if missing else found
+        remedy = f"missing: pip install 'offjax[{extra.name}]'{extra.besides}"
+        state = remedy if missing else found
         lines.append(
             _line(extra.name, _bad(state) if missing else found, extra.purpose)
         )

@@ -5,10 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from offjax.types import EnvSpec
+from typing import Any
 
 COMMON = {
     "actor_lr": "Adam's step size for the policy.",
@@ -28,21 +25,23 @@ COMMON = {
 """Meaning of the names that most methods share, where a method does not say more."""
 
 
-def lines(method: str, dataset: str = "") -> list[str]:
+def lines(method: str, dataset: str = "", data_dir: str | None = None) -> list[str]:
     """What `--config=list` prints; no data is loaded.
 
     Args:
       method: a method, or policy+critic+operator.
       dataset: id; recipes may have other defaults for its domain.
+      data_dir: root of the datasets.
 
     Raises:
-      UserError: an unknown method.
+      UserError: an unknown method or dataset.
     """
+    from offjax.catalog.load import known_spec
     from offjax.methods import build
     from offjax.methods.common import PRESETS
     from offjax.runner.settings import owners
 
-    spec = spec_of(dataset)
+    spec = known_spec(dataset, data_dir) if dataset else None
     recipes = {p: build(method, spec, p, dataset) for p in PRESETS}
     where = f" on {dataset}" if spec else ""
     more = "" if spec else " Domains have others: add --dataset=offjax/…"
@@ -63,13 +62,6 @@ def lines(method: str, dataset: str = "") -> list[str]:
             values = [getattr(configs[owner], field.name) for _, configs in by_preset]
             found.append(_line(field.name, values, meanings.get(field.name, "")))
     return found
-
-
-def spec_of(dataset: str) -> EnvSpec | None:
-    """Where a dataset of this project is evaluated, without its data; else None."""
-    from offjax.catalog import collected
-
-    return collected.parse(dataset).spec() if dataset.startswith("offjax/") else None
 
 
 def meanings_of(config: type) -> dict[str, str]:

@@ -95,6 +95,7 @@ def main(argv: list[str]) -> None:
     if (FLAGS.watch or FLAGS.screenshot) and FLAGS.format != "html":
         refuse("watch" if FLAGS.watch else "screenshot", "format")
     if FLAGS.watch:
+        refuse("watch", "check", "tuning", "export", "screenshot")
         watch()
     elif FLAGS.check:
         refuse("check", *SELECTION, *LOOKS)

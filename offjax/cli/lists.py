@@ -85,9 +85,12 @@ def runs(runs_dir: str = "runs") -> list[str]:
 
     lines = []
     for path in lookup.folders(runs_dir):
-        config, status = RunFolder(path).config, RunFolder(path).record["status"]
-        line = f"{path.name}  {status:11s}  {config['method']}  {config['dataset']}"
-        lines.append(line)
+        try:
+            config, status = RunFolder(path).config, RunFolder(path).record["status"]
+            text = f"{status:11s}  {config['method']}  {config['dataset']}"
+        except (UserError, KeyError):  # half written, or damaged
+            text = "unreadable"
+        lines.append(f"{path.name}  {text}")
     return lines
 
 

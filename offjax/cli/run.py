@@ -117,9 +117,14 @@ def overrides() -> dict[str, tuple]:
     return cli.with_steps(cli.overrides(FLAGS.config), FLAGS.num_steps)
 
 
+LISTS = {"policy": "methods", "critic": "critics", "improve": "operators"}
+"""Flag → the list of its values, where `--FLAG=list` does not print it."""
+
+
 def _required(value: str | None, flag: str) -> str:
     if not value:
-        raise UserError(f"--{flag} is missing; --{flag}=list prints what there is.")
+        listed = f"`offjax list {LISTS[flag]}`" if flag in LISTS else f"--{flag}=list"
+        raise UserError(f"--{flag} is missing; {listed} prints what there is.")
     return value
 
 
@@ -155,7 +160,8 @@ def _print_list() -> bool:
         print("\n".join(lists.datasets(FLAGS.data_dir)))
     listed = "list" in (FLAGS.method, FLAGS.dataset)
     if cli.config_listed() and not listed:
-        print("\n".join(hyperparameters.lines(_method(), FLAGS.dataset or "")))
+        found = hyperparameters.lines(_method(), FLAGS.dataset or "", FLAGS.data_dir)
+        print("\n".join(found))
     return listed or cli.config_listed()
 
 

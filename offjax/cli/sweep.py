@@ -12,7 +12,6 @@ values, methods and datasets are jobs. What is finished in --runs_dir is skipped
 from __future__ import annotations
 
 import functools
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +27,14 @@ if TYPE_CHECKING:
     from offjax.sweeps.plan import Entry, Job
 
 FLAGS = flags.FLAGS
+OPTIONS = ("num_seeds", "seed", "eval_every", "eval_episodes", "eval_seed")
+IN_FILE = ("methods", "datasets", "preset", *OPTIONS)
+"""Flags that a sweep file makes up for."""
+OF_ENGINE = {
+    "local": ("ray_address", "cpus_per_job", "gpus_per_job"),
+    "ray": ("gpus",),
+}
+"""Engine → flags that it does not read."""
 
 
 def entries() -> list[Entry]:
@@ -36,29 +43,31 @@ def entries() -> list[Entry]:
 
     config = cli.with_steps(cli.overrides(FLAGS.config), FLAGS.num_steps)
     if FLAGS.sweep_file:
-        if FLAGS.methods or FLAGS.datasets:
-            raise UserError("--sweep_file names methods and datasets; leave them away.")
+        given = [f"--{name}" for name in IN_FILE if FLAGS[name].present]
+        given += ["--config"] if config else []
+        if given:
+            raise UserError(
+                f"--sweep_file says what is trained; leave {', '.join(given)} out, or "
+                "write it into the file."
+            )
         return plan.parse_file(FLAGS.sweep_file)
     for name in ("methods", "datasets"):
         if not FLAGS[name].value:
             raise UserError(f"--{name} is missing, or give a --sweep_file.")
-    options = {
-        name: FLAGS[name].value
-        for name in ("num_seeds", "seed", "eval_every", "eval_episodes", "eval_seed")
-    }
+    options = {name: FLAGS[name].value for name in OPTIONS}
     methods, datasets = tuple(FLAGS.methods), tuple(FLAGS.datasets)
     return [plan.Entry(methods, datasets, FLAGS.preset, config, options)]
 
 
 def place() -> Place:
     """Where the jobs write, and with how many devices each."""
-    from offjax.sweeps.engine import Place
+    from offjax.sweeps.engine import Place, cores_each
 
     devices = FLAGS.host_devices
     if devices is None and FLAGS.engine == "ray":
         devices = max(1, int(FLAGS.cpus_per_job))
     elif devices is None and FLAGS.max_parallel > 1:
-        devices = max(1, len(os.sched_getaffinity(0)) // FLAGS.max_parallel)
+        devices = cores_each(FLAGS.max_parallel)
     return Place(
         str(Path(FLAGS.runs_dir).resolve()),
         FLAGS.name,
@@ -176,6 +185,9 @@ def main(argv: list[str]) -> None:
     from offjax.runner import interrupts
     from offjax.sweeps import plan
 
+    for name in OF_ENGINE[FLAGS.engine]:
+        if FLAGS[name].present:
+            raise UserError(f"--engine={FLAGS.engine} does not use --{name}; omit it.")
     wanted, where = entries(), place()
     jobs = plan.expand(
         wanted, load, FLAGS.name, lambda name: known_spec(name, FLAGS.data_dir)

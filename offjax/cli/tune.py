@@ -11,7 +11,6 @@ with a record of the number of evaluations that led to them.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,8 +30,9 @@ def run_points(
 ) -> list[float]:
     """Trains every point, and returns its mean score; what is finished is kept."""
     from offjax.catalog.load import load_dataset
+    from offjax.runner import interrupts
     from offjax.sweeps import local, plan, tuning
-    from offjax.sweeps.engine import Place
+    from offjax.sweeps.engine import Place, cores_each
 
     seeds = (FLAGS.num_seeds, 0) if final else (FLAGS.tune_seeds, FLAGS.tune_seed)
     options = {
@@ -52,11 +52,14 @@ def run_points(
         jobs += plan.expand(
             [entry], lambda name: load_dataset(name, FLAGS.data_dir), FLAGS.name
         )
-    cores = len(os.sched_getaffinity(0)) // FLAGS.max_parallel
-    place = Place(str(store), FLAGS.name, FLAGS.data_dir, max(1, cores))
+    devices = cores_each(FLAGS.max_parallel)
+    place = Place(str(store), FLAGS.name, FLAGS.data_dir, devices)
     at = {job.hash: plan.progress(job, store) for job in jobs}
     todo = [job for job in jobs if at[job.hash].status != "finished"]
     outcomes = local.run(todo, place, lambda outcomes: None, FLAGS.max_parallel)
+    if interrupts.requested():
+        print("stopped; the same command goes on where it was")
+        raise interrupts.Interrupted
     scores = []
     for job in jobs:
         now = plan.progress(job, store)
@@ -93,6 +96,17 @@ def tune(method: str, dataset: str, grid: dict[str, tuple]) -> tuple[list[Trial]
     return trials, plan[-1][1]
 
 
+def _refuse_unread() -> None:
+    """Raises `UserError` for flags that the kind of search does not read."""
+    read = {"grid": (), "random": ("num_trials", "search_seed")}
+    names = ("num_trials", "search_seed", "eta")
+    for name in names:
+        if FLAGS[name].present and name not in read.get(FLAGS.search, names):
+            raise UserError(
+                f"--search={FLAGS.search} does not use --{name}; leave that out."
+            )
+
+
 def define_flags() -> None:
     """The command's flags."""
     with cli.section("What is tuned"):
@@ -107,7 +121,9 @@ def define_flags() -> None:
             "search", "grid", ["grid", "random", "halving"],
             "How combinations are chosen.",
         )  # fmt: skip
-        flags.DEFINE_integer("num_trials", 0, "Combinations; 0: all.")
+        flags.DEFINE_integer(
+            "num_trials", 0, "With --search=random or halving: combinations; 0: all."
+        )
         flags.DEFINE_integer(
             "eta", 3, "With --search=halving: one in so many survives."
         )
@@ -119,7 +135,7 @@ def define_flags() -> None:
         flags.DEFINE_integer("eval_episodes", 20, "Episodes per evaluation.")
         flags.DEFINE_string("runs_dir", "runs", "The run store.")
         cli.define_data_dir()
-        flags.DEFINE_integer("max_parallel", 1, "Jobs at once.")
+        flags.DEFINE_integer("max_parallel", 1, "Jobs at once.", lower_bound=1)
 
 
 def main(argv: list[str]) -> None:
@@ -129,9 +145,12 @@ def main(argv: list[str]) -> None:
 
     jax.config.update("jax_platforms", "cpu")  # accelerators are left to the jobs
     from offjax.catalog.load import known_spec
+    from offjax.runner import interrupts
     from offjax.runner.training import check
     from offjax.sweeps import tuning
 
+    interrupts.listen()
+    _refuse_unread()
     grid = cli.overrides(FLAGS.config)
     given = cli.with_steps(grid, FLAGS.num_steps)
     for name in ("methods", "datasets"):

@@ -16,7 +16,7 @@ USAGE = """usage: python -m offjax.compat SCRIPT.py ARGS
 Runs a script that was written for D4RL and the old gym, unchanged: `gym` and `d4rl` are
 made of offjax's readers, datasets and environments. All ARGS are the script's.
 
-Ids: D4RL's (hopper-medium-v2), offjax/hopper/medium-v0, also spelt
+Ids: D4RL's (hopper-medium-v2), offjax/hopper/medium-v0, also spelled
 offjax-hopper-medium-v0, local Minari ids. Files of D4RL are looked for in
 $D4RL_DATASET_DIR and ~/.d4rl/datasets. More: docs/how_to/d4rl_scripts.md"""
 
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
         if not f"{error.name}.".startswith(tuple(f"{name}." for name in ours)):
             raise
         _fail(
-            f"{error}: offjax.compat does not offer it. What there is stands in "
+            f"{error}: offjax.compat does not offer it. What it offers: "
             "docs/how_to/d4rl_scripts.md; for the rest, change the script."
             f"{_place(error, script)}"
         )

@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from offjax.compat import after_import
 
@@ -49,6 +50,9 @@ def install() -> list[str]:
     """
     for name, target in MODULES.items():
         sys.modules[name] = importlib.import_module(target)
+    # `gym.envs` and `gym.envs.registration` are one module here.
+    envs: Any = sys.modules["gym.envs"]
+    envs.registration = envs
     for package in ("spaces", "utils"):
         inside = f"gymnasium.{package}."
         loaded = {n: m for n, m in sys.modules.items() if n.startswith(inside)}

@@ -77,7 +77,7 @@ def find(name: str) -> Source:
         raise UserError(
             f"Dataset {name!r} does not say in which environment its policies are "
             "evaluated, so gym.make has none for it. Record it with an `env_spec`, or "
-            "train on it with `python -m experiments.run`."
+            "train on it with `offjax run`."
         )
     return Source(spec, lambda: rows(load.load_dataset(name)))
 

@@ -1,7 +1,7 @@
 """`wandb` where it is not installed: numbers go to a folder, all else is dropped.
 
 A run is `wandb_local/<time>-<id>/`: `config.json`, and `history.jsonl` with a line for
-each call of `log`. `python -m experiments.import_scores` reads such folders.
+each call of `log`. `offjax import-scores` reads such folders.
 """
 
 from __future__ import annotations
@@ -66,6 +66,12 @@ class Run:
         """Closes the file."""
         self._history.close()
 
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.finish()
+
 
 run: Run | None = None
 config = Settings()
@@ -106,7 +112,7 @@ def _begin(settings: Settings, name: str | None) -> Run:
 
 
 def _settings(config: Any) -> dict[str, Any]:
-    """A script's settings, whatever holds them."""
+    """The settings of a script: a mapping, dataclass, pydantic model or object."""
     if config is None:
         return {}
     if dataclasses.is_dataclass(config) and not isinstance(config, type):

@@ -25,7 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from offjax.datasets import locks
+from offjax import locks
 from offjax.errors import UserError
 
 D4RL = "http://rail.eecs.berkeley.edu/datasets/offline_rl"

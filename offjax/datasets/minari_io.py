@@ -24,8 +24,8 @@ import h5py
 import numpy as np
 from h5py import h5d, h5s, h5t
 
-from offjax import cache
-from offjax.datasets import checks, language, locks, minari_rows, minari_spec
+from offjax import cache, locks
+from offjax.datasets import checks, language, minari_rows, minari_spec
 from offjax.datasets.dataset import DataDir, Dataset
 from offjax.errors import UserError
 

@@ -37,7 +37,7 @@ def initialize(
     if any(v is None for v in given) and any(v is not None for v in given):
         raise UserError(
             "--coordinator, --num_processes and --process_id go together; under SLURM, "
-            "GKE and on TPU pods leave all three away."
+            "GKE and on TPU pods leave all three out."
         )
     if num_processes is not None and not 0 <= (process_id or 0) < num_processes:
         raise UserError(

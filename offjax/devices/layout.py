@@ -239,7 +239,7 @@ class Program:
         self, fn: Callable[..., Pytree], layout: Layout, replaced: Sequence[str] = ()
     ) -> None:
         """See `lift`. A call uses up the arrays of the entries that are `replaced`."""
-        # vmapped slots are updated together, and keep their old values till the end.
+        # vmapped slots are updated together, and keep their old values until the end.
         self._replaced = tuple(replaced) if layout.kind == "map" else ()
         self._lifted = lift(fn, layout, self._replaced)
         self._counts = layout.counts()

@@ -169,5 +169,5 @@ def _maze_frame(maze: str, observation: np.ndarray) -> np.ndarray:
 
 def _background(maze: str) -> np.ndarray:
     walls = maze2d.layout(maze).walls
-    colours = np.array([(245, 245, 245), (90, 90, 100)], np.uint8)
-    return colours[walls.astype(int)]
+    colors = np.array([(245, 245, 245), (90, 90, 100)], np.uint8)
+    return colors[walls.astype(int)]

@@ -168,15 +168,14 @@ def _lower(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _npz(path: Path) -> Iterator[Record]:
     from offjax.datasets import untrusted  # datasets bring JAX along
 
-    with np.load(path, allow_pickle=False) as file:
-        keys = [k for k in ("final_scores", "final_returns") if k in file.files]
-        if not keys:
-            raise ValueError(f"it has no final_scores, only {', '.join(file.files)}")
-        values = file[keys[0]].ravel().tolist()
-        has_settings = "args" in file.files
-    settings = (
-        untrusted.read_pickle(zipfile.Path(path, "args.npy")) if has_settings else {}
-    )
+    with zipfile.ZipFile(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+    keys = [key for key in ("final_scores", "final_returns") if key in names]
+    if not keys:
+        raise ValueError(f"it has no final_scores, only {', '.join(names)}")
+    values = untrusted.read_npz(path, keys[:1], str(path))[keys[0]].ravel().tolist()
+    packed = zipfile.Path(path, "args.npy")
+    settings = untrusted.read_pickle(packed) if "args" in names else {}
     yield Record(str(path), str(path), {**_lower(settings), keys[0]: values})
 
 

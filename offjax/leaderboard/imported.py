@@ -192,8 +192,8 @@ def _add(
         raise UserError(
             f"{record.where}: seed {series.seed} of {series.method} on "
             f"{series.dataset} has a second result at step {step}; the first is in "
-            f"{series.origin}. Leave one out of --files, or name them apart with "
-            "--method in imports of their own."
+            f"{series.origin}. Leave one out of --files, or import them "
+            "separately, each with its own --method."
         )
     series.points[step] = point
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from offjax import locks
 from offjax.errors import UserError
+from offjax.runner.lookup import BESIDE
 
 
 def checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
@@ -57,8 +58,6 @@ def damaged_file(folder: Path) -> str:
 SCHEMA = 1
 EVALUATIONS = "evaluations"
 """Folder of a run with its later evaluations, each in a folder of its own."""
-BESIDE = ("stages", "sweeps", "tuning", "reported")
-"""Folders of a run store that hold no runs to be ranked."""
 MARKERS = ("run.json", "config.json", "scores.csv")
 SCORE_COLUMNS = ("variant", "seed", "step", "episodes", "return_mean", "score")
 ALL_SCORE_COLUMNS = {*SCORE_COLUMNS, "method", "dataset", "return_std"}

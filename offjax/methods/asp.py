@@ -339,7 +339,7 @@ def stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
             "position_encoding": False,
             "discount": 0.99,
         }
-    steps = pick(preset, paper=100_000, small=50_000, demo=10_000)
+    steps = pick(preset, paper=100_000, small=50_000, demo=5_000)
     return Stage("asp", METHOD, Config(**(base | settings)), WindowView(), steps)
 
 

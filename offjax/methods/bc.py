@@ -199,7 +199,7 @@ class BestEpisodes(TransitionView):
 def stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
     """Stage `bc`: a Gaussian, on all transitions."""
     settings = narrow(preset) | settings
-    steps = pick(preset, paper=500_000, small=100_000, demo=10_000)
+    steps = pick(preset, paper=500_000, small=100_000, demo=5_000)
     return Stage("bc", METHOD, Config(**settings), TransitionView(), steps)
 
 
@@ -227,7 +227,7 @@ def behavior(spec: EnvSpec | None, preset: str, head: str = "mixture") -> Stage:
         squashed=True,
         **(published if preset == "paper" else ours),
     )
-    steps = pick(preset, paper=500_000, small=100_000, demo=10_000)
+    steps = pick(preset, paper=500_000, small=100_000, demo=5_000)
     return Stage("bc", METHOD, config, cfpi_view(spec), steps)
 
 

@@ -232,8 +232,7 @@ def d4rl_name(dataset: str) -> str:
 def narrow(preset: str, *fields: str, depth: int = 2) -> dict[str, Any]:
     """Sizes off preset paper: networks 64 wide, and 64 rows in a batch.
 
-    Bootstrapping needs many updates before it needs wide networks. At equal cost,
-    narrow networks make some ten times as many (docs/results/presets.md).
+    Bootstrapping needs many updates before it needs wide networks.
 
     Args:
       preset: one of `PRESETS`; paper keeps the published sizes, the config's defaults.

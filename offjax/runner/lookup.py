@@ -8,7 +8,7 @@ from pathlib import Path
 
 from offjax.errors import UserError
 
-BESIDE = ("stages", "sweeps", "tuning")
+BESIDE = ("stages", "sweeps", "tuning", "reported")
 """Folders in a folder of runs that hold no runs of the leaderboard."""
 
 
@@ -71,11 +71,13 @@ def _latest(runs_dir: str | Path, method: str) -> Path:
     methods = set()
     for path in folders(runs_dir):
         run = RunFolder(path)
-        if run.record["status"] != "finished":
+        try:
+            finished, its = run.record["status"] == "finished", run.config["method"]
+        except (UserError, KeyError):  # half written, or damaged
             continue
-        methods.add(run.config["method"])
-        if method in ("", run.config["method"]):
+        if finished and method in ("", its):
             return path
+        methods |= {its} if finished else set()
     known = f" It has runs of {', '.join(sorted(methods))}." if methods else ""
     wanted = f" of {method}" if method else ""
     raise UserError(

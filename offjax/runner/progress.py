@@ -1,8 +1,8 @@
 """What a run tells while it goes on: how far each stage is, its rate, loss and score.
 
 On a terminal a stage is one line, rewritten in place and never wider than the terminal.
-Elsewhere a stage has a line at its begin, one at its end, one for each evaluation, and
-at most one a minute between.
+Elsewhere a stage has a line when it begins, one when it ends, one for each evaluation,
+and at most one a minute between.
 """
 
 from __future__ import annotations

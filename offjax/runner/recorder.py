@@ -46,7 +46,7 @@ class Account:
 
     @classmethod
     def begin(cls, record: Mapping[str, Any]) -> Account:
-        """Of a new run, or that goes on from the `record` of an interrupted one."""
+        """Of a new run, or of an interrupted one with its `record`."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         return cls(record.get("start", now), record.get("duration_seconds", 0.0))
 

@@ -135,7 +135,7 @@ def blamed(job: Job, stage: str) -> Iterator[None]:
         )
         raise UserError(
             f"stage {stage} cannot be made with the settings {given}: "
-            f"{type(e).__name__}: {str(e)[:300]}. Change them, or leave some away."
+            f"{type(e).__name__}: {str(e)[:300]}. Change them, or leave some out."
         ) from e
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from offjax import methods
-from offjax.catalog.load import collect_dataset, load_dataset
+from offjax.catalog.load import collect_dataset, lies_here, load_dataset
 from offjax.errors import UserError
 from offjax.runner import interrupts
 from offjax.sweeps import local, plan
@@ -37,14 +37,15 @@ class Domain:
       datasets: their ids.
       methods: their names.
       protocol: options of its runs, those of `PROTOCOL`.
-      num_transitions: of the datasets, where they are collected; None: their own size.
+      size: of its datasets, episodes of Budget Allocation and transitions of others;
+        None: their own.
     """
 
     name: str
     datasets: tuple[str, ...]
     methods: tuple[str, ...]
     protocol: Mapping[str, int]
-    num_transitions: int | None = None
+    size: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +164,7 @@ def _protocol(content: Mapping[str, Any]) -> dict[str, int]:
 def _domain(where: str, content: Any, protocol: Mapping[str, int]) -> Domain:
     """A domain; what it says of the protocol goes before what the whole file says."""
     needed: dict[str, type] = {"name": str, "datasets": list, "methods": list}
-    numbers = dict.fromkeys((*PROTOCOL, "num_transitions"), int)
+    numbers = dict.fromkeys((*PROTOCOL, "size"), int)
     _check(where, content, needed | numbers, set(needed))
     for name in ("datasets", "methods"):
         if not content[name] or not all(isinstance(v, str) for v in content[name]):
@@ -171,12 +172,18 @@ def _domain(where: str, content: Any, protocol: Mapping[str, int]) -> Domain:
     for method in content["methods"]:
         if "+" not in method:
             methods.check("method", method, methods.METHODS)
+    foreign = [n for n in content["datasets"] if not n.startswith("offjax/")]
+    if "size" in content and foreign:
+        raise UserError(
+            f"{where}: size is of datasets that offjax collects, which {foreign[0]!r} "
+            "is not; leave size out, or give that dataset a domain of its own."
+        )
     return Domain(
         content["name"],
         tuple(content["datasets"]),
         tuple(content["methods"]),
         {**protocol, **_protocol(content)},
-        content.get("num_transitions"),
+        content.get("size"),
     )
 
 
@@ -253,17 +260,18 @@ def column(
       data_dir: root of the datasets.
       collect: told of the dataset's collection; None: one that is not there has no
         cells.
+
+    Raises:
+      UserError: the dataset cannot be read, or is there in another size.
     """
-    try:
-        dataset = load_dataset(name, data_dir, collect=False)
-    except UserError:
-        if collect is None:
-            return []
-        size = domain.num_transitions
-        if size and name.startswith("offjax/"):
-            dataset = collect_dataset(name, size, data_dir=data_dir, progress=collect)
-        else:
-            dataset = load_dataset(name, data_dir, progress=collect)
+    if collect is None and not lies_here(name, data_dir):
+        return []
+    if domain.size is None:
+        dataset = load_dataset(name, data_dir, progress=collect)
+    else:
+        dataset = collect_dataset(
+            name, domain.size, data_dir=data_dir, progress=collect
+        )
     jobs = plan.expand([suite.entry(domain, name)], lambda _: dataset, suite.name)
     return cells(jobs, runs_dirs)
 
@@ -296,6 +304,11 @@ def fill(
     queue: list[plan.Job] = []
     folders = [place.runs_dir, *runs_dirs]
 
+    def told(line: str) -> None:
+        say(line)
+        if interrupts.requested():  # a collection goes on where it was
+            raise interrupts.Interrupted
+
     def carry_out(jobs: list[plan.Job]) -> None:
         outcomes = local.run(jobs, place, Lines(jobs, place, say), max_parallel)
         failed.extend(job for job in jobs if outcomes[job.hash].status == "failed")
@@ -304,12 +317,25 @@ def fill(
     for domain, name in suite.columns():
         if interrupts.requested():
             break
-        found = column(suite, domain, name, folders, place.data_dir, say)
+        try:
+            found = column(suite, domain, name, folders, place.data_dir, told)
+        except interrupts.Interrupted:
+            break
         todo = [cell.job for cell in found if not cell.finished]
         say(f"{name}: {len(todo)} of {len(found)} to train")
         if by_column:
             carry_out(todo)
         queue += todo
-    if not by_column:
+    if not by_column and not interrupts.requested():
         carry_out(queue[::-1])
     return failed
+
+
+def require_none(failed: Sequence[plan.Job], place: Place) -> None:
+    """Raises `UserError` if jobs failed, with their logs."""
+    if failed:
+        names = ", ".join(job.label for job in failed)
+        raise UserError(
+            f"{len(failed)} runs failed: {names}. Their logs are in "
+            f"{place.folder / 'logs'}; mend what they say, and give the command again."
+        )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import hashlib
+import os
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,11 @@ Report = Callable[[dict[str, Outcome]], None]
 """Told of every change, and about once a second: outcomes by the job's hash."""
 
 
+def cores_each(max_parallel: int) -> int:
+    """CPU devices of each of so many jobs side by side."""
+    return max(1, len(os.sched_getaffinity(0)) // max_parallel)
+
+
 def job_file(job: Job, place: Place) -> Path:
     """Writes the file that `offjax.sweeps.worker` reads."""
     path = place.folder / "jobs" / f"{job.hash[:16]}.json"
@@ -74,7 +81,10 @@ def start(
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     log.touch()  # the silence of an earlier attempt is not this one's
-    with log.open("ab") as out:
+    # JAX warns of forks in a process with threads. This child only asks for a signal
+    # before it becomes another program.
+    with log.open("ab") as out, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"os\.fork\(\)", RuntimeWarning)
         return subprocess.Popen(
             [sys.executable, "-m", "offjax.sweeps.worker", str(path)],
             stdout=out,

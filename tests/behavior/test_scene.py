@@ -114,7 +114,8 @@ def test_collected_datasets(tmp_path, monkeypatch):
     again = minari_io.read("offjax/scene/play-v0", tmp_path)
     assert len(again.annotations) == len(dataset.annotations) > 10
     work = tmp_path / "work"
-    scene_collect.generate("scene", 1100, processes=2, folder=work)
+    two = scene_collect.generate("scene", 1100, processes=2, folder=work)
+    np.testing.assert_array_equal(two["actions"], dataset.actions)
     for index in (0, 2):  # as if it had been broken off
         (work / f"{index}.npz").unlink()
     kept = dict(np.load(work / "1.npz"))

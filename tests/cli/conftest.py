@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-SERVER = """
-import json, os, sys
-import jax, offjax.runner.train, offjax.catalog.load, ml_collections
-import offjax.cli.command, offjax.cli.main
-for line in sys.stdin:
-    argv, folder, environment, output, errors = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        os.chdir(folder)
-        os.environ.update(environment)
-        for stream, path in ((1, output), (2, errors)):
-            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-        offjax.cli.main.main(argv)
-        sys.exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
+from tests.forks import Forks
+
+IMPORTS = """import jax, offjax.runner.train, offjax.catalog.load, ml_collections
+import offjax.cli.command, offjax.cli.main"""
 
 
 class Done(NamedTuple):
@@ -41,25 +26,18 @@ class Offjax:
 
     def __init__(self, folder):
         self.folder = folder
-        self._server = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", SERVER],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        self._forks = Forks(IMPORTS, "offjax.cli.main.main(argv)")
 
     def __call__(self, *arguments, output=None, **environment):
         """`output`: a device to print to, in place of a file that is read."""
         streams = [str(output or self.folder / "stdout"), str(self.folder / "stderr")]
         environment = {"TERM": "xterm", "COLUMNS": "", "NO_COLOR": "", **environment}
-        request = [arguments, str(self.folder), environment, *streams]
-        self._server.stdin.write(json.dumps(request) + "\n")
-        self._server.stdin.flush()
-        code = int(self._server.stdout.readline())
+        code = self._forks(arguments, self.folder, *streams, environment)
         printed = "" if output else Path(streams[0]).read_text()
         return Done(code, printed, Path(streams[1]).read_text())
 
     def close(self):
-        self._server.stdin.close()
-        self._server.wait()
+        self._forks.close()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
@@ -22,7 +23,7 @@ eval_episodes = 2
 name = "budget"
 datasets = ["{NAME}"]
 methods = ["bc"]
-num_transitions = 30
+size = 30
 """
 
 
@@ -62,8 +63,39 @@ def test_it_is_filled_shown_and_not_trained_twice(folder):
 
 
 def test_time_that_is_over_ends_it(folder, tmp_path):
-    out = benchmark(folder, "run", f"--runs_dir={tmp_path}", "--hours=0")
-    assert "running" not in out
+    """Nothing is trained, though nothing is finished there."""
+    runs, export = tmp_path / "runs", tmp_path / "export"
+    out = benchmark(
+        folder, "run", f"--runs_dir={runs}", f"--export={export}", "--hours=0"
+    )
+    assert "stopped; " in out
+    assert not list(runs.rglob("scores.csv"))
+
+
+def test_a_flag_that_is_not_read_is_refused(folder):
+    command = [sys.executable, "-m", "offjax", "benchmark", "status", "--hours=1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "status does not use --hours" in done.stderr
+
+
+def test_the_demonstrations_data_lie_beside_its_runs(folder, tmp_path):
+    usual, runs = tmp_path / "usual", tmp_path / "runs"
+    command = [
+        sys.executable, "-m", "offjax", "demo", f"--file={folder / 'tiny.toml'}",
+        f"--runs_dir={runs}", "--num_seeds=1",
+    ]  # fmt: skip
+    environment = {"MINARI_DATASETS_PATH": str(usual), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert minari_io.exists(NAME, runs / "data")
+    assert not minari_io.exists(NAME, usual)
+    assert (runs / "leaderboard.html").is_file()
+    (scores,) = runs.rglob("scores.csv")
+    with scores.open() as file:
+        assert {row["seed"] for row in csv.DictReader(file)} == {"0"}
 
 
 def test_what_to_do_must_be_said(folder):

@@ -98,7 +98,8 @@ def test_a_checkout_has_the_same_commands(offjax, name):
     def flags(text):
         return re.findall(r"^  (--[\w\[\]]+)", text, re.M)
 
-    assert flags(done.stdout) == flags(offjax(name, "--help").output)
+    found = flags(done.stdout)
+    assert len(found) > 5 and found == flags(offjax(name, "--help").output)
 
 
 def test_version():

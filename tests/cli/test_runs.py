@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from offjax.cli import summary
+from offjax.cli import lists, summary
 from offjax.errors import UserError
 from offjax.runner import lookup
 from offjax.runner.run import finished as finished_run
@@ -36,6 +36,27 @@ def test_a_run_is_found_by_name(offjax, finished, name):
     done = offjax("evaluate", name, "--eval_episodes=2", "--data_dir=data")
     assert done.code == 0, done.errors
     assert done.output.splitlines()[-1] == f"recorded in {finished[0]}/evaluations"
+
+
+def test_a_runs_settings_are_ranked_without_its_environment(offjax, finished, tmp_path):
+    out = tmp_path / "values.csv"
+    done = offjax(
+        "fqe", finished[0], "--data_dir=data", "--num_steps=20", "--max_rows=200",
+        f"--out={out}",
+    )  # fmt: skip
+    assert done.code == 0, done.errors
+    assert re.search(r"^choice=preset=demo", done.output, re.M)
+    assert len(out.read_text().splitlines()) == 3  # a header, two seeds
+
+
+def test_a_damaged_run_does_not_hide_the_others(tmp_path):
+    whole = fake(tmp_path, "bc", "20250101-000000-aaaaaaaa")
+    damaged = fake(tmp_path, "bc", "20250102-000000-bbbbbbbb")
+    (damaged / "run.json").write_text('{"status": "fini')
+    assert lookup.find("latest", tmp_path) == whole
+    listed = lists.runs(str(tmp_path))
+    assert listed[0] == f"{damaged.name}  unreadable"
+    assert whole.name in listed[1]
 
 
 def fake(runs_dir, method, run_id, status="finished"):

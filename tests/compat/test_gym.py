@@ -24,7 +24,7 @@ def episode(env, action):
 
 def test_importing_the_modules_gives_no_one_a_gym():
     assert "d4rl" not in sys.modules
-    assert "offjax" not in getattr(sys.modules.get("gym"), "__file__", "")
+    assert sys.modules.get("gym") is not gym
 
 
 def test_an_environment_is_gymnasiums_with_four_values():

@@ -170,7 +170,9 @@ def test_frames_that_do_not_fit(folder):
     path = place / "episode_0000003.npz"
     whole = dict(np.load(path))
     np.savez(path, **{key: whole[key] for key in ("robot_obs", "actions")})
-    with pytest.raises(UserError, match="no array scene_obs, rel_actions; it holds"):
+    with pytest.raises(
+        UserError, match="scene_obs, rel_actions; it holds robot_obs, actions"
+    ):
         calvin.read(folder)
     np.savez(path, **{**whole, "scene_obs": np.zeros(3)})
     with pytest.raises(UserError, match=r"'scene_obs'.*\(3,\), but \(21,\)"):

@@ -31,7 +31,7 @@ from offjax.errors import UserError
         ("offjax/scene/play-v0", Play("scene")),
     ],
 )
-def test_ids_are_parsed_and_spelt(name, entry):
+def test_ids_are_parsed_and_spelled(name, entry):
     assert parse(name) == entry
     assert entry.name == name
 
@@ -49,7 +49,7 @@ def test_every_listed_id_is_parsed_to_itself():
         ("offjax/budget/t50-smooth", "-v0"),
         ("offjax/budget/t50-smooth-v1", "version 1"),
         ("offjax/budget/t50-smoth-v0", "offjax/budget/t50-smooth-v0"),
-        ("offjax/budget/t50-i1-v0", "spelt"),
+        ("offjax/budget/t50-i1-v0", "spelled"),
         ("offjax/budget/t60-smooth-v0", "T = 60"),
         ("offjax/budget/t50-smooth-i0-v0", "one spelling only"),
         ("offjax/budget/t50-smooth-k1-v0", "offjax/budget/t50-smooth-k1.0-v0"),

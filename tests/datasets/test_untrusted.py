@@ -66,7 +66,7 @@ def test_no_pickle(tmp_path):
     with pytest.raises(UserError, match="holds no object"):
         untrusted.read_pickle(tmp_path / "numbers.npy")
     (tmp_path / "text.npy").write_text("hello")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match=r"magic string.*Nothing in it was run"):
         untrusted.read_pickle(tmp_path / "text.npy")
     with pytest.raises(UserError, match="There is no"):
         untrusted.read_pickle(tmp_path / "none.npy")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 
 from offjax.methods import METHODS
+from tests.forks import Forks
 
 DATASET = "offjax/budget/t10-smooth-v0"
 TINY = (
@@ -18,22 +17,11 @@ TINY = (
     "--eval_episodes=2",
 )  # fmt: skip
 
-# Imports are most of a short command's time: they are done once, and each command is
-# a fork of the process that has them. The module itself, with its flags, is not.
-SERVER = """
-import json, os, runpy, sys
-import jax, offjax.runner.train, offjax.catalog.load, ml_collections
-for line in sys.stdin:
-    argv, output, errors = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        for stream, path in ((1, output), (2, errors)):
-            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-        sys.argv = ["run", *argv]
-        runpy.run_module("experiments.run", run_name="__main__")
-        sys.exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
+IMPORTS = """import runpy
+import jax, offjax.runner.train, offjax.catalog.load, ml_collections"""
+# The module itself, with its flags, is run anew by each command.
+CALL = """sys.argv = ["run", *argv]
+        runpy.run_module("experiments.run", run_name="__main__")"""
 
 
 @pytest.fixture(scope="module")
@@ -44,24 +32,16 @@ def root(tmp_path_factory):
 @pytest.fixture(scope="module")
 def command(root):
     """`command(*flags) → (exit code, stdout, stderr)`."""
-    server = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", SERVER],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert server.stdin and server.stdout
+    forks = Forks(IMPORTS, CALL)
 
     def run(*flags):
         output, errors = root / "stdout", root / "stderr"
         places = (f"--data_dir={root / 'data'}", f"--runs_dir={root / 'runs'}")
-        request = [[*places, *flags], str(output), str(errors)]
-        server.stdin.write(json.dumps(request) + "\n")
-        server.stdin.flush()
-        code = int(server.stdout.readline())
+        code = forks([*places, *flags], Path.cwd(), output, errors)
         return code, output.read_text(), errors.read_text()
 
     yield run
-    server.stdin.close()
-    server.wait()
+    forks.close()
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +69,7 @@ def complains(result, *words):
     [
         (("--method=",), ["--method is missing", "--method=list"]),
         (("--dataset=",), ["--dataset is missing", "--dataset=list"]),
-        (("--method=aps",), ["'aps'", "asp"]),
+        (("--method=aps",), ["'aps'", "Did you mean", "asp"]),
         (("--method=bc+iql+best",), ["best"]),
         (("--critic=sarsa",), ["--critic", "--method=compose"]),
         (("--dataset=offjax/budget/t11-smooth-v0",), ["t11", "200"]),

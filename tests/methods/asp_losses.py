@@ -20,29 +20,24 @@ SMALL = {"hidden_dims": (32, 32), "embedding_dim": 8}
 budget_loss, box_loss = jax.jit(asp.budget_loss), jax.jit(asp.box_loss)
 
 
+def parts(outputs, data, config):
+    """Means, deviations and weights, as the printed losses take them."""
+    return *asp_printed.moments(outputs, config), asp.return_weights(data, config)
+
+
 @jax.jit
 def mle_loss(outputs, data, box, config):
-    moments = asp_printed.moments(outputs, config)
-    weights = asp.return_weights(data, config)
-    return asp_printed.mle_loss(*moments, weights, data, box, config)
+    return asp_printed.mle_loss(*parts(outputs, data, config), data, box, config)
 
 
 @jax.jit
 def listing_loss(outputs, data, config):
-    moments, weights = (
-        asp_printed.moments(outputs, config),
-        asp.return_weights(data, config),
-    )
-    return asp_printed.listing_loss(*moments, weights, data, config)
+    return asp_printed.listing_loss(*parts(outputs, data, config), data, config)
 
 
 @jax.jit
 def equation_loss(outputs, data, box, config):
-    moments, weights = (
-        asp_printed.moments(outputs, config),
-        asp.return_weights(data, config),
-    )
-    return asp_printed.equation_loss(*moments, weights, data, box, config)
+    return asp_printed.equation_loss(*parts(outputs, data, config), data, box, config)
 
 
 def settings(mode, horizon, k=None, **changes):

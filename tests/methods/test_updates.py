@@ -21,7 +21,7 @@ from offjax.types import Model, Statistics, Transitions
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
-# How the fixtures' words are spelt in the package.
+# How the fixtures' words are spelled in the package.
 CASES = {
     "td3_bc": td3_bc,
     "cql": cql,

@@ -1,6 +1,5 @@
 """Scores of environments that the host steps: with and behind the training."""
 
-import csv
 import dataclasses
 import types
 
@@ -14,6 +13,7 @@ from offjax.runner import evaluator as module
 from offjax.runner import run as api
 from offjax.runner import sinks
 from offjax.runner.evaluator import Evaluator
+from tests.runner.tiny_training import rows
 
 TINY = {"num_steps": (12,), "hidden_dims": ((8,),), "batch_size": (8,)}
 FILES = ("scores.csv", "episodes.csv", "metrics.csv")
@@ -73,11 +73,6 @@ def train(dataset, folder, **options):
 @pytest.fixture(scope="module")
 def in_turn(dataset, tmp_path_factory):
     return train(dataset, tmp_path_factory.mktemp("turn"), eval_behind="off")
-
-
-def rows(trainer, file):
-    with (trainer.path / file).open() as lines:
-        return list(csv.DictReader(lines))
 
 
 def test_every_episode_is_recorded(in_turn, dataset):

@@ -65,10 +65,6 @@ def test_settings_are_told_apart_from_seeds(told):
 
 
 def test_long_times_have_hours(told):
-    progress = Progress()
-    progress.begin("bc", 0, 8_000, slots=1)
-    progress.chunk(735, 735, 735.0, {})
-    progress.chunk(8_000, 1, 1.0, {})
     clock = Clock()
     progress = Progress(clock=clock)
     progress.begin("bc", 0, 8_000, slots=1)

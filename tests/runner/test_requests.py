@@ -37,7 +37,7 @@ def test_training_checks_what_it_is_given_before_it_loads(request_, options, wor
         api.train(request_, "no/such-dataset-v0", **options)
 
 
-def test_a_misspelt_environment_is_refused_before_training(budget_dataset, tmp_path):
+def test_a_misspelled_environment_is_refused_before_training(budget_dataset, tmp_path):
     spec = dataclasses.replace(budget_dataset.spec, id="offjax/BudgetAlocation-v0")
     wrong = dataclasses.replace(budget_dataset, spec=spec)
     with pytest.raises(UserError, match="Did you mean offjax/BudgetAllocation-v0"):

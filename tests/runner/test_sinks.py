@@ -128,7 +128,7 @@ def test_tensorboards_files_hold_losses_and_scores(budget_dataset, tmp_path):
 
 
 def test_wandb_keeps_a_run_offline(tmp_path):
-    pytest.importorskip("wandb")
+    pytest.importorskip("wandb", reason="make test does not install the extra wandb")
     code = f"""
 from pathlib import Path
 from offjax.runner import sinks

@@ -22,10 +22,10 @@ methods = ["bc", "iql"]
 
 [[domains]]
 name = "budgets"
-datasets = ["c"]
+datasets = ["offjax/c"]
 methods = ["asp"]
 eval_episodes = 7
-num_transitions = 500
+size = 500
 """
 
 
@@ -40,11 +40,11 @@ def test_a_domain_overrides_the_protocol_of_the_file(suite):
     mazes, budgets = suite.domains
     assert dict(mazes.protocol) == {"num_seeds": 2, "eval_episodes": 4}
     assert dict(budgets.protocol) == {"num_seeds": 2, "eval_episodes": 7}
-    assert (mazes.num_transitions, budgets.num_transitions) == (None, 500)
+    assert (mazes.size, budgets.size) == (None, 500)
 
 
 def test_columns_are_filled_in_the_order_of_the_file(suite):
-    assert [name for _, name in suite.columns()] == ["a", "b", "c"]
+    assert [name for _, name in suite.columns()] == ["a", "b", "offjax/c"]
     domain, name = suite.columns()[1]
     entry = suite.entry(domain, name)
     assert entry == plan.Entry(
@@ -56,10 +56,10 @@ def test_columns_are_filled_in_the_order_of_the_file(suite):
 
 
 def test_a_part_of_it_can_be_named(suite):
-    part = suite.only(methods=["iql", "asp"], datasets=["b", "c"])
+    part = suite.only(methods=["iql", "asp"], datasets=["b", "offjax/c"])
     assert [(d.datasets, d.methods) for d in part.domains] == [
         (("b",), ("iql",)),
-        (("c",), ("asp",)),
+        (("offjax/c",), ("asp",)),
     ]
     assert suite.only(domains=["budgets"], methods=["bc"]).domains == ()
     with pytest.raises(UserError, match=r"no method 'fql'.*asp, bc, iql"):
@@ -79,7 +79,8 @@ def test_a_part_of_it_can_be_named(suite):
         ("num_seeds = 2", "num_seed = 2", "unknown name 'num_seed'; known: name"),
         ('"bc", "iql"', '"bc", "iqll"', "iqll"),
         ('methods = ["asp"]', "methods = []", "domain 1 .* needs 'methods'"),
-        ("num_transitions = 500", "size = 500", "unknown name 'size'"),
+        ("size = 500", "rows = 500", "unknown name 'rows'"),
+        ('"offjax/c"', '"c"', "size is of datasets that offjax collects, which 'c'"),
         ("[[domains]]", "[domains", "cannot be read"),
     ],
 )
@@ -94,7 +95,7 @@ def test_a_wrong_file_is_refused(tmp_path, old, new, message):
 def test_the_benchmarks_that_come_along_are_sound(path):
     suite = benchmark.read(path)
     jobs = [suite.entry(*column) for column in suite.columns()]
-    assert len({entry.datasets for entry in jobs}) == len(jobs)
+    assert jobs and len({entry.datasets for entry in jobs}) == len(jobs)
     for entry in jobs:
         assert len(set(entry.methods)) == len(entry.methods)
         assert entry.options["num_seeds"] >= 3

@@ -9,7 +9,7 @@ import numpy as np
 
 from offjax.compat.d4rl import infos, offline_env
 from offjax.compat.d4rl.offline_env import set_dataset_path
-from offjax.compat.gym.error import not_given
+from offjax.compat.gym.error import offers_no_more
 from offjax.compat.sources import Arrays
 
 __all__ = [
@@ -121,7 +121,4 @@ def _flags(values: Any) -> np.ndarray:
     return np.asarray(values).astype(bool).reshape(len(values))
 
 
-def __getattr__(name: str) -> Any:
-    if name.startswith("_"):
-        raise AttributeError(name)
-    raise not_given(f"d4rl.{name}")
+__getattr__ = offers_no_more("d4rl")

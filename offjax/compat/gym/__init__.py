@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from gymnasium import Space, spaces, utils
 
 from offjax.compat.gym import error, logger, registration, vector, wrappers
@@ -14,7 +12,7 @@ from offjax.compat.gym.core import (
     RewardWrapper,
     Wrapper,
 )
-from offjax.compat.gym.error import not_given
+from offjax.compat.gym.error import offers_no_more
 from offjax.compat.gym.registration import make, register, spec
 
 __all__ = [
@@ -41,7 +39,4 @@ __version__ = "0.23.1"  # whose interface this is
 envs = registration
 
 
-def __getattr__(name: str) -> Any:
-    if name.startswith("_"):
-        raise AttributeError(name)
-    raise not_given(f"gym.{name}")
+__getattr__ = offers_no_more("gym")

@@ -30,7 +30,7 @@ class Env:
         """Not offered: `NotGiven`."""
         raise NotGiven(
             f"render(mode={mode!r}) is not offered by offjax.compat: scripts are "
-            "evaluated without pictures. `python -m experiments.evaluate --run=… "
+            "evaluated without pictures. `offjax evaluate --run=… "
             "--render=2` makes videos of runs of offjax."
         )
 

@@ -146,6 +146,6 @@ def _unknown(id: str) -> UnregisteredEnv:
     known = [*registry, *load.list_datasets(), *legacy.table(), *gymnasium.registry]
     return UnregisteredEnv(
         f"There is no environment {id!r}.{collected.near(id, known)} Known are the ids "
-        "of datasets (`python -m experiments.run --dataset=list` prints them), those "
+        "of datasets (`offjax list datasets` prints them), those "
         "of Gymnasium, and what the script registers."
     )

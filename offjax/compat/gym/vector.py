@@ -12,7 +12,12 @@ import numpy as np
 from offjax.compat import sources
 from offjax.compat.gym import registration
 from offjax.compat.gym.core import Env
-from offjax.compat.gym.error import Error, ResetNeeded, not_given
+from offjax.compat.gym.error import (
+    Error,
+    ResetNeeded,
+    not_given,
+    offers_no_more,
+)
 
 Stepped = tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]
 """Observations [n, …], rewards [n], dones [n] bool, and an info for each."""
@@ -224,7 +229,4 @@ def make(
     return SyncVectorEnv([one] * num_envs)
 
 
-def __getattr__(name: str) -> Any:
-    if name.startswith("_"):
-        raise AttributeError(name)
-    raise not_given(f"gym.vector.{name}")
+__getattr__ = offers_no_more("gym.vector")

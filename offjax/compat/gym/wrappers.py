@@ -16,7 +16,7 @@ from offjax.compat.gym.core import (
     RewardWrapper,
     Wrapper,
 )
-from offjax.compat.gym.error import not_given
+from offjax.compat.gym.error import offers_no_more
 
 __all__ = [
     "ClipAction",
@@ -122,7 +122,4 @@ class RecordEpisodeStatistics(Wrapper):
         return observation, reward, done, info
 
 
-def __getattr__(name: str) -> Any:
-    if name.startswith("_"):
-        raise AttributeError(name)
-    raise not_given(f"gym.wrappers.{name}")
+__getattr__ = offers_no_more("gym.wrappers")
