@@ -1,8 +1,10 @@
 """Locks between processes, and the status of a run whose process was killed."""
 
+import concurrent.futures
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -17,6 +19,14 @@ import sys, time
 from pathlib import Path
 from offjax import locks
 with locks.held(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+HOLD_EXCLUSIVE = """
+import sys, time
+from pathlib import Path
+from offjax import locks
+with locks.exclusive(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -85,3 +95,36 @@ def test_nothing_is_said_of_a_run_of_another_host(run):
 def test_other_statuses_stand(tmp_path, status):
     run = write_run(tmp_path, info={"status": status})
     assert RunFolder(run).record["status"] == status
+
+
+def test_holders_take_turns_and_leave_nothing(tmp_path):
+    inside, most = [0], [0]
+
+    def hold(_):
+        with locks.exclusive(tmp_path / "lock"):
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            time.sleep(0.01)
+            inside[0] -= 1
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(hold, range(24)))
+    assert most == [1] and list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_holder_frees_an_exclusive_lock(tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD_EXCLUSIVE, str(tmp_path / "lock")],
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout.readline() == b"held\n"
+    waited, killed = [], []
+
+    def wait():
+        waited.append(True)
+        holder.kill()
+        killed.append(holder.wait())
+
+    with locks.exclusive(tmp_path / "lock", wait):
+        assert waited == [True] and killed == [-9]
+    holder.stdout.close()

@@ -22,7 +22,7 @@ import numpy as np
 
 from offjax import locks
 from offjax.errors import UserError
-from offjax.runner.lookup import BESIDE
+from offjax.folders import BESIDE
 
 
 def checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:

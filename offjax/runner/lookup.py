@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from offjax.errors import UserError
-
-BESIDE = ("stages", "sweeps", "tuning", "reported")
-"""Folders in a folder of runs that hold no runs of the leaderboard."""
+from offjax.folders import BESIDE
 
 
 def folders(runs_dir: str | Path) -> list[Path]:

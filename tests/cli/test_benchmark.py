@@ -35,11 +35,14 @@ def folder(tmp_path_factory):
 
 
 def benchmark(folder, action, *flags):
+    if action in ("run", "status"):
+        flags = (
+            f"--runs_dir={folder / 'runs'}", f"--data_dir={folder / 'data'}", *flags
+        )  # fmt: skip
     done = subprocess.run(
         [
             sys.executable, "-m", "offjax", "benchmark", action,
-            f"--file={folder / 'tiny.toml'}", f"--export={folder / 'export'}",
-            f"--runs_dir={folder / 'runs'}", f"--data_dir={folder / 'data'}", *flags,
+            f"--file={folder / 'tiny.toml'}", f"--export={folder / 'export'}", *flags,
         ],
         capture_output=True,
         text=True,
