@@ -231,7 +231,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_enum("preset", "paper", ["paper", "small", "demo"], "Sizes.")
+    cli.define_preset("paper")
     flags.DEFINE_list("batches", ["1", "1000"], "Plans made at once.")
     flags.DEFINE_float("seconds", 2.0, "Least time of a measurement.", 0.0)
     flags.DEFINE_string("json", None, "File for the results.")

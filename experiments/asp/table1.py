@@ -23,6 +23,7 @@ from absl import flags
 
 from experiments.asp import tuned
 from offjax.cli import command as cli
+from offjax.cli import tune
 from offjax.errors import UserError
 from offjax.leaderboard import reported
 
@@ -138,15 +139,15 @@ def names() -> list[str]:
 def main(argv: list[str]) -> None:
     """Tunes, trains and writes the table."""
     del argv
-    setup = tuned.setup("asp_table1")
+    how = tune.protocol(name="asp_table1")
     methods = tuned.methods(GRIDS)
     datasets, rows = names(), []
     cells: dict[tuple[str, str], tuned.Cell] = {}
     for dataset in datasets:
         for method in methods:
-            settings = fixed(method, setup.num_steps, FLAGS.tau)
+            settings = fixed(method, how.num_steps, FLAGS.tau)
             cell = tuned.measure(
-                setup, method, dataset, [dataset], GRIDS[method], settings
+                how, method, dataset, [dataset], GRIDS[method], settings, FLAGS.report
             )
             if cell is None:
                 continue

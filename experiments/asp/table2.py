@@ -28,6 +28,7 @@ from absl import flags
 
 from experiments.asp import tuned
 from offjax.cli import command as cli
+from offjax.cli import tune
 
 FLAGS = flags.FLAGS
 
@@ -109,7 +110,7 @@ def define_flags() -> None:
 def main(argv: list[str]) -> None:
     """Tunes, trains and writes the table."""
     del argv
-    setup = tuned.setup("asp_table2")
+    how = tune.protocol(name="asp_table2")
     methods = tuned.methods(GRIDS)
     rows, page = [], ""
     for kind in FLAGS.kinds:
@@ -119,9 +120,9 @@ def main(argv: list[str]) -> None:
             names = [dataset_id(int(horizon), kind, int(i)) for i in FLAGS.instances]
             other = dataset_id(int(horizon), kind, FLAGS.tune_instance)
             for method in methods:
-                settings = fixed(method, setup.num_steps)
+                settings = fixed(method, how.num_steps)
                 cell = tuned.measure(
-                    setup, method, other, names, GRIDS[method], settings
+                    how, method, other, names, GRIDS[method], settings, FLAGS.report
                 )
                 if cell is None:
                     continue

@@ -108,7 +108,7 @@ def validation_curve(
 def define_flags() -> None:
     """The command's flags; not at import, where commands' names would collide."""
     flags.DEFINE_string("dataset", None, "Dataset id.", required=True)
-    flags.DEFINE_enum("preset", "paper", ["paper", "small", "demo"], "Networks.")
+    cli.define_preset("paper")
     cli.define_count("num_steps", 1_500_000, "Most updates to consider.")
     flags.DEFINE_integer("reference_steps", 2_000_000, "Updates of Q_all.")
     flags.DEFINE_integer("folds", 2, "Random splits.")
@@ -116,7 +116,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("seed", 100, "Seed; reported runs use others.")
     flags.DEFINE_enum("network", "iqn", ["iqn", "mlp"], "Critic of step 2.")
     flags.DEFINE_string("out", "sarsa_steps.csv", "Where the curve goes.")
-    flags.DEFINE_string("data_dir", None, "Root of the datasets.")
+    cli.define_data_dir()
 
 
 def main(_: list[str]) -> None:

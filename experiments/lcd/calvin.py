@@ -213,7 +213,7 @@ def define_flags() -> None:
     """The command's flags; not at import, where commands' names would collide."""
     flags.DEFINE_string("folder", None, "CALVIN's folder, such as task_D_D.")
     flags.DEFINE_string("method", None, "Method to train.")
-    flags.DEFINE_enum("preset", "small", ["paper", "small", "demo"], "Settings.")
+    cli.define_preset()
     flags.DEFINE_integer("num_seeds", 3, "Seeds.")
     flags.DEFINE_integer("seed", 0, "First seed.")
     flags.DEFINE_string("runs_dir", "runs", "Where run folders go.")

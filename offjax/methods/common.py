@@ -19,6 +19,7 @@ from offjax.distributions import Distribution
 from offjax.errors import UserError, require_option
 from offjax.improvement import action_gradient
 from offjax.networks.mlp import QEnsemble
+from offjax.presets import PRESETS
 from offjax.types import (
     Actor,
     Array,
@@ -34,7 +35,6 @@ from offjax.types import (
     config,
 )
 
-PRESETS = ("paper", "small", "demo")
 CLIP = 5.0
 Network = Any
 """A flax module. The type of `apply` is a union that fits no use of it."""
