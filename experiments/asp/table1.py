@@ -123,17 +123,17 @@ def fixed(method: str, num_steps: int, tau: float) -> tuned.Values:
     return values
 
 
-def names() -> list[str]:
-    """Ids of the datasets that are asked for, each once.
+def names(groups: Sequence[str], datasets: Sequence[str] = ()) -> list[str]:
+    """Ids of the datasets, or else of those of the groups, each once.
 
     Raises:
       UserError: an unknown group.
     """
-    for group in FLAGS.groups:
+    for group in groups:
         if group not in GROUPS:
             raise UserError(f"There is no group {group!r}; known: {', '.join(GROUPS)}.")
-    grouped = [name for group in FLAGS.groups for name in GROUPS[group]]
-    return list(dict.fromkeys(FLAGS.datasets or grouped))
+    grouped = [name for group in groups for name in GROUPS[group]]
+    return list(dict.fromkeys(datasets or grouped))
 
 
 def main(argv: list[str]) -> None:
@@ -141,7 +141,7 @@ def main(argv: list[str]) -> None:
     del argv
     how = tune.protocol(name="asp_table1")
     methods = tuned.methods(GRIDS)
-    datasets, rows = names(), []
+    datasets, rows = names(FLAGS.groups, FLAGS.datasets), []
     cells: dict[tuple[str, str], tuned.Cell] = {}
     for dataset in datasets:
         for method in methods:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from experiments.asp import table1, table2, tuned
+from offjax.datasets import minari_io
 from offjax.datasets.dataset import Dataset
 from offjax.envs import budget, maze2d
 from offjax.errors import UserError
@@ -18,6 +19,7 @@ from offjax.methods import build
 from offjax.runner.records import RunFolder, write_json
 from offjax.runner.settings import expand
 from offjax.sweeps.protocol import Protocol
+from offjax.types import EnvSpec
 
 
 @pytest.mark.parametrize(
@@ -47,10 +49,8 @@ def test_unequal_effort_is_told():
         (1000, 0.0, {0: "t50-mixed-r1000", 3: "t50-mixed-i3000-r1000"}),
     ],
 )
-def test_the_datasets_of_a_table_share_no_instance(monkeypatch, count, noise, expected):
-    given = type("Flags", (), {"noise": noise, "random_instances": count})
-    monkeypatch.setattr(table2, "FLAGS", given)
-    found = {i: table2.dataset_id(50, "mixed", i) for i in expected}
+def test_the_datasets_of_a_table_share_no_instance(count, noise, expected):
+    found = {i: table2.dataset_id(50, "mixed", i, count, noise) for i in expected}
     assert found == {i: f"offjax/budget/{name}-v0" for i, name in expected.items()}
 
 
@@ -58,23 +58,17 @@ def test_the_datasets_of_a_table_share_no_instance(monkeypatch, count, noise, ex
     "count, noise, expected",
     [(1, 0.0, "mixed"), (1, 0.1, "mixed-n0.1"), (1000, 0.1, "mixed-r1000-n0.1")],
 )
-def test_a_row_says_of_which_data_it_is(monkeypatch, count, noise, expected):
-    given = type("Flags", (), {"noise": noise, "random_instances": count})
-    monkeypatch.setattr(table2, "FLAGS", given)
-    assert table2.data_kind("mixed") == expected
+def test_a_row_says_of_which_data_it_is(count, noise, expected):
+    assert table2.data_kind("mixed", count, noise) == expected
 
 
-def test_the_groups_of_a_table_name_each_dataset_once(monkeypatch):
-    given = type("Flags", (), {"groups": ["robots", "locomotion"], "datasets": []})
-    monkeypatch.setattr(table1, "FLAGS", given)
-    found = table1.names()
+def test_the_groups_of_a_table_name_each_dataset_once():
+    found = table1.names(["robots", "locomotion"])
     assert found[:2] == ["offjax/hopper/medium-v0", "offjax/walker2d/medium-v0"]
     assert len(found) == len(set(found)) == 9
-    given.datasets = ["my-v0", "my-v0"]
-    assert table1.names() == ["my-v0"]
-    given.groups = ["maze3d"]
+    assert table1.names(["robots"], ["my-v0", "my-v0"]) == ["my-v0"]
     with pytest.raises(UserError, match="no group 'maze3d'; known: maze2d, robots"):
-        table1.names()
+        table1.names(["maze3d"])
 
 
 def test_corl_s_scores_stand_below_as_printed():
@@ -88,7 +82,7 @@ def test_corl_s_scores_stand_below_as_printed():
 
 
 def finish(how, job, final, scores, seconds):
-    """Writes what a finished run of the job would: rows (variant, seed, step, score)."""
+    """A finished run of the job, with rows (variant, seed, step, score)."""
     folder = RunFolder.create(how.store(final), job.method, job.dataset, job.hash)
     columns = [(job.method, v, job.dataset, seed, step, 2, 0, 0, score)
                for v, seed, step, score in scores]  # fmt: skip
@@ -142,11 +136,15 @@ def test_the_best_on_tuning_seeds_is_what_is_reported(tmp_path):
 def test_a_dataset_without_its_environment_is_refused_before_training(tmp_path):
     rows = np.zeros((4, 2), np.float32)
     ends = np.arange(4) == 3
-    blind = Dataset.from_arrays(rows, rows, rows[:, 0], ends, ends & False)
-    blind.save("mine-v0", tmp_path)
+    spec = EnvSpec("Nowhere-v0", 2, (-1.0, -1.0), (1.0, 1.0), 4)
+    blind = Dataset.from_arrays(
+        rows, rows, rows[:, 0], ends, ends & False, rows, spec=spec, id="mine/blind-v0"
+    )
+    minari_io.write(blind, {}, tmp_path)
     how = Protocol("demo", str(tmp_path / "runs"), str(tmp_path))
-    with pytest.raises(UserError, match="cannot be evaluated on 'mine-v0': no env"):
-        tuned.measure(how, "bc", "mine-v0", ["mine-v0"], {"actor_lr": (1e-3,)}, {})
+    name, grid = "mine/blind-v0", {"actor_lr": (1e-3,)}
+    with pytest.raises(UserError, match=f"cannot be evaluated on '{name}'"):
+        tuned.measure(how, "bc", name, [name], grid, {})
 
 
 @pytest.mark.long

@@ -158,7 +158,7 @@ def test_terminated_then_corrupted_then_resumed(command, whole):
     assert len(steps) == 2
     flip(path / "checkpoints" / str(steps[-1]))
     folder, printed = command.finish("terminated", "--resume")
-    assert f"checkpoints/{steps[-1]} is corrupt" in printed
+    assert f"checkpoints/{steps[-1]} is damaged" in printed
     assert f"at step {steps[0]:,}" in printed
     for file in FILES:
         mine = (folder.path / file).read_text()
