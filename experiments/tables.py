@@ -1,10 +1,12 @@
-"""What the papers' tables share: each entry of a table is a call of experiments.run."""
+"""What the papers' tables share: calls of experiments.run, and files."""
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from absl import flags
@@ -92,3 +94,10 @@ def carry_out(arguments: list[str], **more: Any) -> None:
     print("python", *call, flush=True)
     if not FLAGS.dry_run:
         subprocess.run([sys.executable, *call], check=True)
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a table to a file, whose folder is made if it is not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as lines:
+        csv.writer(lines, lineterminator="\n").writerows([header, *rows])

@@ -8,7 +8,6 @@ be made in parts.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
+from experiments.tables import write_csv
 from offjax.cli import command as cli
 from offjax.errors import UserError
 from offjax.leaderboard import statistics
-from offjax.runner.records import read_json
+from offjax.runner.records import last_scores, read_json
 from offjax.sweeps import tuning
 from offjax.sweeps.protocol import Protocol
 
@@ -126,7 +126,7 @@ def measure(
         finals = run(dataset, _only(best), final=True)
         if finals is None:
             return None
-        scores.append(seed_scores(finals[0]))
+        scores.append(np.array([*last_scores(finals[0]).values()]))
         runs += finals
     final_score = float(np.mean([np.mean(each) for each in scores]))
     how.record(tuned_on, method, trials, final_score, "grid")
@@ -140,20 +140,10 @@ def _only(point: tuning.Point) -> dict[str, tuple]:
     return {name: (value,) for name, value in point.items()}
 
 
-def seed_scores(path: Path) -> np.ndarray:
-    """Scores [seeds] at a run's last evaluation."""
-    with (path / "scores.csv").open() as lines:
-        rows = list(csv.DictReader(lines))
-    last = max(int(row["step"]) for row in rows)
-    return np.array([float(row["score"]) for row in rows if int(row["step"]) == last])
-
-
 def _cost(path: Path) -> tuple[float, int]:
     """Seconds of a run, and updates of all its slots."""
-    done = read_json(path / "run.json")
-    with (path / "scores.csv").open() as lines:
-        slots = {(row["seed"], row["variant"]) for row in csv.DictReader(lines)}
-    return float(done["duration_seconds"]), int(done["total_steps"]) * len(slots)
+    done, slots = read_json(path / "run.json"), len(last_scores(path))
+    return float(done["duration_seconds"]), int(done["total_steps"]) * slots
 
 
 def check_effort(grids: Mapping[str, Values]) -> None:
@@ -216,8 +206,6 @@ def markdown(
 def write(out: str, header: Sequence[str], rows: Sequence[tuple], page: str) -> None:
     """Writes <out>.csv and <out>.md, and prints the latter."""
     target = Path(out)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_suffix(".csv").open("w", newline="") as lines:
-        csv.writer(lines, lineterminator="\n").writerows([header, *rows])
+    write_csv(target.with_suffix(".csv"), header, rows)
     target.with_suffix(".md").write_text(page)
     print(page)
