@@ -30,6 +30,7 @@ from offjax.runner.options import Options
 
 SCHEMA = 1
 EVALUATIONS = "evaluations"
+WAVES = "waves"
 RESERVE = 20_000_000  # bytes of disk that a checkpoint leaves free
 HEADERS = {
     "metrics.csv": ["step", "seed", "variant", "name", "value"],
@@ -287,8 +288,10 @@ def _has_progress(run: RunFolder) -> bool:
     """Whether a run was interrupted, or killed, after a checkpoint."""
     if run.record["status"] in ("finished", "failed"):
         return False
-    saved = (*run.path.glob("checkpoints/*"), *run.path.glob("waves/*/checkpoints/*"))
-    return any(p.name.isdecimal() for p in saved)
+    folders = (run.path, *run.path.glob(f"{WAVES}/*"))
+    return any(
+        p.name.isdecimal() for folder in folders for p in folder.glob("checkpoints/*")
+    )
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:

@@ -19,11 +19,9 @@ import numpy as np
 
 from offjax.devices import hosts
 from offjax.errors import UserError
-from offjax.runner.records import HEADERS, RunFolder, write_json
+from offjax.runner.records import HEADERS, WAVES, RunFolder, write_json
 from offjax.runner.stages import StageRun
 from offjax.runner.training import Training
-
-FOLDER = "waves"
 
 
 def of(training: Training) -> Iterator[Training]:
@@ -57,7 +55,7 @@ def require_same(training: Training, folder: RunFolder) -> None:
 
 def open_folder(run: RunFolder, number: int, wave: Training) -> tuple[RunFolder, bool]:
     """The folder of the wave with that number, and whether it was begun before."""
-    folder = RunFolder(run.path / FOLDER / str(number))
+    folder = RunFolder(run.path / WAVES / str(number))
 
     def begun() -> bool:
         found = (folder.path / "run.json").exists()
@@ -123,10 +121,10 @@ def _evaluated(row: dict[str, str]) -> bool:
 
 
 def _folders(run: RunFolder) -> list[Path]:
-    return sorted((run.path / FOLDER).iterdir(), key=lambda path: int(path.name))
+    return sorted((run.path / WAVES).iterdir(), key=lambda path: int(path.name))
 
 
 def remove(run: RunFolder) -> None:
     """Removes the waves' folders of a finished run."""
     if hosts.is_writer():
-        shutil.rmtree(run.path / FOLDER, ignore_errors=True)
+        shutil.rmtree(run.path / WAVES, ignore_errors=True)
