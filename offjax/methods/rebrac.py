@@ -38,14 +38,14 @@ from offjax.methods.common import (
     pick,
     soft_update,
     squared_error,
-    start,
+    start_actor_critic,
     step_rewards,
     zeros,
 )
 from offjax.methods.td3_bc import GroupView, State, critic_steps, step_keys
 from offjax.networks.initializers import symmetric_uniform, torch_uniform
 from offjax.networks.mlp import MLP, QEnsemble
-from offjax.networks.trained import descend, trained
+from offjax.networks.trained import descend
 from offjax.types import (
     Array,
     EnvSpec,
@@ -120,17 +120,10 @@ def _policy(params: Pytree, state: State, observations: Array, config: Config) -
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    observation, action = zeros(data)
-    actor_key, critic_key = jax.random.split(key)
-    actor = _actor(config, action.shape[-1]).init(actor_key, observation)
-    critic = _critics(config).init(critic_key, observation, action)
-    return State(
-        **start(key, data),
-        actor=trained(actor, optax.adam(config.actor_lr)),
-        critic=trained(critic, optax.adam(config.critic_lr)),
-        target_actor=jax.tree.map(jnp.copy, actor),
-        target_critic=jax.tree.map(jnp.copy, critic),
-    )
+    _, action = zeros(data)
+    actor, critic = _actor(config, action.shape[-1]), _critics(config)
+    fields = start_actor_critic(key, data, actor, critic, config)
+    return State(**fields, target_actor=jax.tree.map(jnp.copy, fields["actor"].params))
 
 
 def critic_loss(

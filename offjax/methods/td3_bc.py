@@ -35,12 +35,12 @@ from offjax.methods.common import (
     pick,
     soft_update,
     squared_error,
-    start,
+    start_actor_critic,
     step_rewards,
     zeros,
 )
 from offjax.networks.mlp import MLP
-from offjax.networks.trained import Trained, descend, trained
+from offjax.networks.trained import Trained, descend
 from offjax.types import (
     Array,
     EnvSpec,
@@ -99,17 +99,11 @@ def _policy(params: Pytree, observations: Array, config: Config) -> Array:
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    observation, action = zeros(data)
-    actor_key, critic_key = jax.random.split(key)
-    actor = MLP(config.hidden_dims, action.shape[-1]).init(actor_key, observation)
-    critic = critics(config.hidden_dims).init(critic_key, observation, action)
-    return State(
-        **start(key, data),
-        actor=trained(actor, optax.adam(config.actor_lr)),
-        critic=trained(critic, optax.adam(config.critic_lr)),
-        target_actor=jax.tree.map(jnp.copy, actor),
-        target_critic=jax.tree.map(jnp.copy, critic),
-    )
+    _, action = zeros(data)
+    actor = MLP(config.hidden_dims, action.shape[-1])
+    critic = critics(config.hidden_dims)
+    fields = start_actor_critic(key, data, actor, critic, config)
+    return State(**fields, target_actor=jax.tree.map(jnp.copy, fields["actor"].params))
 
 
 def critic_loss(
