@@ -163,10 +163,10 @@ def critic_steps(
     Returns:
       The state after them, the mean of the losses, and the last part.
     """
-    adam = optax.adam(config.critic_lr)
     parts = jax.tree.map(lambda x: x.reshape(len(keys), -1, *x.shape[1:]), batch)
 
     def step(critic: Trained, given: tuple[Transitions, Key]) -> tuple[Trained, Array]:
+        adam = optax.adam(config.critic_lr)
         critic, value, _ = descend(loss, critic, adam, state, *given, config)
         return critic, value
 
