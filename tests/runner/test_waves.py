@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 import offjax
+from offjax import methods
 from offjax.errors import UserError
 from offjax.runner import sinks
-from tests.runner.tiny_training import rows, states, train
+from tests.runner.tiny_training import exploding, rows, states, train
 
 FILES = ("metrics.csv", "scores.csv", "episodes.csv")
 RECORDED = (
@@ -57,6 +58,18 @@ def test_waves_of_several_stages(budget_dataset, tmp_path):
     assert_same(waves, together)
     for name, mine in waves.states.items():
         jax.tree.map(np.testing.assert_array_equal, mine, together.states[name])
+
+
+def test_a_seed_that_diverged_is_that_of_the_run(budget_dataset, tmp_path, monkeypatch):
+    monkeypatch.setitem(methods.METHODS, "bc", exploding(1))
+    options = {"method": "bc", "num_seeds": 3, "log_every": 4, "seeds_at_once": 1}
+    run = train(budget_dataset, tmp_path, **options)
+    np.testing.assert_array_equal(run.states["bc"].step, [10, 4, 10])
+    (found,) = run.folder.record["diverged"]
+    assert (found["seed"], found["stage"], found["step"]) == (1, "bc", 8)
+    assert run.training.stages[0].diverged == [(1, 8)]
+    again = train(budget_dataset, tmp_path, **options | {"seeds_at_once": 0})
+    assert again.folder.record["diverged"] == [found]  # from the store
 
 
 class Rows:
