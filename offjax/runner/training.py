@@ -130,6 +130,8 @@ class Training:
         copies = f"{seeds} seed{'s' * (seeds > 1)}"
         if settings > 1:
             copies += f" × {settings} settings"
+        if self.options.at_once < seeds:
+            copies += f" in waves of {self.options.at_once} seeds"
         stages = ", ".join(run.stage.name for run in self.stages)
         return (
             f"{self.method} on {self.dataset.card.id}: {self.total_steps:,} updates "

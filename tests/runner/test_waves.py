@@ -38,6 +38,7 @@ def test_waves_change_nothing_that_is_written(budget_dataset, tmp_path, capsys):
     )
     assert_same(waves, together)
     said = capsys.readouterr().out
+    assert "10 updates (asp) of 3 seeds × 2 settings in waves of 2 seeds, in" in said
     assert "wave 1/2 asp: 10 updates × 2 seeds × 2 settings, compiling" in said
     assert "wave 2/2 asp: 10 updates × 2 settings, compiling" in said
     record = waves.folder.record
