@@ -53,7 +53,11 @@ class Cost(NamedTuple):
     replan: int  # actions that share a plan
     parameters: int
     seconds_per_plan: float  # of the whole batch
-    seconds_per_action: float  # of one environment
+
+    @property
+    def seconds_per_action(self) -> float:
+        """Of one environment."""
+        return self.seconds_per_plan / self.batch / self.replan
 
 
 def cases() -> dict[str, tuple[str, dict[str, Any]]]:
@@ -130,7 +134,7 @@ def measure(name: str, batch: int, preset: str, least: float) -> Cost:
     key = jax.random.PRNGKey(2)
     spent = seconds(lambda: compiled(model, latents, key), least)
     size = sum(x.size for x in jax.tree.leaves(model.state.planner.params))
-    return Cost(name, batch, passes, replan, size, spent, spent / batch / replan)
+    return Cost(name, batch, passes, replan, size, spent)
 
 
 def low_level(batch: int, preset: str, least: float) -> Cost:
@@ -163,7 +167,7 @@ def low_level(batch: int, preset: str, least: float) -> Cost:
     spent += seconds(lambda: act(model, carry), least)
     size = sum(x.size for x in jax.tree.leaves(model.state.actor.params))
     name = f"{LOW_LEVEL} {stage.name}"
-    return Cost(name, batch, 1, 1, size, spent, spent / batch)
+    return Cost(name, batch, 1, 1, size, spent)
 
 
 def _blank_policy(stage: Stage) -> Model:
@@ -225,13 +229,14 @@ def main(argv: list[str]) -> None:
         measured = costs(batch, FLAGS.preset, FLAGS.seconds)
         for cost, ratio in zip(measured, ratios(measured), strict=True):
             print(line(cost, ratio), flush=True)
-            more = {"ratio": ratio[0], "ratio_in_all": ratio[1]}
+            more = {"seconds_per_action": cost.seconds_per_action}
+            more |= {"ratio": ratio[0], "ratio_in_all": ratio[1]}
             result["costs"].append(cost._asdict() | more)
     write(FLAGS.json, result)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_enum("preset", "paper", ["paper", "small", "demo"], "Sizes.")
+    cli.define_preset("paper")
     flags.DEFINE_list("batches", ["1", "1000"], "Plans made at once.")
     flags.DEFINE_float("seconds", 2.0, "Least time of a measurement.", 0.0)
     flags.DEFINE_string("json", None, "File for the results.")

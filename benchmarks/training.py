@@ -230,7 +230,7 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
     flags.DEFINE_list("sections", [*SECTIONS], "What to measure.")
     flags.DEFINE_list("algorithms", [*IN_PYTORCH], "Methods, or METHOD:STAGE.")
-    flags.DEFINE_enum("preset", "paper", ["paper", "small", "demo"], "Sizes.")
+    cli.define_preset("paper")
     flags.DEFINE_integer("num_seeds", 8, "Seeds of the throughput.")
     flags.DEFINE_list("seed_counts", ["1", "2", "4", "8", "16", "64", "256"], "Seeds.")
     flags.DEFINE_float("seconds", 2.0, "Length of a timing.")

@@ -63,6 +63,16 @@ def budget_dataset():
     )
 
 
+@pytest.fixture(scope="session")
+def stored_budget_dataset(budget_dataset, tmp_path_factory):
+    """The folder of datasets in which `budget_dataset` lies."""
+    from offjax.datasets import minari_io
+
+    folder = tmp_path_factory.mktemp("datasets")
+    minari_io.write(budget_dataset, {}, folder)
+    return folder
+
+
 class _Hidden:
     """The part of a tensor's interface that embedding a sentence needs."""
 

@@ -17,7 +17,6 @@ the run's folder).
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from experiments.tables import write_csv
 from offjax.cli import command as cli
 from offjax.errors import UserError
 
@@ -148,13 +148,12 @@ def choose(points: Sequence[Point]) -> Point:
 
 def write(points: Sequence[Point], path: Path) -> None:
     """A row per setting and seed."""
-    with path.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(HEADER)
-        for p in points:
-            for seed, score in zip(p.seeds, p.scores, strict=True):
-                setting = (p.variant, p.optimizer, f"{p.step_size:g}", p.ascent_steps)
-                rows.writerow([*setting, seed, f"{score:.6g}"])
+    rows = []
+    for p in points:
+        setting = (p.variant, p.optimizer, f"{p.step_size:g}", p.ascent_steps)
+        each = zip(p.seeds, p.scores, strict=True)
+        rows += [(*setting, seed, f"{score:.6g}") for seed, score in each]
+    write_csv(path, HEADER, rows)
 
 
 def plot(points: Sequence[Point], path: Path) -> None:

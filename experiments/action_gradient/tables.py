@@ -22,24 +22,13 @@ experiments.leaderboard shows the scores beside the reported ones.
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from typing import NamedTuple
-
 from absl import flags
 
+from experiments import tables
+from experiments.tables import Entry
 from offjax.cli import command as cli
-from offjax.errors import UserError
 
 FLAGS = flags.FLAGS
-
-
-class Entry(NamedTuple):
-    """One method of a table, with the settings in which it differs from its recipe."""
-
-    method: str
-    settings: tuple[tuple[str, str], ...] = ()
-
 
 OPTIMIZERS = (("optimizer", "sgd,momentum,momentum_paper,rmsprop,adam,adam_paper"),)
 BASE, REFINED = Entry("reinformer"), Entry("reinformer_ag")
@@ -70,48 +59,32 @@ def command(entry: Entry, dataset: str, preset: str, targets: str = "") -> list[
     settings = dict(entry.settings)
     if targets and entry in CONDITIONED:
         settings["return_target"] = targets
-    arguments = [f"--method={entry.method}", f"--dataset={dataset}"]
-    arguments.append(f"--preset={preset}")
-    return arguments + [f"--config.{name}={value}" for name, value in settings.items()]
+    return tables.arguments(entry.method, dataset, preset, settings.items())
 
 
 def define_flags() -> None:
     """The command's flags; not at import, where commands' names would collide."""
-    flags.DEFINE_string("table", None, "Name of the table, or `list`.")
+    tables.define_flags(num_seeds=5, eval_episodes=100)
     flags.DEFINE_list("datasets", [], "Dataset ids.")
-    flags.DEFINE_enum("preset", "small", ["paper", "small", "demo"], "Hyperparameters.")
-    flags.DEFINE_integer("num_seeds", 5, "Seeds.")
-    flags.DEFINE_integer("seed", 0, "First seed.")
-    flags.DEFINE_integer("eval_episodes", 100, "Episodes per seed.")
     cli.define_count("num_steps", 0, "Updates of every stage; 0: the preset's.")
     flags.DEFINE_string(
         "return_targets", "", "Returns that Decision Transformer asks for, all at once."
     )
-    flags.DEFINE_string("runs_dir", "runs", "Where run folders go.")
-    flags.DEFINE_string("data_dir", None, "Root of the datasets.")
-    flags.DEFINE_bool("dry_run", False, "Print the commands and stop.")
 
 
 def main(_: list[str]) -> None:
     """Runs every entry of the table on every dataset, one after another."""
-    if FLAGS.table in (None, "list"):
-        for name, entries in TABLES.items():
-            print(f"{name}: {', '.join(entry.method for entry in entries)}")
+    titles = {
+        name: ", ".join(entry.method for entry in entries)
+        for name, entries in TABLES.items()
+    }
+    entries = tables.chosen(TABLES, titles)
+    if entries is None:
         return
-    if FLAGS.table not in TABLES:
-        raise UserError(f"There is no table {FLAGS.table!r}; known: {[*TABLES]}.")
-    if not FLAGS.datasets:
-        raise UserError("--datasets is missing: name one or more, joined by commas.")
-    names = ("num_seeds", "seed", "eval_episodes", "num_steps", "runs_dir", "data_dir")
-    shared = [f"--{name}={FLAGS[name].value}" for name in names if FLAGS[name].value]
-    for dataset in FLAGS.datasets:
-        for entry in TABLES[FLAGS.table]:
-            targets = FLAGS.return_targets
-            arguments = command(entry, dataset, FLAGS.preset, targets)
-            call = ["-m", "experiments.run", *arguments, *shared]
-            print("python", *call, flush=True)
-            if not FLAGS.dry_run:
-                subprocess.run([sys.executable, *call], check=True)
+    for dataset in tables.datasets():
+        for entry in entries:
+            arguments = command(entry, dataset, FLAGS.preset, FLAGS.return_targets)
+            tables.carry_out(arguments, num_steps=FLAGS.num_steps)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ knows nothing: the global maximum of the critic would be no better a policy than
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +33,7 @@ import numpy as np
 import optax
 from absl import flags
 
+from experiments.tables import write_csv
 from offjax.cli import command as cli
 from offjax.errors import UserError
 from offjax.improvement.action_gradient import refine
@@ -167,25 +167,24 @@ def main(argv: list[str]) -> None:
     seeds, out = flags.FLAGS.num_seeds, Path(flags.FLAGS.out)
     if seeds < 1:
         raise UserError(f"num_seeds={seeds}: at least one seed is needed.")
-    out.mkdir(parents=True, exist_ok=True)
     outcomes = {
         name: jax.tree.map(np.asarray, run(seeds, name == "two_sided"))
         for name in ("one_sided", "two_sided")
     }
-    with open(out / "rewards.csv", "w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["data", "method", "seed", "action", "reward"])
-        for name, outcome in outcomes.items():
-            for i, method in enumerate(METHODS):
-                actions = outcome.actions[:, i]
-                for seed, action in enumerate(actions):
-                    row = f"{action:.6f}", f"{reward(action):.6f}"
-                    rows.writerow([name, method, seed, *row])
-                rewards = reward(actions)
-                print(
-                    f"{name:10} {method}  reward {rewards.mean():.3f} "
-                    f"[{rewards.min():.3f}, {rewards.max():.3f}]"
-                )
+    rows = []
+    for name, outcome in outcomes.items():
+        for i, method in enumerate(METHODS):
+            actions = outcome.actions[:, i]
+            for seed, action in enumerate(actions):
+                row = f"{action:.6f}", f"{reward(action):.6f}"
+                rows.append((name, method, seed, *row))
+            rewards = reward(actions)
+            print(
+                f"{name:10} {method}  reward {rewards.mean():.3f} "
+                f"[{rewards.min():.3f}, {rewards.max():.3f}]"
+            )
+    header = ("data", "method", "seed", "action", "reward")
+    write_csv(out / "rewards.csv", header, rows)
     plot(outcomes, out / "toy.png")
     print(f"wrote {out / 'rewards.csv'} and {out / 'toy.png'}")
 

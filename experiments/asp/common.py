@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from experiments.tables import write_csv
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 from offjax.leaderboard import statistics
@@ -115,10 +115,7 @@ def write_table(
     path: str, header: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> None:
     """Writes a CSV file and prints it as a markdown table."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("w", newline="") as out:
-        csv.writer(out, lineterminator="\n").writerows([header, *rows])
+    write_csv(Path(path), header, rows)
     print("| " + " | ".join(header) + " |")
     print("|" + "---|" * len(header))
     for row in rows:

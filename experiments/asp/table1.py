@@ -23,6 +23,7 @@ from absl import flags
 
 from experiments.asp import tuned
 from offjax.cli import command as cli
+from offjax.cli import tune
 from offjax.errors import UserError
 from offjax.leaderboard import reported
 
@@ -122,31 +123,31 @@ def fixed(method: str, num_steps: int, tau: float) -> tuned.Values:
     return values
 
 
-def names() -> list[str]:
-    """Ids of the datasets that are asked for, each once.
+def names(groups: Sequence[str], datasets: Sequence[str] = ()) -> list[str]:
+    """Ids of the datasets, or else of those of the groups, each once.
 
     Raises:
       UserError: an unknown group.
     """
-    for group in FLAGS.groups:
+    for group in groups:
         if group not in GROUPS:
             raise UserError(f"There is no group {group!r}; known: {', '.join(GROUPS)}.")
-    grouped = [name for group in FLAGS.groups for name in GROUPS[group]]
-    return list(dict.fromkeys(FLAGS.datasets or grouped))
+    grouped = [name for group in groups for name in GROUPS[group]]
+    return list(dict.fromkeys(datasets or grouped))
 
 
 def main(argv: list[str]) -> None:
     """Tunes, trains and writes the table."""
     del argv
-    setup = tuned.setup("asp_table1")
+    how = tune.protocol(name="asp_table1")
     methods = tuned.methods(GRIDS)
-    datasets, rows = names(), []
+    datasets, rows = names(FLAGS.groups, FLAGS.datasets), []
     cells: dict[tuple[str, str], tuned.Cell] = {}
     for dataset in datasets:
         for method in methods:
-            settings = fixed(method, setup.num_steps, FLAGS.tau)
+            settings = fixed(method, how.num_steps, FLAGS.tau)
             cell = tuned.measure(
-                setup, method, dataset, [dataset], GRIDS[method], settings
+                how, method, dataset, [dataset], GRIDS[method], settings, FLAGS.report
             )
             if cell is None:
                 continue

@@ -28,6 +28,7 @@ from absl import flags
 
 from experiments.asp import tuned
 from offjax.cli import command as cli
+from offjax.cli import tune
 
 FLAGS = flags.FLAGS
 
@@ -70,23 +71,20 @@ def fixed(method: str, num_steps: int) -> tuned.Values:
     return values
 
 
-def dataset_id(horizon: int, kind: str, instance: int) -> str:
-    """With --noise, and with as many instances from this one on as are asked for."""
+def dataset_id(
+    horizon: int, kind: str, instance: int, count: int = 1, noise: float = 0.0
+) -> str:
+    """The data of `count` instances from the place of one on, with noise on rewards."""
     from offjax.catalog.collected import Budget
 
-    count = FLAGS.random_instances
     first = instance * count  # so that no two datasets share an instance
-    return Budget(horizon, kind, first, noise=FLAGS.noise, instances=count).name
+    return Budget(horizon, kind, first, noise=noise, instances=count).name
 
 
-def data_kind(kind: str) -> str:
+def data_kind(kind: str, count: int = 1, noise: float = 0.0) -> str:
     """How the table calls the data: as their ids do, but for horizon and instance."""
-    label = kind
-    if FLAGS.random_instances > 1:
-        label += f"-r{FLAGS.random_instances}"
-    if FLAGS.noise:
-        label += f"-n{FLAGS.noise}"
-    return label
+    instances = f"-r{count}" if count > 1 else ""
+    return kind + instances + (f"-n{noise}" if noise else "")
 
 
 def define_flags() -> None:
@@ -109,19 +107,22 @@ def define_flags() -> None:
 def main(argv: list[str]) -> None:
     """Tunes, trains and writes the table."""
     del argv
-    setup = tuned.setup("asp_table2")
+    how = tune.protocol(name="asp_table2")
     methods = tuned.methods(GRIDS)
     rows, page = [], ""
+    more = FLAGS.random_instances, FLAGS.noise
     for kind in FLAGS.kinds:
-        label = data_kind(kind)
+        label = data_kind(kind, *more)
         cells: dict[tuple[str, str], tuned.Cell] = {}
         for horizon in FLAGS.horizons:
-            names = [dataset_id(int(horizon), kind, int(i)) for i in FLAGS.instances]
-            other = dataset_id(int(horizon), kind, FLAGS.tune_instance)
+            other, *names = (
+                dataset_id(int(horizon), kind, int(i), *more)
+                for i in (FLAGS.tune_instance, *FLAGS.instances)
+            )
             for method in methods:
-                settings = fixed(method, setup.num_steps)
+                settings = fixed(method, how.num_steps)
                 cell = tuned.measure(
-                    setup, method, other, names, GRIDS[method], settings
+                    how, method, other, names, GRIDS[method], settings, FLAGS.report
                 )
                 if cell is None:
                     continue

@@ -2,17 +2,12 @@
 
 A method is given a grid of settings, judged by their mean score on tuning seeds and
 tuning episodes; the best is trained anew on the reported seeds and episodes. Every grid
-has the same number of settings. Runs are jobs of a sweep: tuning in
-<runs_dir>/tuning/<name>/, the reported ones in <runs_dir>; what is finished there is
-not run again, so that a table can be made in parts. They run in this process, or with
---max_parallel as processes side by side.
+has the same number of settings. What is finished is not run again, so that a table can
+be made in parts.
 """
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,15 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
-from offjax.catalog.load import load_dataset
+from experiments.tables import write_csv
 from offjax.cli import command as cli
-from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
-from offjax.evaluation import environments
 from offjax.leaderboard import statistics
-from offjax.runner.records import read_json
-from offjax.sweeps import local, plan, tuning, worker
-from offjax.sweeps.engine import Place
+from offjax.runner.records import last_scores, read_json
+from offjax.sweeps import tuning
+from offjax.sweeps.protocol import Protocol
 
 Values = Mapping[str, tuple]
 METHODS = (
@@ -37,59 +30,19 @@ METHODS = (
 """Those of the paper's tables, with cloning and TD3+BC."""
 
 
-class Setup(NamedTuple):
-    """What all cells of a table share.
-
-    Attributes:
-      name: of the table, for its records.
-      runs_dir: the run store.
-      data_dir: root of the datasets, None for the default.
-      num_steps: updates of every stage; 0: the preset's.
-      num_seeds: reported seeds, from 0 on.
-      tune_seeds: tuning seeds, from `tune_seed` on.
-      tune_seed: first tuning seed.
-      eval_episodes: per seed.
-      max_parallel: jobs side by side.
-      preset: of all recipes.
-      report: read what is finished, and run nothing.
-    """
-
-    name: str
-    runs_dir: str = "runs"
-    data_dir: str | None = None
-    num_steps: int = 0
-    num_seeds: int = 5
-    tune_seeds: int = 2
-    tune_seed: int = 1000
-    eval_episodes: int = 20
-    max_parallel: int = 1
-    preset: str = "small"
-    report: bool = False
-
-
 def define_flags(out: str, num_steps: int, eval_episodes: int) -> None:
-    """The flags of `setup` and `methods`, with a table's defaults."""
+    """The flags of `tune.protocol` and `methods`, with a table's defaults."""
     flags.DEFINE_list("methods", [*METHODS], "Methods.")
     cli.define_count("num_steps", num_steps, "Updates of a run; 0: the preset's.")
     flags.DEFINE_integer("num_seeds", 5, "Reported seeds, from 0 on.")
     flags.DEFINE_integer("tune_seeds", 2, "Tuning seeds, from 1000 on.")
     flags.DEFINE_integer("eval_episodes", eval_episodes, "Episodes per seed.")
     flags.DEFINE_integer("max_parallel", 1, "Jobs side by side.", lower_bound=1)
-    flags.DEFINE_enum("preset", "small", ["paper", "small", "demo"], "Preset.")
+    cli.define_preset()
     flags.DEFINE_bool("report", False, "Write what is finished, and run nothing.")
     flags.DEFINE_string("runs_dir", "runs/asp", "The run store.")
-    flags.DEFINE_string("data_dir", None, "Root of the datasets.")
+    cli.define_data_dir()
     flags.DEFINE_string("out", out, "Table, without its .csv and .md.")
-
-
-def setup(name: str) -> Setup:
-    """As the flags say."""
-    given: dict[str, Any] = {
-        field: flags.FLAGS[field].value
-        for field in Setup._fields
-        if field in flags.FLAGS
-    }
-    return Setup(name, **given)
 
 
 def methods(grids: Mapping[str, Values]) -> list[str]:
@@ -127,27 +80,36 @@ class Cell(NamedTuple):
 
 
 def measure(
-    setup: Setup,
+    how: Protocol,
     method: str,
     tuned_on: str,
     datasets: Sequence[str],
     grid: Values,
     fixed: Values,
+    report: bool = False,
 ) -> Cell | None:
     """Tunes a method on one dataset, and measures what it chose on others.
 
     Args:
-      setup: of the table.
+      how: the protocol of the table.
       method: a recipe.
       tuned_on: id of the dataset whose tuning scores choose.
       datasets: ids of those that are reported.
       grid: hyperparameter → values.
       fixed: hyperparameter → its only value, the same in all runs.
+      report: read what is finished, and run nothing.
 
     Returns:
-      The cell, or None where `setup.report` finds it unfinished.
+      The cell, or None where `report` finds it unfinished.
     """
-    runs = _run(setup, method, tuned_on, {**fixed, **grid}, final=False)
+
+    def run(dataset: str, values: Values, final: bool) -> list[Path] | None:
+        jobs = how.jobs(method, dataset, {**fixed, **values}, final)
+        if report and how.waiting(jobs, final):
+            return None
+        return how.run(jobs, final)
+
+    runs = run(tuned_on, grid, final=False)
     if runs is None:
         return None
     found: dict[str, float] = {}
@@ -155,106 +117,33 @@ def measure(
         found |= tuning.scores(path)
     trials = []
     for point in tuning.candidates(grid, "grid", 0, 0):
-        values = {**fixed, **{name: (value,) for name, value in point.items()}}
-        (job,) = _jobs(setup, method, tuned_on, values, final=False)
-        score = found[job.variants[0]]
-        trials.append(tuning.Trial(point, setup.num_steps, score))
+        values = {**fixed, **_only(point)}
+        (job,) = how.jobs(method, tuned_on, values, final=False)
+        trials.append(tuning.Trial(point, how.num_steps, found[job.variants[0]]))
     best = tuning.best(trials).point
-    chosen = {**fixed, **{name: (value,) for name, value in best.items()}}
     scores = []
     for dataset in datasets:
-        finals = _run(setup, method, dataset, chosen, final=True)
+        finals = run(dataset, _only(best), final=True)
         if finals is None:
             return None
-        scores.append(seed_scores(finals[0]))
+        scores.append(np.array([*last_scores(finals[0]).values()]))
         runs += finals
-    tuning.record(
-        Path(setup.runs_dir) / "tuning" / setup.name / "tuning.json",
-        tuned_on,
-        method,
-        trials,
-        float(np.mean([np.mean(each) for each in scores])),
-        search="grid",
-        tuning_seeds=[setup.tune_seed, setup.tune_seeds],
-        final_seeds=[0, setup.num_seeds],
-    )
+    final_score = float(np.mean([np.mean(each) for each in scores]))
+    how.record(tuned_on, method, trials, final_score, "grid")
     costs = [_cost(path) for path in runs]
     seconds, steps = (sum(each) for each in zip(*costs, strict=True))
     return Cell(tuple(scores), best, len(trials), seconds, int(steps))
 
 
-def _jobs(
-    setup: Setup, method: str, dataset: str, values: Values, final: bool
-) -> list[plan.Job]:
-    seeds = (setup.num_seeds, 0) if final else (setup.tune_seeds, setup.tune_seed)
-    options = {
-        "num_seeds": seeds[0],
-        "seed": seeds[1],
-        "eval_episodes": setup.eval_episodes,
-        "eval_seed": 0 if final else 1,
-    }
-    if setup.num_steps:
-        values = {"num_steps": (setup.num_steps,), **values}
-    entry = plan.Entry((method,), (dataset,), setup.preset, values, options)
-    return plan.expand([entry], lambda name: _evaluable(setup, name), setup.name)
-
-
-def _evaluable(setup: Setup, name: str) -> Dataset:
-    """The dataset; UserError where there is nothing to score policies in."""
-    dataset = load_dataset(name, setup.data_dir)
-    problem = environments.missing(dataset.spec)
-    if problem is not None:
-        raise UserError(
-            f"The table needs scores, and policies cannot be evaluated on {name!r}: "
-            f"{problem}. Leave it out of the table, or make that work first."
-        )
-    return dataset
-
-
-def _run(
-    setup: Setup, method: str, dataset: str, values: Values, final: bool
-) -> list[Path] | None:
-    """Folders of the finished runs, made now where they are not there."""
-    root = Path(setup.runs_dir).resolve()
-    store = root if final else root / "tuning" / setup.name
-    jobs = _jobs(setup, method, dataset, values, final)
-    at = {job.hash: plan.progress(job, store) for job in jobs}
-    todo = [job for job in jobs if at[job.hash].status != "finished"]
-    if todo and setup.report:
-        return None
-    cores = len(os.sched_getaffinity(0)) // setup.max_parallel
-    place = Place(str(store), setup.name, setup.data_dir, max(1, cores))
-    if setup.max_parallel == 1:
-        for job in todo:
-            worker.run(job, dataclasses.asdict(place))
-    else:
-        local.run(todo, place, lambda outcomes: None, setup.max_parallel)
-    paths = []
-    for job in jobs:
-        now = plan.progress(job, store)
-        if now.status != "finished" or now.path is None:
-            raise UserError(
-                f"{job.label} did not finish ({place.log(job)}). Mend it, and give the "
-                "command again: what is finished is kept."
-            )
-        paths.append(now.path)
-    return paths
-
-
-def seed_scores(path: Path) -> np.ndarray:
-    """Scores [seeds] at a run's last evaluation."""
-    with (path / "scores.csv").open() as lines:
-        rows = list(csv.DictReader(lines))
-    last = max(int(row["step"]) for row in rows)
-    return np.array([float(row["score"]) for row in rows if int(row["step"]) == last])
+def _only(point: tuning.Point) -> dict[str, tuple]:
+    """A point as values of a grid."""
+    return {name: (value,) for name, value in point.items()}
 
 
 def _cost(path: Path) -> tuple[float, int]:
     """Seconds of a run, and updates of all its slots."""
-    done = read_json(path / "run.json")
-    with (path / "scores.csv").open() as lines:
-        slots = {(row["seed"], row["variant"]) for row in csv.DictReader(lines)}
-    return float(done["duration_seconds"]), int(done["total_steps"]) * len(slots)
+    done, slots = read_json(path / "run.json"), len(last_scores(path))
+    return float(done["duration_seconds"]), int(done["total_steps"]) * slots
 
 
 def check_effort(grids: Mapping[str, Values]) -> None:
@@ -317,8 +206,6 @@ def markdown(
 def write(out: str, header: Sequence[str], rows: Sequence[tuple], page: str) -> None:
     """Writes <out>.csv and <out>.md, and prints the latter."""
     target = Path(out)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_suffix(".csv").open("w", newline="") as lines:
-        csv.writer(lines, lineterminator="\n").writerows([header, *rows])
+    write_csv(target.with_suffix(".csv"), header, rows)
     target.with_suffix(".md").write_text(page)
     print(page)

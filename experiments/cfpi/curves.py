@@ -13,7 +13,6 @@ figure goes a CSV file with the numbers.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
+from experiments.tables import write_csv
 from offjax import methods
 from offjax.cli import command as cli
 from offjax.errors import UserError
@@ -122,16 +122,15 @@ def draw(axis: Any, found: Sequence[Point], setting: str) -> None:
     axis.set(title=found[0].dataset.removeprefix("offjax/"), xlabel=setting)
 
 
-def write_csv(path: Path, found: Sequence[Point], setting: str) -> None:
+def write(path: Path, found: Sequence[Point], setting: str) -> None:
     """One row per point; the value of a baseline is empty."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for p in found:
-            value = "" if math.isnan(p.value) else f"{p.value:g}"
-            numbers = ["" if math.isnan(x) else f"{x:.4g}" for x in p.estimate]
-            row = (p.dataset, p.method, p.variant, setting, value, len(p.scores))
-            writer.writerow([*row, *numbers])
+    rows = []
+    for p in found:
+        value = "" if math.isnan(p.value) else f"{p.value:g}"
+        numbers = ["" if math.isnan(x) else f"{x:.4g}" for x in p.estimate]
+        row = (p.dataset, p.method, p.variant, setting, value, len(p.scores))
+        rows.append((*row, *numbers))
+    write_csv(path, COLUMNS, rows)
 
 
 def define_flags() -> None:
@@ -178,7 +177,7 @@ def main(_: list[str]) -> None:
     path = Path(FLAGS.out)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
-    write_csv(path.with_suffix(".csv"), found, FLAGS.setting)
+    write(path.with_suffix(".csv"), found, FLAGS.setting)
     print(f"figure: {path}  numbers: {path.with_suffix('.csv')}")
 
 

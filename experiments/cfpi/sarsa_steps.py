@@ -15,7 +15,6 @@ the lowest point, and the critic that acts (`--network=iqn`) or the reference's
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from pathlib import Path
 
@@ -24,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
+from experiments.tables import write_csv
 from offjax.catalog.load import load_dataset
 from offjax.cli import command as cli
 from offjax.datasets.views import TransitionData
@@ -108,7 +108,7 @@ def validation_curve(
 def define_flags() -> None:
     """The command's flags; not at import, where commands' names would collide."""
     flags.DEFINE_string("dataset", None, "Dataset id.", required=True)
-    flags.DEFINE_enum("preset", "paper", ["paper", "small", "demo"], "Networks.")
+    cli.define_preset("paper")
     cli.define_count("num_steps", 1_500_000, "Most updates to consider.")
     flags.DEFINE_integer("reference_steps", 2_000_000, "Updates of Q_all.")
     flags.DEFINE_integer("folds", 2, "Random splits.")
@@ -116,7 +116,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("seed", 100, "Seed; reported runs use others.")
     flags.DEFINE_enum("network", "iqn", ["iqn", "mlp"], "Critic of step 2.")
     flags.DEFINE_string("out", "sarsa_steps.csv", "Where the curve goes.")
-    flags.DEFINE_string("data_dir", None, "Root of the datasets.")
+    cli.define_data_dir()
 
 
 def main(_: list[str]) -> None:
@@ -139,10 +139,8 @@ def main(_: list[str]) -> None:
     curves = [validation_curve(data, reference, config, points, f) for f in folds]
     mean = np.mean(curves, axis=0)
     columns = [points, *curves, mean]
-    with Path(FLAGS.out).open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["step", *[f"fold_{i}" for i in folds], "mean"])
-        writer.writerows(zip(*columns, strict=True))
+    header = ["step", *[f"fold_{i}" for i in folds], "mean"]
+    write_csv(Path(FLAGS.out), header, zip(*columns, strict=True))
     for point, value in zip(points, mean, strict=True):
         print(f"step={point} distance={value:.6g}")
     print(f"sarsa_steps={points[int(np.argmin(mean))]}  curve: {FLAGS.out}")

@@ -16,15 +16,14 @@ experiments.cfpi.sarsa_steps and give --sarsa_steps.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import NamedTuple
 
 from absl import flags
 
+from experiments import tables
+from experiments.tables import Entry
 from offjax.cli import command as cli
 from offjax.cli.report import COMPARISON
-from offjax.errors import UserError
 from offjax.methods.cql import kind_of
 
 FLAGS = flags.FLAGS
@@ -41,13 +40,6 @@ SARSA_STEPS = {
     ("walker2d", "medium-expert"): 400_000,
 }
 """(environment, kind of data) → SARSA updates of table 3.16."""
-
-
-class Entry(NamedTuple):
-    """One method of a table: what is run, with which settings."""
-
-    method: str
-    settings: tuple[tuple[str, str], ...] = ()
 
 
 class Table(NamedTuple):
@@ -144,64 +136,35 @@ def command(
     reads_sarsa = ("cfpi", "ebcq", "idet", "mode", "rev_kl", "vae_ebcq")
     if sarsa_steps and entry.method.startswith(reads_sarsa):
         settings["sarsa.num_steps"] = str(sarsa_steps)
-    arguments = [f"--method={entry.method}", f"--dataset={dataset}"]
-    arguments.append(f"--preset={preset}")
-    return arguments + [f"--config.{name}={value}" for name, value in settings.items()]
+    return tables.arguments(entry.method, dataset, preset, settings.items())
 
 
 def define_flags() -> None:
     """The command's flags; not at import, where commands' names would collide."""
-    flags.DEFINE_string("table", None, "Number of the table, or `list`.")
+    tables.define_flags(num_seeds=0, eval_episodes=100, preset="paper")
     flags.DEFINE_list("datasets", [], "Dataset ids.")
-    flags.DEFINE_enum("preset", "paper", ["paper", "small"], "Hyperparameters.")
-    flags.DEFINE_integer("num_seeds", 0, "Seeds; 0: the table's number.")
-    flags.DEFINE_integer("seed", 0, "First seed.")
     cli.define_count("num_steps", 0, "Updates of every stage; 0: the preset's.")
-    flags.DEFINE_integer("eval_episodes", 100, "Episodes per seed.")
-    flags.DEFINE_string("runs_dir", "runs", "Where run folders go.")
-    flags.DEFINE_string("data_dir", None, "Root of the datasets.")
     flags.DEFINE_integer("sarsa_steps", 0, "SARSA updates; 0: the preset's.")
     flags.DEFINE_bool("resume", False, "Skip what is finished, go on with the rest.")
-    flags.DEFINE_bool("dry_run", False, "Print the commands and stop.")
-
-
-def shared_arguments(table: Table) -> list[str]:
-    """Arguments of experiments.run that all entries have."""
-    shared = [
-        f"--num_seeds={FLAGS.num_seeds or table.num_seeds}",
-        f"--seed={FLAGS.seed}",
-        f"--eval_episodes={FLAGS.eval_episodes}",
-        f"--runs_dir={FLAGS.runs_dir}",
-    ]
-    if FLAGS.num_steps:
-        shared.append(f"--num_steps={FLAGS.num_steps}")
-    if FLAGS.data_dir:
-        shared.append(f"--data_dir={FLAGS.data_dir}")
-    if FLAGS.resume:
-        shared.append("--resume")
-    return shared
 
 
 def main(_: list[str]) -> None:
     """Runs every entry of the table on every dataset, one after another."""
-    if FLAGS.table == "list" or FLAGS.table is None:
-        print("\n".join(f"{name}: {table.title}" for name, table in TABLES.items()))
+    titles = {name: table.title for name, table in TABLES.items()}
+    table = tables.chosen(TABLES, titles)
+    if table is None:
         return
-    if FLAGS.table not in TABLES:
-        raise UserError(f"There is no table {FLAGS.table!r}; known: {[*TABLES]}.")
-    if not FLAGS.datasets:
-        raise UserError("--datasets is missing: name one or more, joined by commas.")
-    table = TABLES[FLAGS.table]
-    shared = shared_arguments(table)
-    for dataset in FLAGS.datasets:
+    for dataset in tables.datasets():
         for entry in table.entries:
             arguments = command(
                 FLAGS.table, entry, dataset, FLAGS.preset, FLAGS.sarsa_steps
             )
-            call = ["-m", "experiments.run", *arguments, *shared]
-            print("python", *call, flush=True)
-            if not FLAGS.dry_run:
-                subprocess.run([sys.executable, *call], check=True)
+            tables.carry_out(
+                arguments,
+                num_seeds=FLAGS.num_seeds or table.num_seeds,
+                num_steps=FLAGS.num_steps,
+                resume=FLAGS.resume,
+            )
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ Numbers go to trials/ in the run's folder. CALVIN's sentence embeddings are used
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from absl import flags
 
+from experiments.tables import write_csv
 from offjax.cli import command as cli
 from offjax.datasets import calvin as data
 from offjax.envs import calvin as simulator
@@ -137,11 +137,8 @@ def rows(run: Run, named: Mapping[str, Sequence[Trial]], outcome: Outcome) -> li
 
 def write(path: Path, found: Sequence[Row]) -> None:
     """Writes the rows, and tells means over the seeds."""
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w", newline="") as lines:
-        writer = csv.writer(lines, lineterminator="\n")
-        writer.writerow(("variant", "seed", "measure", "value", "trials"))
-        writer.writerows((*row[:3], f"{row[3]:.6g}", row[4]) for row in found)
+    header = ("variant", "seed", "measure", "value", "trials")
+    write_csv(path, header, [(*row[:3], f"{row[3]:.6g}", row[4]) for row in found])
     for variant, measure in dict.fromkeys((row[0], row[2]) for row in found):
         values = [r[3] for r in found if (r[0], r[2]) == (variant, measure)]
         print(f"{variant}  {measure:24} {np.mean(values):7.2f}  ({len(values)} seeds)")
@@ -213,7 +210,7 @@ def define_flags() -> None:
     """The command's flags; not at import, where commands' names would collide."""
     flags.DEFINE_string("folder", None, "CALVIN's folder, such as task_D_D.")
     flags.DEFINE_string("method", None, "Method to train.")
-    flags.DEFINE_enum("preset", "small", ["paper", "small", "demo"], "Settings.")
+    cli.define_preset()
     flags.DEFINE_integer("num_seeds", 3, "Seeds.")
     flags.DEFINE_integer("seed", 0, "First seed.")
     flags.DEFINE_string("runs_dir", "runs", "Where run folders go.")

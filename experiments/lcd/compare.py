@@ -24,7 +24,6 @@ with the same seeds and trials alone.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from absl import flags
 
 from experiments.lcd import trials
 from experiments.lcd.trials import GIVEN_GOALS, KINDS, REFERENCES, Bench, Entry, Sizes
+from experiments.tables import write_csv
 from offjax.catalog.load import load_dataset
 from offjax.cli import command as cli
 from offjax.envs.scene_instructions import all_instructions
@@ -204,10 +204,8 @@ def main(_: list[str]) -> None:
                 each[entry.label] = scores
     rows, page = table(cells, FLAGS.base, paired(entries, FLAGS.base))
     target = Path(FLAGS.out)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_suffix(".csv").open("w", newline="") as lines:
-        header = ("run", "measure", "value", "low", "high", "seeds", "trials")
-        csv.writer(lines, lineterminator="\n").writerows([header, *rows])
+    header = ("run", "measure", "value", "low", "high", "seeds", "trials")
+    write_csv(target.with_suffix(".csv"), header, rows)
     page += "\n" + per_instruction(each)
     target.with_suffix(".md").write_text(page)
     print(page)

@@ -22,29 +22,18 @@ Table 4.3 is `python -m benchmarks.planning`.
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from typing import NamedTuple
-
 from absl import flags
 
+from experiments import tables
 from experiments.lcd.trials import GIVEN_GOALS
+from experiments.tables import Entry, Settings
 from offjax.cli import command as cli
-from offjax.errors import UserError
 from offjax.evaluation.scene import CHAINS, SINGLES
 
 FLAGS = flags.FLAGS
 
-Settings = tuple[tuple[str, str], ...]
 HELD_OUT: Settings = (("planner.held_out", "open_window,unlock_drawer"),)
 """Instructions whose words all occur in others of the scene."""
-
-
-class Entry(NamedTuple):
-    """One method of a table: what is run, with which settings."""
-
-    method: str
-    settings: Settings = ()
 
 
 def _each(name: str, *values: str) -> tuple[Entry, ...]:
@@ -75,48 +64,26 @@ TABLES: dict[str, tuple[Entry, ...]] = {
 
 def command(entry: Entry, dataset: str, preset: str) -> list[str]:
     """Arguments of experiments.run for one entry, flags of numbers aside."""
-    arguments = [f"--method={entry.method}", f"--dataset={dataset}"]
-    arguments.append(f"--preset={preset}")
-    return arguments + [f"--config.{n}={value}" for n, value in entry.settings]
+    return tables.arguments(entry.method, dataset, preset, entry.settings)
 
 
 def define_flags() -> None:
     """The command's flags; not at import, where commands' names would collide."""
-    flags.DEFINE_string("table", None, "Name of the table, or `list`.")
+    tables.define_flags(num_seeds=3, eval_episodes=SINGLES)
     flags.DEFINE_string("dataset", "offjax/scene/play-v0", "Described play.")
-    flags.DEFINE_enum("preset", "small", ["paper", "small", "demo"], "Settings.")
-    flags.DEFINE_integer("num_seeds", 3, "Seeds of every entry.")
-    flags.DEFINE_integer("seed", 0, "First seed.")
-    flags.DEFINE_integer("eval_episodes", SINGLES, "Single instructions per seed.")
     flags.DEFINE_integer("eval_chains", CHAINS, "Chains of five per seed.")
-    flags.DEFINE_string("runs_dir", "runs", "Where run folders go.")
-    flags.DEFINE_string("data_dir", None, "Root of the datasets.")
-    flags.DEFINE_bool("dry_run", False, "Print the commands and stop.")
 
 
 def main(_: list[str]) -> None:
     """Runs every entry of the table, one after another."""
-    if FLAGS.table == "list" or FLAGS.table is None:
-        print("\n".join(TABLES))
-        return
-    if FLAGS.table not in TABLES:
-        raise UserError(f"There is no table {FLAGS.table!r}; known: {[*TABLES]}.")
-    shared = [
-        f"--num_seeds={FLAGS.num_seeds}",
-        f"--seed={FLAGS.seed}",
-        f"--runs_dir={FLAGS.runs_dir}",
-        f"--eval_episodes={FLAGS.eval_episodes}",
-    ]
-    if FLAGS.data_dir:
-        shared.append(f"--data_dir={FLAGS.data_dir}")
-    for entry in TABLES[FLAGS.table]:
+    titles = {
+        name: ", ".join(dict.fromkeys(entry.method for entry in entries))
+        for name, entries in TABLES.items()
+    }
+    for entry in tables.chosen(TABLES, titles) or ():
         arguments = command(entry, FLAGS.dataset, FLAGS.preset)
-        call = ["-m", "experiments.run", *arguments, *shared]
-        if entry.method not in GIVEN_GOALS and FLAGS.eval_chains:
-            call.append(f"--eval_chains={FLAGS.eval_chains}")
-        print("python", *call, flush=True)
-        if not FLAGS.dry_run:
-            subprocess.run([sys.executable, *call], check=True)
+        chains = 0 if entry.method in GIVEN_GOALS else FLAGS.eval_chains
+        tables.carry_out(arguments, eval_chains=chains)
 
 
 if __name__ == "__main__":

@@ -26,11 +26,10 @@ def load(name: str, data_dir: str | None) -> Dataset:
     from offjax.catalog.load import load_dataset
     from offjax.errors import UserError
 
-    dataset = load_dataset(name, data_dir, progress=print)
     try:
-        return load_dataset(name, data_dir, infos=("qpos", "qvel"))
-    except UserError:  # it loads without them
-        return dataset
+        return load_dataset(name, data_dir, progress=print, infos=("qpos", "qvel"))
+    except UserError:  # perhaps it has no such arrays
+        return load_dataset(name, data_dir, progress=print)
 
 
 def define_flags() -> None:

@@ -17,10 +17,10 @@ from ml_collections import config_flags
 from offjax import terminal
 from offjax.cli import usage
 from offjax.errors import UserError
+from offjax.presets import PRESETS
 
 flags.disclaim_key_flags()
 
-PRESETS = ("paper", "small", "demo")
 HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 
 
@@ -195,10 +195,10 @@ def define_color() -> None:
         )  # fmt: skip
 
 
-def define_preset() -> None:
+def define_preset(default: str = "small") -> None:
     """`--preset`."""
     flags.DEFINE_enum(
-        "preset", "small", PRESETS,
+        "preset", default, PRESETS,
         "Hyperparameters: published, sized for two CPU cores, or for a demonstration.",
     )  # fmt: skip
 

@@ -79,7 +79,6 @@ def define_flags() -> None:
     """The command's flags."""
     cli.define_evaluated_run()
     cli.define_data_dir()
-    cli.define_host_devices()
     flags.DEFINE_integer("seed", 0, "Seed of the rows and of the fit.")
     cli.define_count("num_steps", 10_000, "Updates of the fit.")
     flags.DEFINE_integer("max_rows", 20_000, "Rows of the data to use.")
@@ -96,7 +95,7 @@ def main(_: list[str]) -> None:
     from offjax.runner.choose import estimate
     from offjax.runner.run import finished
 
-    prepare_host_devices(FLAGS.host_devices)
+    prepare_host_devices()  # the fit takes one of them
     grid = cli.parse_grid(FLAGS.grid)
     run = cli.find_run("run")
     if not run:

@@ -7,6 +7,8 @@ import inspect
 import re
 from typing import Any
 
+from offjax.presets import PRESETS
+
 COMMON = {
     "actor_lr": "Adam's step size for the policy.",
     "critic_lr": "Adam's step size for the critic.",
@@ -38,7 +40,6 @@ def lines(method: str, dataset: str = "", data_dir: str | None = None) -> list[s
     """
     from offjax.catalog.load import known_spec
     from offjax.methods import build
-    from offjax.methods.common import PRESETS
     from offjax.runner.settings import owners
 
     spec = known_spec(dataset, data_dir) if dataset else None

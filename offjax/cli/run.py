@@ -43,6 +43,10 @@ def define_flags() -> None:
     with cli.section("Seeds"):
         flags.DEFINE_integer("num_seeds", 5, "Number of seeds.")
         flags.DEFINE_integer("seed", 0, "First seed.")
+        flags.DEFINE_integer(
+            "seeds_at_once", 0,
+            "Seeds that are trained together, in waves; 0: all of them.",
+        )  # fmt: skip
     with cli.section("Evaluation"):
         _define_evaluation()
     with cli.section("The run"):

@@ -11,8 +11,8 @@ with a record of the number of evaluations that led to them.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+import dataclasses
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -20,80 +20,65 @@ from offjax.cli import command as cli
 from offjax.errors import UserError
 
 if TYPE_CHECKING:
+    from offjax.sweeps.protocol import Protocol
     from offjax.sweeps.tuning import Point, Trial
 
 FLAGS = flags.FLAGS
 
 
-def run_points(
-    method: str, dataset: str, points: list[Point], num_steps: int, final: bool
-) -> list[float]:
-    """Trains every point, and returns its mean score; what is finished is kept."""
-    from offjax.catalog.load import load_dataset
-    from offjax.runner import interrupts
-    from offjax.sweeps import local, plan, tuning
-    from offjax.sweeps.engine import Place, cores_each
+def protocol(**given: Any) -> Protocol:
+    """As the flags say, where nothing is given."""
+    from offjax.sweeps.protocol import Protocol
 
-    seeds = (FLAGS.num_seeds, 0) if final else (FLAGS.tune_seeds, FLAGS.tune_seed)
-    options = {
-        "num_seeds": seeds[0],
-        "seed": seeds[1],
-        "eval_episodes": FLAGS.eval_episodes,
-        "eval_seed": 0 if final else 1,
-    }
-    store = Path(FLAGS.runs_dir).resolve()
-    store = store if final else store / "tuning" / FLAGS.name
+    names = {field.name for field in dataclasses.fields(Protocol)} & set(FLAGS)
+    values = {name: FLAGS[name].value for name in names} | given
+    return Protocol(**values | {"num_steps": FLAGS.num_steps or 0})
+
+
+def run_points(
+    how: Protocol, method: str, dataset: str, points: list[Point], final: bool
+) -> list[float]:
+    """The mean score of every point; what is finished is not trained again."""
+    from offjax.sweeps import tuning
+
     jobs = []
     for point in points:
         values = {name: (value,) for name, value in point.items()}
-        if num_steps:
-            values = {"num_steps": (num_steps,)} | values
-        entry = plan.Entry((method,), (dataset,), FLAGS.preset, values, options)
-        jobs += plan.expand(
-            [entry], lambda name: load_dataset(name, FLAGS.data_dir), FLAGS.name
-        )
-    devices = cores_each(FLAGS.max_parallel)
-    place = Place(str(store), FLAGS.name, FLAGS.data_dir, devices)
-    at = {job.hash: plan.progress(job, store) for job in jobs}
-    todo = [job for job in jobs if at[job.hash].status != "finished"]
-    outcomes = local.run(todo, place, lambda outcomes: None, FLAGS.max_parallel)
-    if interrupts.requested():
-        print("stopped; the same command goes on where it was")
-        raise interrupts.Interrupted
-    scores = []
-    for job in jobs:
-        now = plan.progress(job, store)
-        if now.status != "finished" or now.path is None:
-            reason = outcomes[job.hash].reason
-            raise UserError(
-                f"{job.label} did not finish ({reason}; {place.log(job)}). Mend it, "
-                "and give the command again: what is finished is kept."
-            )
-        scores.append(tuning.scores(now.path)[job.variants[0]])
-    return scores
+        jobs += how.jobs(method, dataset, values, final)
+    paths = how.run(jobs, final)
+    return [
+        tuning.scores(path)[job.variants[0]]
+        for job, path in zip(jobs, paths, strict=True)
+    ]
 
 
-def tune(method: str, dataset: str, grid: dict[str, tuple]) -> tuple[list[Trial], int]:
+def tune(
+    how: Protocol, method: str, dataset: str, grid: dict[str, tuple]
+) -> tuple[list[Trial], int]:
     """All trials of a method on a dataset, and the updates of the longest."""
     from offjax.sweeps import tuning
 
-    search, steps = FLAGS.search, FLAGS.num_steps or 0
+    search = FLAGS.search
     points = tuning.candidates(grid, search, FLAGS.num_trials, FLAGS.search_seed)
-    plan = [(len(points), steps)]
+    plan = [(len(points), how.num_steps)]
     if search == "halving":
-        if not steps:
+        if not how.num_steps:
             raise UserError("--search=halving needs --num_steps, which it divides.")
-        plan = tuning.rungs(len(points), steps, FLAGS.eta)
+        plan = tuning.rungs(len(points), how.num_steps, FLAGS.eta)
     trials: list[Trial] = []
     for count, length in plan:
         if trials:
             points = tuning.survivors(trials[-len(points) :], count)
-        results = run_points(method, dataset, points, length, final=False)
+        rung = dataclasses.replace(how, num_steps=length)
+        results = run_points(rung, method, dataset, points, final=False)
         for point, score in zip(points, results, strict=True):
             trials.append(tuning.Trial(point, length, score))
-            text = ", ".join(f"{n}={v}" for n, v in point.items())
-            print(f"{method} · {dataset} · {text}: {score:.1f}", flush=True)
+            print(f"{method} · {dataset} · {_text(point)}: {score:.1f}", flush=True)
     return trials, plan[-1][1]
+
+
+def _text(point: Point) -> str:
+    return ", ".join(f"{name}={value}" for name, value in point.items())
 
 
 def _refuse_unread() -> None:
@@ -168,24 +153,17 @@ def main(argv: list[str]) -> None:
         spec = known_spec(dataset, FLAGS.data_dir)
         for method in FLAGS.methods:
             check(method, FLAGS.preset, given, dataset, spec)
+    how = protocol()
     for dataset in FLAGS.datasets:
         for method in FLAGS.methods:
-            trials, steps = tune(method, dataset, grid)
+            trials, steps = tune(how, method, dataset, grid)
             chosen = tuning.best(trials)
-            (final,) = run_points(method, dataset, [chosen.point], steps, final=True)
-            tuning.record(
-                Path(FLAGS.runs_dir) / "tuning" / FLAGS.name / "tuning.json",
-                dataset,
-                method,
-                trials,
-                final,
-                search=FLAGS.search,
-                tuning_seeds=[FLAGS.tune_seed, FLAGS.tune_seeds],
-                final_seeds=[0, FLAGS.num_seeds],
-            )
-            text = ", ".join(f"{n}={v}" for n, v in chosen.point.items())
+            longest = dataclasses.replace(how, num_steps=steps)
+            (final,) = run_points(longest, method, dataset, [chosen.point], final=True)
+            how.record(dataset, method, trials, final, FLAGS.search)
             print(
-                f"{method} · {dataset}: {text}, chosen from {len(trials)} evaluations "
-                f"with {chosen.score:.1f}, scores {final:.1f} on the final seeds",
+                f"{method} · {dataset}: {_text(chosen.point)}, chosen from "
+                f"{len(trials)} evaluations with {chosen.score:.1f}, scores "
+                f"{final:.1f} on the final seeds",
                 flush=True,
             )

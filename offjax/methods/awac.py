@@ -28,12 +28,12 @@ from offjax.methods.common import (
     narrow,
     pick,
     soft_update,
-    start,
+    start_actor_critic,
     step_rewards,
     zeros,
 )
 from offjax.networks.gaussian import GlobalStdGaussian
-from offjax.networks.trained import Trained, descend, trained
+from offjax.networks.trained import Trained, descend
 from offjax.types import (
     Array,
     EnvSpec,
@@ -90,16 +90,9 @@ def _sample(params: Pytree, observations: Array, noise: Array, config: Config) -
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    observation, action = zeros(data)
-    actor_key, critic_key = jax.random.split(key)
-    actor = _actor(config, action.shape[-1]).init(actor_key, observation)
-    critic = critics(config.hidden_dims).init(critic_key, observation, action)
-    return State(
-        **start(key, data),
-        actor=trained(actor, optax.adam(config.actor_lr)),
-        critic=trained(critic, optax.adam(config.critic_lr)),
-        target_critic=jax.tree.map(jnp.copy, critic),
-    )
+    _, action = zeros(data)
+    networks = _actor(config, action.shape[-1]), critics(config.hidden_dims)
+    return State(**start_actor_critic(key, data, *networks, config))
 
 
 def critic_loss(

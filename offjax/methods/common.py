@@ -19,6 +19,8 @@ from offjax.distributions import Distribution
 from offjax.errors import UserError, require_option
 from offjax.improvement import action_gradient
 from offjax.networks.mlp import QEnsemble
+from offjax.networks.trained import trained
+from offjax.presets import PRESETS
 from offjax.types import (
     Actor,
     Array,
@@ -34,7 +36,6 @@ from offjax.types import (
     config,
 )
 
-PRESETS = ("paper", "small", "demo")
 CLIP = 5.0
 Network = Any
 """A flax module. The type of `apply` is a union that fits no use of it."""
@@ -70,6 +71,21 @@ def zeros(data: Pytree) -> tuple[Array, Array]:
         jnp.zeros_like(statistics.observation_mean),
         jnp.zeros_like(statistics.action_low),
     )
+
+
+def start_actor_critic(
+    key: Key, data: Pytree, actor: Network, critic: Network, config: Any
+) -> dict[str, Any]:
+    """`start` with policy and critics of their own step sizes, and target critics."""
+    observation, action = zeros(data)
+    actor_key, critic_key = jax.random.split(key)
+    actor_params = actor.init(actor_key, observation)
+    critic_params = critic.init(critic_key, observation, action)
+    return start(key, data) | {
+        "actor": trained(actor_params, optax.adam(config.actor_lr)),
+        "critic": trained(critic_params, optax.adam(config.critic_lr)),
+        "target_critic": jax.tree.map(jnp.copy, critic_params),
+    }
 
 
 def soft_update(params: Pytree, target: Pytree, tau: chex.Numeric) -> Pytree:

@@ -36,7 +36,7 @@ from offjax.methods.common import (
     pick,
     soft_update,
     squared_error,
-    start,
+    start_actor_critic,
     step_rewards,
     zeros,
 )
@@ -147,15 +147,10 @@ def _values(
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    observation, action = zeros(data)
-    actor_key, critic_key = jax.random.split(key)
-    actor = _actor(config, action.shape[-1]).init(actor_key, observation)
-    critic = critics(config.hidden_dims).init(critic_key, observation, action)
+    _, action = zeros(data)
+    networks = _actor(config, action.shape[-1]), critics(config.hidden_dims)
     return State(
-        **start(key, data),
-        actor=trained(actor, optax.adam(config.actor_lr)),
-        critic=trained(critic, optax.adam(config.critic_lr)),
-        target_critic=jax.tree.map(jnp.copy, critic),
+        **start_actor_critic(key, data, *networks, config),
         log_temperature=trained(jnp.float32(0.0), optax.adam(config.actor_lr)),
         log_alpha_prime=trained(jnp.float32(1.0), optax.adam(config.lagrange_lr)),
     )

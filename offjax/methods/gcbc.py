@@ -31,8 +31,6 @@ from offjax.distributions import Distribution, point
 from offjax.errors import UserError, require_least, require_option
 from offjax.methods.common import (
     TextConfig,
-    TrainState,
-    average,
     clipped,
     pick,
     start,
@@ -40,14 +38,16 @@ from offjax.methods.common import (
 )
 from offjax.methods.goals import (
     GoalMethod,
+    State,
     SubgoalActor,
     instructed,
+    learn,
     objects,
     text_encoder,
 )
 from offjax.networks.gcbc import GoalPolicy
 from offjax.networks.objects import check_objects
-from offjax.networks.trained import Trained, descend, trained
+from offjax.networks.trained import trained
 from offjax.types import (
     Actor,
     Array,
@@ -116,13 +116,6 @@ class Config(TextConfig):
             )
 
 
-class State(TrainState):
-    """Encoders, policy and decoder, and their averaged parameters, which act."""
-
-    actor: Trained
-    ema: Pytree
-
-
 class Carry(NamedTuple):
     """The chunk that is being executed."""
 
@@ -189,13 +182,7 @@ def update(
     state: State, batch: ChunkBatch, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, Array]]:
     """One Adam step on a batch of chunks, and one of the averaged parameters."""
-    key = jax.random.fold_in(state.key, state.step)
-    adam = optax.adam(config.lr)
-    actor, _, metrics = descend(
-        actor_loss, state.actor, adam, state, batch, key, config
-    )
-    ema = average(actor.params, state.ema, config.ema_decay, state.step)
-    return state.replace(actor=actor, ema=ema, step=state.step + 1), metrics
+    return learn(actor_loss, state, batch, config)
 
 
 # -- acting -------------------------------------------------------------------

@@ -10,12 +10,16 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import optax
 
 from offjax.datasets.text import Text, TextEncoder
 from offjax.distributions import Distribution
 from offjax.envs import scene
+from offjax.methods.common import TrainState, average
 from offjax.methods.plans import Encoder
+from offjax.networks.trained import Trained, descend
 from offjax.types import Actor, Array, EnvSpec, Key, Model, Params, Pytree, Recipe
 
 ORDERED = "hash_order"
@@ -37,6 +41,30 @@ class GoalMethod(Encoder):
     empty: Callable[..., Pytree]
     begin: Callable[..., Pytree]
     act_towards: Callable[..., tuple[Distribution, Pytree]]
+
+
+class State(TrainState):
+    """Encoders, policy and decoders, and their averaged parameters, which act."""
+
+    actor: Trained
+    ema: Pytree
+
+
+def learn(
+    loss: Callable[..., tuple[Array, dict[str, Array]]],
+    state: State,
+    batch: Pytree,
+    config: Any,
+) -> tuple[State, dict[str, Array]]:
+    """One Adam step on `loss(params, state, batch, key, config)`, one of the average.
+
+    The metrics are the loss's info.
+    """
+    key = jax.random.fold_in(state.key, state.step)
+    adam = optax.adam(config.lr)
+    actor, _, metrics = descend(loss, state.actor, adam, state, batch, key, config)
+    ema = average(actor.params, state.ema, config.ema_decay, state.step)
+    return state.replace(actor=actor, ema=ema, step=state.step + 1), metrics
 
 
 def goal_method(model: Model) -> GoalMethod:

@@ -31,15 +31,15 @@ import optax
 from offjax.datasets.play import Play, WindowBatch, Windows
 from offjax.distributions import Distribution, point
 from offjax.errors import UserError, require_option
-from offjax.methods.common import TextConfig, TrainState, average, clipped, pick, start
-from offjax.methods.goals import GoalMethod, instructed, text_encoder
+from offjax.methods.common import TextConfig, clipped, pick, start
+from offjax.methods.goals import GoalMethod, State, instructed, learn, text_encoder
 from offjax.methods.imitation import action_loss, contrastive_loss
 from offjax.methods.play_stages import play_stage
 from offjax.networks import logistic_mixture
 from offjax.networks.hulc import LatentPlanModel
 from offjax.networks.perception import Images, augment, scale_pixels
 from offjax.networks.plans import balanced_kl, plan_of
-from offjax.networks.trained import Trained, descend, trained
+from offjax.networks.trained import trained
 from offjax.types import (
     Array,
     EnvSpec,
@@ -162,13 +162,6 @@ class Config(TextConfig):
             )
 
 
-class State(TrainState):
-    """All networks, and their averaged parameters, which act."""
-
-    actor: Trained
-    ema: Pytree
-
-
 class Carry(NamedTuple):
     """The plan that is being executed, and the decoder's memory."""
 
@@ -277,13 +270,7 @@ def update(
     state: State, batch: WindowBatch, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, Array]]:
     """One Adam step on a batch of windows, and one of the averaged parameters."""
-    key = jax.random.fold_in(state.key, state.step)
-    adam = optax.adam(config.lr)
-    actor, _, metrics = descend(
-        actor_loss, state.actor, adam, state, batch, key, config
-    )
-    ema = average(actor.params, state.ema, config.ema_decay, state.step)
-    return state.replace(actor=actor, ema=ema, step=state.step + 1), metrics
+    return learn(actor_loss, state, batch, config)
 
 
 # -- acting -------------------------------------------------------------------

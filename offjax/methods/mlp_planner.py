@@ -39,16 +39,6 @@ class Config(PlanConfig):
     Attributes:
       ema_decay: of the averaged parameters.
       text_dim: length of the projected text.
-      horizon: H, rows of a plan.
-      stride: c, steps between the rows.
-      frame_offset: windows of the data are moved by up to this many steps.
-      tail: of each described span, only this many last steps are used; 0: all.
-      full_stride: only windows that have at least one stride before the span's end.
-      held_out: instructions that are kept from the planner.
-      rollouts: dataset of a policy's own rollouts to cut plans from; "" for none.
-      standardize: whether plans are standardized, column by column.
-      text_encoder: see `offjax.datasets.text`.
-      text_weights: folder of a pretrained text encoder.
     """
 
     lr: float = 2e-4

@@ -30,7 +30,6 @@ from offjax.datasets.views import TransitionData
 from offjax.distributions import Distribution, unit_point
 from offjax.methods.common import (
     Network,
-    TrainState,
     actor_critic,
     bootstrap,
     d4rl_name,
@@ -39,14 +38,14 @@ from offjax.methods.common import (
     pick,
     soft_update,
     squared_error,
-    start,
+    start_actor_critic,
     step_rewards,
     zeros,
 )
-from offjax.methods.td3_bc import GroupView
+from offjax.methods.td3_bc import GroupView, State, critic_steps, step_keys
 from offjax.networks.initializers import symmetric_uniform, torch_uniform
 from offjax.networks.mlp import MLP, QEnsemble
-from offjax.networks.trained import Trained, descend, trained
+from offjax.networks.trained import descend
 from offjax.types import (
     Array,
     EnvSpec,
@@ -90,15 +89,6 @@ class Config:
     batch_size: int = 1024
 
 
-class State(TrainState):
-    """Policy, critics and their targets."""
-
-    actor: Trained
-    critic: Trained
-    target_actor: Pytree
-    target_critic: Pytree
-
-
 def _actor(config: Config, action_dim: int) -> Network:
     return MLP(
         config.hidden_dims,
@@ -130,17 +120,10 @@ def _policy(params: Pytree, state: State, observations: Array, config: Config) -
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    observation, action = zeros(data)
-    actor_key, critic_key = jax.random.split(key)
-    actor = _actor(config, action.shape[-1]).init(actor_key, observation)
-    critic = _critics(config).init(critic_key, observation, action)
-    return State(
-        **start(key, data),
-        actor=trained(actor, optax.adam(config.actor_lr)),
-        critic=trained(critic, optax.adam(config.critic_lr)),
-        target_actor=jax.tree.map(jnp.copy, actor),
-        target_critic=jax.tree.map(jnp.copy, critic),
-    )
+    _, action = zeros(data)
+    actor, critic = _actor(config, action.shape[-1]), _critics(config)
+    fields = start_actor_critic(key, data, actor, critic, config)
+    return State(**fields, target_actor=jax.tree.map(jnp.copy, fields["actor"].params))
 
 
 def critic_loss(
@@ -184,30 +167,14 @@ def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, Array]]:
     """`policy_freq` critic steps on as many parts of the batch, one of the policy."""
-    steps = state.step + jnp.arange(config.policy_freq)
-    keys = jax.vmap(lambda i: jax.random.fold_in(state.key, i))(steps)
-    return learn(state, batch, keys, config)
+    return learn(state, batch, step_keys(state, config.policy_freq), config)
 
 
 def learn(
     state: State, batch: Transitions, keys: Key, config: Config
 ) -> tuple[State, dict[str, Array]]:
     """`update` with the critic steps' keys [policy_freq, 2] given."""
-    parts = jax.tree.map(
-        lambda x: x.reshape(config.policy_freq, -1, *x.shape[1:]), batch
-    )
-
-    def critic_step(
-        critic: Trained, part_and_key: tuple[Transitions, Key]
-    ) -> tuple[Trained, Array]:
-        part, key = part_and_key
-        adam = optax.adam(config.critic_lr)
-        critic, loss, _ = descend(critic_loss, critic, adam, state, part, key, config)
-        return critic, loss
-
-    critic, losses = jax.lax.scan(critic_step, state.critic, (parts, keys))
-    state = state.replace(critic=critic)
-    last = jax.tree.map(lambda x: x[-1], parts)
+    state, loss_q, last = critic_steps(critic_loss, state, batch, keys, config)
     adam = optax.adam(config.actor_lr)
     before = state.actor.params
     actor, loss, q = descend(
@@ -216,11 +183,11 @@ def learn(
     state = state.replace(
         actor=actor,
         target_actor=soft_update(before, state.target_actor, config.tau),
-        target_critic=soft_update(critic.params, state.target_critic, config.tau),
+        target_critic=soft_update(state.critic.params, state.target_critic, config.tau),
         step=state.step + config.policy_freq,
     )
     return state, {
-        "rebrac/critic_loss": jnp.mean(losses),
+        "rebrac/critic_loss": loss_q,
         "rebrac/actor_loss": loss,
         "rebrac/q": q,
     }

@@ -13,6 +13,7 @@ the policy's on the last part. The field counts critic steps, and so does `state
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -34,12 +35,12 @@ from offjax.methods.common import (
     pick,
     soft_update,
     squared_error,
-    start,
+    start_actor_critic,
     step_rewards,
     zeros,
 )
 from offjax.networks.mlp import MLP
-from offjax.networks.trained import Trained, descend, trained
+from offjax.networks.trained import Trained, descend
 from offjax.types import (
     Array,
     EnvSpec,
@@ -98,17 +99,11 @@ def _policy(params: Pytree, observations: Array, config: Config) -> Array:
 
 def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    observation, action = zeros(data)
-    actor_key, critic_key = jax.random.split(key)
-    actor = MLP(config.hidden_dims, action.shape[-1]).init(actor_key, observation)
-    critic = critics(config.hidden_dims).init(critic_key, observation, action)
-    return State(
-        **start(key, data),
-        actor=trained(actor, optax.adam(config.actor_lr)),
-        critic=trained(critic, optax.adam(config.critic_lr)),
-        target_actor=jax.tree.map(jnp.copy, actor),
-        target_critic=jax.tree.map(jnp.copy, critic),
-    )
+    _, action = zeros(data)
+    actor = MLP(config.hidden_dims, action.shape[-1])
+    critic = critics(config.hidden_dims)
+    fields = start_actor_critic(key, data, actor, critic, config)
+    return State(**fields, target_actor=jax.tree.map(jnp.copy, fields["actor"].params))
 
 
 def critic_loss(
@@ -143,27 +138,49 @@ def actor_loss(
     return -weight * jnp.mean(q) + cloning, jnp.mean(q)
 
 
+def step_keys(state: State, count: int) -> Key:
+    """Keys [count, 2] of the next steps, each of its number."""
+    steps = state.step + jnp.arange(count)
+    return jax.vmap(lambda i: jax.random.fold_in(state.key, i))(steps)
+
+
+def critic_steps(
+    loss: Callable[..., tuple[Array, Array]],
+    state: State,
+    batch: Transitions,
+    keys: Key,
+    config: Any,
+) -> tuple[State, Array, Transitions]:
+    """As many steps of the critics as there are keys, each on its part of a batch.
+
+    Args:
+      loss: `(params, state, part, key, config) → (loss, info)`.
+      state: its other networks stay as they are.
+      batch: [n · B, ...].
+      keys: [n, 2].
+      config: with `critic_lr`.
+
+    Returns:
+      The state after them, the mean of the losses, and the last part.
+    """
+    parts = jax.tree.map(lambda x: x.reshape(len(keys), -1, *x.shape[1:]), batch)
+
+    def step(critic: Trained, given: tuple[Transitions, Key]) -> tuple[Trained, Array]:
+        adam = optax.adam(config.critic_lr)
+        critic, value, _ = descend(loss, critic, adam, state, *given, config)
+        return critic, value
+
+    critic, losses = jax.lax.scan(step, state.critic, (parts, keys))
+    last = jax.tree.map(lambda x: x[-1], parts)
+    return state.replace(critic=critic), jnp.mean(losses), last
+
+
 def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, Array]]:
     """`policy_freq` critic steps on as many parts of the batch, one of the policy."""
-    parts = jax.tree.map(
-        lambda x: x.reshape(config.policy_freq, -1, *x.shape[1:]), batch
-    )
-
-    def critic_step(
-        critic: Trained, part_and_step: tuple[Transitions, Array]
-    ) -> tuple[Trained, Array]:
-        part, i = part_and_step
-        key = jax.random.fold_in(state.key, state.step + i)
-        adam = optax.adam(config.critic_lr)
-        critic, loss, _ = descend(critic_loss, critic, adam, state, part, key, config)
-        return critic, loss
-
-    steps = jnp.arange(config.policy_freq)
-    critic, losses = jax.lax.scan(critic_step, state.critic, (parts, steps))
-    state = state.replace(critic=critic)
-    last = jax.tree.map(lambda x: x[-1], parts)
+    keys = step_keys(state, config.policy_freq)
+    state, loss_q, last = critic_steps(critic_loss, state, batch, keys, config)
     adam = optax.adam(config.actor_lr)
     actor, loss, q = descend(
         actor_loss, state.actor, adam, state, last, state.key, config
@@ -171,11 +188,11 @@ def update(
     state = state.replace(
         actor=actor,
         target_actor=soft_update(actor.params, state.target_actor, config.tau),
-        target_critic=soft_update(critic.params, state.target_critic, config.tau),
+        target_critic=soft_update(state.critic.params, state.target_critic, config.tau),
         step=state.step + config.policy_freq,
     )
     return state, {
-        "td3_bc/critic_loss": jnp.mean(losses),
+        "td3_bc/critic_loss": loss_q,
         "td3_bc/actor_loss": loss,
         "td3_bc/q": q,
     }

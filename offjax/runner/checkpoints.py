@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from offjax.datasets.checks import damaged
 from offjax.devices import hosts
 from offjax.errors import UserError
 from offjax.runner.records import read_json, require_space, writing
@@ -181,19 +182,12 @@ class StageStore:
             return _unlisted(state, like)
 
 
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(path: Path) -> contextlib.AbstractContextManager[None]:
     """Turns whatever goes wrong while reading into advice that names the file."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(
-            f"the checkpoint {path} is corrupt or belongs to other code "
-            f"({type(error).__name__}: {str(error)[:200]}). Remove it to go on "
-            "from an older one, or begin anew without --resume."
-        ) from error
+    return damaged(
+        f"the checkpoint {path}",
+        "Remove it to go on from an older one, or begin anew without --resume.",
+    )
 
 
 def _listed(tree: Pytree) -> dict[str, np.ndarray]:

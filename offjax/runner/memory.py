@@ -26,6 +26,8 @@ DEVICE_COPIES = {"map": 2, "vmap": 4}
 """Copies of the states on the devices; vmapped slots keep the old ones as well."""
 HOST_COPIES = 5
 """Copies on the host. On CPUs the peak of a run with 60 seeds was 6.8 in all."""
+JOINED_COPIES = 2
+"""Copies on the host of the states of all seeds, where they are trained in waves."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,56 +85,79 @@ def device_bytes(device: Any) -> int | None:
     return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
 
 
-def require(need: Need, layout: Layout, num_seeds: int) -> None:
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """A memory: how much is free there, and how many copies of the states it holds."""
+
+    name: str
+    free: int
+    copies: float  # of the states of seeds that are trained together
+    data: int  # bytes
+    joined: float  # copies of the states of all seeds of a run in waves
+
+    def fitting(self, seed: int, num_seeds: int = 0) -> int:
+        """How many seeds of that many bytes fit; in waves where a number is given."""
+        left = self.free - self.data - self.joined * num_seeds * seed
+        return max(0, int(left / (self.copies * max(seed, 1))))
+
+
+def _places(need: Need, layout: Layout) -> list[_Place]:
+    """The memory of a device, if it has its own, and that of the host."""
+    device = DEVICE_COPIES[layout.kind]
+    own = device_bytes(layout.devices[0])
+    if own is not None:
+        each = _Place("each device", own, device / layout.active, need.data, 0)
+        host = _Place("this host", host_bytes(), HOST_COPIES, need.data, JOINED_COPIES)
+        return [each, host]
+    copies = HOST_COPIES + device / hosts.count()
+    data = need.data * len(layout.devices)
+    return [_Place("this host", host_bytes(), copies, data, JOINED_COPIES)]
+
+
+def require(
+    need: Need, layout: Layout, num_seeds: int, all_seeds: int | None = None
+) -> None:
     """Refuses a stage that does not fit, before it is begun.
 
     Args:
       need: what it needs.
       layout: where its slots run.
-      num_seeds: of the run, for the advice.
+      num_seeds: that are trained together.
+      all_seeds: of a run in waves.
 
     Raises:
       UserError: it does not fit; the message says how many seeds do.
     """
     settings = max(1, layout.num_slots // num_seeds)
-    own = device_bytes(layout.devices[0])
-    copies: float = HOST_COPIES  # of all slots, on each host
-    data = need.data
-    if own is not None:
-        each = DEVICE_COPIES[layout.kind] / layout.active
-        _check(need, own, "each device", each, data, num_seeds, settings)
-    else:
-        copies += DEVICE_COPIES[layout.kind] / hosts.count()
-        data *= len(layout.devices)
-    _check(need, host_bytes(), "this host", copies, data, num_seeds, settings)
+    seed = need.slot * settings
+    every = all_seeds or num_seeds
+    waves = every if every > num_seeds else 0
+    places = _places(need, layout)
+    for place in places:
+        if place.fitting(seed, waves) >= num_seeds:
+            continue
+        several = f" × {settings} settings" if settings > 1 else ""
+        size = place.copies * seed
+        joined = place.joined * waves * seed
+        whole = f", {_text(joined)} for the states of all {waves:,}" if joined else ""
+        raise UserError(
+            f"num_seeds={every}{several} does not fit: stage {need.stage} needs about "
+            f"{_text(place.data + size * num_seeds + joined)} on {place.name} for "
+            f"{num_seeds:,} at once ({_text(size)} for each seed, {_text(place.data)} "
+            f"of data{whole}), and {_text(place.free)} are free. "
+            f"{_remedy(places, seed, every)}"
+        )
 
 
-def _check(
-    need: Need,
-    free: int,
-    where: str,
-    copies: float,
-    data: int,
-    num_seeds: int,
-    settings: int,
-) -> None:
-    """Raises `UserError` where `copies` of `num_seeds` × settings slots do not fit."""
-    seed = copies * need.slot * settings
-    wanted = data + seed * num_seeds
-    if wanted <= free:
-        return
-    fits = max(0, int((free - data) / max(seed, 1)))
-    several = f" × {settings} settings" if settings > 1 else ""
-    remedy = (
-        f"{fits:,} seeds fit: use --num_seeds={fits}, and --seed for the others."
-        if fits
-        else "Not one seed fits: use smaller networks, or a part of the data."
-    )
-    raise UserError(
-        f"num_seeds={num_seeds}{several} does not fit: stage {need.stage} needs about "
-        f"{_text(wanted)} on {where} ({_text(seed)} for each seed, "
-        f"{_text(data)} of data), and {_text(free)} are free. {remedy}"
-    )
+def _remedy(places: list[_Place], seed: int, num_seeds: int) -> str:
+    """What to do about seeds of that many bytes that do not fit."""
+    at_once = min(place.fitting(seed, num_seeds) for place in places)
+    if at_once:
+        return f"Use --seeds_at_once={at_once} to train so many at a time, in waves."
+    fits = min(place.fitting(seed) for place in places)
+    if fits:
+        return f"{fits:,} seeds fit: use --num_seeds={fits}, and --seed for the others."
+    return "Not one seed fits: use smaller networks, or a part of the data."
 
 
 def _text(count: float) -> str:

@@ -18,6 +18,7 @@ class Options:
     Attributes:
       num_seeds: seeds `seed` … `seed + num_seeds − 1`.
       seed: the first seed.
+      seeds_at_once: seeds that are trained together, in waves; 0 = all of them.
       eval_every: updates between evaluations of the last stage; 0 = at its end only.
       eval_episodes: full episodes per seed and evaluation.
       eval_chains: chains of five instructions per seed and evaluation, where policies
@@ -46,6 +47,7 @@ class Options:
 
     num_seeds: int = 5
     seed: int = 0
+    seeds_at_once: int = 0
     eval_every: int = 0
     eval_episodes: int = 20
     eval_chains: int = 0
@@ -71,6 +73,7 @@ class Options:
             raise UserError(f"num_seeds={self.num_seeds}: at least one seed is needed.")
         for name in (
             "seed",
+            "seeds_at_once",
             "eval_every",
             "eval_chains",
             "eval_seed",
@@ -106,3 +109,8 @@ class Options:
     def seeds(self) -> list[int]:
         """The seeds' numbers."""
         return list(range(self.seed, self.seed + self.num_seeds))
+
+    @property
+    def at_once(self) -> int:
+        """How many seeds are trained together."""
+        return min(self.seeds_at_once or self.num_seeds, self.num_seeds)

@@ -28,6 +28,7 @@ class Progress:
     Args:
       seeds: seeds of the run.
       quiet: print nothing.
+      wave: goes before the names of stages.
       clock: seconds that have passed since some moment.
     """
 
@@ -35,9 +36,11 @@ class Progress:
         self,
         seeds: int = 1,
         quiet: bool = False,
+        wave: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._seeds, self._quiet, self._clock = seeds, quiet, clock
+        self._wave = wave
         self._live = terminal.is_terminal(sys.stdout)
         self._open = False  # a line is on the terminal without its end
         self._stage, self._first, self._total, self._slots = "", 0, 0, seeds
@@ -67,7 +70,8 @@ class Progress:
           done: its updates that were done before an interruption.
         """
         self.close()
-        self._stage, self._first, self._total = stage, first_step, num_steps
+        self._stage, self._first = self._wave + stage, first_step
+        self._total = num_steps
         self._slots, self._step, self._updates, self._seconds = slots, done, 0, 0.0
         self._loss, self._state = "", "compiling"
         if self._live:
@@ -76,7 +80,7 @@ class Progress:
             left = (
                 f"{num_steps - done:,} of {num_steps:,}" if done else f"{num_steps:,}"
             )
-            self._print(f"{stage}: {left} updates{self._copies()}, compiling")
+            self._print(f"{self._stage}: {left} updates{self._copies()}, compiling")
 
     def working(self, what: str) -> None:
         """Says what the run does in place of training, on a terminal."""

@@ -41,6 +41,7 @@ class Account:
     begun: float = dataclasses.field(default_factory=time.perf_counter)
     training_seconds: float = 0.0  # of chunks, without compiling
     compile_seconds: float = 0.0  # of training's programs
+    evaluation_seconds: float = 0.0  # of waves; an evaluator counts its own
     seed_steps: int = 0  # updates of all slots
     compilations: dict[str, int] = dataclasses.field(default_factory=dict)  # by program
 
@@ -61,13 +62,24 @@ class Account:
         self.training_seconds += seconds
         self.seed_steps += updates * num_slots
 
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Adds what the record of a wave has."""
+        seconds = record["training_seconds"]
+        self.training_seconds += seconds
+        self.seed_steps += round(record["seed_steps_per_second"] * seconds)
+        self.compile_seconds += record["compile_seconds"]
+        self.evaluation_seconds += record["evaluation_seconds"]
+        for name, count in record["compilations"].items():
+            self.compilations[name] = self.compilations.get(name, 0) + count
+
     def costs(self) -> dict[str, Any]:
-        """Start, duration and rate."""
+        """Start, durations and rate."""
         duration = self.earlier_seconds + time.perf_counter() - self.begun
         rate = self.seed_steps / max(self.training_seconds, 1e-9)
         return {
             "start": self.start,
             "duration_seconds": round(duration, 3),
+            "training_seconds": round(self.training_seconds, 3),
             "seed_steps_per_second": round(rate, 1),
         }
 
@@ -78,14 +90,19 @@ CARD = ("id", "identity", "rows", "episodes")
 
 @contextlib.contextmanager
 def recording(
-    training: Training, evaluator: Evaluator, folder: RunFolder, resumed: bool
+    training: Training,
+    evaluator: Evaluator,
+    folder: RunFolder,
+    resumed: bool,
+    wave: str = "",
 ) -> Iterator[Recorder]:
     """The recorder of a run: "running" inside, and what came of it after.
 
-    The run is then "finished", "interrupted" or "failed".
+    The run is then "finished", "interrupted" or "failed". A `wave` has its name before
+    what is said of it.
     """
     with folder.working():
-        recorder = Recorder(training, evaluator, folder, resumed)
+        recorder = Recorder(training, evaluator, folder, resumed, wave)
         try:
             recorder.sinks = make_sinks(
                 training.options.log, folder.path, training.config
@@ -116,14 +133,15 @@ class Recorder:
         evaluator: Evaluator,
         folder: RunFolder,
         resumed: bool,
+        wave: str = "",
     ) -> None:
         self.folder = folder
         self._training, self._evaluator = training, evaluator
         options = training.options
         self.progress = Progress(
-            options.num_seeds, options.quiet or not hosts.is_writer()
+            options.num_seeds, options.quiet or not hosts.is_writer(), wave
         )
-        self.progress.say(f"{training.described()}, in {folder.path}")
+        self.progress.say(f"{wave}{training.described()}, in {folder.path}")
         self.account = Account.begin(folder.record if resumed else {})
         self._environment = environment()
         self.sinks: list[Sink] = []
@@ -136,11 +154,14 @@ class Recorder:
         dataset, stages = training.dataset, training.stages
         layout = stages[-1].layout
         compiling = account.compile_seconds + evaluator.compile_seconds
+        evaluating = account.evaluation_seconds + evaluator.seconds
+        evaluations = account.compilations.get("evaluation", 0) + evaluator.compilations
         record = {
             "schema": SCHEMA,
             "status": status,
             "variants": training.job.variants,
             "sweep": training.options.sweep,
+            "seeds_at_once": training.options.at_once,
             "hosts": hosts.count(),
             "devices": {
                 "platform": layout.devices[0].platform,
@@ -152,9 +173,8 @@ class Recorder:
             "stages": {run.stage.name: run.key for run in stages},
             **account.costs(),
             "compile_seconds": round(compiling, 3),
-            "compilations": account.compilations
-            | {"evaluation": evaluator.compilations},
-            "evaluation_seconds": round(evaluator.seconds, 3),
+            "compilations": account.compilations | {"evaluation": evaluations},
+            "evaluation_seconds": round(evaluating, 3),
             "diverged": self._diverged(),
             "config_hash": training.hash,
             "total_steps": training.total_steps,
@@ -235,6 +255,17 @@ class Recorder:
         self.folder.append("metrics.csv", rows)
         for sink in self.sinks:
             sink.write(rows)
+
+    def join(self, tables: Mapping[str, list[tuple[str, ...]]]) -> None:
+        """Writes the rows of all waves, by file, and hands them to the sinks."""
+        for file, rows in tables.items():
+            self.folder.rewrite(file, rows)
+        metrics = [*tables["metrics.csv"], *_of_scores(tables["scores.csv"])]
+        in_order = sorted(
+            ((int(step), *more) for step, *more in metrics), key=lambda row: row[0]
+        )
+        for sink in self.sinks:
+            sink.write(in_order)
 
     def evaluate(self, step: int) -> None:
         """Evaluates the states that the stages hold, and writes the scores."""

@@ -30,6 +30,7 @@ from offjax.runner.options import Options
 
 SCHEMA = 1
 EVALUATIONS = "evaluations"
+WAVES = "waves"
 RESERVE = 20_000_000  # bytes of disk that a checkpoint leaves free
 HEADERS = {
     "metrics.csv": ["step", "seed", "variant", "name", "value"],
@@ -125,10 +126,16 @@ class RunFolder:
                 path.mkdir(parents=True)
                 break
             now += datetime.timedelta(seconds=1)
-        with writing(path):
-            for file, header in HEADERS.items():
-                (path / file).write_text(",".join(header) + "\n")
-        return RunFolder(path)
+        folder = RunFolder(path)
+        folder.begin()
+        return folder
+
+    def begin(self) -> None:
+        """Makes the folder, if it is not there, with tables that have no rows."""
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        for file in HEADERS:
+            self.rewrite(file, [])
 
     def append(self, file: str, rows: Sequence[Sequence[Any]]) -> None:
         """Appends rows (on the first host), and has them on disk when it returns."""
@@ -281,7 +288,10 @@ def _has_progress(run: RunFolder) -> bool:
     """Whether a run was interrupted, or killed, after a checkpoint."""
     if run.record["status"] in ("finished", "failed"):
         return False
-    return any(p.name.isdecimal() for p in run.path.glob("checkpoints/*"))
+    folders = (run.path, *run.path.glob(f"{WAVES}/*"))
+    return any(
+        p.name.isdecimal() for folder in folders for p in folder.glob("checkpoints/*")
+    )
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:

@@ -18,7 +18,7 @@ from offjax.devices import hosts
 from offjax.devices.compilation import release_programs
 from offjax.devices.layout import first_slot
 from offjax.errors import UserError
-from offjax.runner import chunks, interrupts, memory, programs, settings
+from offjax.runner import chunks, interrupts, memory, programs, settings, waves
 from offjax.runner.chunks import Begin, Chunk, Pace, Schedule
 from offjax.runner.evaluator import Evaluator
 from offjax.runner.recorder import Recorder, recording
@@ -45,12 +45,45 @@ def train(training: Training) -> RunFolder:
             print(f"--resume: {folder.path} is finished already.")
             training.load_states(folder.record["stages"])
             return folder
-        evaluator = Evaluator(training)
-        with recording(training, evaluator, folder, resumed) as recorder:
-            step = recorder.restore_point() if resumed else 0
-            for run in training.stages:
-                step = _StageLoop(training, run, recorder, evaluator).run(step)
+        if resumed:
+            hosts.agree(lambda: waves.require_same(training, folder))
+        if training.options.at_once < training.options.num_seeds:
+            _train_in_waves(training, folder, resumed)
+        else:
+            _train_together(training, folder, resumed)
     return folder
+
+
+def _train_together(
+    training: Training, folder: RunFolder, resumed: bool, wave: str = ""
+) -> None:
+    """Trains and evaluates all seeds of a run, or of a wave of one, by its name."""
+    evaluator = Evaluator(training)
+    with recording(training, evaluator, folder, resumed, wave) as recorder:
+        step = recorder.restore_point() if resumed else 0
+        for run in training.stages:
+            step = _StageLoop(training, run, recorder, evaluator).run(step)
+
+
+def _train_in_waves(training: Training, folder: RunFolder, resumed: bool) -> None:
+    """Trains some seeds after the others, and joins what they come to."""
+    options = training.options
+    count = math.ceil(options.num_seeds / options.at_once)
+    with recording(training, Evaluator(training), folder, resumed) as recorder:
+        for number, wave in enumerate(waves.of(training), start=1):
+            mine, begun = waves.open_folder(folder, number, wave)
+            if begun and mine.record["status"] == "finished":
+                recorder.progress.say(f"wave {number}/{count}: trained before")
+                wave.load_states(mine.record["stages"])
+            else:
+                _train_together(wave, mine, begun, f"wave {number}/{count} ")
+            waves.add_states(training, wave)
+            recorder.account.add(mine.record)
+        for run in training.stages:
+            training.save_states(run)
+        variants = training.job.variants
+        recorder.join(hosts.agree(lambda: waves.tables(folder, variants)))
+    waves.remove(folder)
 
 
 @contextlib.contextmanager
@@ -149,9 +182,7 @@ class _StageLoop:
     def _to_store(self) -> None:
         run, recorder = self.stage_run, self.recorder
         recorder.checkpoints.wait()  # a resumed run must find its rows' checkpoint
-        self.training.store.save(
-            run.key, run.states, run.described(self.training.dataset.card.id)
-        )
+        self.training.save_states(run)
 
     # -- the loop -----------------------------------------------------------
 

@@ -71,7 +71,10 @@ def check(
 
 
 MANY = 1000
-"""Number of seeds beyond which their memory is looked at before they are planned."""
+"""Number of seeds beyond which their memory is looked at before they are planned.
+
+That of a run in waves always is: it holds the states of all seeds at its end.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +105,7 @@ class Training:
         settings.validate(job)
         if job.recipe.validate is not None:
             job.recipe.validate(job.recipe, dataset)
-        if options.num_seeds > MANY:
+        if options.num_seeds > min(MANY, options.at_once):
             _require_memory(job, dataset, options)
         card = dataset.card
         config = resolve_config(job, method, preset, card.id, card.identity, options)
@@ -127,6 +130,8 @@ class Training:
         copies = f"{seeds} seed{'s' * (seeds > 1)}"
         if settings > 1:
             copies += f" × {settings} settings"
+        if self.options.at_once < seeds:
+            copies += f" in waves of {self.options.at_once} seeds"
         stages = ", ".join(run.stage.name for run in self.stages)
         return (
             f"{self.method} on {self.dataset.card.id}: {self.total_steps:,} updates "
@@ -152,7 +157,14 @@ class Training:
             upstream = self.upstream(run)
             data = stage_data(run, self.dataset, upstream)
             like = template(run, data, upstream)
-            run.states = self.store.load(keys[run.stage.name], like)
+            key = keys[run.stage.name]
+            run.states = self.store.load(key, like)
+            run.diverged = [tuple(d) for d in self.store.meta(key)["diverged"]]
+
+    def save_states(self, run: StageRun) -> None:
+        """Puts the states of a trained stage into the store."""
+        described = run.described(self.dataset.card.id)
+        self.store.save(run.key, run.states, described)
 
 
 def _require_memory(job: Job, dataset: Dataset, options: Options) -> None:
@@ -165,5 +177,5 @@ def _require_memory(job: Job, dataset: Dataset, options: Options) -> None:
         if not run.stage.reads:
             data = stage_data(run, dataset, {})
             need = memory.need_of(run, data, template(run, data, {}), {})
-            layout = layout_of(run.slots.num_slots * options.num_seeds, options)
-            memory.require(need, layout, options.num_seeds)
+            layout = layout_of(run.slots.num_slots * options.at_once, options)
+            memory.require(need, layout, options.at_once, options.num_seeds)

@@ -16,6 +16,7 @@ from typing import Any
 from offjax import methods
 from offjax.catalog.load import collect_dataset, lies_here, load_dataset
 from offjax.errors import UserError
+from offjax.presets import PRESETS
 from offjax.runner import interrupts
 from offjax.sweeps import local, plan
 from offjax.sweeps.engine import Place
@@ -141,10 +142,10 @@ def read(path: str | Path) -> Suite:
     }
     known = head | dict.fromkeys(PROTOCOL, int)
     _check(f"the benchmark {path}", content, known, head)
-    if content["preset"] not in plan.PRESETS:
+    if content["preset"] not in PRESETS:
         raise UserError(
             f"the benchmark {path}: preset is {content['preset']!r}, which is not one "
-            f"of {', '.join(plan.PRESETS)}."
+            f"of {', '.join(PRESETS)}."
         )
     return Suite(
         content["name"],

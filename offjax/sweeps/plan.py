@@ -15,6 +15,7 @@ from typing import Any
 
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
+from offjax.presets import PRESETS
 from offjax.runner import recorded
 from offjax.runner.options import Options
 from offjax.runner.records import RunFolder, digest, find_runs
@@ -22,7 +23,6 @@ from offjax.runner.stages import resolve_config
 from offjax.runner.training import check, jobs_on
 from offjax.types import EnvSpec
 
-PRESETS = ("paper", "small", "demo")
 OPTIONS = (
     "num_seeds", "seed", "eval_every", "eval_episodes", "eval_chains", "eval_seed",
     "log_every", "checkpoint_every", "layout", "matmul_precision",

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from experiments.action_gradient import surface, tables
-from offjax.catalog import load
 from offjax.errors import UserError
 from offjax.methods import METHODS, build
 from offjax.runner import reevaluate as reevaluation
@@ -39,9 +38,8 @@ def run(budget_dataset, tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def offline(budget_dataset, monkeypatch):
-    monkeypatch.setattr(load, "load_dataset", lambda *_: budget_dataset)
-    monkeypatch.setattr(reevaluation, "load_dataset", lambda *_: budget_dataset)
+def where_data_lie(stored_budget_dataset, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(stored_budget_dataset))
 
 
 def test_surface_has_the_scores_of_its_settings_one_by_one(run, tmp_path):

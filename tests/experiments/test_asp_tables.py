@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 
 from experiments.asp import table1, table2, tuned
+from offjax.datasets import minari_io
 from offjax.datasets.dataset import Dataset
 from offjax.envs import budget, maze2d
 from offjax.errors import UserError
 from offjax.methods import build
+from offjax.runner.records import RunFolder, write_json
 from offjax.runner.settings import expand
+from offjax.sweeps.protocol import Protocol
+from offjax.types import EnvSpec
 
 
 @pytest.mark.parametrize(
@@ -45,10 +49,8 @@ def test_unequal_effort_is_told():
         (1000, 0.0, {0: "t50-mixed-r1000", 3: "t50-mixed-i3000-r1000"}),
     ],
 )
-def test_the_datasets_of_a_table_share_no_instance(monkeypatch, count, noise, expected):
-    given = type("Flags", (), {"noise": noise, "random_instances": count})
-    monkeypatch.setattr(table2, "FLAGS", given)
-    found = {i: table2.dataset_id(50, "mixed", i) for i in expected}
+def test_the_datasets_of_a_table_share_no_instance(count, noise, expected):
+    found = {i: table2.dataset_id(50, "mixed", i, count, noise) for i in expected}
     assert found == {i: f"offjax/budget/{name}-v0" for i, name in expected.items()}
 
 
@@ -56,23 +58,17 @@ def test_the_datasets_of_a_table_share_no_instance(monkeypatch, count, noise, ex
     "count, noise, expected",
     [(1, 0.0, "mixed"), (1, 0.1, "mixed-n0.1"), (1000, 0.1, "mixed-r1000-n0.1")],
 )
-def test_a_row_says_of_which_data_it_is(monkeypatch, count, noise, expected):
-    given = type("Flags", (), {"noise": noise, "random_instances": count})
-    monkeypatch.setattr(table2, "FLAGS", given)
-    assert table2.data_kind("mixed") == expected
+def test_a_row_says_of_which_data_it_is(count, noise, expected):
+    assert table2.data_kind("mixed", count, noise) == expected
 
 
-def test_the_groups_of_a_table_name_each_dataset_once(monkeypatch):
-    given = type("Flags", (), {"groups": ["robots", "locomotion"], "datasets": []})
-    monkeypatch.setattr(table1, "FLAGS", given)
-    found = table1.names()
+def test_the_groups_of_a_table_name_each_dataset_once():
+    found = table1.names(["robots", "locomotion"])
     assert found[:2] == ["offjax/hopper/medium-v0", "offjax/walker2d/medium-v0"]
     assert len(found) == len(set(found)) == 9
-    given.datasets = ["my-v0", "my-v0"]
-    assert table1.names() == ["my-v0"]
-    given.groups = ["maze3d"]
+    assert table1.names(["robots"], ["my-v0", "my-v0"]) == ["my-v0"]
     with pytest.raises(UserError, match="no group 'maze3d'; known: maze2d, robots"):
-        table1.names()
+        table1.names(["maze3d"])
 
 
 def test_corl_s_scores_stand_below_as_printed():
@@ -85,75 +81,70 @@ def test_corl_s_scores_stand_below_as_printed():
     assert table1.corl(["my-v0"]) == ""
 
 
-def write_run(path, rows, seconds):
-    path.mkdir(parents=True)
-    columns = ("variant", "seed", "step", "score")
-    with (path / "scores.csv").open("w", newline="") as out:
-        csv.writer(out).writerows([columns, *rows])
-    record = {"duration_seconds": seconds, "total_steps": 10}
-    (path / "run.json").write_text(json.dumps(record))
-    return path
+def finish(how, job, final, scores, seconds):
+    """A finished run of the job, with rows (variant, seed, step, score)."""
+    folder = RunFolder.create(how.store(final), job.method, job.dataset, job.hash)
+    columns = [(job.method, v, job.dataset, seed, step, 2, 0, 0, score)
+               for v, seed, step, score in scores]  # fmt: skip
+    folder.append("scores.csv", columns)
+    record = {"status": "finished", "config_hash": job.hash, "total_steps": 10}
+    write_json(folder.path / "run.json", record | {"duration_seconds": seconds})
 
 
-def test_the_best_on_tuning_seeds_is_what_is_reported(tmp_path, monkeypatch):
+def test_the_best_on_tuning_seeds_is_what_is_reported(tmp_path):
     """A run of every setting for tuning, one of the chosen on each dataset."""
-    asked = []
-
-    def run(setup, method, dataset, values, final):
-        asked.append((dataset, dict(values), final))
-        path = tmp_path / str(len(asked))
-        if not final:
-            scores = {1e-4: 3.0, 1e-2: 7.0}
-            rows = [(f"lr={lr:g}", 1000 + s, 10, scores[lr] + s)
-                    for lr in values["lr"] for s in range(2)]  # fmt: skip
-            return [write_run(path, rows, 4.0)]
-        start = 10.0 if dataset.endswith("i1") else 20.0
-        early = [("", seed, 5, -1.0) for seed in range(3)]  # an earlier evaluation
-        return [
-            write_run(path, early + [("", s, 10, start + s) for s in range(3)], 3.0)
-        ]
-
-    def jobs(setup, method, dataset, values, final):
-        return [type("Job", (), {"variants": (f"lr={values['lr'][0]:g}",)})]
-
-    monkeypatch.setattr(tuned, "_run", run)
-    monkeypatch.setattr(tuned, "_jobs", jobs)
-    setup = tuned.Setup("demo", runs_dir=str(tmp_path), num_seeds=3)
-    cell = tuned.measure(
-        setup, "bc", "x-i3", ["x-i1", "x-i2"], {"lr": (1e-4, 1e-2)}, {"b": (1,)}
+    how = Protocol(
+        "demo", str(tmp_path / "runs"), str(tmp_path / "data"), "demo", num_seeds=3
     )
-    assert asked == [
-        ("x-i3", {"b": (1,), "lr": (1e-4, 1e-2)}, False),
-        ("x-i1", {"b": (1,), "lr": (1e-2,)}, True),
-        ("x-i2", {"b": (1,), "lr": (1e-2,)}, True),
-    ]
+    other, *reported = (f"offjax/budget/t5-smooth-i{i}-v0" for i in (3, 1, 2))
+    grid, fixed = {"actor_lr": (1e-4, 1e-2)}, {"batch_size": (8,)}
+
+    def measure():
+        return tuned.measure(how, "bc", other, reported, grid, fixed, report=True)
+
+    (tuning,) = how.jobs("bc", other, fixed | grid, final=False)
+    assert measure() is None  # nothing is finished, and nothing is run
+    means = zip(tuning.variants, (3.0, 7.0), strict=True)
+    rows = [(v, 1000 + s, 10, mean + s) for v, mean in means for s in range(2)]
+    finish(how, tuning, False, rows, 4.0)
+    for dataset, start in zip(reported, (10.0, 20.0), strict=True):
+        assert measure() is None
+        chosen = fixed | {"actor_lr": (1e-2,)}
+        (job,) = how.jobs("bc", dataset, chosen, final=True)
+        (variant,) = job.variants
+        early = [(variant, seed, 5, -1.0) for seed in range(3)]
+        last = [(variant, seed, 10, start + seed) for seed in range(3)]
+        finish(how, job, True, early + last, 3.0)
+    cell = measure()
     np.testing.assert_array_equal(cell.scores, [[10, 11, 12], [20, 21, 22]])
-    assert (cell.point, cell.evaluations) == ({"lr": 1e-2}, 2)
+    assert (cell.point, cell.evaluations) == ({"actor_lr": 1e-2}, 2)
     assert cell.seconds == 4 + 3 + 3
     assert cell.seed_steps == 10 * (4 + 3 + 3)
-    page = json.loads((tmp_path / "tuning/demo/tuning.json").read_text())
-    assert page["x-i3"]["bc"]["final_score"] == 16
-    assert page["x-i3"]["bc"]["expected_best"] == [5.5, 7.5]
+    page = json.loads((tmp_path / "runs/tuning/demo/tuning.json").read_text())
+    assert page[other]["bc"]["final_score"] == 16
+    assert page[other]["bc"]["expected_best"] == [5.5, 7.5]
     found = tuned.row("bc", cell)
     assert found[0:2] == ("bc", "16.00")
     assert 15 <= float(found[2]) < 16 < float(found[3]) <= 17
-    assert found[4:] == ("5.07", 2, 3, 2, "lr=0.01")  # deviation by hand
+    assert found[4:] == ("5.07", 2, 3, 2, "actor_lr=0.01")  # deviation by hand
     table = tuned.markdown("T", ["50"], ["bc", "iql"], {("50", "bc"): cell})
     assert table.splitlines()[2].startswith("| bc | 16.0 [")
     assert "| iql | – |" in table
     assert "10 s in all, 10 seed-steps/s" in table
 
 
-def test_a_dataset_without_its_environment_is_refused_before_training(
-    monkeypatch, tmp_path
-):
+def test_a_dataset_without_its_environment_is_refused_before_training(tmp_path):
     rows = np.zeros((4, 2), np.float32)
     ends = np.arange(4) == 3
-    blind = Dataset.from_arrays(rows, rows, rows[:, 0], ends, ends & False)
-    monkeypatch.setattr(tuned, "load_dataset", lambda name, root: blind)
-    setup = tuned.Setup("demo", runs_dir=str(tmp_path))
-    with pytest.raises(UserError, match="cannot be evaluated on 'mine-v0': no env"):
-        tuned.measure(setup, "bc", "mine-v0", ["mine-v0"], {"actor_lr": (1e-3,)}, {})
+    spec = EnvSpec("Nowhere-v0", 2, (-1.0, -1.0), (1.0, 1.0), 4)
+    blind = Dataset.from_arrays(
+        rows, rows, rows[:, 0], ends, ends & False, rows, spec=spec, id="mine/blind-v0"
+    )
+    minari_io.write(blind, {}, tmp_path)
+    how = Protocol("demo", str(tmp_path / "runs"), str(tmp_path))
+    name, grid = "mine/blind-v0", {"actor_lr": (1e-3,)}
+    with pytest.raises(UserError, match=f"cannot be evaluated on '{name}'"):
+        tuned.measure(how, "bc", name, [name], grid, {})
 
 
 @pytest.mark.long

@@ -68,29 +68,31 @@ def test_components_are_those_of_most_variance():
     assert np.abs(np.diag(directions.T @ axes[:, :2])).min() > 0.99
 
 
-def test_cost_of_planning_is_shared_among_the_actions(monkeypatch):
-    """With a stand-in for the clock: every plan takes two seconds."""
-    monkeypatch.setattr(planning, "seconds", lambda call, least: 2.0)
-    measured = planning.costs(10, "demo", 0.0)
-    found = {
-        c.method: (c, r)
-        for c, r in zip(measured, planning.ratios(measured), strict=True)
-    }
-    assert found["lcd ddim 5"][0].passes == 5
-    assert found["lcd ddpm 20"][0].passes == 20
-    assert found["lcd ddim 5"][0].seconds_per_action == pytest.approx(2 / 10 / 16)
-    assert found["diffuser ddpm 20"][1] == (1, 1)
-    # Diffuser and lcd plan every 8 steps, the thesis every 16. An action of the policy
-    # below takes two seconds more, and an eighth of two to begin.
-    below = (2 + 2 / 8) / 10
-    diffuser, thesis = 2 / 10 / 8, 2 / 10 / 16
-    scored = found[planning.SCORED]
-    assert (scored[0].replan, scored[0].passes) == (8, 10)
-    assert scored[1] == pytest.approx((1, diffuser / (diffuser + below)))
-    ratios = diffuser / thesis, diffuser / (thesis + below)
-    assert found["lcd ddim 5"][1] == pytest.approx(ratios)
-    assert found["low-level policy gcbc"][0].seconds_per_action == pytest.approx(below)
-    assert "ddim 5" in planning.line(*found["lcd ddim 5"])
+def test_planners_take_the_passes_that_their_sampler_names():
+    found = {name: planning.planner(name, "demo")[2:] for name in planning.cases()}
+    assert found["lcd ddim 5"] == (5, 16)
+    assert found["lcd ddpm 20"] == (20, 16)
+    assert found[planning.SCORED] == (10, 8)
+
+
+def test_cost_of_planning_is_shared_among_the_actions():
+    """Every plan of ten takes two seconds."""
+
+    def cost(method, replan, seconds=2.0):
+        return planning.Cost(method, 10, 5, replan, 1_000, seconds)
+
+    # An action of the policy below takes two seconds, and an eighth of two to begin.
+    measured = [
+        cost("lcd", 8), cost("lcd ddim 5", 16), cost("diffuser ddpm 20", 8),
+        cost("low-level policy gcbc", 1, 2 + 2 / 8),
+    ]  # fmt: skip
+    assert measured[1].seconds_per_action == pytest.approx(2 / 10 / 16)
+    scored, thesis, itself, _ = planning.ratios(measured)
+    below, diffuser, often = (2 + 2 / 8) / 10, 2 / 10 / 8, 2 / 10 / 16
+    assert itself == (1, 1)
+    assert scored == pytest.approx((1, diffuser / (diffuser + below)))
+    assert thesis == pytest.approx((diffuser / often, diffuser / (often + below)))
+    assert "ddim 5" in planning.line(measured[1], thesis)
 
 
 def finished_run(root, method, rows, chains=1, **more):

@@ -10,19 +10,20 @@ import pytest
 from offjax.cli import fqe as command
 from offjax.errors import UserError
 from offjax.evaluation import fqe
-from offjax.runner import choose, reevaluate
+from offjax.runner import choose
 from offjax.runner.choose import Choice
 
 CONFIG = fqe.Config(hidden_dims=(8,), batch_size=8, discount=0.5)
 
 
 @pytest.fixture(autouse=True)
-def offline(budget_dataset, monkeypatch):
-    for module in (choose, reevaluate):
-        monkeypatch.setattr(module, "load_dataset", lambda *_: budget_dataset)
+def where_data_lie(stored_budget_dataset, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(stored_budget_dataset))
 
 
-def test_every_setting_and_seed_has_a_value_and_its_score(tiny_runs, monkeypatch):
+def test_every_setting_and_seed_has_a_value_and_its_score(
+    tiny_runs, budget_dataset, monkeypatch
+):
     seen = {}
 
     def evaluate(problem, config, num_steps, seed):
@@ -31,7 +32,7 @@ def test_every_setting_and_seed_has_a_value_and_its_score(tiny_runs, monkeypatch
         return values * 10 * (1 - 0.5) / seen_spread
 
     path = tiny_runs["cfpi_ensemble"]
-    data = reevaluate.load_dataset()
+    data = budget_dataset
     monkeypatch.setattr(choose.fqe, "evaluate", evaluate)
     seen_spread = float(np.std(data.rewards))
     choices = choose.estimate(path, grid={"log_tau": (0.5, 2.0)}, config=CONFIG)

@@ -31,11 +31,21 @@ def test_what_fits_by_the_message_is_accepted():
     slot = memory.host_bytes() // 32  # of which seven copies are kept: four seeds fit
     need = Need("critic", slot, data=1_000)
     with pytest.raises(UserError, match="stage critic needs about") as refusal:
-        memory.require(need, choose_layout(9, "map"), num_seeds=9)
+        memory.require(need, choose_layout(15, "map"), num_seeds=15)
     assert fitting(refusal.value) == 4
     memory.require(need, choose_layout(4, "map"), num_seeds=4)
     with pytest.raises(UserError, match="num_seeds=3 × 2 settings does not fit"):
         memory.require(need, choose_layout(6, "map"), num_seeds=3)
+
+
+def test_waves_that_fit_by_the_message_are_accepted():
+    slot = memory.host_bytes() // 32
+    need = Need("critic", slot, data=1_000)
+    with pytest.raises(UserError, match="--seeds_at_once=1 "):
+        memory.require(need, choose_layout(9, "map"), num_seeds=9)
+    memory.require(need, choose_layout(1, "map"), num_seeds=1, all_seeds=9)
+    with pytest.raises(UserError, match="for the states of all 9"):
+        memory.require(need, choose_layout(3, "map"), num_seeds=3, all_seeds=9)
 
 
 def test_data_that_do_not_fit_are_told_apart():

@@ -19,8 +19,8 @@ def runs(tiny_runs):
 
 
 @pytest.fixture(autouse=True)
-def offline(budget_dataset, monkeypatch):
-    monkeypatch.setattr(module, "load_dataset", lambda *_: budget_dataset)
+def where_data_lie(stored_budget_dataset, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(stored_budget_dataset))
 
 
 def scores(path):

@@ -81,9 +81,13 @@ class Command:
         return process.returncode, printed
 
     def progress(self, runs):
-        """Step of the newest metrics, 0 before there are any."""
+        """Step of the newest metrics, 0 before there are any; of the second wave."""
         steps = [0]
-        for path in (self.root / runs / "asp" / DATASET).glob("*/metrics.csv"):
+        folder = self.root / runs / "asp" / DATASET
+        for path in (
+            *folder.glob("*/metrics.csv"),
+            *folder.glob("*/waves/2/metrics.csv"),
+        ):
             lines = path.read_text().splitlines()[1:-1]
             steps += [int(line.split(",")[0]) for line in lines[-1:]]
         return max(steps)
@@ -117,16 +121,21 @@ def check(command, runs, whole, fractions):
         command.kill(runs, fraction, "--resume")
     folder, printed = command.finish(runs, "--resume")
     assert "resumed" in printed, fractions
+    assert_is(command, runs, folder, whole)
+
+
+def assert_is(command, runs, folder, whole):
+    """A finished run is the one that nobody interrupted."""
     expected, parameters = whole
     for file in FILES:
         mine = (folder.path / file).read_text()
-        assert mine == (expected.path / file).read_text(), (file, fractions)
+        assert mine == (expected.path / file).read_text(), file
         assert len(mine.splitlines()) > 8
     found = command.parameters(runs, folder)
     assert found.keys() == parameters.keys()
     for name, value in parameters.items():
         assert value.dtype == found[name].dtype
-        np.testing.assert_array_equal(found[name], value, err_msg=str(fractions))
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
     assert folder.record["status"] == "finished"
     assert folder.record["stages"] == expected.record["stages"]
 
@@ -149,7 +158,7 @@ def test_terminated_then_corrupted_then_resumed(command, whole):
     assert len(steps) == 2
     flip(path / "checkpoints" / str(steps[-1]))
     folder, printed = command.finish("terminated", "--resume")
-    assert f"checkpoints/{steps[-1]} is corrupt" in printed
+    assert f"checkpoints/{steps[-1]} is damaged" in printed
     assert f"at step {steps[0]:,}" in printed
     for file in FILES:
         mine = (folder.path / file).read_text()
@@ -172,6 +181,19 @@ def test_interrupted_by_ctrl_c_then_resumed(command, whole):
     for file in FILES:
         mine = (folder.path / file).read_text()
         assert mine == (whole[0].path / file).read_text(), file
+
+
+def test_killed_in_the_second_wave_and_resumed(command, whole):
+    command.kill("waves", random.random() * 0.8, "--seeds_at_once=1")
+    (path,) = (command.root / "waves" / "asp" / DATASET).glob("2*")
+    assert RunFolder(path / "waves" / "1").record["status"] == "finished"
+    assert RunFolder(path / "waves" / "2").record["status"] == "killed"
+    other = command.start("waves", "--resume")
+    assert other.wait(timeout=120) == 2
+    folder, printed = command.finish("waves", "--seeds_at_once=1", "--resume")
+    assert folder.path == path
+    assert "wave 1/2: trained before" in printed
+    assert_is(command, "waves", folder, whole)
 
 
 def flip(folder):

@@ -164,7 +164,7 @@ def test_a_corrupt_checkpoint_is_named_and_the_one_before_used(
     options = {"checkpoint_every": 5, "reuse_stages": False, "quiet": False}
     again = train(budget_dataset, tmp_path, resume=True, **options)
     printed = capsys.readouterr()
-    assert "checkpoints/10 is corrupt" in printed.out + printed.err
+    assert "checkpoints/10 is damaged" in printed.out + printed.err
     assert "at step 5" in printed.out + printed.err
     assert (again.path / "scores.csv").read_text() == scores
 

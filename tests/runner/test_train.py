@@ -1,16 +1,12 @@
 """The promises about seeds, layouts, divergence and stages, on tiny runs."""
 
-import dataclasses
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from offjax import methods
-from offjax.methods import bc
-from offjax.runner.programs import stage_key
-from tests.runner.tiny_training import rows, states, train
+from tests.runner.tiny_training import exploding, rows, states, train
 
 
 def test_run_folder_holds_what_the_contract_says(budget_dataset, tmp_path):
@@ -113,32 +109,10 @@ def test_values_of_a_scalar_are_slots_of_one_program(budget_dataset, tmp_path):
     assert len(variants) == 2 and all("preset=demo" in v for v in variants)
 
 
-def exploding(bad_key):
-    """Behavior cloning whose loss turns NaN at step 6 of the seed with this key."""
-
-    def update(state, batch, config, upstream):
-        state, metrics = bc.update(state, batch, config, upstream)
-        bad = (state.step == 6) & (state.key == bad_key).all()
-        factor = jnp.where(bad, jnp.nan, 1.0)
-        actor = state.actor
-        params = jax.tree.map(lambda p: p * factor, actor.params)
-        metrics = {"bc/loss": metrics["bc/loss"] * factor}
-        return state.replace(actor=actor.replace(params=params)), metrics
-
-    return dataclasses.replace(bc.METHOD, name="exploding", update=update)
-
-
 def test_a_diverged_seed_is_frozen_and_the_others_go_on(
     budget_dataset, tmp_path, monkeypatch, capsys
 ):
-    method = exploding(np.asarray(stage_key("bc", 1)))
-
-    def recipe(spec, preset):
-        found = bc.recipe(spec, preset)
-        stage = dataclasses.replace(found.stages[0], method=method)
-        return dataclasses.replace(found, stages=(stage,))
-
-    monkeypatch.setitem(methods.METHODS, "bc", recipe)
+    monkeypatch.setitem(methods.METHODS, "bc", exploding(1))
     trainer = train(
         budget_dataset,
         tmp_path,
