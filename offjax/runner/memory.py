@@ -16,6 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from offjax.datasets import streams
+from offjax.datasets.stored import StoredDataset
 from offjax.devices import hosts
 from offjax.devices.layout import Layout
 from offjax.errors import UserError
@@ -36,18 +38,38 @@ class Need:
       stage: its name.
       slot: bytes of one slot's state, and of what it reads of other stages.
       data: bytes of the data that all slots share.
+      streamable: whether the data could stay where they are, with `--stream`.
     """
 
     stage: str
     slot: int
     data: int
+    streamable: bool = False
 
 
-def need_of(run: StageRun, data: Pytree, states: Pytree, upstream: Pytree) -> Need:
-    """What a stage needs, by its arrays with leading axis [slots]."""
+def need_of(
+    run: StageRun, data: Pytree, states: Pytree, upstream: Pytree, buffers: int = 0
+) -> Need:
+    """What a stage needs, by its arrays with leading axis [slots].
+
+    `buffers` are the bytes of the batches of streamed training.
+    """
     each = (states, upstream, data if run.stage.view.per_seed else ())
     shared = 0 if run.stage.view.per_seed else size(data)
-    return Need(run.stage.name, size(each) // run.slots.num_slots, shared)
+    slot = size(each) // run.slots.num_slots
+    streamable = not buffers and streams.possible(run.stage.view)
+    return Need(run.stage.name, slot, shared + buffers, streamable)
+
+
+def require_rows(run: StageRun, dataset: StoredDataset, num_seeds: int) -> None:
+    """Refuses a stored dataset that does not fit, before it is read into memory.
+
+    Raises:
+      UserError: it does not fit.
+    """
+    streamable = streams.possible(run.stage.view)
+    need = Need(run.stage.name, 0, dataset.rows.nbytes, streamable)
+    require(need, run.layout, num_seeds)
 
 
 def size(tree: Pytree) -> int:
@@ -123,11 +145,14 @@ def _check(
         return
     fits = max(0, int((free - data) / max(seed, 1)))
     several = f" × {settings} settings" if settings > 1 else ""
-    remedy = (
-        f"{fits:,} seeds fit: use --num_seeds={fits}, and --seed for the others."
-        if fits
-        else "Not one seed fits: use smaller networks, or a part of the data."
-    )
+    remedy = "Not one seed fits: use smaller networks, or a part of the data."
+    if fits:
+        remedy = f"{fits:,} seeds fit: use --num_seeds={fits}, and --seed for the rest."
+    elif need.streamable and seed <= free:
+        remedy = (
+            "Not one seed fits beside the data: add --stream, which leaves the data "
+            "on the host, or on disk where the dataset was stored by `offjax store`."
+        )
     raise UserError(
         f"num_seeds={num_seeds}{several} does not fit: stage {need.stage} needs about "
         f"{_text(wanted)} on {where} ({_text(seed)} for each seed, "

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from offjax import methods
+from offjax.datasets import streams
 from offjax.datasets.dataset import Dataset
+from offjax.datasets.stored import StoredDataset
 from offjax.evaluation import environments
 from offjax.runner import memory, settings, sinks
 from offjax.runner.checkpoints import StageStore
@@ -24,7 +26,7 @@ from offjax.runner.stages import (
     stage_data,
     template,
 )
-from offjax.types import EnvSpec, Model
+from offjax.types import EnvSpec, Model, Pytree
 
 
 def make_jobs(
@@ -100,6 +102,8 @@ class Training:
         sinks.check(options.log)
         environments.require_known(dataset.spec)
         settings.validate(job)
+        if options.stream:
+            streams.require(method, job.recipe.stages)
         if job.recipe.validate is not None:
             job.recipe.validate(job.recipe, dataset)
         if options.num_seeds > MANY:
@@ -148,9 +152,13 @@ class Training:
         Raises:
           UserError: a stage that is not in the store, or is damaged.
         """
+        stored = isinstance(self.dataset, StoredDataset)
         for run in self.stages:
             upstream = self.upstream(run)
-            data = stage_data(run, self.dataset, upstream)
+            if stored and streams.possible(run.stage.view):  # which may not fit
+                data: Pytree = streams.outline(self.dataset)
+            else:
+                data = stage_data(run, self.dataset, upstream)
             like = template(run, data, upstream)
             run.states = self.store.load(keys[run.stage.name], like)
 
@@ -163,7 +171,11 @@ def _require_memory(job: Job, dataset: Dataset, options: Options) -> None:
     """
     for run in plan_stages(job, dataset, dataclasses.replace(options, num_seeds=1)):
         if not run.stage.reads:
-            data = stage_data(run, dataset, {})
+            data = (
+                streams.outline(dataset)
+                if options.stream
+                else stage_data(run, dataset, {})
+            )
             need = memory.need_of(run, data, template(run, data, {}), {})
             layout = layout_of(run.slots.num_slots * options.num_seeds, options)
             memory.require(need, layout, options.num_seeds)
