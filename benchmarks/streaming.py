@@ -8,16 +8,19 @@ at the end; 20 million take 2.6 GB. One seed, on as many cores as the process ma
 Every number is of a process of its own. Sections:
 
     rate    updates per second of training in memory and streamed, on --held_rows, in
-            turns: medians of --rounds. Waiting for batches is counted, compiling is not.
+            turns: medians of --rounds. Waiting for batches counts, compiling does not.
     limit   a process may have as much memory of its own (RLIMIT_DATA) as training on
             --held_rows in memory takes. Within it, --rows are streamed, and their final
             states compared with those of a process without limit; in memory they fail.
+            --cgroup=FOLDER is a control group of memory that this process may write:
+            with it the limit counts cached pages of the files, too.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -88,8 +91,16 @@ def child(job: dict[str, Any], limit: int | None = None) -> Result | None:
     """What `train` finds in a process of its own; None where it failed."""
 
     def confine() -> None:
-        if limit is not None:
-            resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        if limit is None:
+            return
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        if FLAGS.cgroup:
+            Path(FLAGS.cgroup, "cgroup.procs").write_text(str(os.getpid()))
+
+    if FLAGS.cgroup and limit is not None:
+        names = ("memory.max", "memory.limit_in_bytes")  # versions 2 and 1
+        files = [Path(FLAGS.cgroup, name) for name in names]
+        next(file for file in files if file.exists()).write_text(str(limit))
 
     command = [sys.executable, "-m", "benchmarks.streaming", f"--job={json.dumps(job)}"]
     done = subprocess.run(
@@ -193,6 +204,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer("rows", 20_000_000, "Rows that do not fit.", 1000)
     flags.DEFINE_integer("held_rows", 2_000_000, "Rows that fit.", 1000)
     flags.DEFINE_integer("limit_updates", 20_000, "Updates of limit.", 1)
+    flags.DEFINE_string("cgroup", "", "Folder of a control group, of limit.")
     flags.DEFINE_float("seconds", 10.0, "Time of a training of rate, about.")
     flags.DEFINE_integer("rounds", 3, "Turns.", 1)
     flags.DEFINE_string("json", None, "File to write the numbers to.")

@@ -10,7 +10,6 @@ import jax
 import numpy as np
 
 from offjax.datasets.dataset import Dataset
-from offjax.datasets.streams import Stream
 from offjax.devices.layout import Layout, choose_layout, first_slot
 from offjax.errors import UserError
 from offjax.runner import programs
@@ -227,17 +226,9 @@ def models_of(
 
 
 def stage_data(
-    run: StageRun,
-    dataset: Dataset,
-    upstream: Mapping[str, Model],
-    stream: Stream | None = None,
+    run: StageRun, dataset: Dataset, upstream: Mapping[str, Model]
 ) -> Pytree:
-    """The arrays of the stage's view, per slot where it asks for that.
-
-    Of a stream, what it has in memory.
-    """
-    if stream is not None:
-        return stream.data
+    """The arrays of the stage's view, per slot where it asks for that."""
     view = run.stage.view
     blank = {name: None for name in traced_fields(type(run.stage.config))}
     config = dataclasses.replace(run.stage.config, **blank)

@@ -127,9 +127,10 @@ class _StageLoop:
         dataset, seeds = training.dataset, training.options.num_seeds
         if training.options.stream:
             self.stream = streams.stream(run.stage.view, dataset)
-        elif isinstance(dataset, StoredDataset):
+            return self.stream.data
+        if isinstance(dataset, StoredDataset):
             hosts.agree(lambda: memory.require_rows(run, dataset, seeds))
-        return stage_data(run, dataset, upstream, self.stream)
+        return stage_data(run, dataset, upstream)
 
     def _buffers(self) -> int:
         if self.stream is None:

@@ -155,9 +155,8 @@ class Training:
         stored = isinstance(self.dataset, StoredDataset)
         for run in self.stages:
             upstream = self.upstream(run)
-            if stored and streams.possible(run.stage.view):  # which may not fit
-                data: Pytree = streams.outline(self.dataset)
-            else:
+            data: Pytree = streams.outline(self.dataset)
+            if not (stored and streams.possible(run.stage.view)):  # which may not fit
                 data = stage_data(run, self.dataset, upstream)
             like = template(run, data, upstream)
             run.states = self.store.load(keys[run.stage.name], like)
@@ -171,11 +170,9 @@ def _require_memory(job: Job, dataset: Dataset, options: Options) -> None:
     """
     for run in plan_stages(job, dataset, dataclasses.replace(options, num_seeds=1)):
         if not run.stage.reads:
-            data = (
-                streams.outline(dataset)
-                if options.stream
-                else stage_data(run, dataset, {})
-            )
+            data: Pytree = streams.outline(dataset)
+            if not options.stream:
+                data = stage_data(run, dataset, {})
             need = memory.need_of(run, data, template(run, data, {}), {})
             layout = layout_of(run.slots.num_slots * options.num_seeds, options)
             memory.require(need, layout, options.num_seeds)
