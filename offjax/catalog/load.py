@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Sequence
 
 from offjax.catalog import collected
-from offjax.datasets import legacy, minari_io, ogbench
+from offjax.datasets import legacy, minari_io, ogbench, stored
 from offjax.datasets.dataset import DataDir, Dataset
 from offjax.errors import UserError
 from offjax.types import EnvSpec
@@ -29,7 +29,8 @@ def load_dataset(
 
     Args:
       name: an id of this project (`offjax/…`), of D4RL (`hopper-medium-v2`), of
-        OGBench (`scene-play-singletask-v0`), or of a local Minari dataset.
+        OGBench (`scene-play-singletask-v0`), of a local Minari dataset, or of one that
+        `offjax.datasets.stored` has written, whose files are mapped, not read.
       data_dir: root of the datasets; by default $MINARI_DATASETS_PATH, else
         ~/.minari/datasets. Files of D4RL are looked for there first, then in
         $D4RL_DATASET_DIR and ~/.d4rl/datasets; those of OGBench in
@@ -67,6 +68,8 @@ def load_dataset(
             if not infos:
                 return dataset
         _check_version(name, data_dir)
+    elif stored.exists(name, data_dir):
+        return _stored(name, data_dir, infos)
     elif not minari_io.exists(name, data_dir):
         raise _missing(name, data_dir)
     return minari_io.read(name, data_dir, infos)
@@ -87,6 +90,8 @@ def known_spec(name: str, data_dir: DataDir = None) -> EnvSpec | None:
         return EnvSpec(entry.env_id, 0, (), (), entry.horizon, domain="ogbench")
     if name.startswith("offjax/"):
         return collected.parse(name).spec()
+    if stored.exists(name, data_dir):
+        return stored.read(name, data_dir).spec
     if not minari_io.exists(name, data_dir):
         raise _missing(name, data_dir)
     return None
@@ -99,7 +104,7 @@ def lies_here(name: str, data_dir: DataDir = None) -> bool:
     entry = ogbench.parse(name)
     if entry is not None:
         return ogbench.find(entry.file, data_dir) is not None
-    return minari_io.exists(name, data_dir)
+    return stored.exists(name, data_dir) or minari_io.exists(name, data_dir)
 
 
 def collect_dataset(
@@ -155,18 +160,20 @@ def list_datasets(data_dir: DataDir = None) -> list[str]:
     """
     own = collected.ids()
     others = [name for name in minari_io.local_ids(data_dir) if name not in own]
-    return own + others + _local_files(data_dir)
+    return own + others + stored.local_ids(data_dir) + _local_files(data_dir)
 
 
 def describe_datasets(data_dir: DataDir = None) -> str:
     """The known ids by family, one a line; those that lie here are marked with *."""
-    local = {*minari_io.local_ids(data_dir), *_local_files(data_dir)}
+    on_disk = stored.local_ids(data_dir)
+    local = {*minari_io.local_ids(data_dir), *on_disk, *_local_files(data_dir)}
     own = collected.ids()
     known = {*own, *legacy.table(), *ogbench.ids()}
     minari_root = minari_io.root(data_dir)
     families = {
         "offjax, collected on first use": own,
-        f"Minari, in {minari_root}": sorted(local - known),
+        f"Minari, in {minari_root}": sorted(local - known - {*on_disk}),
+        f"stored by offjax store, in {minari_root}": on_disk,
         "D4RL, HDF5 files (docs/how_to/data.md)": list(legacy.table()),
         "OGBench, npz files; also <…>-singletask[-task1…5]-v0": ogbench.ids(),
     }
@@ -184,6 +191,21 @@ def _local_files(data_dir: DataDir) -> list[str]:
     return d4rl + [
         name for name in ogbench.ids() if ogbench.find(f"{name}.npz", data_dir)
     ]
+
+
+def _stored(name: str, data_dir: DataDir, infos: Sequence[str]) -> Dataset:
+    if infos:
+        raise UserError(
+            f"Dataset {name!r} was stored by `offjax store`, which keeps no infos "
+            f"({', '.join(infos)}): load the dataset that it was made of."
+        )
+    if minari_io.exists(name, data_dir):
+        raise UserError(
+            f"{name!r} names two datasets in {minari_io.root(data_dir) / name}, a "
+            f"stored one and a Minari dataset: move {stored.MANIFEST} and its files to "
+            "a folder of their own."
+        )
+    return stored.read(name, data_dir)
 
 
 def _refuse_two_meanings(name: str, file: str, data_dir: DataDir) -> None:

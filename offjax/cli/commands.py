@@ -31,6 +31,7 @@ COMMANDS = {
     ),
     "report": Entry("Compare", "report", "what each operator adds, as markdown"),
     "collect": Entry("Data", "collect", "collect one of offjax's own datasets"),
+    "store": Entry("Data", "store", "store a dataset as files, to train with --stream"),
     "datasets": Entry("Data", "datasets", "what offjax's own datasets hold"),
     "calibrate": Entry("Data", "calibrate", "compare a dataset with the simulator"),
     "list": Entry("Help", "lists", "methods, datasets, environments, operators, runs"),

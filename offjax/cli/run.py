@@ -97,6 +97,11 @@ def _define_run() -> None:
     flags.DEFINE_float(
         "chunk_seconds", 5.0, "Time between two chances to stop and to show progress."
     )
+    flags.DEFINE_bool(
+        "stream", False,
+        "Leave the data on the host, or on disk, and send batches; the results are the "
+        "same.",
+    )  # fmt: skip
     flags.DEFINE_list("log", [], "Further sinks: tensorboard, wandb.")
     flags.DEFINE_string("sweep", "", "Name of the sweep that this run is part of.")
 

@@ -156,10 +156,11 @@ def statistics(
       epsilon: added to every deviation.
     """
     width = dataset.observations.shape[1]
-    mean, std = np.zeros(width, np.float32), np.ones(width, np.float32)
+    mean: np.ndarray = np.zeros(width, np.float32)
+    std: np.ndarray = np.ones(width, np.float32)
     if normalize_observations:
         mean = dataset.observations.mean(axis=0, dtype=np.float64)
-        std = dataset.observations.std(axis=0, dtype=np.float64) + epsilon
+        std = _deviation(dataset.observations, mean) + epsilon
     if action_box == "env" and dataset.spec is not None:
         low = np.asarray(dataset.spec.action_low)
         high = np.asarray(dataset.spec.action_high)
@@ -170,3 +171,22 @@ def statistics(
         constant = high - low < 1e-6
         low, high = low - constant, high + constant
     return Statistics(*(np.asarray(x, np.float32) for x in (mean, std, low, high)))
+
+
+BLOCK = 65_536
+"""Rows whose deviations are in memory at once."""
+
+
+def _deviation(values: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """`values.std(axis=0, dtype=np.float64)` of [N, D], without a copy of all rows.
+
+    NumPy adds the rows one after another where there are several columns, and so does
+    this: the bits are the same.
+    """
+    if values.shape[1] == 1:  # whose rows NumPy adds in pairs
+        return values.std(axis=0, dtype=np.float64)
+    total = np.zeros((1, values.shape[1]))
+    for first in range(0, len(values), BLOCK):
+        squares = np.square(values[first : first + BLOCK] - mean)
+        total = np.concatenate([total, squares]).sum(axis=0, keepdims=True)
+    return np.sqrt(total[0] / len(values))

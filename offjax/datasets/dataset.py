@@ -205,6 +205,11 @@ class Dataset:
         """Undiscounted return of each episode, [E] f64."""
         return _episode_returns(self.rewards, self.episode_starts)
 
+    @functools.cached_property
+    def return_spread(self) -> np.float64:
+        """Largest less smallest return of an episode."""
+        return np.ptp(self.episode_returns)
+
 
 def horizon_timeouts(terminals: np.ndarray, horizon: int) -> np.ndarray:
     """Every `horizon`-th step since the last terminal or such step, [N] bool."""

@@ -88,8 +88,17 @@ def writing(name: str, data_dir: DataDir, say: Callable[[str], None]) -> Iterato
             base.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locks.exclusive(lock, lambda: say(waiting)))
         except OSError as error:
-            raise UserError(_unwritable(name, base / name, error)) from error
+            raise UserError(unwritable(name, base / name, error)) from error
         yield
+
+
+def require_id(name: str) -> None:
+    """Raises UserError unless a dataset can be stored under this id."""
+    if not _ID.fullmatch(name):
+        raise UserError(
+            f"{name!r} cannot be stored under this id: a Minari id is words separated "
+            "by slashes that end in a version, such as mine/robot/walks-v0."
+        )
 
 
 def scratch(name: str, data_dir: DataDir, identity: str) -> Path:
@@ -117,11 +126,7 @@ def write(
         next observations do not continue within an episode. Nothing is left behind.
     """
     name = dataset.card.id
-    if not _ID.fullmatch(name):
-        raise UserError(
-            f"{name!r} cannot be stored under this id: a Minari id is words separated "
-            "by slashes that end in a version, such as mine/robot/walks-v0."
-        )
+    require_id(name)
     temporary = _hidden(name, data_dir, f"-{uuid.uuid4().hex}")
     target = root(data_dir) / name
     try:
@@ -132,7 +137,7 @@ def write(
         _make_namespaces(root(data_dir), name)
         _move(temporary, target, replace)
     except (OSError, RuntimeError) as error:  # h5py reports a failed flush as either
-        raise UserError(_unwritable(name, target, error)) from error
+        raise UserError(unwritable(name, target, error)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -195,7 +200,8 @@ def _hidden(name: str, data_dir: DataDir, suffix: str) -> Path:
     return root(data_dir) / f".{name.replace('/', '-')}{suffix}"
 
 
-def _unwritable(name: str, target: Path, error: Exception) -> str:
+def unwritable(name: str, target: Path, error: Exception) -> str:
+    """What to tell where a dataset could not be written to its folder."""
     return (
         f"Dataset {name!r} cannot be written to {target} ({error}). Free some space "
         "or make the folder writable, or choose another with --data_dir or "

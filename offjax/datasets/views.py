@@ -11,7 +11,16 @@ import numpy as np
 from offjax.datasets import convert
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
-from offjax.types import EnvSpec, Key, Pytree, Statistics, Transitions, Upstream, View
+from offjax.types import (
+    Array,
+    EnvSpec,
+    Key,
+    Pytree,
+    Statistics,
+    Transitions,
+    Upstream,
+    View,
+)
 
 
 class TransitionData(NamedTuple):
@@ -55,21 +64,26 @@ class TransitionView(View):
                 actions=np.clip(rows.actions, *bounds),
                 next_actions=np.clip(rows.next_actions, *bounds),
             )
-        rewards = rows.rewards
-        if self.unit_returns:
-            spread = np.ptp(dataset.episode_returns)
-            rewards = rewards * (1000.0 / spread if spread > 0 else 1.0)
-        rewards = np.asarray(
-            self.reward_scale * rewards + self.reward_shift, np.float32
-        )
-        rows = rows._replace(rewards=rewards)
+        rows = rows._replace(rewards=self.scaled(rows.rewards, dataset))
         if self.next_actions:
             rows = _with_next_actions(rows, dataset.card.id)
         return TransitionData(rows, statistics)
 
+    def scaled(self, rewards: np.ndarray, dataset: Dataset) -> np.ndarray:
+        """Rewards of a dataset as they count, in their shape, f32."""
+        if self.unit_returns:
+            spread = dataset.return_spread
+            rewards = rewards * (1000.0 / spread if spread > 0 else 1.0)
+        return np.asarray(self.reward_scale * rewards + self.reward_shift, np.float32)
+
     def sample(self, arrays: TransitionData, key: Key, config: Any) -> Transitions:
-        """`config.batch_size` rows, uniformly with replacement."""
-        return uniform(arrays.rows, key, config.batch_size)
+        """The rows that `draw` names."""
+        index = self.draw(arrays.rows.rewards.shape[0], key, config)
+        return jax.tree.map(lambda leaf: leaf[index], arrays.rows)
+
+    def draw(self, count: int, key: Key, config: Any) -> Array:
+        """Numbers of a batch's rows, of `count`: uniform, with replacement."""
+        return jax.random.randint(key, (config.batch_size,), 0, count)
 
 
 def uniform(data: Pytree, key: Key, batch_size: int) -> Pytree:

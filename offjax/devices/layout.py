@@ -76,6 +76,11 @@ class Layout:
         return -(-self.num_slots // self.active)
 
     @property
+    def local_slots(self) -> int:
+        """Slots on this host's devices, padding excluded."""
+        return int(self._counts().sum())
+
+    @property
     def sharding(self) -> NamedSharding:
         """The leading axis over the devices."""
         return NamedSharding(
@@ -116,10 +121,30 @@ class Layout:
 
         return jax.tree.map(place, tree)
 
+    def assemble(self, make: Callable[[np.ndarray], np.ndarray]) -> jax.Array:
+        """[devices, per_device, …] of what is made for the slots of each device.
+
+        `make` takes numbers of slots [n] and gives [n, …]. Padding is zero.
+        """
+        parts = []
+        firsts, counts = self._first_slots(), self._counts()
+        for device, first, count in zip(self.devices, firsts, counts, strict=True):
+            part = make(first + np.arange(count))
+            if count < self.per_device:
+                short = part
+                part = np.zeros((self.per_device, *short.shape[1:]), short.dtype)
+                part[:count] = short
+            parts.append(jax.device_put(part[None], device))
+        shape = (len(parts), *parts[0].shape[1:])
+        return jax.make_array_from_single_device_arrays(shape, self.sharding, parts)
+
     def counts(self) -> jax.Array:
         """Slots of each device that are no padding, [devices]."""
+        return jax.device_put(self._counts(), self.sharding)
+
+    def _counts(self) -> np.ndarray:
         counts = np.clip(self.num_slots - self._first_slots(), 0, self.per_device)
-        return jax.device_put(counts.astype(np.int32), self.sharding)
+        return counts.astype(np.int32)
 
     def _first_slots(self) -> np.ndarray:
         """Number of the first slot of each of this host's devices, [devices]."""

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from offjax.datasets.views import TransitionData, TransitionView, uniform
+from offjax.datasets.views import TransitionData, TransitionView
 from offjax.distributions import Distribution, unit_point
 from offjax.methods.common import (
     Network,
@@ -212,10 +212,10 @@ METHOD = Method("td3_bc", 1, init, update, act, min_q_value)
 class GroupView(TransitionView):
     """Rows for the `policy_freq` critic steps of one update."""
 
-    def sample(self, arrays: TransitionData, key: Key, config: Any) -> Transitions:
-        """`policy_freq` · `batch_size` rows, uniformly with replacement."""
+    def draw(self, count: int, key: Key, config: Any) -> Array:
+        """Numbers of `policy_freq` · `batch_size` rows: uniform, with replacement."""
         rows = config.policy_freq * config.batch_size
-        return uniform(arrays.rows, key, rows)
+        return jax.random.randint(key, (rows,), 0, count)
 
 
 def stage(spec: EnvSpec | None, preset: str) -> Stage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -63,19 +64,26 @@ class Schedule:
 class Pace:
     """How many updates fit a chunk of a few seconds, by those that were timed."""
 
-    def __init__(self, seconds: float, first: int = 32) -> None:
-        """The first chunk has `first` updates, later ones take about `seconds`."""
-        self._seconds, self._most = seconds, first
+    def __init__(
+        self, seconds: float, first: int = 32, limit: float = math.inf
+    ) -> None:
+        """The first chunk has `first` updates, later ones take about `seconds`.
+
+        None has more than `limit`.
+        """
+        self._seconds, self._limit = seconds, limit
+        self._most = min(first, limit)
 
     def note(self, updates: int, seconds: float) -> None:
         """Takes a chunk that was timed."""
         rate = updates / max(seconds, 1e-6)
         # Short chunks are timed badly: no more than tenfold at once.
-        self._most = max(1, min(int(rate * self._seconds), 10 * updates))
+        wanted = min(int(rate * self._seconds), 10 * updates, self._limit)
+        self._most = max(1, wanted)
 
     def stop(self, step: int, due: int) -> int:
         """Where the chunk from `step` ends: at `due`, or before."""
-        return min(due, step + self._most)
+        return int(min(due, step + self._most))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from offjax.datasets import streams
+from offjax.datasets.stored import StoredDataset
 from offjax.devices import hosts
 from offjax.devices.layout import Layout
 from offjax.errors import UserError
@@ -38,18 +40,38 @@ class Need:
       stage: its name.
       slot: bytes of one slot's state, and of what it reads of other stages.
       data: bytes of the data that all slots share.
+      streamable: whether the data could stay where they are, with `--stream`.
     """
 
     stage: str
     slot: int
     data: int
+    streamable: bool = False
 
 
-def need_of(run: StageRun, data: Pytree, states: Pytree, upstream: Pytree) -> Need:
-    """What a stage needs, by its arrays with leading axis [slots]."""
+def need_of(
+    run: StageRun, data: Pytree, states: Pytree, upstream: Pytree, buffers: int = 0
+) -> Need:
+    """What a stage needs, by its arrays with leading axis [slots].
+
+    `buffers` are the bytes of the batches of streamed training.
+    """
     each = (states, upstream, data if run.stage.view.per_seed else ())
     shared = 0 if run.stage.view.per_seed else size(data)
-    return Need(run.stage.name, size(each) // run.slots.num_slots, shared)
+    slot = size(each) // run.slots.num_slots
+    streamable = not buffers and streams.possible(run.stage.view)
+    return Need(run.stage.name, slot, shared + buffers, streamable)
+
+
+def require_rows(run: StageRun, dataset: StoredDataset, num_seeds: int) -> None:
+    """Refuses a stored dataset that does not fit, before it is read into memory.
+
+    Raises:
+      UserError: it does not fit.
+    """
+    streamable = streams.possible(run.stage.view)
+    need = Need(run.stage.name, 0, dataset.rows.nbytes, streamable)
+    require(need, run.layout, num_seeds)
 
 
 def size(tree: Pytree) -> int:
@@ -145,11 +167,11 @@ def require(
             f"{_text(place.data + size * num_seeds + joined)} on {place.name} for "
             f"{num_seeds:,} at once ({_text(size)} for each seed, {_text(place.data)} "
             f"of data{whole}), and {_text(place.free)} are free. "
-            f"{_remedy(places, seed, every)}"
+            f"{_remedy(need, places, seed, every)}"
         )
 
 
-def _remedy(places: list[_Place], seed: int, num_seeds: int) -> str:
+def _remedy(need: Need, places: list[_Place], seed: int, num_seeds: int) -> str:
     """What to do about seeds of that many bytes that do not fit."""
     at_once = min(place.fitting(seed, num_seeds) for place in places)
     if at_once:
@@ -157,6 +179,12 @@ def _remedy(places: list[_Place], seed: int, num_seeds: int) -> str:
     fits = min(place.fitting(seed) for place in places)
     if fits:
         return f"{fits:,} seeds fit: use --num_seeds={fits}, and --seed for the others."
+    alone = min(dataclasses.replace(place, data=0).fitting(seed) for place in places)
+    if need.streamable and alone:
+        return (
+            "Not one seed fits beside the data: add --stream, which leaves the data "
+            "on the host, or on disk where the dataset was stored by `offjax store`."
+        )
     return "Not one seed fits: use smaller networks, or a part of the data."
 
 

@@ -35,6 +35,8 @@ class Options:
       layout: "auto", "map" or "vmap".
       matmul_precision: "default", "float32", "tf32" or "bfloat16", see
         `offjax.devices.layout.PRECISIONS`.
+      stream: whether the rows of the data stay on the host, or on disk, and batches are
+        sent to the devices; what is learned is the same.
       profile: folder for a trace of each stage's second chunk; "" for none.
       max_devices: local devices to use at most; 0 = all.
       resume: continue the newest unfinished run of the same configuration.
@@ -59,6 +61,7 @@ class Options:
     runs_dir: str = "runs"
     layout: str = "auto"
     matmul_precision: str = "default"
+    stream: bool = False
     profile: str = ""
     max_devices: int = 0
     resume: bool = False

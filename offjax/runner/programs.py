@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -47,21 +47,30 @@ CARRIED = ("state", "kept", "alive", "sums")
 """What a chunk takes and gives back of each slot."""
 
 
-def chunk_program(stage: Stage, layout: Layout) -> Program:
+Reader = Callable[[Any, Pytree, Pytree, Pytree], Pytree]
+"""`(i, state, data, slot) → batch` of a chunk's update `i`, for one slot."""
+
+
+def chunk_program(
+    stage: Stage, layout: Layout, reader: Reader | None = None
+) -> Program:
     """`slots` {*CARRIED, config, upstream, data?}, `shared` {data, Window's fields}.
 
     Returns the new values of `CARRIED` and the metrics' means over the window, which is
     done in one chunk or several. At its end a slot whose metrics or state are not
     finite gets back its state from the window's begin, `kept`, and is frozen: `alive`
     turns False. Under "map" the new values are written over the old ones.
+
+    Batches are sampled from the data, or are what `reader` gives.
     """
+    read = reader or _sampled(stage)
 
     def chunk(slot: Pytree, shared: Pytree) -> Pytree:
         data = slot["data"] if stage.view.per_seed else shared["data"]
 
-        def body(_: Any, carry: Pytree) -> Pytree:
+        def body(i: Any, carry: Pytree) -> Pytree:
             state, sums = carry
-            state, metrics = _step(stage, state, data, slot)
+            state, metrics = _step(stage, state, read(i, state, data, slot), slot)
             return state, jax.tree.map(jnp.add, sums, metrics)
 
         # A scan whose length is an argument: no masked tail, one compilation.
@@ -81,18 +90,46 @@ def chunk_program(stage: Stage, layout: Layout) -> Program:
     return Program(chunk, layout, replaced=CARRIED)
 
 
-def _step(stage: Stage, state: Pytree, data: Pytree, slot: Pytree) -> Pytree:
-    """One update on a batch of its own: (state, metrics)."""
-    key = jax.random.fold_in(state.key, SAMPLER_STREAM)
-    key = jax.random.fold_in(key, state.step)
-    batch = stage.view.sample(data, key, slot["config"])
+def _step(stage: Stage, state: Pytree, batch: Pytree, slot: Pytree) -> Pytree:
+    """One update: (state, metrics)."""
     return stage.method.update(state, batch, slot["config"], slot["upstream"])
+
+
+def sampler_key(key: Key, step: Any) -> Key:
+    """Of the batch that a state with this key and step is updated on."""
+    return jax.random.fold_in(jax.random.fold_in(key, SAMPLER_STREAM), step)
+
+
+def _sampled(stage: Stage) -> Reader:
+    """Reads a batch of its own for each update."""
+
+    def read(_: Any, state: Pytree, data: Pytree, slot: Pytree) -> Pytree:
+        key = sampler_key(state.key, state.step)
+        return stage.view.sample(data, key, slot["config"])
+
+    return read
 
 
 def blank_metrics(stage: Stage, state: Pytree, data: Pytree, slot: Pytree) -> Pytree:
     """Zeros like the metrics of an update, NumPy; of one slot."""
-    _, metrics = jax.eval_shape(lambda *args: _step(stage, *args), state, data, slot)
+    _, metrics = jax.eval_shape(
+        lambda *args: _first_step(stage, *args), state, data, slot
+    )
     return jax.tree.map(lambda m: np.zeros(m.shape, m.dtype), metrics)
+
+
+def stride(stage: Stage, state: Pytree, data: Pytree, slot: Pytree) -> int:
+    """What an update adds to the state's `step`, whatever it is; of one slot.
+
+    The compiler leaves nothing of the update but this sum.
+    """
+    advance = jax.jit(lambda *args: _first_step(stage, *args)[0].step)
+    return int(advance(state, data, slot)) - int(state.step)
+
+
+def _first_step(stage: Stage, state: Pytree, data: Pytree, slot: Pytree) -> Pytree:
+    batch = _sampled(stage)(0, state, data, slot)
+    return _step(stage, state, batch, slot)
 
 
 def _where(condition: jax.Array, new: Pytree, old: Pytree) -> Pytree:

@@ -14,11 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from offjax import locks
+from offjax.datasets import streams
+from offjax.datasets.stored import StoredDataset
 from offjax.devices import hosts
 from offjax.devices.compilation import release_programs
-from offjax.devices.layout import first_slot
+from offjax.devices.layout import Program, first_slot
 from offjax.errors import UserError
-from offjax.runner import chunks, interrupts, memory, programs, settings, waves
+from offjax.runner import chunks, feed, interrupts, memory, programs, settings, waves
 from offjax.runner.chunks import Begin, Chunk, Pace, Schedule
 from offjax.runner.evaluator import Evaluator
 from offjax.runner.recorder import Recorder, recording
@@ -39,6 +41,8 @@ def train(training: Training) -> RunFolder:
       Interrupted: the run was asked to stop, and its state is saved.
     """
     release_programs()
+    if isinstance(training.dataset, StoredDataset):
+        training.dataset.verify()
     with _alone(training):
         folder, resumed = open_folder(training.config, training.hash, training.options)
         if resumed and folder.record["status"] == "finished":
@@ -115,6 +119,8 @@ class _StageLoop:
         self.schedule = Schedule.of(run.stage.num_steps, training.options, self.last)
         self.pace = Pace(training.options.chunk_seconds)
         self.slots: dict[str, Pytree] = {}
+        self.stream: streams.Stream | None = None
+        self.feed: feed.Feed | None = None
         self.window = 0  # updates since the last end of a window
 
     def run(self, resume_step: int) -> int:
@@ -126,7 +132,7 @@ class _StageLoop:
         training, run = self.training, self.stage_run
         upstream = training.upstream(run)
         with settings.blamed(training.job, run.stage.name):
-            data = stage_data(run, training.dataset, upstream)
+            data = self._data(upstream)
             like = template(run, data, upstream)
         under_way = run.first_step < resume_step <= run.last_step
         done = resume_step > run.last_step
@@ -141,12 +147,28 @@ class _StageLoop:
                 self.recorder.cut_back(run.first_step)
                 resume_step = 0
             step = resume_step - run.first_step if under_way else 0
-            need = memory.need_of(run, data, like, upstream)
+            need = memory.need_of(run, data, like, upstream, self._buffers())
             seeds = training.options.num_seeds
             hosts.agree(lambda: memory.require(need, self.layout, seeds))
             self._train(data, upstream, like, step)
             self._to_store()
         return resume_step
+
+    def _data(self, upstream: dict[str, Model]) -> Pytree:
+        """What the stage has of the data in memory; all of them but in a stream."""
+        training, run = self.training, self.stage_run
+        dataset, seeds = training.dataset, training.options.num_seeds
+        if training.options.stream:
+            self.stream = streams.stream(run.stage.view, dataset)
+            return self.stream.data
+        if isinstance(dataset, StoredDataset):
+            hosts.agree(lambda: memory.require_rows(run, dataset, seeds))
+        return stage_data(run, dataset, upstream)
+
+    def _buffers(self) -> int:
+        if self.stream is None:
+            return 0
+        return feed.buffers(self.stage_run.stage, self.stream, self.layout)
 
     # -- the store ----------------------------------------------------------
 
@@ -203,25 +225,51 @@ class _StageLoop:
             self.stage_run.slots.num_slots, step,
         )  # fmt: skip
         self._begin(shared, data, like, step)
-        program = programs.chunk_program(stage, layout)
+        reader = None if self.stream is None else feed.reader(self.stream)
+        program = programs.chunk_program(stage, layout, reader)
         dispatch = functools.partial(
             chunks.dispatch, program, layout, self.slots, shared
         )
         begin = chunks.profiled(
             dispatch, stage.num_steps, self.training.options.profile
         )
-        now = self._next_chunk(begin, step)
-        while now is not None:
-            seconds = now.wait()
-            self.pace.note(now.updates, seconds)
-            account = self.recorder.account
-            account.trained(now.updates, self.stage_run.slots.num_slots, seconds)
-            if now.compiled:
-                account.compiled(f"{stage.name}/chunk", program)
-            now = self._boundary(begin, now)
-            if now is not None and self.last:
-                self.evaluator.prepare(like)  # while the devices train
+        with self._feeding(upstream, like):
+            now = self._next_chunk(begin, step)
+            while now is not None:
+                self._account(now, program)
+                now = self._boundary(begin, now)
+                if now is not None and self.last:
+                    self.evaluator.prepare(like)  # while the devices train
         self.stage_run.states = layout.gather(self.slots["state"])
+
+    def _account(self, now: Chunk, program: Program) -> None:
+        """Waits for a chunk, and counts its time."""
+        seconds, account = now.wait(), self.recorder.account
+        self.pace.note(now.updates, seconds)
+        waited = 0.0 if self.feed is None else self.feed.waited
+        slots = self.stage_run.slots.num_slots
+        account.trained(now.updates, slots, seconds + waited)
+        if now.compiled:
+            account.compiled(f"{self.stage_run.stage.name}/chunk", program)
+
+    @contextlib.contextmanager
+    def _feeding(self, upstream: dict[str, Model], like: Pytree) -> Iterator[None]:
+        """Inside, batches are fetched ahead, where the data are a stream."""
+        if self.stream is None:
+            yield
+            return
+        stage = self.stage_run.stage
+        slot = first_slot({"config": self.stage_run.configs, "upstream": upstream})
+        stride = programs.stride(stage, first_slot(like), self.stream.example(), slot)
+        self.feed = feed.Feed(
+            stage, self.stream, self.layout, self.slots["state"], stride
+        )
+        limit = self.feed.updates
+        self.pace = Pace(self.training.options.chunk_seconds, limit=limit)
+        try:
+            yield
+        finally:
+            self.feed.close()
 
     def _begin(self, shared: Pytree, data: Pytree, like: Pytree, step: int) -> None:
         """Fresh slots, or those of the checkpoint at `step`."""
@@ -251,6 +299,7 @@ class _StageLoop:
         """Zeros like the sums of the stage's metrics, NumPy [slots, …]."""
         run = self.stage_run
         data = first_slot(data) if run.stage.view.per_seed else data
+        data = data if self.stream is None else self.stream.example()
         slot = {"config": run.configs, "upstream": self.training.upstream(run)}
         blank = programs.blank_metrics(
             run.stage, first_slot(states), data, first_slot(slot)
@@ -262,12 +311,19 @@ class _StageLoop:
         run = self.stage_run
         if step == run.stage.num_steps:
             return None
+        if self.feed is None:
+            end = self._end(step)
+        else:
+            end, self.slots["batches"] = self.feed.serve(step, self._end)
         due = self.schedule.next_stop(step)
-        end = self.pace.stop(step, due)
         window, closing = self.window + end - step, end == due
         self.window = 0 if closing else window
         with settings.blamed(self.training.job, run.stage.name):
             return begin(step, end, window, closing)
+
+    def _end(self, step: int) -> int:
+        """Where the chunk from `step` ends."""
+        return self.pace.stop(step, self.schedule.next_stop(step))
 
     def _boundary(self, begin: Begin, now: Chunk) -> Chunk | None:
         """Does what is due at a chunk's end; the next chunk.

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from offjax import methods
+from offjax.datasets import streams
 from offjax.datasets.dataset import Dataset
+from offjax.datasets.stored import StoredDataset
 from offjax.evaluation import environments
 from offjax.runner import memory, settings, sinks
 from offjax.runner.checkpoints import StageStore
@@ -24,7 +26,7 @@ from offjax.runner.stages import (
     stage_data,
     template,
 )
-from offjax.types import EnvSpec, Model
+from offjax.types import EnvSpec, Model, Pytree
 
 
 def make_jobs(
@@ -103,6 +105,8 @@ class Training:
         sinks.check(options.log)
         environments.require_known(dataset.spec)
         settings.validate(job)
+        if options.stream:
+            streams.require(method, job.recipe.stages)
         if job.recipe.validate is not None:
             job.recipe.validate(job.recipe, dataset)
         if options.num_seeds > min(MANY, options.at_once):
@@ -153,9 +157,12 @@ class Training:
         Raises:
           UserError: a stage that is not in the store, or is damaged.
         """
+        stored = isinstance(self.dataset, StoredDataset)
         for run in self.stages:
             upstream = self.upstream(run)
-            data = stage_data(run, self.dataset, upstream)
+            data: Pytree = streams.outline(self.dataset)
+            if not (stored and streams.possible(run.stage.view)):  # which may not fit
+                data = stage_data(run, self.dataset, upstream)
             like = template(run, data, upstream)
             key = keys[run.stage.name]
             run.states = self.store.load(key, like)
@@ -175,7 +182,9 @@ def _require_memory(job: Job, dataset: Dataset, options: Options) -> None:
     """
     for run in plan_stages(job, dataset, dataclasses.replace(options, num_seeds=1)):
         if not run.stage.reads:
-            data = stage_data(run, dataset, {})
+            data: Pytree = streams.outline(dataset)
+            if not options.stream:
+                data = stage_data(run, dataset, {})
             need = memory.need_of(run, data, template(run, data, {}), {})
             layout = layout_of(run.slots.num_slots * options.at_once, options)
             memory.require(need, layout, options.at_once, options.num_seeds)

@@ -50,6 +50,13 @@ SLOW = {
         ],
         "first update, cold",
     ),
+    "streaming": (
+        [
+            "--sections=rate", "--methods=td3_bc", "--presets=demo",
+            "--held_rows=2000", "--seconds=0.1", "--rounds=1",
+        ],
+        "rate",
+    ),
     "sweeps": (["--jobs=1", "--num_steps=2"], "ratio"),
 }  # fmt: skip
 CASES = [
