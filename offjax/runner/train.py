@@ -16,14 +16,13 @@ import numpy as np
 from offjax import locks
 from offjax.devices import hosts
 from offjax.devices.compilation import release_programs
-from offjax.devices.layout import first_slot
 from offjax.errors import UserError
-from offjax.runner import chunks, interrupts, memory, programs, settings
+from offjax.runner import chunks, digests, interrupts, memory, programs, settings
 from offjax.runner.chunks import Begin, Chunk, Pace, Schedule
 from offjax.runner.evaluator import Evaluator
 from offjax.runner.recorder import Recorder, recording
 from offjax.runner.records import RunFolder, environment, open_folder
-from offjax.runner.stages import StageRun, stage_data, template
+from offjax.runner.stages import StageRun, metric_sums, stage_data, template
 from offjax.runner.training import Training
 from offjax.types import Model, Pytree
 
@@ -140,7 +139,9 @@ class _StageLoop:
             say(f"{error} It is trained again.")
             store.discard(run.key)
             return False
-        run.diverged = [tuple(d) for d in store.meta(run.key)["diverged"]]
+        meta = store.meta(run.key)
+        run.diverged = [tuple(d) for d in meta["diverged"]]
+        run.digests = [tuple(d) for d in meta.get("digests", [])]
         traced = self.training.options.profile
         more = "; not profiled (--noreuse_stages)" if traced else ""
         say(f"{run.stage.name}: trained before, {run.key[:12]}{more}")
@@ -199,11 +200,12 @@ class _StageLoop:
         tree = {
             "state": like,
             "alive": np.ones(count, bool),
-            "sums": self._sums(data, like),
+            "sums": metric_sums(run, data, self.training.upstream(run), like),
         }
         if step:
             saved, meta = self.recorder.restore(run.first_step + step, tree)
             run.diverged = [tuple(d) for d in meta["diverged"]]
+            run.digests = [tuple(d) for d in meta.get("digests", [])]
             self.window = meta["window"]
             tree = {"kept": saved["state"]} | saved
             slots |= {name: layout.shard(tree[name]) for name in programs.CARRIED}
@@ -215,16 +217,6 @@ class _StageLoop:
         # Copies: each slot's own memory is written over.
         slots |= {"state": state, "kept": jax.tree.map(jnp.copy, state)}
         self.recorder.account.compiled(f"{run.stage.name}/init", init)
-
-    def _sums(self, data: Pytree, states: Pytree) -> Pytree:
-        """Zeros like the sums of the stage's metrics, NumPy [slots, …]."""
-        run = self.stage_run
-        data = first_slot(data) if run.stage.view.per_seed else data
-        slot = {"config": run.configs, "upstream": self.training.upstream(run)}
-        blank = programs.blank_metrics(
-            run.stage, first_slot(states), data, first_slot(slot)
-        )
-        return jax.tree.map(lambda x: np.stack([x] * run.slots.num_slots), blank)
 
     def _next_chunk(self, begin: Begin, step: int) -> Chunk | None:
         """Dispatches the next updates from `step`, if there are any."""
@@ -265,6 +257,8 @@ class _StageLoop:
             stopping = self._stopping(end)
         if alone and not stopping:
             following = self._next_chunk(begin, end)
+        if saving:
+            run.digests.append((end, digests.of_slots(saved["state"])))
         if stopping or saving:
             window = 0 if now.closing else now.window
             self.recorder.save(run, total, saved, window=window)
