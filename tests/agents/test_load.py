@@ -54,7 +54,9 @@ def test_an_agent_acts_as_in_its_run(method, archived, budget_dataset):
 @pytest.mark.parametrize("method", ["gcbc", "gcbc_goal", "hulc", "lcd", "diffuser"])
 def test_an_agent_follows_instructions_as_in_its_run(method, archived):
     dataset = corners()
-    run, path = archived(method, dataset, STEPS)
+    planner = {"stride": (4,), "horizon": (2,), "replan": (4,)}
+    more = planner if method in ("lcd", "diffuser") else {}
+    run, path = archived(method, dataset, STEPS | more)
     task = "go to the red corner"
     if method == "gcbc_goal":
         task = {"goals": np.zeros((3, 2), np.float32)}
