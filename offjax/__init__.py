@@ -22,6 +22,7 @@ _WHERE = {
     "train": "offjax.runner.run",
     "evaluate": "offjax.runner.run",
     "load_run": "offjax.runner.run",
+    "load_agent": "offjax.agents.load",
 }
 
 register()

@@ -17,6 +17,7 @@ FLOORS = [
     ["evaluation"],
     ["methods"],
     ["runner", "leaderboard"],
+    ["agents"],
     ["sweeps"],
     ["cli"],
     ["compat"],

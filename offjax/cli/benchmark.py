@@ -31,9 +31,9 @@ FORMATS = ("terminal", "markdown", "csv", "latex")
 TRAINING = ("hours", "max_parallel", "host_devices")
 UNUSED = {
     "run": ("format", "out"),
-    "status": (*TRAINING, "format", "out"),
-    "table": (*TRAINING, "runs_dir", "data_dir"),
-    "page": (*TRAINING, "runs_dir", "data_dir", "format"),
+    "status": (*TRAINING, "parameters", "format", "out"),
+    "table": (*TRAINING, "parameters", "runs_dir", "data_dir"),
+    "page": (*TRAINING, "parameters", "runs_dir", "data_dir", "format"),
 }
 """Action → flags that it does not read."""
 
@@ -60,6 +60,10 @@ def define_flags() -> None:
         flags.DEFINE_string(
             "export", "docs/leaderboard/exports", "Exported runs: read, and written."
         )
+        flags.DEFINE_bool(
+            "parameters", False,
+            "Export the final parameters of what acts as well: parameters.npz.",
+        )  # fmt: skip
         flags.DEFINE_enum("format", "terminal", FORMATS, "How `table` is written.")
         flags.DEFINE_string("out", None, "File for `table` or `page`.")
 
@@ -117,7 +121,14 @@ def export() -> None:
     if not any(store.find(Path(FLAGS.runs_dir))):
         return
     found = [run for run in store.read([FLAGS.runs_dir]).runs if run.finished]
-    written, _ = exports.write(found, Path(FLAGS.export))
+    add = None
+    if FLAGS.parameters:
+        from offjax.cli import proofs
+
+        add = proofs.writer(0, FLAGS.data_dir, again=False)
+    written, notes = exports.write(found, Path(FLAGS.export), add)
+    for note in notes:
+        print(note, flush=True)
     print(f"{len(written)} runs in {FLAGS.export}", flush=True)
 
 

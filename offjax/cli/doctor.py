@@ -46,6 +46,7 @@ EXTRAS = (
     Extra("text", ("transformers", "torch"), "sentence encoders from files", " torch"),
     Extra("tensorboard", ("tensorboardX",), "--log=tensorboard"),
     Extra("wandb", ("wandb",), "--log=wandb"),
+    Extra("hub", ("huggingface_hub",), "agents on the Hugging Face Hub"),
 )
 
 

@@ -4,7 +4,9 @@ offjax leaderboard --runs_dir=runs
 offjax leaderboard --runs_dir=runs --format=html [--watch]
 offjax leaderboard --runs_dir=runs --format=html --screenshot=docs/board.png
 offjax leaderboard --runs_dir=runs --export=contributed
+offjax leaderboard --runs_dir=runs --export=contributed --parameters
 offjax leaderboard --runs_dir=contributed --check
+offjax leaderboard --runs_dir=contributed --verify [--rows='iql/*'] [--retrain=runs]
 offjax leaderboard --runs_dir=runs --tuning
 offjax leaderboard --runs_dir=runs/asp --sweep=asp_table2
 """
@@ -84,6 +86,28 @@ def define_flags() -> None:
             "tuning", False, "Scores after k evaluations of tuned methods, as markdown."
         )
         flags.DEFINE_string("export", None, "Folder to export finished runs to.")
+        flags.DEFINE_bool(
+            "parameters", False,
+            "Export the final parameters of what acts as well: parameters.npz.",
+        )  # fmt: skip
+        flags.DEFINE_integer(
+            "parameter_seeds", 0, "Of the first so many seeds only; 0: of all.",
+            lower_bound=0,
+        )  # fmt: skip
+        flags.DEFINE_bool(
+            "verify",
+            False,
+            "Play the last episodes of exported runs again from their parameters.",
+        )
+        flags.DEFINE_list(
+            "rows", [], "Verify only these, METHOD/DATASET/RUN_ID; * and ? match."
+        )
+        flags.DEFINE_string(
+            "retrain", None,
+            "Folder of the runs that were exported: verify by training a part again.",
+        )  # fmt: skip
+        cli.define_data_dir()
+        cli.define_host_devices()
 
 
 def main(argv: list[str]) -> None:
@@ -94,12 +118,28 @@ def main(argv: list[str]) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if (FLAGS.watch or FLAGS.screenshot) and FLAGS.format != "html":
         refuse("watch" if FLAGS.watch else "screenshot", "format")
+    if not FLAGS.verify:
+        require("verify", "rows", "retrain", "host_devices")
+    if not FLAGS.parameters:
+        require("parameters", "parameter_seeds")
+        if not FLAGS.verify:
+            require("parameters", "data_dir")
+    elif FLAGS.export is None:
+        require("export", "parameters")
     if FLAGS.watch:
-        refuse("watch", "check", "tuning", "export", "screenshot")
+        refuse("watch", "check", "verify", "tuning", "export", "screenshot")
         watch()
     elif FLAGS.check:
-        refuse("check", *SELECTION, *LOOKS)
+        refuse("check", "verify", *SELECTION, *LOOKS)
         check()
+    elif FLAGS.verify:
+        from offjax.cli import proofs
+
+        refuse("verify", "export", *SELECTION, *LOOKS)
+        proofs.verify(
+            FLAGS.runs_dir, FLAGS.rows, FLAGS.retrain, FLAGS.data_dir,
+            FLAGS.host_devices,
+        )  # fmt: skip
     elif FLAGS.tuning:
         refuse("tuning", *SELECTION, *LOOKS)
         tuning()
@@ -123,6 +163,13 @@ def refuse(mode: str, *others: str) -> None:
     given = [f"--{name}" for name in others if FLAGS[name].present]
     if given:
         raise UserError(f"--{mode} does not use {', '.join(given)}; leave that out.")
+
+
+def require(mode: str, *others: str) -> None:
+    """Raises `UserError` for flags that are read with a mode alone."""
+    given = [f"--{name}" for name in others if FLAGS[name].present]
+    if given:
+        raise UserError(f"{', '.join(given)} is read with --{mode} alone; add that.")
 
 
 def tuning() -> None:
@@ -244,7 +291,12 @@ def export_runs(out: Path) -> None:
 
     chosen = options() | {"replicates": 100}  # no statistics are read
     runs = board.build(store.read(FLAGS.runs_dir), **chosen).runs
-    written, notes = export.write(runs, out)
+    add = None
+    if FLAGS.parameters:
+        from offjax.cli import proofs
+
+        add = proofs.writer(FLAGS.parameter_seeds, FLAGS.data_dir)
+    written, notes = export.write(runs, out, add)
     for folder in written:
         print(folder)
     for note in notes:

@@ -48,6 +48,25 @@ def read_npz(path: Path, keys: Sequence[str], what: str) -> dict[str, np.ndarray
         return {key: _array(archive, f"{key}.npy") for key in keys}
 
 
+def read_text(path: Path, name: str, most: int, what: str) -> str:
+    """A text file of at most `most` bytes inside a zip or npz file.
+
+    Raises:
+      UserError: the zip file is damaged, or has no such file, or a longer one.
+    """
+    with (
+        checks.damaged(what, "Copy it again."),
+        zipfile.ZipFile(path) as archive,
+    ):
+        if name not in archive.namelist():
+            raise UserError(f"{what} has no {name}: it is a file of another kind.")
+        with archive.open(name) as stream:
+            content = stream.read(most + 1)
+        if len(content) > most:
+            raise ValueError(f"{name} has more than {most:,} bytes")
+        return content.decode()
+
+
 def read_pickle(path: Path | zipfile.Path) -> Any:
     """The object that a `.npy` file holds as a pickle, none of whose code is run.
 

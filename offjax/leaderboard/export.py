@@ -2,6 +2,7 @@
 
 An export has the shape of a runs folder; each run keeps config.json, run.json,
 scores.csv and its later evaluations, gets checksums.json, and has its episodes packed.
+Beside them may lie its final parameters (`offjax.agents.archive`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from offjax.errors import UserError
@@ -28,11 +29,22 @@ from offjax.leaderboard.store import (
 
 COPIED = ("config.json", "run.json", "scores.csv")
 EPISODES = ("episodes.csv", "episodes.csv.gz")
+PARAMETERS = "parameters.npz"
 BROKEN = ("malformed", "schema", "checksum", "missing", "unfinished", "mismatch")
 
 
-def write(runs: Sequence[Run], out: Path) -> tuple[list[Path], list[Note]]:
+def write(
+    runs: Sequence[Run],
+    out: Path,
+    add_parameters: Callable[[Run, Path], None] | None = None,
+) -> tuple[list[Path], list[Note]]:
     """Exports finished runs: the folders written, and notes on the others.
+
+    Args:
+      runs: what is exported.
+      out: the folder of the export.
+      add_parameters: writes the parameters of a run into a file; `UserError` where
+        they cannot be had, which becomes a note. None: those that there are.
 
     Raises:
       UserError: a file cannot be read or written.
@@ -46,7 +58,7 @@ def write(runs: Sequence[Run], out: Path) -> tuple[list[Path], list[Note]]:
         parts = [run.method, *run.dataset.split("/"), run.id]
         folder = out.joinpath(*map(_file_name, parts))
         try:
-            _write_run(run, folder)
+            notes += _write_run(run, folder, add_parameters)
         except OSError as error:
             raise UserError(
                 f"Cannot export {str(run.path)!r} to {str(folder)!r} "
@@ -62,14 +74,28 @@ def _file_name(part: str) -> str:
     return name if name.strip(".") else "_"
 
 
-def _write_run(run: Run, folder: Path) -> None:
-    names = _copy(run.path, folder, COPIED)
+def _write_run(
+    run: Run, folder: Path, add_parameters: Callable[[Run, Path], None] | None
+) -> list[Note]:
+    """Writes all files of a run; notes on its parameters."""
+    names, notes = _copy(run.path, folder, COPIED), []
+    parameters = folder / PARAMETERS
+    if add_parameters is not None:
+        try:
+            add_parameters(run, parameters)
+        except UserError as error:
+            notes.append(Note("missing", clean(run.path), f"no parameters: {error}"))
+    elif (run.path / PARAMETERS).is_file() and run.path != folder:
+        parameters.write_bytes((run.path / PARAMETERS).read_bytes())
+    if parameters.is_file():
+        names.append(PARAMETERS)
     for each in evaluations(run.path):
         inner = Path(EVALUATIONS, _file_name(each.name))
         copied = _copy(each, folder / inner, ("evaluation.json", "scores.csv"))
         names += [str(inner / name) for name in copied]
     text = json.dumps(checksums(folder, names), indent=1)
     (folder / "checksums.json").write_text(text + "\n")
+    return notes
 
 
 def _copy(source: Path, folder: Path, names: Sequence[str]) -> list[str]:

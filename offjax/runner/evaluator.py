@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -24,8 +25,15 @@ from offjax.evaluation.batched import BatchedAgent
 from offjax.evaluation.results import SlotResult
 from offjax.evaluation.rollout import Agent
 from offjax.runner import programs
-from offjax.runner.stages import Slots, layout_of, models_of, stage_slots
-from offjax.runner.training import Training
+from offjax.runner.options import Options
+from offjax.runner.settings import Job
+from offjax.runner.stages import (
+    Slots,
+    StageRun,
+    layout_of,
+    models_of,
+    stage_slots,
+)
 from offjax.types import EnvSpec, Params, Pytree
 
 if TYPE_CHECKING:
@@ -45,10 +53,30 @@ class Rows(NamedTuple):
     values: np.ndarray  # scores, [settings, seeds]
 
 
+class Acting(Protocol):
+    """What acting reads of a run: a `Training`, or what an archive holds of one."""
+
+    @property
+    def job(self) -> Job:
+        """Its recipe and settings."""
+
+    @property
+    def dataset(self) -> Any:
+        """Its `spec` and `card.id`; a whole one where trials are taken from it."""
+
+    @property
+    def options(self) -> Options:
+        """Seeds, layout and episodes."""
+
+    @property
+    def stages(self) -> Sequence[StageRun]:
+        """With their states."""
+
+
 class Evaluator:
     """Runs full episodes with the states that the stages have at the moment."""
 
-    def __init__(self, training: Training) -> None:
+    def __init__(self, training: Acting) -> None:
         self._job, self._dataset = training.job, training.dataset
         self._stages, self._options = training.stages, training.options
         self._programs: dict[int, Program] = {}

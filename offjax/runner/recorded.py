@@ -18,7 +18,7 @@ def job_of(recipe: Recipe, config: Mapping[str, Any]) -> Job:
       UserError: the recipe has other stages or hyperparameters than the run.
     """
     names = [stage.name for stage in recipe.stages]
-    if names != list(config["stages"]):
+    if sorted(names) != sorted(config["stages"]):  # a file has them in another order
         raise UserError(
             f"the run has the stages {', '.join(config['stages'])}, but {recipe.name} "
             f"has {', '.join(names)} today: check out the commit in its run.json."

@@ -23,6 +23,7 @@ from offjax.runner.records import (
     SCHEMA,
     RunFolder,
     environment,
+    processor,
     write_json,
 )
 from offjax.runner.sinks import Sink
@@ -168,6 +169,7 @@ class Recorder:
                 "kind": layout.devices[0].device_kind,
                 "count": layout.active,
             },
+            "processor": processor(),
             "seed_layout": layout.kind,
             "dataset": {name: getattr(dataset.card, name) for name in CARD},
             "stages": {run.stage.name: run.key for run in stages},
@@ -294,6 +296,7 @@ class Recorder:
         meta = {
             "config_hash": self._training.hash,
             "diverged": run.diverged,
+            "digests": run.digests,
             "window": window,
         }
         self.checkpoints.save(step, tree, meta)

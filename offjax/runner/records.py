@@ -15,6 +15,7 @@ import io
 import json
 import os
 import platform
+import re
 import secrets
 import shutil
 import subprocess
@@ -205,6 +206,20 @@ def environment() -> dict[str, Any]:
     versions = {name: _version(name) for name in ("offjax", *PACKAGES)}
     versions["python"] = platform.python_version()
     return {"versions": versions, "commit": _commit()}
+
+
+def processor() -> str:
+    """The kind of processor: on another one XLA may make another program.
+
+    Family and model are there on Linux alone.
+    """
+    lines = []
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    pairs = [re.split(r"\s*:\s*", line, maxsplit=1) for line in lines]
+    facts = {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+    names = ("vendor_id", "cpu family", "model", "CPU implementer", "CPU part")
+    return " ".join([platform.machine(), *(facts[n] for n in names if n in facts)])
 
 
 def _version(package: str) -> str:

@@ -6,23 +6,21 @@ import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from offjax import methods
 from offjax.catalog.load import known_spec, load_dataset
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
-from offjax.evaluation import rollout
 from offjax.methods.compose import check as check_name
 from offjax.runner import lookup, recorded
 from offjax.runner.evaluator import Evaluator
 from offjax.runner.options import Options
 from offjax.runner.records import RunFolder
+from offjax.runner.stepped import SteppedAgent, agent_of
 from offjax.runner.train import train as carry_out
 from offjax.runner.training import Training, check, make_jobs
-from offjax.types import Params, Pytree
+from offjax.types import Pytree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,60 +82,7 @@ class Run:
 
     def agent(self, seed: int = 0, variant: str | None = None) -> SteppedAgent:
         """One seed's policy, to be stepped from Python."""
-        seeds = self.training.options.seeds
-        if seed not in seeds:
-            raise UserError(f"seed {seed} is not in {self.path}; it has {seeds}.")
-        if variant is not None and variant not in self.variants:
-            raise UserError(f"no variant {variant!r}; there are {self.variants}.")
-        setting = 0 if variant is None else self.variants.index(variant)
-        slot = setting * len(seeds) + seeds.index(seed)
-        _, params = self.evaluator.acting_slots()
-        params = jax.tree.map(lambda x: jnp.asarray(x[slot]), params)
-        spec = self.training.dataset.spec
-        box = (-np.inf, np.inf) if spec is None else (spec.action_low, spec.action_high)
-        low, high = (np.asarray(bound, np.float32) for bound in box)
-        return SteppedAgent(self.evaluator.agent(), params, low, high, seed)
-
-
-class SteppedAgent:
-    """Acts one step at a time: `reset(task)`, then `act(observation, reward)`."""
-
-    def __init__(
-        self,
-        agent: rollout.Agent,
-        params: Params,
-        low: np.ndarray,
-        high: np.ndarray,
-        seed: int,
-    ) -> None:
-        self._actor, self._params, self._bounds = agent.actor, params, (low, high)
-        self._plan = jax.jit(agent.actor.plan)
-        self._act = jax.jit(agent.act)
-        self._record = jax.jit(agent.actor.record)
-        self._seed = seed
-        self._carry: Pytree = None  # a task may have to be given before there is one
-
-    def reset(self, task: Pytree = None) -> None:
-        """Begins an episode."""
-        self._key = jax.random.PRNGKey(self._seed)
-        self._carry = self._actor.begin(self._params, task, self._key)
-        self._time = 0
-
-    def act(self, observation: np.ndarray, reward: float = 0.0) -> np.ndarray:
-        """Action [A] for a raw observation [O] and the last step's reward."""
-        if self._carry is None:
-            self.reset()
-        key = jax.random.fold_in(self._key, self._time)
-        raw = jnp.asarray(observation, jnp.float32)
-        if self._time % self._actor.period == 0:
-            self._carry = self._plan(self._params, self._carry, raw, key)
-        proposed, self._carry = self._act(
-            self._params, self._carry, raw, jnp.float32(reward), key
-        )
-        action = jnp.clip(proposed, *self._bounds)
-        self._carry = self._record(self._carry, action)
-        self._time += 1
-        return np.asarray(action)
+        return agent_of(self.training, self.evaluator, seed, variant, str(self.path))
 
 
 def train(

@@ -84,6 +84,8 @@ class StageRun:
     first_step: int  # total steps before it
     states: Pytree = None  # NumPy, leading axis [slots]
     diverged: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+    # its own step of a checkpoint, and the digest of each slot there
+    digests: list[tuple[int, list[str]]] = dataclasses.field(default_factory=list)
 
     @property
     def configs(self) -> Any:
@@ -95,6 +97,11 @@ class StageRun:
         """Total steps at its end."""
         return self.first_step + self.stage.num_steps
 
+    def recall(self, meta: Mapping[str, Any]) -> None:
+        """Takes over what a checkpoint or the store recorded of the slots."""
+        self.diverged = [tuple(each) for each in meta["diverged"]]
+        self.digests = [tuple(each) for each in meta.get("digests", [])]
+
     def described(self, dataset: str) -> dict[str, Any]:
         """What is stored beside its states, for a reader."""
         return {
@@ -104,6 +111,7 @@ class StageRun:
             "num_steps": self.stage.num_steps,
             "config": dataclasses.asdict(self.stage.config),
             "diverged": self.diverged,
+            "digests": self.digests,
         }
 
 
@@ -244,9 +252,25 @@ def stage_data(
 def template(run: StageRun, data: Pytree, upstream: Mapping[str, Model]) -> Pytree:
     """Zeros like the stage's states, NumPy [slots, …]."""
     data = first_slot(data) if run.stage.view.per_seed else data
-    config, upstream = first_slot((run.configs, dict(upstream)))
-    shapes = jax.eval_shape(
-        lambda: run.stage.method.init(jax.random.PRNGKey(0), data, config, upstream)
-    )
     n = run.slots.num_slots
+    shapes = state_shapes(run, data, upstream)
     return jax.tree.map(lambda s: np.zeros((n, *s.shape), s.dtype), shapes)
+
+
+def state_shapes(run: StageRun, data: Pytree, upstream: Mapping[str, Model]) -> Pytree:
+    """Shapes of one slot's state; `data` are one slot's arrays, or their shapes."""
+    config, upstream = first_slot((run.configs, dict(upstream)))
+    return jax.eval_shape(
+        lambda d: run.stage.method.init(jax.random.PRNGKey(0), d, config, upstream),
+        data,
+    )
+
+
+def metric_sums(
+    run: StageRun, data: Pytree, upstream: Mapping[str, Model], states: Pytree
+) -> Pytree:
+    """Zeros like the sums of the stage's metrics, NumPy [slots, …]."""
+    data = first_slot(data) if run.stage.view.per_seed else data
+    slot = first_slot({"config": run.configs, "upstream": dict(upstream)})
+    blank = programs.blank_metrics(run.stage, first_slot(states), data, slot)
+    return jax.tree.map(lambda x: np.stack([x] * run.slots.num_slots), blank)

@@ -20,12 +20,21 @@ from offjax.devices import hosts
 from offjax.devices.compilation import release_programs
 from offjax.devices.layout import Program, first_slot
 from offjax.errors import UserError
-from offjax.runner import chunks, feed, interrupts, memory, programs, settings, waves
+from offjax.runner import (
+    chunks,
+    digests,
+    feed,
+    interrupts,
+    memory,
+    programs,
+    settings,
+    waves,
+)
 from offjax.runner.chunks import Begin, Chunk, Pace, Schedule
 from offjax.runner.evaluator import Evaluator
 from offjax.runner.recorder import Recorder, recording
 from offjax.runner.records import RunFolder, environment, open_folder
-from offjax.runner.stages import StageRun, stage_data, template
+from offjax.runner.stages import StageRun, metric_sums, stage_data, template
 from offjax.runner.training import Training
 from offjax.types import Model, Pytree
 
@@ -195,7 +204,7 @@ class _StageLoop:
             say(f"{error} It is trained again.")
             store.discard(run.key)
             return False
-        run.diverged = [tuple(d) for d in store.meta(run.key)["diverged"]]
+        run.recall(store.meta(run.key))
         traced = self.training.options.profile
         more = "; not profiled (--noreuse_stages)" if traced else ""
         say(f"{run.stage.name}: trained before, {run.key[:12]}{more}")
@@ -275,14 +284,15 @@ class _StageLoop:
         """Fresh slots, or those of the checkpoint at `step`."""
         run, layout, slots = self.stage_run, self.layout, self.slots
         count = run.slots.num_slots
+        rows = data if self.stream is None else self.stream.example()
         tree = {
             "state": like,
             "alive": np.ones(count, bool),
-            "sums": self._sums(data, like),
+            "sums": metric_sums(run, rows, self.training.upstream(run), like),
         }
         if step:
             saved, meta = self.recorder.restore(run.first_step + step, tree)
-            run.diverged = [tuple(d) for d in meta["diverged"]]
+            run.recall(meta)
             self.window = meta["window"]
             tree = {"kept": saved["state"]} | saved
             slots |= {name: layout.shard(tree[name]) for name in programs.CARRIED}
@@ -294,17 +304,6 @@ class _StageLoop:
         # Copies: each slot's own memory is written over.
         slots |= {"state": state, "kept": jax.tree.map(jnp.copy, state)}
         self.recorder.account.compiled(f"{run.stage.name}/init", init)
-
-    def _sums(self, data: Pytree, states: Pytree) -> Pytree:
-        """Zeros like the sums of the stage's metrics, NumPy [slots, …]."""
-        run = self.stage_run
-        data = first_slot(data) if run.stage.view.per_seed else data
-        data = data if self.stream is None else self.stream.example()
-        slot = {"config": run.configs, "upstream": self.training.upstream(run)}
-        blank = programs.blank_metrics(
-            run.stage, first_slot(states), data, first_slot(slot)
-        )
-        return jax.tree.map(lambda x: np.stack([x] * run.slots.num_slots), blank)
 
     def _next_chunk(self, begin: Begin, step: int) -> Chunk | None:
         """Dispatches the next updates from `step`, if there are any."""
@@ -352,6 +351,8 @@ class _StageLoop:
             stopping = self._stopping(end)
         if alone and not stopping:
             following = self._next_chunk(begin, end)
+        if saving:
+            run.digests.append((end, digests.of_slots(saved["state"])))
         if stopping or saving:
             window = 0 if now.closing else now.window
             self.recorder.save(run, total, saved, window=window)

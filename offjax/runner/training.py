@@ -166,7 +166,7 @@ class Training:
             like = template(run, data, upstream)
             key = keys[run.stage.name]
             run.states = self.store.load(key, like)
-            run.diverged = [tuple(d) for d in self.store.meta(key)["diverged"]]
+            run.recall(self.store.meta(key))
 
     def save_states(self, run: StageRun) -> None:
         """Puts the states of a trained stage into the store."""

@@ -81,6 +81,17 @@ def add_states(training: Training, wave: Training) -> None:
         )
         run.diverged += [(int(slots[slot]), step) for slot, step in mine.diverged]
         run.diverged.sort(key=lambda found: found[::-1])
+        _add_digests(run, mine, slots)
+
+
+def _add_digests(run: StageRun, wave: StageRun, slots: np.ndarray) -> None:
+    """Enters a wave's digests at the places of its slots."""
+    known = {step: list(found) for step, found in run.digests}
+    for step, found in wave.digests:
+        whole = known.setdefault(step, [""] * run.slots.num_slots)
+        for slot, digest in zip(slots, found, strict=True):
+            whole[slot] = digest
+    run.digests = sorted(known.items())
 
 
 def _slots_in(run: StageRun, wave: StageRun, offset: int) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Trained agents apart from their runs: archives, loading, and replays of scores."""
