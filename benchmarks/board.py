@@ -23,7 +23,15 @@ from offjax.cli import command as cli
 from offjax.errors import UserError
 from offjax.leaderboard import page, reported, screenshot, store
 
-DOMAINS = ("maze2d", "hopper", "walker2d", "halfcheetah", "antmaze", "budget", "kitchen")
+DOMAINS = (
+    "maze2d",
+    "hopper",
+    "walker2d",
+    "halfcheetah",
+    "antmaze",
+    "budget",
+    "kitchen",
+)
 KINDS = ("random", "medium", "medium-replay", "medium-expert", "expert", "mixed")
 METHODS = (
     "bc", "percent_bc", "td3_bc", "rebrac", "iql", "fql", "cql", "awac", "bcq", "cfpi",

@@ -18,8 +18,8 @@ from offjax.leaderboard.tables import aligned, interval, md, md_row, number
 HEAD = ("A", "B", "A − B [95 %]", "P(A > B)", "won", "compared", "decided by")
 NOTE = (
     "A − B with its 95 % t interval over seeds. P(A > B): probability that a seed of A "
-    "scores above one of B. won: share of the common episodes in which A has the higher "
-    "return. decided by: the fewest seeds whose interval would leave out 0, if "
+    "scores above one of B. won: share of the common episodes in which A has the "
+    "higher return. decided by: the fewest seeds whose interval would leave out 0, if "
     "difference and spread stay as they are; plan for twice as many."
 )
 
@@ -114,9 +114,7 @@ def _line(
     means = cells[0].mean, cells[1].mean
     if shared is None or not difference.paired:
         return Line(dataset, *means, difference, unit=cells[0].unit)
-    return Line(
-        dataset, *means, difference, shared.won, shared.episodes, cells[0].unit
-    )
+    return Line(dataset, *means, difference, shared.won, shared.episodes, cells[0].unit)
 
 
 def _overall(found: list[Line]) -> Line:

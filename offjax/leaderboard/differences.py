@@ -227,9 +227,7 @@ class Differences:
             self._found[key] = between(left, right) if left and right else None
         return self._found[key]
 
-    def over(
-        self, datasets: Iterable[str], a: Column, b: Column
-    ) -> Difference | None:
+    def over(self, datasets: Iterable[str], a: Column, b: Column) -> Difference | None:
         """The mean of A − B over datasets; None where one of them has none."""
         found = [self.on(dataset, a, b) for dataset in datasets]
         known = [d for d in found if d is not None]

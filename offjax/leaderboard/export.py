@@ -134,4 +134,3 @@ def _same(found: float | None, mean: float) -> bool:
         return False
     both_unknown = math.isnan(found) and math.isnan(mean)
     return both_unknown or math.isclose(found, mean, rel_tol=1e-3, abs_tol=1e-3)
-

@@ -18,8 +18,8 @@ from offjax.leaderboard.tables import MARKS, aligned, md, md_row, number, strong
 
 LEVEL = (
     "= is level with the best: the 95 % interval of their difference contains 0 "
-    "(Student's, paired by seed; Welch's where seeds or episodes differ). Only what has "
-    "all datasets of a row can be its best."
+    "(Student's, paired by seed; Welch's where seeds or episodes differ). Only a "
+    "method with all datasets of a row can be its best."
 )
 MARKED = "* not finished, † a seed diverged."
 
@@ -38,6 +38,7 @@ class Line(NamedTuple):
     label: str
     kind: str
     shown: list[Shown]
+    begins: bool = False  # whether it is the first of its domain
 
 
 def caption(matrix: Matrix) -> str:
@@ -66,10 +67,12 @@ def legend(matrix: Matrix) -> str:
 def lines(matrix: Matrix, columns: Sequence[Column] = ()) -> Iterator[Line]:
     """The lines of the table, for some columns or for all."""
     columns = columns or matrix.columns
+    domain = None
     for row in matrix.rows:
         entries = [row.entries.get(column) for column in columns]
         shown = [_shown(row, entry) for entry in entries]
-        yield Line(matrix.label(row), row.kind, shown)
+        yield Line(matrix.label(row), row.kind, shown, row.domain != domain)
+        domain = row.domain
         if row.kind == "iqm":
             known = [e.estimate if e else None for e in entries]
             lows = [Shown(number(e.low) if e else "–") for e in known]
@@ -143,12 +146,12 @@ def _rich_table(matrix: Matrix, columns: Sequence[Column]) -> Table:
     for column in columns:
         head = Text(matrix.heading(column).replace(" (", "\n("))
         table.add_column(head, justify="right", overflow="fold")
-    found = list(lines(matrix, columns))
-    for line, following in zip(found, [*found[1:], None], strict=True):
+    for line in lines(matrix, columns):
+        if line.begins:
+            table.add_section()
         style = "bold" if line.kind in ("mean", "iqm") else ""
-        last = line.kind == "mean" or (following is not None and following.kind == "iqm")
         texts = [Text(_plain(shown), _style(shown)) for shown in line.shown]
-        table.add_row(Text(line.label, style), *texts, end_section=last)
+        table.add_row(Text(line.label, style), *texts)
     return table
 
 
@@ -225,12 +228,10 @@ def _latex_lines(matrix: Matrix) -> Iterator[str]:
     yield rf"  \begin{{tabular}}{{l{'r' * len(matrix.columns)}}}"
     yield r"    \toprule"
     yield row("", (tex(matrix.heading(column)) for column in matrix.columns))
-    before = ""
     for line in lines(matrix):
-        if before in ("", "mean") and line.kind or line.kind == "iqm":
+        if line.begins:
             yield r"    \midrule"
         yield row(tex(line.label), map(text, line.shown))
-        before = line.kind or "iqm"
     yield r"    \bottomrule"
     yield r"  \end{tabular}"
     yield r"\end{table}"

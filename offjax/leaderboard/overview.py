@@ -89,11 +89,9 @@ def _pairs(table: Matrix, differences: Differences) -> dict[str, Any]:
     while len(columns) * (len(columns) - 1) // 2 * len(rows) > MOST_DIFFERENCES:
         columns.pop()
     return {
-        "columns": [column.label for column in columns],
+        "columns": [_name(table, column) for column in columns],
         "left_out": len(table.columns) - len(columns),
-        "rows": [
-            table.label(row) if row.kind == "dataset" else "mean" for row in rows
-        ],
+        "rows": [table.label(row) if row.kind == "dataset" else "mean" for row in rows],
         "means": [
             [_rounded(differences, row, column) for row in rows] for column in columns
         ],
@@ -102,6 +100,11 @@ def _pairs(table: Matrix, differences: Differences) -> dict[str, Any]:
             for (i, a), (j, b) in combinations(enumerate(columns), 2)
         },
     }
+
+
+def _name(table: Matrix, column: Column) -> str:
+    own = table.own(column)
+    return f"{column.method} ({own})" if own else column.method
 
 
 def _rounded(differences: Differences, row: Row, column: Column) -> float | None:
