@@ -297,7 +297,10 @@ def compare() -> None:
             f"compare writes terminal or markdown, not --format={FLAGS.format}."
         )
     board = _board()
-    a, b = (comparison.column(board, FLAGS[name].value, name) for name in ("a", "b"))
+    a, b = (
+        comparison.column(board, FLAGS.a, "a"),
+        comparison.column(board, FLAGS.b, "b"),
+    )
     plain = FLAGS.format == "terminal"
     _write((comparison.plain if plain else comparison.markdown)(board, a, b))
 

@@ -17,9 +17,9 @@ from offjax.leaderboard.matrix import Entry, Matrix, Row
 from offjax.leaderboard.tables import MARKS, aligned, md, md_row, number, strong, tex
 
 LEVEL = (
-    "= is level with the best: the 95 % interval of their difference contains 0 "
-    "(Student's, paired by seed; Welch's where seeds or episodes differ). Only a "
-    "method with all datasets of a row can be its best."
+    "{} is the best of a row. = is level with it: the 95 % interval of their "
+    "difference contains 0 (Student's, paired by seed; Welch's where seeds or episodes "
+    "differ). Only a method with all datasets of a row can be its best."
 )
 MARKED = "* not finished, † a seed diverged."
 
@@ -56,10 +56,10 @@ def caption(matrix: Matrix) -> str:
     return " ".join(sentences)
 
 
-def legend(matrix: Matrix) -> str:
-    """What the marks mean, those that are used."""
+def legend(matrix: Matrix, best: str = "Bold") -> str:
+    """What the marks mean, those that are used; `best` is that of the best."""
     entries = [entry for row in matrix.rows for entry in row.entries.values()]
-    parts = [LEVEL] * any(entry.level or entry.best for entry in entries)
+    parts = [LEVEL.format(best)] * any(entry.level or entry.best for entry in entries)
     parts += [MARKED] * any(entry.marks for entry in entries)
     return " ".join(parts)
 
@@ -103,7 +103,7 @@ def write_terminal(matrix: Matrix, console: Console) -> None:
         return
     for block in _blocks(matrix, console.width):
         console.print(_rich_table(matrix, block))
-    for text in (caption(matrix), legend(matrix)):
+    for text in (caption(matrix), legend(matrix, "+")):
         console.print(Text(text, style="dim"))
 
 
@@ -115,7 +115,7 @@ def plain_lines(matrix: Matrix) -> Iterator[str]:
     rows += [(line.label, *map(_plain, line.shown)) for line in lines(matrix)]
     yield from aligned(rows)
     yield ""
-    yield f"+ is the best of its row. {legend(matrix)}"
+    yield legend(matrix, "+")
 
 
 def _plain(shown: Shown) -> str:
