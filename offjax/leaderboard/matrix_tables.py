@@ -70,8 +70,8 @@ def lines(matrix: Matrix, columns: Sequence[Column] = ()) -> Iterator[Line]:
     domain = None
     for row in matrix.rows:
         entries = [row.entries.get(column) for column in columns]
-        shown = [_shown(row, entry) for entry in entries]
-        yield Line(matrix.label(row), row.kind, shown, row.domain != domain)
+        values = [shown(row, entry) for entry in entries]
+        yield Line(matrix.label(row), row.kind, values, row.domain != domain)
         domain = row.domain
         if row.kind == "iqm":
             known = [e.estimate if e else None for e in entries]
@@ -83,7 +83,8 @@ def lines(matrix: Matrix, columns: Sequence[Column] = ()) -> Iterator[Line]:
             yield Line("datasets", "", counts)
 
 
-def _shown(row: Row, entry: Entry | None) -> Shown:
+def shown(row: Row, entry: Entry | None) -> Shown:
+    """What a field of the table says."""
     if entry is None:
         return Shown("–")
     if row.kind == "mean" and entry.datasets < len(row.datasets):

@@ -5,17 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 from offjax.leaderboard import matrix, matrix_tables
 from offjax.leaderboard.board import Board, Column
 from offjax.leaderboard.differences import Difference, Differences
-from offjax.leaderboard.matrix import Matrix, Row
+from offjax.leaderboard.matrix import Entry, Matrix, Row
+from offjax.leaderboard.tables import number
 
 MOST_DIFFERENCES = 50_000
 """So many differences are on the page at most: some 1.5 MB."""
 MANY_COLUMNS = 9
 """From so many on, names of methods stand upright."""
+
+
+class Shown(NamedTuple):
+    """A field of the matrix: its text, and small lines below it."""
+
+    text: str
+    small: list[str]
+    value: float | None  # to sort by
+    kind: str  # "best", "level", "part" for a number of datasets, or ""
 
 
 def build(
@@ -28,7 +38,7 @@ def build(
 
     Args:
       views: the board at each checkpoint.
-      start: checkpoint of the comparisons.
+      start: checkpoint of the template, and of the comparisons.
       planned: as `matrix.build` takes it.
       numbers: number of a cell's details in the page's data.
     """
@@ -37,44 +47,57 @@ def build(
         name: matrix.build(board, planned, differences if name == start else None)
         for name, board in views.items()
     }
-    return _view(tables, start, numbers), _pairs(tables[start], differences)
+    main = tables[start]
+    shown = {
+        name: [
+            [_shown(row, row.entries.get(c)) for c in main.columns] for row in t.rows
+        ]
+        for name, t in tables.items()
+    }
+    return _view(main, numbers), {"matrix": shown, "pairs": _pairs(main, differences)}
 
 
 def picture(table: Matrix) -> dict[str, Any]:
     """What the template shows of a matrix alone."""
-    return _view({table.checkpoint: table}, table.checkpoint, {})
+    return _view(table, {})
 
 
-def _view(
-    tables: Mapping[str, Matrix],
-    start: str,
-    numbers: Mapping[tuple[str, Column], int],
-) -> dict[str, Any]:
-    main = tables[start]
-    rows = []
-    for i, row in enumerate(main.rows):
-        each = [table.rows[i] for table in tables.values()]
-        rows.append({
-            "row": row,
-            "label": main.label(row),
-            "cells": [
-                {
-                    "seen": [r.entries.get(column) for r in each],
-                    "number": numbers.get((row.name, column)),
-                }
-                for column in main.columns
-            ],
-        })  # fmt: skip
+def _view(table: Matrix, numbers: Mapping[tuple[str, Column], int]) -> dict[str, Any]:
     return {
         "columns": [
-            {"column": c, "own": main.own(c), "label": c.label} for c in main.columns
+            {"column": c, "own": table.own(c), "label": c.label} for c in table.columns
         ],
-        "rows": rows,
-        "checkpoints": list(tables),
-        "caption": matrix_tables.caption(main),
-        "legend": matrix_tables.legend(main),
-        "upright": len(main.columns) >= MANY_COLUMNS,
+        "rows": [
+            {
+                "row": row,
+                "label": table.label(row),
+                "fields": _fields(row, table.columns),
+                "numbers": [numbers.get((row.name, c)) for c in table.columns],
+            }
+            for row in table.rows
+        ],
+        "caption": matrix_tables.caption(table),
+        "legend": matrix_tables.legend(table),
+        "upright": len(table.columns) >= MANY_COLUMNS,
     }
+
+
+def _fields(row: Row, columns: Sequence[Column]) -> list[Shown]:
+    return [_shown(row, row.entries.get(column)) for column in columns]
+
+
+def _shown(row: Row, entry: Entry | None) -> Shown:
+    text, best, level = matrix_tables.shown(row, entry)
+    if entry is None:
+        return Shown(text, [], None, "")
+    value, low, high = entry.estimate
+    known = math.isfinite(value)
+    small = [number(low), number(high)] if math.isfinite(low) else []
+    part = entry.datasets < len(row.datasets)
+    if part and known:
+        small.append(f"{entry.datasets} of {len(row.datasets)}")
+    kind = "best" if best else "level" if level else "" if known else "part"
+    return Shown(text, small, round(value, 3) if known else None, kind)
 
 
 def _pairs(table: Matrix, differences: Differences) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def render(
         _group_view(i, list(seen), main, styles, data)
         for i, seen in enumerate(zip(*(v.groups for v in views.values()), strict=True))
     ]
-    whole, pairs = overview.build(views, start, planned, data.numbers)
+    whole, more = overview.build(views, start, planned, data.numbers)
     script = _template("page.js")
     digest = hashlib.sha256(script.encode()).digest()
     template = _environment().get_template("page.html")
@@ -104,13 +104,13 @@ def render(
         start=start,
         groups=groups,
         overview=whole,
-        pairs=pairs,
+        pairs=more["pairs"],
         notes=_notes(main),
         sources=[_source_view(source) for source in sources],
         summary=_summary(main),
         generated=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         refresh=refresh,
-        data=data.content() | {"pairs": pairs},
+        data=data.content() | more,
         css=Markup(_template("page.css")),
         script=Markup(script),
         script_hash=base64.b64encode(digest).decode(),

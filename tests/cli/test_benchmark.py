@@ -62,7 +62,9 @@ def test_it_is_filled_shown_and_not_trained_twice(folder):
     # The exported runs alone make the table, and count as finished.
     (folder / "runs").rename(folder / "elsewhere")
     assert "1 of 1 finished" in benchmark(folder, "status")
-    assert NAME in benchmark(folder, "table", "--format=markdown")
+    assert NAME.removeprefix("offjax/") in benchmark(
+        folder, "table", "--format=markdown"
+    )
 
 
 @pytest.fixture
@@ -94,12 +96,12 @@ def test_the_table_is_a_matrix(offjax, exported):
 
 def test_the_table_goes_into_a_file(offjax, exported, tmp_path):
     path = tmp_path / "README.md"
-    path.write_text("before\n<!-- board -->\nold\n<!-- /board -->\nafter\n")
+    path.write_text("before\n<!-- board -->\nstale\n<!-- /board -->\nafter\n")
     flags = ("benchmark", "table", f"--into={path}", exported)
     assert offjax(*flags).code == 0
     text = path.read_text()
     assert text.startswith("before\n<!-- board -->\n|  | TD3+BC | BC |\n")
-    assert text.endswith(".\n<!-- /board -->\nafter\n") and "old" not in text
+    assert text.endswith(".\n<!-- /board -->\nafter\n") and "stale" not in text
     assert offjax(*flags).code == 0
     assert path.read_text() == text
     done = offjax(*flags, "--format=csv")

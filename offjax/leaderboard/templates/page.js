@@ -69,7 +69,8 @@
     const sign = direction === "ascending" ? 1 : -1;
     const row = head.closest("tr");
     const table = row.closest("table");
-    const order = [...row.cells].map((_, i) => [sortValue(row, i), i]).slice(1);
+    const value = (cell) => (cell.dataset.value === undefined ? null : Number(cell.dataset.value));
+    const order = [...row.cells].map((cell, i) => [value(cell), i]).slice(1);
     order.sort(([a], [b]) =>
       a === null || b === null ? (a === null) - (b === null) : sign * (a - b));
     for (const each of table.rows) {
@@ -79,6 +80,24 @@
     for (const other of $$("tbody th", table)) {
       other.setAttribute("aria-sort", other === head ? direction : "none");
     }
+  }
+
+  // Numbers at another checkpoint; columns may have been moved.
+  const columns = $$(".all thead th").map((head) => head.dataset.name);
+
+  function fillMatrix(at) {
+    const place = $$(".all thead th").map((head) => columns.indexOf(head.dataset.name));
+    $$(".all tbody tr").forEach((row, i) => {
+      place.forEach((from, to) => {
+        const [text, small, value, kind] = data.matrix[at][i][from];
+        const cell = row.cells[to + 1];
+        const lines = small.map((line) => element("small", line));
+        ($("button", cell) || cell).replaceChildren(text, ...lines);
+        cell.className = kind;
+        if (value === null) delete cell.dataset.value;
+        else cell.dataset.value = value;
+      });
+    });
   }
 
   document.addEventListener("click", (event) => {
@@ -100,6 +119,7 @@
     const wanted = state();
     if (document.body.dataset.at !== wanted.at) {
       document.body.dataset.at = wanted.at;
+      fillMatrix(wanted.at);
       for (const head of $$('th[aria-sort]:not([aria-sort="none"])')) {
         const sort = head.closest(".all") ? sortAcross : sortBy;
         sort(head, head.getAttribute("aria-sort"));
@@ -315,7 +335,8 @@
       return node;
     };
     const x = (v) => 75 + 72 * Math.max(-1, Math.min(1, v / reach));
-    const svg = make("svg", { viewBox: "0 0 150 16", "aria-hidden": "true" });
+    const ends = half === null ? number(value) : `${number(value - half)} to ${number(value + half)}`;
+    const svg = make("svg", { viewBox: "0 0 150 16", role: "img", "aria-label": ends });
     svg.append(
       make("line", { class: "axis", x1: 75, x2: 75, y1: 0, y2: 16 }),
       make("line", { class: "reach", x1: x(value - (half ?? 0)), x2: x(value + (half ?? 0)), y1: 8, y2: 8 }),
