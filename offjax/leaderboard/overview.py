@@ -19,7 +19,7 @@ MANY_COLUMNS = 9
 """From so many on, names of methods stand upright."""
 
 
-class Shown(NamedTuple):
+class Field(NamedTuple):
     """A field of the matrix: its text, and small lines below it."""
 
     text: str
@@ -48,13 +48,11 @@ def build(
         for name, board in views.items()
     }
     main = tables[start]
-    shown = {
-        name: [
-            [_shown(row, row.entries.get(c)) for c in main.columns] for row in t.rows
-        ]
-        for name, t in tables.items()
+    fields = {
+        name: [_fields(row, main.columns) for row in table.rows]
+        for name, table in tables.items()
     }
-    return _view(main, numbers), {"matrix": shown, "pairs": _pairs(main, differences)}
+    return _view(main, numbers), {"matrix": fields, "pairs": _pairs(main, differences)}
 
 
 def picture(table: Matrix) -> dict[str, Any]:
@@ -82,14 +80,14 @@ def _view(table: Matrix, numbers: Mapping[tuple[str, Column], int]) -> dict[str,
     }
 
 
-def _fields(row: Row, columns: Sequence[Column]) -> list[Shown]:
-    return [_shown(row, row.entries.get(column)) for column in columns]
+def _fields(row: Row, columns: Sequence[Column]) -> list[Field]:
+    return [_field(row, row.entries.get(column)) for column in columns]
 
 
-def _shown(row: Row, entry: Entry | None) -> Shown:
+def _field(row: Row, entry: Entry | None) -> Field:
     text, best, level = matrix_tables.shown(row, entry)
     if entry is None:
-        return Shown(text, [], None, "")
+        return Field(text, [], None, "")
     value, low, high = entry.estimate
     known = math.isfinite(value)
     small = [number(low), number(high)] if math.isfinite(low) else []
@@ -97,15 +95,15 @@ def _shown(row: Row, entry: Entry | None) -> Shown:
     if part and known:
         small.append(f"{entry.datasets} of {len(row.datasets)}")
     kind = "best" if best else "level" if level else "" if known else "part"
-    return Shown(text, small, round(value, 3) if known else None, kind)
+    return Field(text, small, round(value, 3) if known else None, kind)
 
 
 def _pairs(table: Matrix, differences: Differences) -> dict[str, Any]:
     """Differences of all pairs of columns, the first ones where there are too many.
 
     `pairs["i,j"]` has for each row `[difference, half of the interval, probability of
-    improvement, seeds that would decide it]`, or null. Null half: one seed; null seeds:
-    more than any that are named.
+    improvement, seeds that would decide it, datasets]`, or null. Null half: one seed;
+    null seeds: more than any that are named.
     """
     rows = [row for row in table.rows if row.kind != "mean"]
     columns = list(table.columns)
@@ -131,7 +129,7 @@ def _name(table: Matrix, column: Column) -> str:
 
 
 def _rounded(differences: Differences, row: Row, column: Column) -> float | None:
-    """A column's mean on a dataset; none in the overall row."""
+    """A column's mean on a dataset; None in the overall row."""
     cell = differences.cells.get((row.name, column))
     return round(cell.mean, 2) if cell and math.isfinite(cell.mean) else None
 
@@ -139,9 +137,7 @@ def _rounded(differences: Differences, row: Row, column: Column) -> float | None
 def _entry(
     differences: Differences, row: Row, a: Column, b: Column
 ) -> list[float | None] | None:
-    shared: Sequence[str] = [
-        dataset for dataset in row.datasets if differences.on(dataset, a, b)
-    ]
+    shared = [each for each in row.datasets if differences.on(each, a, b)]
     found = differences.over(shared, a, b)
     return _numbers(found, len(shared)) if found else None
 
