@@ -36,6 +36,7 @@ def write_run(
     config: dict[str, Any] | None = None,
     info: dict[str, Any] | None = None,
     eval_every: int = 1000,
+    episodes: np.ndarray | None = None,
 ) -> Path:
     """Writes a run folder like the runner's, without its checkpoints.
 
@@ -50,11 +51,15 @@ def write_run(
       config: entries that replace those of config.json.
       info: entries that replace those of run.json.
       eval_every: updates between evaluations.
+      episodes: [seeds, evaluations, episodes] returns, in place of `scores`, which are
+        their means.
 
     Returns:
       The run folder.
     """
-    if scores is None:
+    if episodes is not None:
+        scores = episodes.mean(2)
+    elif scores is None:
         scores = learning_curves(len(seeds), 5, np.random.default_rng(0))
     folder = root / method / dataset / run_id
     folder.mkdir(parents=True)
@@ -80,8 +85,11 @@ def write_run(
     write_json(folder / "config.json", {**written_config, **(config or {})})
     write_json(folder / "run.json", {**written_info, **(info or {})})
     head = "method,variant,dataset,seed,step,episodes,return_mean,return_std,score"
+    if episodes is None:
+        episodes = scores[:, :, None]
+    number = episodes.shape[2]
     keys = [
-        (variant, seed, step, scores[i, j].item())
+        (variant, seed, step, scores[i, j].item(), episodes[i, j].tolist())
         for variant in variants
         for j, step in enumerate(steps.tolist())
         for i, seed in enumerate(seeds)
@@ -89,12 +97,16 @@ def write_run(
     write_csv(
         folder / "scores.csv",
         head,
-        ((method, v, dataset, s, step, 1, x, 0.0, x) for v, s, step, x in keys),
+        ((method, v, dataset, s, step, number, x, 0.0, x) for v, s, step, x, _ in keys),
     )
     write_csv(
         folder / "episodes.csv",
         "variant,seed,step,episode,return,length",
-        ((v, s, step, 0, x, 50) for v, s, step, x in keys),
+        (
+            (v, s, step, i, x, 50)
+            for v, s, step, _, returns in keys
+            for i, x in enumerate(returns)
+        ),
     )
     return folder
 

@@ -4,7 +4,9 @@ import dataclasses
 import re
 from pathlib import Path
 
+from offjax.leaderboard import board, matrix, matrix_tables, store
 from offjax.methods import METHODS
+from offjax.sweeps import benchmark
 from tools import reference
 
 ROOT = Path(__file__).parents[1]
@@ -67,3 +69,16 @@ def test_the_reference_has_every_method_with_its_hyperparameters():
         for stage in builder(None, "paper").stages:
             for field in dataclasses.fields(stage.config):
                 assert f"`{field.name}`" in pages
+
+
+def test_the_readmes_matrix_is_that_of_the_exports():
+    """`offjax benchmark table --into=README.md` writes it."""
+    suite = benchmark.read(benchmark.DEFAULT)
+    planned = suite.planned()
+    found = store.read([ROOT / "docs" / "leaderboard" / "exports"])
+    runs = [run for run in found.runs if (run.dataset, run.method) in planned]
+    built = board.build(store.Store(runs, []))
+    expected = matrix_tables.markdown(matrix.build(built, planned))
+    text = (ROOT / "README.md").read_text()
+    shown = text.split("<!-- board -->")[1].split("<!-- /board -->")[0]
+    assert shown.strip() == expected.strip()

@@ -2,16 +2,22 @@
 
     offjax benchmark run [--hours=2] [--domains=maze2d] [--methods=iql,td3_bc]
     offjax benchmark status
-    offjax benchmark table [--format=markdown]
+    offjax benchmark table [--format=markdown] [--into=README.md]
     offjax benchmark page
+    offjax benchmark compare --a=td3_bc --b=bc
 
 `run` trains what is missing, dataset by dataset. It can be stopped and started again at
-any moment. Its finished runs are exported to --export, from which `table` and `page`
-are made. Exports of several machines merge by being copied into one folder.
+any moment. Its finished runs are exported to --export, which the other actions read.
+Exports of several machines merge by being copied into one folder. `table` prints the
+matrix of datasets and methods. `page` writes the page and, where Chromium is installed,
+a picture of the matrix. `compare` tells two methods apart: their difference, and how
+many seeds would decide it.
 """
 
 from __future__ import annotations
 
+import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,18 +28,23 @@ from offjax.cli import command as cli
 from offjax.errors import UserError
 
 if TYPE_CHECKING:
+    from offjax.leaderboard.board import Board
+    from offjax.leaderboard.store import Store
     from offjax.sweeps.benchmark import Cell, Suite
 
 FLAGS = flags.FLAGS
 POSITIONAL = "action"
-ACTIONS = ("run", "status", "table", "page")
+ACTIONS = ("run", "status", "table", "page", "compare")
 FORMATS = ("terminal", "markdown", "csv", "latex")
-TRAINING = ("hours", "max_parallel", "host_devices")
+MARKS = ("<!-- board -->", "<!-- /board -->")
+TRAINING = ("hours", "max_parallel", "host_devices", "parameters")
+STORES = ("runs_dir", "data_dir")
 UNUSED = {
-    "run": ("format", "out"),
-    "status": (*TRAINING, "parameters", "format", "out"),
-    "table": (*TRAINING, "parameters", "runs_dir", "data_dir"),
-    "page": (*TRAINING, "parameters", "runs_dir", "data_dir", "format"),
+    "run": ("format", "out", "into", "a", "b"),
+    "status": (*TRAINING, "format", "out", "into", "a", "b"),
+    "table": (*TRAINING, *STORES, "a", "b"),
+    "page": (*TRAINING, *STORES, "format", "into", "a", "b"),
+    "compare": (*TRAINING, *STORES, "into", "methods"),
 }
 """Action → flags that it does not read."""
 
@@ -64,8 +75,18 @@ def define_flags() -> None:
             "parameters", False,
             "Export the final parameters of what acts as well: parameters.npz.",
         )  # fmt: skip
-        flags.DEFINE_enum("format", "terminal", FORMATS, "How `table` is written.")
-        flags.DEFINE_string("out", None, "File for `table` or `page`.")
+        flags.DEFINE_enum(
+            "format", "terminal", FORMATS,
+            "How `table` is written; `compare`: terminal or markdown.",
+        )  # fmt: skip
+        flags.DEFINE_string("out", None, "File for `table`, `page` or `compare`.")
+        flags.DEFINE_string(
+            "into", None,
+            "Markdown file in which `table` replaces what stands between `<!-- board "
+            "-->` and `<!-- /board -->`.",
+        )  # fmt: skip
+        flags.DEFINE_string("a", None, "First method of `compare`.")
+        flags.DEFINE_string("b", None, "Second method of `compare`.")
 
 
 def suite() -> Suite:
@@ -162,16 +183,12 @@ def _rest(found: list[Cell]) -> str:
     return f"  left: {words}" if rest else ""
 
 
-def _selection() -> dict[str, Any]:
-    of = suite()
-    return {
-        "methods": sorted({method for d in of.domains for method in d.methods}),
-        "datasets": [name for _, name in of.columns()],
-    }
+def _results() -> tuple[Store, dict[str, Any]]:
+    """The exported runs, and the options of a board of the benchmark's part of them.
 
-
-def _require_exports() -> None:
-    """Raises `UserError` where nothing was exported yet."""
+    Raises:
+      UserError: there are none.
+    """
     from offjax.leaderboard import store
 
     if not any(store.find(Path(FLAGS.export))):
@@ -179,26 +196,124 @@ def _require_exports() -> None:
             f"--export={FLAGS.export} holds no runs: fill the benchmark first, with "
             "`offjax benchmark run`."
         )
+    found, planned = store.read([FLAGS.export]), suite().planned()
+    there = [r for r in found.runs if (r.dataset, r.method) in planned]
+    if not there:
+        raise UserError(
+            f"--export={FLAGS.export} holds no run of this part of the benchmark; "
+            "`offjax benchmark status` says what is finished."
+        )
+    return found, {
+        "methods": sorted({run.method for run in there}),
+        "datasets": sorted({run.dataset for run in there}),
+    }
+
+
+def _board() -> Board:
+    from offjax.leaderboard import board
+
+    found, chosen = _results()
+    return board.build(found, **chosen)
 
 
 def table() -> None:
-    """Prints the board, or writes it to --out."""
-    _require_exports()
-    from offjax.cli.leaderboard import write
-    from offjax.leaderboard import board, store
+    """Prints the matrix, or writes it to --out or into --into."""
+    from offjax.leaderboard import matrix, matrix_tables
 
-    write(board.build(store.read([FLAGS.export]), **_selection()))
+    if FLAGS.into and (FLAGS.out or FLAGS.format not in ("terminal", "markdown")):
+        raise UserError("--into takes markdown, and no --out; leave the other out.")
+    made = matrix.build(_board(), suite().planned())
+    if FLAGS.into:
+        _replace(Path(FLAGS.into), matrix_tables.markdown(made))
+    elif FLAGS.format == "terminal" and FLAGS.out is None:
+        from rich.console import Console
+
+        matrix_tables.write_terminal(made, Console())
+    else:
+        _write({
+            "terminal": lambda m: "\n".join(matrix_tables.plain_lines(m)) + "\n",
+            "markdown": matrix_tables.markdown,
+            "csv": matrix_tables.csv_text,
+            "latex": matrix_tables.latex,
+        }[FLAGS.format](made))  # fmt: skip
+
+
+def _write(text: str) -> None:
+    """Prints a text, or writes it to --out."""
+    from offjax.leaderboard import page
+
+    if FLAGS.out is None:
+        print(text, end="")
+        return
+    page.write(Path(FLAGS.out), text)
+    print(FLAGS.out)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Puts a text between the two marks of a file.
+
+    Raises:
+      UserError: the file cannot be read, or does not have each mark once, in order.
+    """
+    from offjax.leaderboard import page
+
+    try:
+        old = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"--into={path} cannot be read ({error}).") from error
+    before, _, rest = old.partition(MARKS[0])
+    between, _, after = rest.partition(MARKS[1])
+    if [old.count(mark) for mark in MARKS] != [1, 1] or MARKS[1] in before:
+        raise UserError(
+            f"--into={path} needs a line {MARKS[0]} and, below it, a line {MARKS[1]}; "
+            "add them where the table should stand."
+        )
+    if between.strip() != text.strip():
+        page.write(path, f"{before}{MARKS[0]}\n{text}{MARKS[1]}{after}")
+    print(path)
 
 
 def write_page() -> None:
-    """Writes the page of the exported runs."""
-    _require_exports()
-    from offjax.leaderboard import page, reported, store
+    """Writes the page of the exported runs, and a picture of its matrix."""
+    from offjax.leaderboard import matrix, page, reported, screenshot
 
-    text = page.render(store.read([FLAGS.export]), reported.load(), **_selection())
+    found, chosen = _results()
+    planned = suite().planned()
+    text = page.render(found, reported.load(), planned=planned, **chosen)
     path = Path(FLAGS.out or Path(FLAGS.export).parent / "leaderboard.html")
     page.write(path, text)
     print(path)
+    if screenshot.find_browser() is None:
+        print("no picture of it: Chromium is not installed", file=sys.stderr)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        alone = Path(folder) / "matrix.html"
+        page.write(alone, page.picture(matrix.build(_board(), planned)))
+        screenshot.take_whole(alone, path.with_suffix(".png"))
+    print(path.with_suffix(".png"))
+
+
+def compare() -> None:
+    """Prints how two methods differ, or writes it to --out."""
+    from offjax.leaderboard import compare as comparison
+
+    missing = [f"--{name}" for name in ("a", "b") if FLAGS[name].value is None]
+    if missing:
+        raise UserError(
+            f"compare needs {' and '.join(missing)}: "
+            "`offjax benchmark compare --a=td3_bc --b=bc`."
+        )
+    if FLAGS.format not in ("terminal", "markdown"):
+        raise UserError(
+            f"compare writes terminal or markdown, not --format={FLAGS.format}."
+        )
+    board = _board()
+    a, b = (
+        comparison.column(board, FLAGS.a, "a"),
+        comparison.column(board, FLAGS.b, "b"),
+    )
+    plain = FLAGS.format == "terminal"
+    _write((comparison.plain if plain else comparison.markdown)(board, a, b))
 
 
 def main(argv: list[str]) -> None:
@@ -211,4 +326,5 @@ def main(argv: list[str]) -> None:
     for name in UNUSED[FLAGS.action]:
         if FLAGS[name].present:
             raise UserError(f"{FLAGS.action} does not use --{name}; leave that out.")
-    dict(zip(ACTIONS, (run, status, table, write_page), strict=True))[FLAGS.action]()
+    actions = (run, status, table, write_page, compare)
+    dict(zip(ACTIONS, actions, strict=True))[FLAGS.action]()

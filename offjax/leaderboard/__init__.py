@@ -11,12 +11,16 @@ from offjax.leaderboard import board, store, tables
 
 
 def table(runs_dir: str | Path) -> str:
-    """The leaderboard of a runs folder as plain text, one item a line.
+    """The leaderboard of a runs folder as plain text: one item a line, then the matrix.
 
     Raises:
       UserError: the folder does not exist or holds no run.
     """
-    return "\n".join(tables.plain_lines(board.build(store.read([runs_dir])))) + "\n"
+    from offjax.leaderboard import matrix, matrix_tables  # they need SciPy
+
+    built = board.build(store.read([runs_dir]))
+    parts = tables.plain_lines(built), matrix_tables.plain_lines(matrix.build(built))
+    return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
 
 
 def write_page(runs_dir: str | Path, out: str | Path | None = None) -> Path:

@@ -47,6 +47,11 @@ class Column:
         return f"{self.method} ({self.variant})"
 
 
+def settings(variant: str) -> list[str]:
+    """What a variant changes, one by one: split at commas outside of brackets."""
+    return re.split(r",(?![^(\[]*[)\]])", variant) if variant != "default" else []
+
+
 @dataclass(frozen=True, eq=False)
 class Cell:
     """One column on one dataset."""

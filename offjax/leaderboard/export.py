@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 import json
 import math
 import re
@@ -17,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from offjax.errors import UserError
+from offjax.leaderboard import episodes
 from offjax.leaderboard.store import (
     EVALUATIONS,
     Note,
@@ -27,8 +27,8 @@ from offjax.leaderboard.store import (
     evaluations,
 )
 
+PACKED = episodes.EPISODES[1]
 COPIED = ("config.json", "run.json", "scores.csv")
-EPISODES = ("episodes.csv", "episodes.csv.gz")
 PARAMETERS = "parameters.npz"
 BROKEN = ("malformed", "schema", "checksum", "missing", "unfinished", "mismatch")
 
@@ -103,22 +103,12 @@ def _copy(source: Path, folder: Path, names: Sequence[str]) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         (folder / name).write_bytes((source / name).read_bytes())
-    episodes = _episodes_text(source)
-    if episodes is None:
+    recorded = episodes.text(source)
+    if recorded is None:
         return list(names)
     # Without a time stamp the same run is always the same bytes.
-    (folder / EPISODES[1]).write_bytes(gzip.compress(episodes.encode(), mtime=0))
-    return [*names, EPISODES[1]]
-
-
-def _episodes_text(folder: Path) -> str | None:
-    """Text of the episodes, packed or not; None if there are none."""
-    plain, packed = (folder / name for name in EPISODES)
-    if plain.is_file():
-        return plain.read_text(encoding="utf-8", errors="replace")
-    if packed.is_file():
-        return gzip.decompress(packed.read_bytes()).decode("utf-8", "replace")
-    return None
+    (folder / PACKED).write_bytes(gzip.compress(recorded.encode(), mtime=0))
+    return [*names, PACKED]
 
 
 def check(store: Store) -> list[Note]:
@@ -139,10 +129,13 @@ def _check_episodes(run: Run, evaluation: str) -> list[Note]:
     folder = run.path / EVALUATIONS / evaluation if evaluation else run.path
     where = clean(folder)
     try:
-        text = _episodes_text(folder)
+        text = episodes.text(folder)
         if text is None:
             return [Note("missing", where, "there is no episodes.csv.")]
-        recorded = _means(text)
+        recorded = {
+            key: math.fsum(each.values()) / len(each)
+            for key, each in episodes.parse(text).items()
+        }
     except (OSError, EOFError, KeyError, ValueError, TypeError, csv.Error) as error:
         return [Note("malformed", where, f"episodes.csv: {clean(error)}.")]
     wrong = [
@@ -167,12 +160,3 @@ def _same(found: float | None, mean: float) -> bool:
         return False
     both_unknown = math.isnan(found) and math.isnan(mean)
     return both_unknown or math.isclose(found, mean, rel_tol=1e-3, abs_tol=1e-3)
-
-
-def _means(text: str) -> dict[tuple[str, int, int], float]:
-    """(variant, seed, step) → mean return of its episodes."""
-    returns: dict[tuple[str, int, int], list[float]] = {}
-    for row in csv.DictReader(io.StringIO(text)):
-        key = (clean(row["variant"]), int(row["seed"]), int(row["step"]))
-        returns.setdefault(key, []).append(float(row["return"]))
-    return {key: math.fsum(r) / len(r) for key, r in returns.items()}

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from offjax.errors import UserError
 from offjax.leaderboard import board as boards
-from offjax.leaderboard import figures, reported, tables
+from offjax.leaderboard import figures, matrix, overview, reported, tables
 from offjax.leaderboard.board import CHECKPOINTS, Board, Cell, Column, Group
 from offjax.leaderboard.charts import Style
 from offjax.leaderboard.figures import Styles
@@ -65,6 +65,7 @@ def render(
     *,
     refresh: int = 0,
     rank_reported: bool = False,
+    planned: Collection[tuple[str, str]] = (),
     **options: Any,
 ) -> str:
     """The page of a store.
@@ -74,6 +75,7 @@ def render(
       sources: reported numbers, shown beside the measured ones.
       refresh: seconds after which the page loads itself again; 0 for never.
       rank_reported: reported numbers take part in what is called best.
+      planned: (dataset, method) of every cell that there should be.
       **options: those of `board.build`; the page starts at `checkpoint`.
     """
     start = options.pop("checkpoint", "last")
@@ -91,8 +93,8 @@ def render(
         _group_view(i, list(seen), main, styles, data)
         for i, seen in enumerate(zip(*(v.groups for v in views.values()), strict=True))
     ]
-    folder = resources.files("offjax.leaderboard") / "templates"
-    script = (folder / "page.js").read_text("utf-8")
+    whole, more = overview.build(views, start, planned, data.numbers)
+    script = _template("page.js")
     digest = hashlib.sha256(script.encode()).digest()
     template = _environment().get_template("page.html")
     return template.render(
@@ -101,16 +103,30 @@ def render(
         checkpoints=CHECKPOINTS,
         start=start,
         groups=groups,
+        overview=whole,
+        pairs=more["pairs"],
         notes=_notes(main),
         sources=[_source_view(source) for source in sources],
         summary=_summary(main),
         generated=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         refresh=refresh,
-        data=data.content(),
-        css=Markup((folder / "page.css").read_text("utf-8")),
+        data=data.content() | more,
+        css=Markup(_template("page.css")),
         script=Markup(script),
         script_hash=base64.b64encode(digest).decode(),
     )
+
+
+def picture(table: matrix.Matrix) -> str:
+    """A page of the matrix alone, to take a picture of."""
+    template = _environment().get_template("picture.html")
+    css = Markup(_template("page.css"))
+    return template.render(overview=overview.picture(table), css=css)
+
+
+def _template(name: str) -> str:
+    folder = resources.files("offjax.leaderboard") / "templates"
+    return (folder / name).read_text("utf-8")
 
 
 def _environment() -> jinja2.Environment:
@@ -155,6 +171,7 @@ class _Data:
         self.with_curves = with_curves
         self.runs: dict[Run, int] = {}
         self.configs: dict[str, int] = {}
+        self.numbers: dict[tuple[str, Column], int] = {}
         self.run_views: list[dict[str, Any]] = []
         self.cells: list[dict[str, Any]] = []
 
@@ -171,6 +188,7 @@ class _Data:
             "curves": curves, "method": column.method, "variant": column.variant,
             "dataset": dataset, "unit": cell.unit, "seeds": seeds,
         })  # fmt: skip
+        self.numbers[dataset, column] = len(self.cells) - 1
         return len(self.cells) - 1
 
     def _run(self, run: Run) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -28,26 +29,45 @@ def take(page: Path, out: Path, width: int = 1280, height: int = 1360) -> None:
     Raises:
       UserError: no browser is installed, or it made no picture.
     """
-    browser = find_browser()
-    if browser is None:
-        raise UserError(
-            f"No browser for --screenshot: none of {', '.join(BROWSERS)} is "
-            "installed. Install one, on Debian with `apt-get install chromium`."
-        )
     out.parent.mkdir(parents=True, exist_ok=True)
     out.unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory() as profile:
-        result = subprocess.run(
-            [
-                browser, *FLAGS, f"--user-data-dir={profile}",
-                f"--window-size={width},{height}", "--force-device-scale-factor=2",
-                f"--screenshot={out.resolve()}", page.resolve().as_uri(),
-            ],
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+    result = _browse(
+        page, f"--window-size={width},{height}", "--force-device-scale-factor=2",
+        f"--screenshot={out.resolve()}",
+    )  # fmt: skip
     if not out.is_file():
         reason = result.stderr.strip().splitlines()[-1:] or ["no reason given"]
         raise UserError(
-            f"{browser} made no picture at {str(out)!r} ({reason[0]}). Check that "
+            f"The browser made no picture at {str(out)!r} ({reason[0]}). Check that "
             "the folder can be written to and that the browser starts."
         )
+
+
+def take_whole(page: Path, out: Path) -> None:
+    """Writes a PNG of a page that tells its size: the body's `data-size`, `W,H`.
+
+    Raises:
+      UserError: as `take` does.
+    """
+    size = re.search(r'data-size="(\d+),(\d+)"', _browse(page, "--dump-dom").stdout)
+    take(page, out, *(map(int, size.groups()) if size else ()))
+
+
+def _browse(page: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Opens a page in a browser with a profile of its own.
+
+    Raises:
+      UserError: no browser is installed.
+    """
+    browser = find_browser()
+    if browser is None:
+        raise UserError(
+            f"No browser for a picture: none of {', '.join(BROWSERS)} is installed. "
+            "Install one, on Debian with `apt-get install chromium`."
+        )
+    with tempfile.TemporaryDirectory() as profile:
+        command = [browser, *FLAGS, f"--user-data-dir={profile}", *flags]
+        return subprocess.run(
+            [*command, page.resolve().as_uri()],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip

@@ -5,14 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import math
-import re
 from collections.abc import Iterable, Iterator
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from offjax.leaderboard.board import CHECKPOINTS, Board, Cell, Column, Group, Total
+from offjax.leaderboard.board import (
+    CHECKPOINTS,
+    Board,
+    Cell,
+    Column,
+    Group,
+    Total,
+    settings,
+)
 from offjax.leaderboard.statistics import Estimate
 
 MARKS = {"unfinished": "*", "diverged": "†"}
@@ -106,16 +113,11 @@ def rich_tables(group: Group, width: int) -> Iterator[Table]:
 
 def _column_width(group: Group, column: Column) -> int:
     total = total_text(group.totals[column], group)
-    texts = [column.method, *_parts(column.variant), total]
+    texts = [column.method, *settings(column.variant), total]
     for dataset in group.datasets:
         cell = group.cells.get((dataset, column))
         texts += [mean_std(cell), interval(cell.iqm)] if cell else []
     return max(map(len, texts))
-
-
-def _parts(variant: str) -> list[str]:
-    """What a variant changes, one by one: split at commas outside of brackets."""
-    return re.split(r",(?![^(\[]*[)\]])", variant)
 
 
 def _rich_table(group: Group, columns: list[Column]) -> Table:
@@ -125,7 +127,7 @@ def _rich_table(group: Group, columns: list[Column]) -> Table:
         header = Text(column.method, style="italic" if column.source else "bold")
         detail = column.source and f"‡ {column.source}"
         if not column.source and column.variant != "default":
-            detail = ",\n".join(_parts(column.variant))
+            detail = ",\n".join(settings(column.variant))
         header.append(f"\n{detail}" if detail else "", style="dim not bold")
         table.add_column(header, justify="right", overflow="fold")
     for dataset in group.datasets:
@@ -206,42 +208,44 @@ def markdown(board: Board) -> str:
     """GitHub-flavoured markdown; the best in bold, IQM below each mean."""
     lines = [caption(board), ""]
     for group in board.groups:
-        lines += [f"### {_md(group.name)}", ""]
-        lines.append(_md_row("dataset", (_md(c.label) for c in group.columns)))
+        lines += [f"### {md(group.name)}", ""]
+        lines.append(md_row("dataset", (md(c.label) for c in group.columns)))
         lines.append("|---" + "|---:" * len(group.columns) + "|")
         for dataset in group.datasets:
-            lines.append(_md_row(_md(dataset), map(_md_cell, group.row(dataset))))
+            lines.append(md_row(md(dataset), map(_md_cell, group.row(dataset))))
         if len(group.scored) > 1:
             totals = list(group.totals.values())
-            texts = (_strong(total_text(t, group), t.best) for t in totals)
-            lines.append(_md_row("**total**", texts))
-            lines.append(_md_row("**IQM [95 %]**", map(total_iqm, totals)))
+            texts = (strong(total_text(t, group), t.best) for t in totals)
+            lines.append(md_row("**total**", texts))
+            lines.append(md_row("**IQM [95 %]**", map(total_iqm, totals)))
         lines.append("")
     if any(cell.marks for g in board.groups for cell in g.cells.values()):
         lines += [LEGEND.replace("*", "\\*", 1), ""]
-    lines += [f"- {_md(str(note))}" for note in board.notes]
+    lines += [f"- {md(str(note))}" for note in board.notes]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _md_row(head: str, cells: Iterable[str]) -> str:
+def md_row(head: str, cells: Iterable[str]) -> str:
+    """A row of a markdown table."""
     return "| " + " | ".join([head, *cells]) + " |"
 
 
 def _md_cell(cell: Cell | None) -> str:
     if cell is None:
         return "–"
-    text = _strong(mean_std(cell).replace("*", "\\*"), cell.best)
+    text = strong(mean_std(cell).replace("*", "\\*"), cell.best)
     text += " (return)" if cell.unit == "return" else ""
     if math.isfinite(cell.iqm.low):
         text += f"<br><sub>{interval(cell.iqm)}</sub>"
     return text
 
 
-def _strong(text: str, best: bool) -> str:
+def strong(text: str, best: bool) -> str:
+    """Markdown of what is perhaps the best."""
     return f"**{text}**" if best else text
 
 
-def _md(text: str) -> str:
+def md(text: str) -> str:
     """Text without the characters that markdown or its HTML would obey."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return "".join("\\" + c if c in r"\`*_{}[]#|~!" else c for c in text)

@@ -119,6 +119,12 @@ class Suite:
         """Its datasets with their domains, in the order in which they are filled."""
         return [(d, name) for d in self.domains for name in d.datasets]
 
+    def planned(self) -> frozenset[tuple[str, str]]:
+        """(dataset, method) of every cell."""
+        return frozenset(
+            (name, method) for d, name in self.columns() for method in d.methods
+        )
+
 
 def _chosen(names: Iterable[str], wanted: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name in wanted or not wanted)

@@ -38,6 +38,7 @@ SLOW = {
         ["--states=16", "--network_states=4", "--loop_states=2"],
         "quadratic",
     ),
+    "board": (["--methods=3", "--datasets=3"], "page_megabytes"),
     "leaderboard": (["--methods=1"], "table"),
     "sequence": (
         ["--updates=1", "--rounds=1", "--seeds=2", "--episodes=1"],

@@ -7,9 +7,12 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from benchmarks.leaderboard import write_run
 from offjax.datasets import minari_io
+from offjax.leaderboard import screenshot
 
 NAME = "offjax/budget/t10-smooth-v0"
 SUITE = f"""
@@ -62,7 +65,76 @@ def test_it_is_filled_shown_and_not_trained_twice(folder):
     # The exported runs alone make the table, and count as finished.
     (folder / "runs").rename(folder / "elsewhere")
     assert "1 of 1 finished" in benchmark(folder, "status")
-    assert NAME in benchmark(folder, "table", "--format=markdown")
+    assert NAME.removeprefix("offjax/") in benchmark(
+        folder, "table", "--format=markdown"
+    )
+
+
+@pytest.fixture
+def exported(tmp_path):
+    """Exports of two methods on two of the benchmark's datasets."""
+    for method, level in (("bc", 10.0), ("td3_bc", 30.0)):
+        for dataset in ("offjax/maze2d/umaze-v0", "offjax/maze2d/medium-v0"):
+            scores = level + np.array([[1.0], [2.0], [4.0]])
+            if method == "bc":
+                scores = scores[[1, 0, 2]]
+            write_run(
+                tmp_path / "exports", method, dataset, scores=scores,
+                variants=("preset=small",),
+            )  # fmt: skip
+    return f"--export={tmp_path / 'exports'}"
+
+
+def test_the_table_is_a_matrix(offjax, exported):
+    done = offjax("benchmark", "table", "--format=markdown", exported)
+    assert done.code == 0, done.errors
+    assert "| maze2d/umaze-v0 | **32.3** | 12.3 |" in done.output
+    assert "preset small. 4 of " in done.output
+    assert "TD3+BC" in offjax("benchmark", "table", exported).output
+    done = offjax("benchmark", "table", "--methods=bc", exported)
+    assert done.code == 0 and "TD3+BC" not in done.output
+    done = offjax("benchmark", "table", "--domains=gym", exported)
+    assert done.code == 2 and "no run of this part" in done.errors
+
+
+def test_the_table_goes_into_a_file(offjax, exported, tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text("before\n<!-- board -->\nstale\n<!-- /board -->\nafter\n")
+    flags = ("benchmark", "table", f"--into={path}", exported)
+    assert offjax(*flags).code == 0
+    text = path.read_text()
+    assert text.startswith("before\n<!-- board -->\n|  | TD3+BC | BC |\n")
+    assert text.endswith(".\n<!-- /board -->\nafter\n") and "stale" not in text
+    assert offjax(*flags).code == 0
+    assert path.read_text() == text
+    done = offjax(*flags, "--format=csv")
+    assert done.code == 2 and "--into takes markdown" in done.errors
+    path.write_text("<!-- /board -->\n<!-- board -->\n")
+    done = offjax(*flags)
+    assert done.code == 2 and "needs a line <!-- board -->" in done.errors
+
+
+def test_two_methods_are_compared(offjax, exported):
+    done = offjax("benchmark", "compare", "--a=td3_bc", "--b=bc", exported)
+    assert done.code == 0, done.errors
+    assert "mean of 2" in done.output and "20.0 [" in done.output
+    done = offjax("benchmark", "compare", "--a=td3_bc", exported)
+    assert done.code == 2 and "compare needs --b" in done.errors
+    done = offjax("benchmark", "compare", "--a=bc", "--b=bc", exported)
+    assert done.code == 2 and "both bc" in done.errors
+    done = offjax("benchmark", "compare", "--a=bc", "--b=no", exported)
+    assert done.code == 2 and "--b=no is none of the methods" in done.errors
+
+
+def test_the_page_has_a_picture_where_there_is_a_browser(offjax, exported, tmp_path):
+    out = tmp_path / "board" / "page.html"
+    done = offjax("benchmark", "page", f"--out={out}", exported)
+    assert done.code == 0, done.errors
+    assert "4 of " in out.read_text()
+    if screenshot.find_browser():
+        assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    else:
+        assert "no picture" in done.errors
 
 
 def test_time_that_is_over_ends_it(folder, tmp_path):
@@ -105,4 +177,4 @@ def test_what_to_do_must_be_said(folder):
     command = [sys.executable, "-m", "offjax", "benchmark"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "say what to do, one of run, status, table, page" in done.stderr
+    assert "say what to do, one of run, status, table, page, compare" in done.stderr

@@ -164,6 +164,105 @@ def test_filters(opened):
     assert find(opened, ".group:not([hidden])") and len(rows(opened)) == 5
 
 
+def heads(browser):
+    """Names of the visible columns of the matrix, in order."""
+    return [
+        head.get_attribute("data-name")
+        for head in find(browser, ".all thead th")
+        if head.is_displayed()
+    ]
+
+
+def matrix_row(browser, name):
+    return next(
+        row for row in find(browser, ".all tbody tr")
+        if row.get_attribute("data-name") == name
+    )  # fmt: skip
+
+
+def scores(row):
+    """The values of a row of the matrix as shown, without those that are not there."""
+    cells = row.find_elements("css selector", "td")
+    return [float(c.text.split("\n")[0]) for c in cells if c.text not in ("", "–")]
+
+
+def test_the_matrix_comes_first_with_the_best_column_first(opened):
+    first = find(opened, "main > section, main > details")[0]
+    assert first.get_attribute("class") == "overview"
+    assert heads(opened) == ["cfpi", "asp", EVIL, "bc", "cfpi (k=5)"]
+    labels = [r.text.split("\n")[0] for r in find(opened, ".all tbody th")]
+    assert labels == [
+        "hopper-medium-v2", "offjax/maze2d/medium-v0", "offjax/maze2d/umaze-v0",
+        "offjax/maze2d: mean of 2", "all: IQM of 3",
+    ]  # fmt: skip
+    row = matrix_row(opened, M)
+    (best,) = row.find_elements("css selector", ".best")
+    assert float(best.text) == max(scores(row))
+
+
+def test_a_row_sorts_the_columns_of_the_matrix(opened):
+    row = matrix_row(opened, U)
+    button = row.find_element("css selector", ".across")
+    button.click()
+    assert row.find_element("css selector", "th").get_attribute("aria-sort") == (
+        "descending"
+    )
+    assert scores(row) == sorted(scores(row), reverse=True)
+    names = heads(opened)
+    button.send_keys(" ")
+    assert scores(row) == sorted(scores(row))
+    assert heads(opened) == names[::-1]
+    last = scores(row)
+    choose(opened, "at", "best")
+    assert scores(row) == sorted(scores(row)) and scores(row) > last
+
+
+def test_filters_of_the_matrix(opened):
+    choose(opened, "method", "cf")
+    assert heads(opened) == ["cfpi", "cfpi (k=5)"]
+    choose(opened, "domain", "offjax/maze2d")
+    assert matrix_row(opened, "offjax/maze2d").is_displayed()
+    assert not matrix_row(opened, H).is_displayed()
+    choose(opened, "dataset", "umaze")
+    assert matrix_row(opened, U).is_displayed()
+    assert not matrix_row(opened, "offjax/maze2d").is_displayed()
+    choose(opened, "source", "reported")
+    assert not find(opened, ".overview")[0].is_displayed()
+
+
+def test_a_number_of_the_matrix_opens_its_details(opened):
+    matrix_row(opened, M).find_elements("css selector", ".cell")[0].click()
+    (dialog,) = find(opened, "dialog")
+    assert dialog.find_element("css selector", "code").text == M
+    dialog.find_element("css selector", ".close").click()
+
+
+def pair(browser):
+    """Label → texts of the rows of the comparison."""
+    rows = find(browser, ".pair tbody tr")
+    texts = [[c.text for c in r.find_elements("css selector", "th, td")] for r in rows]
+    return {name: rest for name, *rest in texts}
+
+
+def test_two_methods_are_compared(opened):
+    found = pair(opened)
+    assert list(found) == ["hopper-medium-v2", M, U, "mean of 3"]
+    a, b, difference, _, probability, needed = found[M]
+    assert difference.startswith("+") and probability == "1.00"
+    value, low, high = (float(x.strip("[],")) for x in difference.split())
+    assert value == pytest.approx(float(a) - float(b), abs=0.11)
+    assert low < value < high and needed.endswith(" seeds")
+    find(opened, "#pair-swap")[0].click()
+    swapped = pair(opened)[M]
+    assert swapped[:2] == [b, a] and swapped[4:] == ["0.00", needed]
+    assert float(swapped[2].split()[0]) == -value
+    choose(opened, "pair-a", "4")  # one seed on one dataset
+    found = pair(opened)
+    assert list(found) == [U, "mean of 1"] and found[U][5] == "–"
+    choose(opened, "pair-a", "0")
+    assert list(pair(opened)) == ["Choose two methods."]
+
+
 def test_checkpoint_changes_the_numbers(opened):
     def shown():
         return section(opened, "offjax/maze2d").find_element(

@@ -10,7 +10,7 @@ from offjax.errors import UserError
 from offjax.leaderboard import page, reported, store, write_page
 
 EVIL = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
-VOID = {"meta", "link", "input", "br", "img"}
+VOID = {"meta", "link", "input", "br", "img", "wbr"}
 
 
 class Outline(HTMLParser):

@@ -64,6 +64,49 @@
     sortBy(head, head.getAttribute("aria-sort") === first ? second : first);
   });
 
+  // --- the matrix: columns in the order of a row ---
+  function sortAcross(head, direction) {
+    const sign = direction === "ascending" ? 1 : -1;
+    const row = head.closest("tr");
+    const table = row.closest("table");
+    const value = (cell) => (cell.dataset.value === undefined ? null : Number(cell.dataset.value));
+    const order = [...row.cells].map((cell, i) => [value(cell), i]).slice(1);
+    order.sort(([a], [b]) =>
+      a === null || b === null ? (a === null) - (b === null) : sign * (a - b));
+    for (const each of table.rows) {
+      const cells = [...each.cells];
+      each.append(...order.map(([, i]) => cells[i]));
+    }
+    for (const other of $$("tbody th", table)) {
+      other.setAttribute("aria-sort", other === head ? direction : "none");
+    }
+  }
+
+  // Numbers at another checkpoint; columns may have been moved.
+  const columns = $$(".all thead th").map((head) => head.dataset.name);
+
+  function fillMatrix(at) {
+    const place = $$(".all thead th").map((head) => columns.indexOf(head.dataset.name));
+    $$(".all tbody tr").forEach((row, i) => {
+      place.forEach((from, to) => {
+        const [text, small, value, kind] = data.matrix[at][i][from];
+        const cell = row.cells[to + 1];
+        const lines = small.map((line) => element("small", line));
+        ($("button", cell) || cell).replaceChildren(text, ...lines);
+        cell.className = kind;
+        if (value === null) delete cell.dataset.value;
+        else cell.dataset.value = value;
+      });
+    });
+  }
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest(".across");
+    if (!button) return;
+    const head = button.closest("th");
+    sortAcross(head, head.getAttribute("aria-sort") === "descending" ? "ascending" : "descending");
+  });
+
   // --- filters ---
   const has = (text, query) =>
     query.toLowerCase().split(/\s+/).filter(Boolean).every((word) => text.toLowerCase().includes(word));
@@ -76,10 +119,13 @@
     const wanted = state();
     if (document.body.dataset.at !== wanted.at) {
       document.body.dataset.at = wanted.at;
+      fillMatrix(wanted.at);
       for (const head of $$('th[aria-sort]:not([aria-sort="none"])')) {
-        sortBy(head, head.getAttribute("aria-sort"));
+        const sort = head.closest(".all") ? sortAcross : sortBy;
+        sort(head, head.getAttribute("aria-sort"));
       }
     }
+    applyMatrix(wanted);
     let shown = 0;
     let all = 0;
     for (const section of $$(".group")) {
@@ -113,6 +159,25 @@
     const changed = fields.filter((n) => wanted[n] && !(n === "at" && wanted.at === initial));
     const hash = changed.map((n) => `${n}=${encodeURIComponent(wanted[n])}`).join("&");
     history.replaceState(null, "", hash ? "#" + hash : "#boards");
+  }
+
+  function applyMatrix(wanted) {
+    const section = $(".overview");
+    if (!section) return;
+    const [head, ...rows] = $(".all", section).rows;
+    const hidden = [...head.cells].map((cell, i) => i > 0 && !has(cell.dataset.name, wanted.method));
+    let shown = 0;
+    for (const row of rows) {
+      const single = row.classList.contains("dataset");
+      row.hidden = (wanted.domain && row.dataset.domain !== wanted.domain) ||
+        (wanted.dataset && !(single && has(row.dataset.name, wanted.dataset)));
+      shown += !row.hidden;
+    }
+    for (const row of [head, ...rows]) {
+      [...row.cells].forEach((cell, i) => { cell.hidden = hidden[i]; });
+    }
+    section.hidden = wanted.source === "reported" || !shown || hidden.slice(1).every(Boolean);
+    $(".pairs")?.toggleAttribute("hidden", wanted.source === "reported");
   }
 
   function applyReported(wanted) {
@@ -252,6 +317,73 @@
       dialog.close();
     }
   });
+
+  // --- two methods ---
+  const pairs = data.pairs;
+  const signed = (value) => (value > 0 ? "+" : "") + number(value);
+
+  /** The differences A − B of all rows: [value, half, probability, seeds, datasets]. */
+  function differences(a, b) {
+    if (a < b) return pairs.pairs[`${a},${b}`];
+    return pairs.pairs[`${b},${a}`].map((d) => d && [-d[0], d[1], 1 - d[2], d[3], d[4]]);
+  }
+
+  function intervalChart([value, half], reach) {
+    const make = (tag, attributes) => {
+      const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+      for (const [name, given] of Object.entries(attributes)) node.setAttribute(name, given);
+      return node;
+    };
+    const x = (v) => 75 + 72 * Math.max(-1, Math.min(1, v / reach));
+    const ends = half === null ? number(value) : `${number(value - half)} to ${number(value + half)}`;
+    const svg = make("svg", { viewBox: "0 0 150 16", role: "img", "aria-label": ends });
+    svg.append(
+      make("line", { class: "axis", x1: 75, x2: 75, y1: 0, y2: 16 }),
+      make("line", { class: "reach", x1: x(value - (half ?? 0)), x2: x(value + (half ?? 0)), y1: 8, y2: 8 }),
+      make("circle", { class: "dot", cx: x(value), cy: 8, r: 3.5 }));
+    return svg;
+  }
+
+  function pairRow(name, means, found, reach) {
+    const [value, half, probability, seeds] = found;
+    const row = element("tr");
+    const last = name === "mean";
+    row.className = [last && "mean", !(half !== null && Math.abs(value) > half) && "open"].filter(Boolean).join(" ");
+    const interval = half === null ? "" : ` [${number(value - half)}, ${number(value + half)}]`;
+    const needed = half === null ? "–" : seeds === null ? "more than 100 seeds" : `${seeds} seeds`;
+    const chart = element("td");
+    chart.append(intervalChart(found, reach));
+    row.append(
+      element("th", last ? `mean of ${found[4]}` : name, { scope: "row" }),
+      element("td", last ? "" : number(means[0])), element("td", last ? "" : number(means[1])),
+      element("td", signed(value) + interval), chart,
+      element("td", probability.toFixed(2)), element("td", needed));
+    return row;
+  }
+
+  function showPair() {
+    const [a, b] = ["a", "b"].map((name) => Number($("#pair-" + name).value));
+    const body = $(".pair").tBodies[0];
+    const found = a === b ? [] : differences(a, b);
+    const ends = found.filter(Boolean).map(([value, half]) => Math.abs(value) + (half ?? 0));
+    const rows = found.map((each, i) => each &&
+      pairRow(pairs.rows[i], [pairs.means[a][i], pairs.means[b][i]], each, Math.max(...ends) || 1));
+    body.replaceChildren(...rows.filter(Boolean));
+    if (!body.rows.length) {
+      const text = a === b ? "Choose two methods." : "The two have no dataset in common.";
+      body.insertRow().append(element("td", text, { colspan: 7 }));
+    }
+  }
+
+  if ($(".pairs")) {
+    for (const name of ["#pair-a", "#pair-b"]) $(name).addEventListener("input", showPair);
+    $("#pair-swap").addEventListener("click", () => {
+      const [a, b] = [$("#pair-a"), $("#pair-b")];
+      [a.value, b.value] = [b.value, a.value];
+      showPair();
+    });
+    showPair();
+  }
 
   // --- live page ---
   const refresh = Number(document.body.dataset.refresh);
