@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 from tools import notebooks, reference
 
@@ -32,3 +34,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for name, image in images.items():
             files.append(File.generated(config, f"examples/{name}", content=image))
     return files
+
+
+def on_page_markdown(
+    markdown: str, page: Page, config: MkDocsConfig, files: Files
+) -> str:
+    """Turns links to notebooks, which lie beside `docs/`, into links to their pages."""
+    return re.sub(r"\]\(\.\./((?:\.\./)*examples/\w+)\.ipynb\)", r"](\1.md)", markdown)

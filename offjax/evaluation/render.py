@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,10 @@ class RenderedEnv:
         if self._time[place] % self._stride == 0:
             with _drawing(self._spec):
                 frame = self._draw(env, np.asarray(flat))
-            self._writers[place].append_data(frame)
+            with warnings.catch_warnings():
+                # imageio forks a process with JAX's threads, but only to start ffmpeg.
+                warnings.filterwarnings("ignore", r"os\.fork\(\)", RuntimeWarning)
+                self._writers[place].append_data(frame)
         return np.asarray(flat, np.float32)
 
 

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from offjax.distributions import Distribution
+from offjax.errors import UserError
 from offjax.types import (
     Actor,
     EnvSpec,
@@ -71,6 +73,12 @@ class Agent(NamedTuple):
         distribution, carry = self.actor.act(
             params, carry, observation, reward, actor_key
         )
+        if not isinstance(distribution, Distribution):
+            raise UserError(
+                f"{type(self.actor).__name__} acts with {type(distribution).__name__}: "
+                "`act` of a method must return a Distribution. unit_point, point and "
+                "gaussian in offjax.distributions make one."
+            )
         if self.improve is None:
             action = distribution.mode()
         else:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from offjax.devices.layout import Layout, Program
+from offjax.errors import UserError
 from offjax.evaluation import rollout
 from offjax.types import EnvSpec, Key, Params, Pytree, Stage
 
@@ -111,11 +112,49 @@ def _sampled(stage: Stage) -> Reader:
 
 
 def blank_metrics(stage: Stage, state: Pytree, data: Pytree, slot: Pytree) -> Pytree:
-    """Zeros like the metrics of an update, NumPy; of one slot."""
-    _, metrics = jax.eval_shape(
+    """Zeros like the metrics of an update, NumPy; of one slot.
+
+    Raises:
+      UserError: the method's `update` returns something else than what `Method` says.
+    """
+    returned = jax.eval_shape(
         lambda *args: _first_step(stage, *args), state, data, slot
     )
-    return jax.tree.map(lambda m: np.zeros(m.shape, m.dtype), metrics)
+    _require_update(f"update of the method {stage.method.name}", state, returned)
+    return jax.tree.map(lambda m: np.zeros(m.shape, m.dtype), returned[1])
+
+
+def _require_update(update: str, state: Pytree, returned: Pytree) -> None:
+    """Raises `UserError` unless `returned` is a state like `state`, and metrics."""
+    pair = isinstance(returned, tuple) and len(returned) == 2
+    if not pair or not isinstance(returned[1], dict):
+        raise UserError(
+            f"{update} returns {type(returned).__name__}: return the new state and a "
+            "dict of scalars."
+        )
+    for name, value in returned[1].items():
+        if not isinstance(value, jax.ShapeDtypeStruct):
+            raise UserError(
+                f"{update} returns the metric {name!r} as {type(value).__name__}: "
+                "return a scalar."
+            )
+    old, new = _described(state), _described(returned[0])
+    for field in old | new:
+        was, now = old.get(field, "nothing"), new.get(field, "nothing")
+        if was != now:
+            raise UserError(
+                f"{update} changes state{field} from {was} to {now}: return a state "
+                "with the same fields, shapes and types."
+            )
+
+
+def _described(tree: Pytree) -> dict[str, str]:
+    """Path of each leaf → its type and shape."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in leaves
+    }
 
 
 def stride(stage: Stage, state: Pytree, data: Pytree, slot: Pytree) -> int:

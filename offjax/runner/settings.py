@@ -11,7 +11,10 @@ import contextlib
 import dataclasses
 import difflib
 import itertools
+import textwrap
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from offjax.errors import UserError
@@ -135,8 +138,17 @@ def blamed(job: Job, stage: str) -> Iterator[None]:
         )
         raise UserError(
             f"stage {stage} cannot be made with the settings {given}: "
-            f"{type(e).__name__}: {str(e)[:300]}. Change them, or leave some out."
+            f"{type(e).__name__}{_place(e)}: {textwrap.shorten(str(e), 300)}. Change "
+            "the settings, or leave some out. If the method is new, its code may be "
+            "wrong."
         ) from e
+
+
+def _place(error: Exception) -> str:
+    """Where it was raised, outside installed packages: " in FILE, line N" or ""."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if "site-packages" not in f.filename]
+    return f" in {Path(own[-1].filename).name}, line {own[-1].lineno}" if own else ""
 
 
 def with_configs(

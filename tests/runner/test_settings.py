@@ -260,7 +260,9 @@ def test_whole_numbers_may_be_written_with_an_exponent():
 
 def test_settings_that_make_no_program_are_blamed():
     (job,) = settings.expand(build("bc", None, "demo"), {"batch_size": (7,)})
-    told = pytest.raises(UserError, match=r"stage bc .* batch_size=7: ValueError: odd")
+    told = pytest.raises(
+        UserError, match=r"stage bc .* batch_size=7: ValueError in .*: odd"
+    )
     with told, settings.blamed(job, "bc"):
         raise ValueError("odd")
     (plain,) = settings.expand(build("bc", None, "demo"), {})
