@@ -182,8 +182,8 @@ def matrix_row(browser, name):
 
 def scores(row):
     """The values of a row of the matrix as shown, without those that are not there."""
-    cells = row.find_elements("css selector", "td")
-    return [float(c.text.split("\n")[0]) for c in cells if c.text not in ("", "–")]
+    texts = [cell.text for cell in row.find_elements("css selector", "td")]
+    return [float(text.split("\n")[0].rstrip("*†")) for text in texts if text != "–"]
 
 
 def test_the_matrix_comes_first_with_the_best_column_first(opened):
