@@ -18,16 +18,12 @@ STEPS = {"num_steps": (3,)}
 KINDS = {
     "td3_bc": {"num_steps": (3,), "hidden_dims": ((16,),), "batch_size": (8,)},
     "bc_vae": STEPS,
-    "fql": STEPS,
     "cfpi": STEPS,
     "rev_kl": STEPS,
-    "multistep_cfpi": STEPS,
     "asp": STEPS,
-    "decision_transformer": STEPS | {"return_target": (5.0,)},
     "dt_ag": STEPS | {"return_target": (5.0,)},
     "reinformer": STEPS,
     "tdmpc2": STEPS,
-    "td3_bc+iql+action_gradient": STEPS,
 }
 
 

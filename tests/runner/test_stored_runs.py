@@ -14,6 +14,7 @@ from offjax.errors import UserError
 from offjax.methods import bc
 from offjax.runner import run as api
 from offjax.runner import sinks
+from offjax.runner.digests import of_slots
 from offjax.runner.options import Options
 from offjax.runner.settings import Job, Setting
 from offjax.runner.training import Training
@@ -178,3 +179,21 @@ def test_a_foreign_checkpoint_is_refused(budget_dataset, tmp_path):
     shutil.copytree(other.path / "checkpoints", trainer.path / "checkpoints")
     with pytest.raises(UserError, match="another configuration"):
         train(budget_dataset, tmp_path, resume=True)
+
+
+def test_digests_are_those_of_a_training_that_was_not_interrupted(
+    budget_dataset, tmp_path
+):
+    def digests(run):
+        return run.training.store.meta(run.training.stages[-1].key)["digests"]
+
+    run = train(budget_dataset, tmp_path, checkpoint_every=2)
+    whole = digests(run)
+    assert [step for step, _ in whole] == [2, 4, 6, 8, 10]
+    assert whole[-1][1] == of_slots(run.states["asp"])
+    record = run.folder.record | {"status": "running"}
+    (run.path / "run.json").write_text(json.dumps(record))
+    shutil.rmtree(run.path / "checkpoints" / "10")
+    shutil.rmtree(tmp_path / "stages")
+    again = train(budget_dataset, tmp_path, checkpoint_every=2, resume=True)
+    assert again.path == run.path and digests(again) == whole
