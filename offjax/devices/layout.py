@@ -92,8 +92,7 @@ class Layout:
 
         Padding repeats the last slot.
         """
-        slots = self._first_slots()[:, None] + np.arange(self.per_device)
-        slots = np.minimum(slots, self.num_slots - 1)
+        slots = self._slots()
 
         def place(x: Any) -> jax.Array:
             return jax.device_put(np.asarray(x)[slots], self.sharding)
@@ -124,17 +123,16 @@ class Layout:
     def assemble(self, make: Callable[[np.ndarray], np.ndarray]) -> jax.Array:
         """[devices, per_device, …] of what is made for the slots of each device.
 
-        `make` takes numbers of slots [n] and gives [n, …]. Padding is zero.
+        `make` takes numbers of slots [per_device] and gives [per_device, …]. Padding
+        repeats the last slot, and a device without slots has those of the one before.
         """
-        parts = []
-        firsts, counts = self._first_slots(), self._counts()
-        for device, first, count in zip(self.devices, firsts, counts, strict=True):
-            part = make(first + np.arange(count))
-            if count < self.per_device:
-                short = part
-                part = np.zeros((self.per_device, *short.shape[1:]), short.dtype)
-                part[:count] = short
-            parts.append(jax.device_put(part[None], device))
+        parts: list[jax.Array] = []
+        for device, slots, count in zip(
+            self.devices, self._slots(), self._counts(), strict=True
+        ):
+            if count or not parts:
+                made = make(slots)[None]
+            parts.append(jax.device_put(made, device))
         shape = (len(parts), *parts[0].shape[1:])
         return jax.make_array_from_single_device_arrays(shape, self.sharding, parts)
 
@@ -145,6 +143,11 @@ class Layout:
     def _counts(self) -> np.ndarray:
         counts = np.clip(self.num_slots - self._first_slots(), 0, self.per_device)
         return counts.astype(np.int32)
+
+    def _slots(self) -> np.ndarray:
+        """Numbers of the slots of each device, [devices, per_device]."""
+        slots = self._first_slots()[:, None] + np.arange(self.per_device)
+        return np.minimum(slots, self.num_slots - 1)
 
     def _first_slots(self) -> np.ndarray:
         """Number of the first slot of each of this host's devices, [devices]."""

@@ -7,6 +7,7 @@ looks the rows up, and puts them on the devices, while the present chunk trains.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,8 +21,10 @@ from offjax.devices.layout import Layout
 from offjax.runner import programs
 from offjax.types import Key, Pytree, Stage
 
-CHUNK_BYTES = 64 * 10**6
+CHUNK_BYTES = 32 * 10**6
 """Batches of one chunk, at most: of all slots on this host, and at least one update."""
+ALIGNMENT = 64
+"""Of XLA's arrays on CPUs, in bytes."""
 CHUNKS = 3
 """Chunks whose batches exist at once: on the devices, prefetched, and on the host."""
 
@@ -89,7 +92,7 @@ class Feed:
     def _rows(self, numbers: np.ndarray, updates: int) -> np.ndarray:
         """Rows [slots, capacity, B, width]; those beyond `updates` are not set."""
         shape = (*numbers.shape, self._stream.width)
-        out = np.empty(shape, np.float32)
+        out = _aligned(shape)
         for index, rows in zip(numbers[:, :updates], out[:, :updates], strict=True):
             self._stream.gather(index.reshape(-1), rows.reshape(-1, shape[-1]))
         return out
@@ -131,6 +134,14 @@ def _batch_bytes(stage: Stage, stream: Stream) -> int:
     key = jax.eval_shape(lambda: jax.random.PRNGKey(0))
     numbers = jax.eval_shape(_draw(stage, stream), key, 0)
     return numbers.size * stream.width * np.dtype(np.float32).itemsize
+
+
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """Memory for float32 that CPU devices take over without a copy."""
+    spare = ALIGNMENT // np.dtype(np.float32).itemsize
+    memory = np.empty(math.prod(shape) + spare, np.float32)
+    first = -memory.ctypes.data % ALIGNMENT // memory.itemsize
+    return memory[first : first + math.prod(shape)].reshape(shape)
 
 
 def _spare_device() -> Any:
