@@ -121,9 +121,9 @@ def rate(data_dir: str) -> Result:
         for preset in FLAGS.presets:
             job = {"method": method, "preset": preset, "dataset": HELD}
             job |= {"data_dir": data_dir, "stream": False}
-            first = child(job | {"updates": 300})
+            first = child(job | {"updates": 1000})
             assert first is not None
-            job["updates"] = max(300, int(first["rate"] * FLAGS.seconds))
+            job["updates"] = max(1000, int(first["rate"] * FLAGS.seconds))
             found: dict[bool, list[float]] = {False: [], True: []}
             states = set()
             for _ in range(FLAGS.rounds):
