@@ -42,6 +42,8 @@ Result = dict[str, Any]
 
 def train(job: dict[str, Any]) -> Result:
     """Trains in this process, as `job` says; its rate, memory and states."""
+    if "limit" in job:
+        _confine(job["limit"], job["cgroup"])
     from offjax.devices.layout import prepare_host_devices
 
     devices = prepare_host_devices()
@@ -64,6 +66,16 @@ def train(job: dict[str, Any]) -> Result:
             digest.update(np.ascontiguousarray(leaf).data)
         rate = run.folder.record["seed_steps_per_second"]
     return {"rate": rate, "states": digest.hexdigest(), "bytes": watch.most}
+
+
+def _confine(limit: int, cgroup: str) -> None:
+    """Limits the memory of this process."""
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    if cgroup:
+        names = ("memory.max", "memory.limit_in_bytes")  # of versions 2 and 1
+        files = [Path(cgroup, name) for name in names]
+        next(file for file in files if file.exists()).write_text(str(limit))
+        Path(cgroup, "cgroup.procs").write_text(str(os.getpid()))
 
 
 class _Watch:
@@ -90,22 +102,11 @@ class _Watch:
 def child(job: dict[str, Any], limit: int | None = None) -> Result | None:
     """What `train` finds in a process of its own; None where it failed."""
 
-    def confine() -> None:
-        if limit is None:
-            return
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-        if FLAGS.cgroup:
-            Path(FLAGS.cgroup, "cgroup.procs").write_text(str(os.getpid()))
-
-    if FLAGS.cgroup and limit is not None:
-        names = ("memory.max", "memory.limit_in_bytes")  # versions 2 and 1
-        files = [Path(FLAGS.cgroup, name) for name in names]
-        next(file for file in files if file.exists()).write_text(str(limit))
+    if limit is not None:
+        job = job | {"limit": limit, "cgroup": FLAGS.cgroup}
 
     command = [sys.executable, "-m", "benchmarks.streaming", f"--job={json.dumps(job)}"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, preexec_fn=confine, check=False
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         if limit is None:
             raise UserError(f"a training failed: {done.stderr.strip()[-500:]}")
@@ -120,9 +121,9 @@ def rate(data_dir: str) -> Result:
         for preset in FLAGS.presets:
             job = {"method": method, "preset": preset, "dataset": HELD}
             job |= {"data_dir": data_dir, "stream": False}
-            first = child(job | {"updates": 300})
+            first = child(job | {"updates": 1000})
             assert first is not None
-            job["updates"] = max(300, int(first["rate"] * FLAGS.seconds))
+            job["updates"] = max(1000, int(first["rate"] * FLAGS.seconds))
             found: dict[bool, list[float]] = {False: [], True: []}
             states = set()
             for _ in range(FLAGS.rounds):

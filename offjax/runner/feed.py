@@ -56,7 +56,9 @@ class Feed:
         """Seconds that the newest chunk had to wait for its batches."""
         self._next: _Part | None = None
         self._worker = ThreadPoolExecutor(1, "offjax-feed")
-        self._draw = jax.jit(self._numbers)
+        with jax.default_device(_spare_device()):
+            draw = jax.jit(self._numbers).lower(self._keys, self._steps(0))
+            self._draw = draw.compile()
 
     def serve(self, step: int, end_of: Callable[[int], int]) -> tuple[int, jax.Array]:
         """The end of the chunk from `step`, and its batches [devices, per_device, …].
@@ -83,11 +85,15 @@ class Feed:
     def _fetch(self, step: int, end: int) -> jax.Array:
         """The batches of some updates, on the devices."""
         with jax.default_device(_spare_device()):
-            steps = np.arange(step, step + self.updates, dtype=np.int32) * self._stride
-            numbers = np.asarray(self._draw(self._keys, steps))
+            numbers = np.asarray(self._draw(self._keys, self._steps(step)))
         return jax.block_until_ready(
             self._layout.assemble(lambda slots: self._rows(numbers[slots], end - step))
         )
+
+    def _steps(self, step: int) -> np.ndarray:
+        """The states' steps at a chunk's updates from `step` on, [capacity]."""
+        updates = np.arange(step, step + self.updates, dtype=np.int32)
+        return updates * np.int32(self._stride)
 
     def _rows(self, numbers: np.ndarray, updates: int) -> np.ndarray:
         """Rows [slots, capacity, B, width]; those beyond `updates` are not set."""

@@ -1,5 +1,7 @@
 """Streamed training learns what training in memory learns, bit for bit."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ from offjax.errors import UserError
 from offjax.runner import feed, memory, sinks
 from tests.runner.tiny_training import rows, train
 
-METHODS = ("td3_bc", "iql", "cfpi")  # cfpi has two stages
+METHODS = ("td3_bc", "iql", pytest.param("cfpi", marks=pytest.mark.long))
+"""Of one stage and, cfpi, of two."""
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +38,9 @@ def on_disk(dataset, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def in_memory(dataset, tmp_path_factory):
-    """Method → its run in memory."""
+    """`in_memory(method)` is its run in memory, trained once."""
     folder = tmp_path_factory.mktemp("memory")
-    return {method: train(dataset, folder, method) for method in METHODS}
+    return functools.cache(lambda method: train(dataset, folder, method))
 
 
 def require_same(run, expected):
@@ -51,8 +54,8 @@ def require_same(run, expected):
 @pytest.mark.parametrize("method", METHODS)
 def test_states_and_metrics_are_those_in_memory(on_disk, in_memory, tmp_path, method):
     run = train(on_disk, tmp_path, method, stream=True)
-    require_same(run, in_memory[method])
-    assert rows(run, "metrics.csv") == rows(in_memory[method], "metrics.csv")
+    require_same(run, in_memory(method))
+    assert rows(run, "metrics.csv") == rows(in_memory(method), "metrics.csv")
 
 
 def test_data_in_memory_are_streamed_in_chunks_of_any_size(
@@ -60,7 +63,7 @@ def test_data_in_memory_are_streamed_in_chunks_of_any_size(
 ):
     monkeypatch.setattr(feed, "CHUNK_BYTES", 2_500)  # three updates of each seed
     options = {"log_every": 3, "checkpoint_every": 4, "stream": True}
-    require_same(train(dataset, tmp_path, "iql", **options), in_memory["iql"])
+    require_same(train(dataset, tmp_path, "iql", **options), in_memory("iql"))
 
 
 class Killed(Exception):
@@ -93,7 +96,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     with pytest.raises(Killed):
         train(on_disk, tmp_path, "iql", stream=before, log=("deadly",), **options)
     run = train(on_disk, tmp_path, "iql", stream=after, resume=True, **options)
-    require_same(run, in_memory["iql"])
+    require_same(run, in_memory("iql"))
 
 
 @pytest.mark.parametrize(
