@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1] / "offjax"
 
 FLOORS = [
-    ["errors", "cache", "folders", "terminal"],
+    ["errors", "cache", "folders", "presets", "terminal"],
     ["types", "registration", "locks"],
     ["distributions", "devices"],
     ["networks", "improvement"],

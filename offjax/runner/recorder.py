@@ -264,7 +264,8 @@ class Recorder:
             self.folder.rewrite(file, rows)
         metrics = [*tables["metrics.csv"], *_of_scores(tables["scores.csv"])]
         in_order = sorted(
-            ((int(step), *more) for step, *more in metrics), key=lambda row: row[0]
+            ((int(step), int(seed), *more) for step, seed, *more in metrics),
+            key=lambda row: row[0],
         )
         for sink in self.sinks:
             sink.write(in_order)

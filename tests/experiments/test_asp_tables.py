@@ -96,7 +96,7 @@ def test_the_best_on_tuning_seeds_is_what_is_reported(tmp_path):
     how = Protocol(
         "demo", str(tmp_path / "runs"), str(tmp_path / "data"), "demo", num_seeds=3
     )
-    other, *reported = (f"offjax/budget/t5-smooth-i{i}-v0" for i in (3, 1, 2))
+    other, *reported = (f"offjax/budget/t10-smooth-i{i}-v0" for i in (3, 1, 2))
     grid, fixed = {"actor_lr": (1e-4, 1e-2)}, {"batch_size": (8,)}
 
     def measure():

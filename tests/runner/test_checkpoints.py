@@ -97,7 +97,7 @@ def test_a_stage_that_is_missing_or_half_there_is_told(tmp_path):
     for file in (tmp_path / "stages" / "ab" / "state").rglob("*"):
         if file.is_file():
             file.write_bytes(b"\0")
-    with pytest.raises(UserError, match="corrupt"):
+    with pytest.raises(UserError, match="is damaged"):
         store.load("ab", zeros())
 
 
@@ -152,14 +152,14 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, kind):
     assert Checkpoints(tmp_path / "checkpoints").newest_whole(said.append) == 20
 
 
-def test_a_stage_whose_arrays_changed_is_corrupt(tmp_path):
+def test_a_stage_whose_arrays_changed_is_damaged(tmp_path):
     store = StageStore(tmp_path)
     store.save("ab", big_state(1), {})
     path = tmp_path / "stages" / "ab" / "stage.json"
     first, *rest = path.read_text().split('"00000": ')
     number, tail = rest[0].split(",", 1)
     path.write_text(f'{first}"00000": {int(number) + 1},{tail}')
-    with pytest.raises(UserError, match="corrupt"):
+    with pytest.raises(UserError, match="is damaged"):
         store.load("ab", big_state(0))
     store.discard("ab")
     assert not store.has("ab")
