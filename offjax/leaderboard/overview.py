@@ -25,7 +25,7 @@ class Field(NamedTuple):
     text: str
     small: list[str]
     value: float | None  # to sort by
-    kind: str  # "best", "level", "part" for a number of datasets, or ""
+    kind: str  # "best", "level", "part" where datasets are missing, or ""
 
 
 def build(
@@ -94,7 +94,7 @@ def _field(row: Row, entry: Entry | None) -> Field:
     part = entry.datasets < len(row.datasets)
     if part and known:
         small.append(f"{entry.datasets} of {len(row.datasets)}")
-    kind = "best" if best else "level" if level else "" if known else "part"
+    kind = "best" if best else "level" if level else "part" if part else ""
     return Field(text, small, round(value, 3) if known else None, kind)
 
 
