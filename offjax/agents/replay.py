@@ -31,16 +31,16 @@ from offjax.agents.verdicts import (
     compare,
 )
 from offjax.catalog.load import known_spec, lies_here, load_dataset
+from offjax.datasets import checks
 from offjax.errors import UserError
 from offjax.evaluation import environments
-from offjax.leaderboard.store import damaged_file
+from offjax.leaderboard.store import damaged_file, read_json
 from offjax.runner.evaluator import Acting, Evaluator
 from offjax.runner.records import (
     HEADERS,
     digest,
     environment,
     processor,
-    read_json,
 )
 from offjax.types import EnvSpec
 
@@ -52,24 +52,24 @@ def verify(folder: Path, data_dir: str | None = None) -> Verdict:
       folder: of the exported run.
       data_dir: root of the datasets, for policies that pursue recorded states.
     """
+    what = f"The exported run {folder}"
     try:
-        damaged = damaged_file(folder)
-        if damaged:
-            return Verdict(DIFFERS, (f"{damaged} is not what checksums.json says.",))
-        found = archive.read(folder / archive.FILE)
-        config, record = (read_json(folder / f) for f in ("config.json", "run.json"))
-        step = record["total_steps"]
-        recorded = _recorded_episodes(folder, step), _recorded_scores(folder, step)
-    except (UserError, OSError, KeyError, ValueError, TypeError) as error:
-        reason = str(error) if isinstance(error, UserError) else repr(error)
-        return Verdict(UNKNOWN, (reason,))
-    wrong = [*_contradictions(found, config, record), *_surplus(config, recorded)]
-    wrong += [] if wrong else _miscalculated(found.dataset.spec, *recorded)
-    if wrong:
-        return Verdict(DIFFERS, tuple(wrong[:SHOWN]))
-    try:
-        acting = _with_trials(found, data_dir)
-        evaluator = Evaluator(acting)
+        with checks.damaged(what, "Copy it again, or export it again."):
+            damaged = damaged_file(folder)
+            if damaged:
+                text = f"{damaged} is not what checksums.json says."
+                return Verdict(DIFFERS, (text,))
+            found = archive.read(folder / archive.FILE)
+            config, record = (
+                read_json(folder / "config.json"),
+                read_json(folder / "run.json"),
+            )
+            step = record["total_steps"]
+            recorded = _recorded_episodes(folder, step), _recorded_scores(folder, step)
+            wrong = list(_contradictions(found, config, record, recorded))
+        if wrong:
+            return Verdict(DIFFERS, tuple(wrong[:SHOWN]))
+        evaluator = Evaluator(_with_trials(found, data_dir))
         _require_environment(found, evaluator)
         played = _played(evaluator, config["method"], step)
     except UserError as error:
@@ -114,9 +114,22 @@ def _recorded_scores(folder: Path, step: int) -> Scores:
 
 
 def _contradictions(
-    found: Archive, config: Mapping[str, Any], record: Mapping[str, Any]
+    found: Archive,
+    config: Mapping[str, Any],
+    record: Mapping[str, Any],
+    recorded: tuple[Episodes, Scores],
 ) -> Iterator[str]:
     """What the files of one row say against each other."""
+    yield from _archived_otherwise(found, config, record)
+    yield from _foreign_environment(found.dataset.spec, config["dataset"])
+    surplus = list(_surplus(config, recorded))
+    yield from surplus or _miscalculated(found.dataset.spec, *recorded)
+
+
+def _archived_otherwise(
+    found: Archive, config: Mapping[str, Any], record: Mapping[str, Any]
+) -> Iterator[str]:
+    """What an archive has otherwise than the files beside it."""
     if digest(config) != record.get("config_hash"):
         yield "config.json has another hash than run.json says."
     archived = found.manifest["config"]
@@ -130,7 +143,6 @@ def _contradictions(
         mine, its = record.get(name), found.manifest["run"].get(name)
         if mine != its:
             yield f"{name} is {mine!r} in run.json, and {its!r} in the archive."
-    yield from _foreign_environment(found.dataset.spec, config["dataset"])
 
 
 def _foreign_environment(spec: EnvSpec | None, dataset: str) -> Iterator[str]:

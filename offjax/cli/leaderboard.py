@@ -107,7 +107,6 @@ def define_flags() -> None:
             "Folder of the runs that were exported: verify by training a part again.",
         )  # fmt: skip
         cli.define_data_dir()
-        cli.define_host_devices()
 
 
 def main(argv: list[str]) -> None:
@@ -119,11 +118,11 @@ def main(argv: list[str]) -> None:
     if (FLAGS.watch or FLAGS.screenshot) and FLAGS.format != "html":
         refuse("watch" if FLAGS.watch else "screenshot", "format")
     if not FLAGS.verify:
-        require("verify", "rows", "retrain", "host_devices")
+        require("verify", "rows", "retrain")
     if not FLAGS.parameters:
         require("parameters", "parameter_seeds")
         if not FLAGS.verify:
-            require("parameters", "data_dir")
+            require("parameters or --verify", "data_dir")
     elif FLAGS.export is None:
         require("export", "parameters")
     if FLAGS.watch:
@@ -136,10 +135,7 @@ def main(argv: list[str]) -> None:
         from offjax.cli import proofs
 
         refuse("verify", "export", *SELECTION, *LOOKS)
-        proofs.verify(
-            FLAGS.runs_dir, FLAGS.rows, FLAGS.retrain, FLAGS.data_dir,
-            FLAGS.host_devices,
-        )  # fmt: skip
+        proofs.verify(FLAGS.runs_dir, FLAGS.rows, FLAGS.retrain, FLAGS.data_dir)
     elif FLAGS.tuning:
         refuse("tuning", *SELECTION, *LOOKS)
         tuning()

@@ -47,7 +47,6 @@ def verify(
     rows: Sequence[str],
     retrain: str | None,
     data_dir: str | None,
-    host_devices: int | None,
 ) -> None:
     """Prints of each row whether it is true; exit code 1 if one is not.
 
@@ -56,7 +55,6 @@ def verify(
       rows: METHOD/DATASET/RUN_ID, where * and ? match; none: all.
       retrain: folder of the runs themselves, one stretch of which is trained again.
       data_dir: root of the datasets.
-      host_devices: CPU devices.
 
     Raises:
       UserError: no such row.
@@ -65,7 +63,7 @@ def verify(
     from offjax.devices.layout import prepare_host_devices
     from offjax.leaderboard import store
 
-    prepare_host_devices(host_devices)
+    prepare_host_devices()
     counts = dict.fromkeys(
         (verdicts.VERIFIED, verdicts.CLOSE, verdicts.DIFFERS, verdicts.UNKNOWN), 0
     )

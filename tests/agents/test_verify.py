@@ -312,6 +312,14 @@ def test_what_cannot_be_verified_says_why(row):
     assert found.word == UNKNOWN and "--parameters" in found.reasons[0]
 
 
+@pytest.mark.parametrize("file", ["config.json", "run.json", "episodes.csv.gz"])
+def test_damaged_files_are_named(row, file):
+    (row / file).write_bytes((row / file).read_bytes()[:-20])
+    seal(row)
+    found = replay.verify(row)
+    assert found.word == UNKNOWN and f"The exported run {row}" in found.reasons[0]
+
+
 def test_an_environment_that_would_be_imported_is_not(row):
     changed(row / archive.FILE, spec__id="antigravity:Fly-v0")
     seal(row)
