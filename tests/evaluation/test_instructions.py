@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from offjax.devices.layout import choose_layout
+from offjax.distributions import point
 from offjax.evaluation import instructions
 from offjax.evaluation.batched import BatchedAgent
 from offjax.evaluation.instructions import Trial
@@ -64,11 +65,7 @@ class Obedient(Actor):
         return task["way"]
 
     def act(self, params, carry, observation, reward, key):
-        class Point:
-            def mode(self):
-                return params.models["speed"].state * carry
-
-        return Point(), carry
+        return point(params.models["speed"].state * carry), carry
 
 
 def loaded(actor, speeds, places):
