@@ -4,7 +4,7 @@
         [--presets=small,paper] [--rows=20000000] [--held_rows=2000000] [--json=FILE]
 
 Synthetic rows of Hopper's shapes (11 and 3 numbers), stored in a folder that is removed
-at the end; 20 million take 2.6 GB. One seed, on as many cores as the process may use.
+at the end; 20 million take 2.5 GB. One seed, on as many cores as the process may use.
 Every number is of a process of its own. Sections:
 
     rate    updates per second of training in memory and streamed, on --held_rows, in
