@@ -1,5 +1,6 @@
 """Agents from archives act as those of their runs, bit for bit."""
 
+import dataclasses
 import json
 import zipfile
 
@@ -49,7 +50,9 @@ def test_an_agent_acts_as_in_its_run(method, archived, budget_dataset):
 
 @pytest.mark.parametrize("method", ["gcbc", "gcbc_goal", "hulc", "lcd", "diffuser"])
 def test_an_agent_follows_instructions_as_in_its_run(method, archived):
-    dataset = corners()
+    # CALVIN's tasks are carried out elsewhere, so that nothing is evaluated here.
+    spec = dataclasses.replace(corners().spec, domain="calvin")
+    dataset = dataclasses.replace(corners(), spec=spec)
     planner = {"stride": (4,), "horizon": (2,), "replan": (4,)}
     more = planner if method in ("lcd", "diffuser") else {}
     run, path = archived(method, dataset, STEPS | more)

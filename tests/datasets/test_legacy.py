@@ -246,7 +246,7 @@ def test_every_family_is_listed_with_what_is_here(folder):
     lines = describe_datasets().splitlines()
     assert "hopper-medium-v2 *" in lines and "hopper-medium-v1" in lines
     assert "offjax/maze2d/umaze-v0" in lines and "scene-play-v0" in lines
-    assert sum(line.startswith("# ") for line in lines) == 4
+    assert sum(line.startswith("# ") for line in lines) == 5
 
 
 @pytest.mark.parametrize(

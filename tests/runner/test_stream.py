@@ -101,7 +101,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
 
 @pytest.mark.parametrize(
     ("method", "view"),
-    [("decision_transformer", "SegmentView"), ("percent_bc", "BestEpisodes")],
+    [("reinformer", "SegmentView"), ("percent_bc", "BestEpisodes")],
 )
 def test_other_views_are_refused_with_what_can_be_streamed(
     dataset, tmp_path, method, view
