@@ -127,8 +127,8 @@ def build(
 
     Args:
       board: the board.
-      planned: (dataset, method) of every cell that there should be; by default every
-        method on every dataset.
+      planned: (dataset, method) of every cell that there should be; by default those
+        that there are.
       differences: those of the board, where the caller needs them too.
     """
     differences = differences or Differences(board)
@@ -145,9 +145,8 @@ def build(
     if len(scored) > 1:
         rows.append(overall)
     seeds = [cell.seeds for cell in cells.values() if cell.seeds]
-    every = {c.method for c in columns} if not planned else set()
-    wanted = set(planned) or {(r.name, m) for r in rows for m in every if _is_one(r)}
     filled = {(d, c.method) for (d, c), cell in cells.items() if cell.seeds}
+    wanted = set(planned) or filled
     return Matrix(
         rows=[_marked(row, differences) for row in rows],
         columns=columns,
@@ -157,10 +156,6 @@ def build(
         seeds=(min(seeds, default=0), max(seeds, default=0)),
         checkpoint=board.checkpoint,
     )
-
-
-def _is_one(row: Row) -> bool:
-    return row.kind == "dataset"
 
 
 def _place(overall: Row, column: Column) -> tuple[int, float, str]:
