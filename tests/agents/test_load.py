@@ -37,7 +37,15 @@ def actions(agent, task=None, width=None, steps=4):
     )
 
 
-@pytest.mark.parametrize("method", KINDS)
+def some(names, always):
+    """Parameters; those that are not in `always` take long."""
+    return [
+        name if name in always else pytest.param(name, marks=pytest.mark.long)
+        for name in names
+    ]
+
+
+@pytest.mark.parametrize("method", some(KINDS, ("td3_bc", "cfpi", "asp")))
 def test_an_agent_acts_as_in_its_run(method, archived, budget_dataset):
     run, path = archived(method, budget_dataset, KINDS[method])
     width = budget_dataset.spec.observation_dim
@@ -48,7 +56,9 @@ def test_an_agent_acts_as_in_its_run(method, archived, budget_dataset):
     _holds_what_acts_alone(path)
 
 
-@pytest.mark.parametrize("method", ["gcbc", "gcbc_goal", "hulc", "lcd", "diffuser"])
+@pytest.mark.parametrize(
+    "method", some(["gcbc", "gcbc_goal", "hulc", "lcd", "diffuser"], ("lcd",))
+)
 def test_an_agent_follows_instructions_as_in_its_run(method, archived):
     # CALVIN's tasks are carried out elsewhere, so that nothing is evaluated here.
     spec = dataclasses.replace(corners().spec, domain="calvin")
