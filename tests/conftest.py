@@ -47,20 +47,11 @@ def _forget_programs():
 def budget_dataset():
     """Sixty episodes of ten steps of Budget Allocation, with its environment."""
     from offjax.behavior import budget as behavior
-    from offjax.datasets.dataset import Dataset
     from offjax.envs import budget
+    from tests.budget_data import dataset_of
 
     data = behavior.generate(10, "smooth", num_episodes=60, seed=1)
-    return Dataset.from_arrays(
-        data["observations"][:, :-1].reshape(600, -1),
-        data["actions"].reshape(600, -1),
-        data["rewards"].reshape(-1),
-        data["terminals"].reshape(-1),
-        data["timeouts"].reshape(-1),
-        data["observations"][:, 1:].reshape(600, -1),
-        spec=budget.spec(horizon=10),
-        id="test/budget10-v0",
-    )
+    return dataset_of(data, budget.spec(horizon=10), "test/budget10-v0")
 
 
 @pytest.fixture(scope="session")

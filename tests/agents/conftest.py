@@ -4,9 +4,9 @@ import pytest
 
 from offjax.agents import archive
 from offjax.behavior import budget as behavior
-from offjax.datasets.dataset import Dataset
 from offjax.envs import budget
 from offjax.runner import run as api
+from tests.budget_data import dataset_of
 from tests.runner.tiny_training import TINY
 
 
@@ -14,16 +14,8 @@ from tests.runner.tiny_training import TINY
 def varied():
     """Budget Allocation with an instance for each episode, so that seeds matter."""
     data = behavior.generate(10, "smooth", num_episodes=60, seed=1, instances=50)
-    return Dataset.from_arrays(
-        data["observations"][:, :-1].reshape(600, -1),
-        data["actions"].reshape(600, -1),
-        data["rewards"].reshape(-1),
-        data["terminals"].reshape(-1),
-        data["timeouts"].reshape(-1),
-        data["observations"][:, 1:].reshape(600, -1),
-        spec=budget.spec(horizon=10, instances=50, context=True),
-        id="test/varied10-v0",
-    )
+    spec = budget.spec(horizon=10, instances=50, context=True)
+    return dataset_of(data, spec, "test/varied10-v0")
 
 
 @pytest.fixture
