@@ -49,6 +49,7 @@ def random_data() -> Trajectories:
         starts=np.arange(EPISODES, dtype=np.int32) * LENGTH,
         lengths=np.full(EPISODES, LENGTH, np.int32),
         return_scale=np.float32(1.0),
+        last_timestep=np.int32(LENGTH - 1),
         statistics=Statistics(
             np.zeros(OBSERVATION, np.float32),
             np.ones(OBSERVATION, np.float32),

@@ -187,10 +187,14 @@ class View:
     Attributes:
       VERSION: raised when `arrays` or `sample` change what they compute.
       per_seed: whether `arrays` is called for each seed with that seed's upstream.
+      by_rows: whether `sample` and `init` read of the arrays, scalars and `statistics`
+        aside, nothing but `shape` and rows by number, `leaf[index]`. Seeds of several
+        datasets can then be trained together.
     """
 
     VERSION: ClassVar[int] = 1
     per_seed: ClassVar[bool] = False
+    by_rows: ClassVar[bool] = False
 
     def arrays(self, dataset: Any, config: Any, upstream: Upstream) -> Pytree:
         """A pytree of NumPy arrays for training, made once, on the host.

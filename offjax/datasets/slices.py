@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import chex
 import jax
@@ -46,6 +46,7 @@ class SliceView(View):
       reward_scale: rewards count as reward_scale · r.
     """
 
+    by_rows: ClassVar[bool] = True
     reward_scale: float = 1.0
 
     def arrays(self, dataset: Dataset, config: Any, upstream: Upstream) -> SliceData:

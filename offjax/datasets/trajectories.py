@@ -8,7 +8,7 @@ padding there can be seen by no step that counts.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import chex
 import jax
@@ -45,6 +45,7 @@ class Trajectories(NamedTuple):
     starts: chex.Array  # [E] first row of each episode
     lengths: chex.Array  # [E]
     return_scale: chex.Array  # [] what returns are divided by
+    last_timestep: chex.Array  # [] the greatest of `timesteps`
     statistics: Statistics
 
 
@@ -58,6 +59,7 @@ class SegmentView(View):
       discounted: whether returns-to-go are discounted by `config.discount`.
     """
 
+    by_rows: ClassVar[bool] = True
     discounted: bool = False
 
     def arrays(self, dataset: Dataset, config: Any, upstream: Upstream) -> Trajectories:
@@ -88,18 +90,21 @@ class SegmentView(View):
         returns = convert.returns_to_go(rewards, starts, ends, discount)
         largest = float(np.abs(returns).max()) or 1.0
         timesteps = np.arange(rows) - np.repeat(starts, lengths)
+        remaining = np.repeat(lengths, lengths) - timesteps
         # Too few data teach the embeddings of time steps that few episodes reach.
         common = max(1, round((1 - config.rare_timesteps) * len(lengths)))
         last = np.sort(lengths)[common - 1] - 1
+        timesteps = np.minimum(timesteps, last)
         return Trajectories(
             observations=dataset.observations[:rows],
             actions=dataset.actions[:rows],
             returns=returns.astype(np.float32),
-            timesteps=np.minimum(timesteps, last).astype(np.int32),
-            remaining=(np.repeat(lengths, lengths) - timesteps).astype(np.int32),
+            timesteps=timesteps.astype(np.int32),
+            remaining=remaining.astype(np.int32),
             starts=starts.astype(np.int32),
             lengths=lengths.astype(np.int32),
             return_scale=np.float32(config.return_scale or largest),
+            last_timestep=np.int32(timesteps.max()),
             statistics=convert.statistics(
                 dataset, action_box=action_box(dataset.spec), epsilon=1e-6
             ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -40,6 +40,7 @@ class TransitionView(View):
     (SARSA).
     """
 
+    by_rows: ClassVar[bool] = True
     normalize: bool = True  # standardize observations
     reward_scale: float = 1.0
     reward_shift: float = 0.0

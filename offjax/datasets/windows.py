@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import chex
 import jax
@@ -51,6 +51,8 @@ class WindowView(View):
     Of the config it reads `k`, `windows` (W), `discount`, `random_phase` and
     `batch_size`.
     """
+
+    by_rows: ClassVar[bool] = True
 
     def arrays(self, dataset: Dataset, config: Any, upstream: Upstream) -> WindowData:
         """Returns-to-go, their rank among those of the same time step, and starts.

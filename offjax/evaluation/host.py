@@ -28,7 +28,7 @@ class Episodes(NamedTuple):
 
     returns: np.ndarray  # [S, E] f64
     lengths: np.ndarray  # [S, E] steps
-    clipped: np.ndarray  # [S] share of the actions that lay outside the box
+    clipped: np.ndarray | None  # [S] share of the actions outside the box, if counted
 
 
 def num_places(num_slots: int, episodes: int) -> int:

@@ -118,7 +118,7 @@ def start_sequence(key: Key, data: Trajectories) -> dict[str, Any]:
     """The fields of `SequenceState` at the first update."""
     return start(key, data) | {
         "return_scale": jnp.asarray(data.return_scale),
-        "last_timestep": jnp.max(data.timesteps),
+        "last_timestep": jnp.asarray(data.last_timestep),
     }
 
 

@@ -1,9 +1,4 @@
-"""Evaluation of all slots of a job: parameters, rollouts, and their records.
-
-JAX environments are rolled out on device, all others stepped on the host under one
-batched policy. Where training runs on an accelerator, a policy that is cheap enough
-acts on the host's cores, and the accelerator trains on meanwhile.
-"""
+"""Evaluation of all slots of a job: parameters, rollouts, and their records."""
 
 from __future__ import annotations
 
@@ -12,36 +7,22 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
-from offjax import envs
-from offjax.devices import hosts
-from offjax.devices.layout import Layout, Program, choose_layout
+from offjax.devices.layout import Program, choose_layout
 from offjax.evaluation import environments, host, results, scene
 from offjax.evaluation.batched import BatchedAgent
 from offjax.evaluation.results import SlotResult
 from offjax.evaluation.rollout import Agent
 from offjax.runner import programs
 from offjax.runner.options import Options
+from offjax.runner.rollouts import Players, Rollouts, joined, shapes
 from offjax.runner.settings import Job
-from offjax.runner.stages import (
-    Slots,
-    StageRun,
-    layout_of,
-    models_of,
-    stage_slots,
-)
+from offjax.runner.stages import Slots, StageRun, layout_of, models_of, stage_slots
 from offjax.types import EnvSpec, Params, Pytree
-
-if TYPE_CHECKING:
-    from offjax.envs.batched import BatchedEnv
-
-HOST_FLOPS = 2e6
-"""Operations per action up to which a policy acts on the host's cores: about what a
-MuJoCo step costs there."""
 
 
 class Rows(NamedTuple):
@@ -79,8 +60,6 @@ class Evaluator:
     def __init__(self, training: Acting) -> None:
         self._job, self._dataset = training.job, training.dataset
         self._stages, self._options = training.stages, training.options
-        self._programs: dict[int, Program] = {}
-        self._places: dict[int, tuple[BatchedAgent, BatchedEnv]] = {}
         self.seconds = 0.0
         self.clipped: np.ndarray | None = None
 
@@ -117,22 +96,27 @@ class Evaluator:
             return self._options.eval_behind == "on"
         if environments.on_device(self._spec) or jax.default_backend() == "cpu":
             return False
-        acting = self._acting_layout(self.acting_slots()[1])
+        acting = self.rollouts.acting_layout(self.players())
         return acting.devices[0].platform == "cpu"
+
+    @functools.cached_property
+    def rollouts(self) -> Rollouts:
+        """Where the slots play full episodes."""
+        return Rollouts(self.agent(), self._spec, self._options)
 
     @property
     def compile_seconds(self) -> float:
         """Seconds spent compiling."""
-        return sum(p.compile_seconds for p in self._all_programs())
+        return sum(p.compile_seconds for p in self._programs)
 
     @property
     def compilations(self) -> int:
         """Programs compiled: on device, one per number of episodes."""
-        return sum(p.compilations for p in self._all_programs())
+        return sum(p.compilations for p in self._programs)
 
-    def _all_programs(self) -> list[Program]:
-        acting = [p for agent, _ in self._places.values() for p in agent.programs]
-        return [*self._programs.values(), *acting]
+    @property
+    def _programs(self) -> list[Program]:
+        return self.rollouts.programs if self.possible else []
 
     def agent(self) -> Agent:
         """How the recipe acts."""
@@ -154,93 +138,28 @@ class Evaluator:
         )
         return slots, Params(models, acting, improve)
 
+    def players(self) -> Players:
+        """All slots, as they act at the moment."""
+        slots, params = self.acting_slots()
+        return Players(slots.seeds, params, slots.num_slots)
+
+    def _players_like(self, states: Pytree) -> Players:
+        """`players` where the last stage has other states."""
+        last = self._stages[-1]
+        before, last.states = last.states, states
+        try:
+            return self.players()
+        finally:
+            last.states = before
+
     def rollout(self, episodes: int, eval_seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns and lengths of full episodes, [settings, seeds, episodes].
 
         Where the host steps the environments, `clipped` becomes the share [settings,
         seeds] of actions outside the box.
         """
-        shape = self._shape
-        compiled, begin = self.compile_seconds, time.perf_counter()
-        if environments.on_device(self._spec):
-            returns, lengths = self._on_device(episodes, eval_seed)
-        else:
-            found = self._on_host(episodes, eval_seed)
-            returns, lengths = found.returns, found.lengths
-            self.clipped = found.clipped.reshape(shape)
-        self.seconds += time.perf_counter() - begin - (self.compile_seconds - compiled)
-        returns = np.asarray(returns, np.float64).reshape(*shape, episodes)
-        return returns, np.asarray(lengths).reshape(*shape, episodes)
-
-    def prepare(self, states: Pytree) -> None:
-        """Compiles the evaluation on device, where there is one, before it is due.
-
-        With several hosts JAX compiles for arrays only, not for shapes: nothing is
-        done.
-
-        Args:
-          states: like the last stage's, [slots, …]; their values are not read.
-        """
-        if self._programs or not self.possible or hosts.count() > 1:
-            return
-        if not environments.on_device(self._spec):
-            return
-        last = self._stages[-1]
-        before, last.states = last.states, states
-        layout, program, inputs = self._device_program(self._options.eval_episodes)
-        last.states = before
-
-        def like(x: Any) -> jax.ShapeDtypeStruct:
-            shape = (len(layout.devices), layout.per_device, *np.shape(x)[1:])
-            return jax.ShapeDtypeStruct(shape, x.dtype, sharding=layout.sharding)
-
-        shared = layout.replicate({"eval_seed": np.uint32(0)})
-        program.compile(jax.tree.map(like, inputs), shared)
-
-    def _device_program(self, episodes: int) -> tuple[Layout, Program, Pytree]:
-        """The program of that many episodes on device, where it runs, its inputs."""
-        slots, params = self.acting_slots()
-        layout = layout_of(slots.num_slots, self._options)
-        if episodes not in self._programs:
-            self._programs[episodes] = programs.evaluation_program(
-                self.agent(), envs.make(self._spec), self._spec, episodes, layout
-            )
-        inputs = {"params": params, "seed": np.asarray(slots.seeds, np.uint32)}
-        return layout, self._programs[episodes], inputs
-
-    def _on_device(self, episodes: int, eval_seed: int) -> Any:
-        layout, program, inputs = self._device_program(episodes)
-        shared = layout.replicate({"eval_seed": np.uint32(eval_seed)})
-        return layout.gather(program(layout.shard(inputs), shared))
-
-    def _on_host(self, episodes: int, eval_seed: int) -> host.Episodes:
-        from offjax.envs.batched import make_batched
-
-        slots, params = self.acting_slots()
-        spec, places = self._spec, host.num_places(slots.num_slots, episodes)
-        if places not in self._places:
-            layout = self._acting_layout(params)
-            agent = BatchedAgent(self.agent(), spec, places, layout)
-            env = make_batched(spec, slots.num_slots * places)
-            self._places[places] = agent, env
-        agent, env = self._places[places]
-        agent.load(params)
-        return host.evaluate(agent, env, spec.horizon, slots.seeds, episodes, eval_seed)
-
-    def _acting_layout(self, params: Params) -> Layout:
-        """Where a policy acts for environments on the host: see the module."""
-        num_slots = len(self.slot_seeds)
-        chosen = layout_of(num_slots, self._options)
-        if chosen.devices[0].platform == "cpu":
-            return chosen
-        try:
-            cores = tuple(jax.local_devices(backend="cpu"))
-        except RuntimeError:  # JAX was told to leave the CPU alone
-            return chosen
-        if host.flops_per_action(self.agent(), params, self._spec) > HOST_FLOPS:
-            return chosen
-        lanes = min(len(cores), num_slots)
-        return Layout("map", cores[: max(2, lanes)], lanes, num_slots)
+        (found,) = play([self], episodes, eval_seed)
+        return found
 
     def film(self, count: int, folder: Path, eval_seed: int) -> list[Path]:
         """Videos of the first seed's first `count` episodes of each variant.
@@ -275,8 +194,11 @@ class Evaluator:
 
     def rows(self, method: str, step: int) -> Rows:
         """Evaluates every slot as the options say; what is recorded of it."""
-        instructed = environments.instructed(self._spec)
-        found = self._instructions() if instructed else self._episodes()
+        (found,) = rows_together([self], method, step)
+        return found
+
+    def _rows(self, method: str, step: int, found: Sequence[SlotResult]) -> Rows:
+        """What is recorded of the results of all slots."""
         names = [(v, s) for v in self._job.variants for s in self._options.seeds]
         rows = Rows([], [], [], np.zeros(len(names)))
         for slot, ((variant, seed), mine) in enumerate(zip(names, found, strict=True)):
@@ -293,13 +215,14 @@ class Evaluator:
             rows.values[slot] = mine.score
         return rows._replace(values=rows.values.reshape(self._shape))
 
-    def _episodes(self) -> list[SlotResult]:
-        """Full episodes."""
-        options = self._options
-        found = self.rollout(options.eval_episodes, options.eval_seed)
-        returns, lengths = (x.reshape(-1, options.eval_episodes) for x in found)
+    def _of_episodes(
+        self, returns: np.ndarray, lengths: np.ndarray
+    ) -> list[SlotResult]:
+        """Results of full episodes [settings, seeds, episodes]."""
+        episodes = returns.shape[-1]
+        found = returns.reshape(-1, episodes), lengths.reshape(-1, episodes)
         clipped = None if self.clipped is None else self.clipped.ravel()
-        return results.of_episodes(self._spec, returns, lengths, clipped)
+        return results.of_episodes(self._spec, *found, clipped)
 
     def _instructions(self) -> list[SlotResult]:
         """Single instructions and chains of them."""
@@ -331,3 +254,86 @@ class Evaluator:
         found = scene.evaluate(self.batched, name, given, self.slot_seeds, eval_seed)
         self.seconds += time.perf_counter() - begin
         return found
+
+
+def rows_together(
+    evaluators: Sequence[Evaluator], method: str, step: int
+) -> list[Rows]:
+    """`Evaluator.rows` of several runs, all at the same step of one method.
+
+    Those in the same environment are stepped together. What is recorded is the same.
+    """
+    found: dict[int, list[SlotResult]] = {}
+    playing = []
+    for i, mine in enumerate(evaluators):
+        if environments.instructed(mine._spec):
+            found[i] = mine._instructions()
+        else:
+            playing.append(i)
+    if playing:
+        options = evaluators[0]._options
+        among = [evaluators[i] for i in playing]
+        each = play(among, options.eval_episodes, options.eval_seed)
+        for i, result in zip(playing, each, strict=True):
+            found[i] = evaluators[i]._of_episodes(*result)
+    return [mine._rows(method, step, found[i]) for i, mine in enumerate(evaluators)]
+
+
+def play(
+    evaluators: Sequence[Evaluator], episodes: int, eval_seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """`Evaluator.rollout` of several runs; those in the same environment together."""
+    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    players = [mine.players() for mine in evaluators]
+    for group in _groups(evaluators, players):
+        first = evaluators[group[0]]
+        compiled, begin = first.compile_seconds, time.perf_counter()
+        together = joined([players[i] for i in group])
+        all_ = first.rollouts.run(together, episodes, eval_seed)
+        compiled = first.compile_seconds - compiled
+        seconds = (time.perf_counter() - begin - compiled) / len(group)
+        for place, i in enumerate(group):
+            mine, count = evaluators[i], players[i].run_slots
+            slots = slice(place * count, (place + 1) * count)
+            shape = mine._shape
+            mine.seconds += seconds
+            if all_.clipped is not None:
+                mine.clipped = all_.clipped[slots].reshape(shape)
+            returns = np.asarray(all_.returns[slots], np.float64)
+            lengths = np.asarray(all_.lengths[slots])
+            found[i] = (
+                returns.reshape(*shape, episodes), lengths.reshape(*shape, episodes)
+            )  # fmt: skip
+    return [found[i] for i in range(len(evaluators))]
+
+
+def prepare(evaluators: Sequence[Evaluator], states: Sequence[Pytree]) -> None:
+    """Compiles the evaluations on device, where there are some, before they are due.
+
+    Args:
+      evaluators: of runs that are trained together.
+      states: like those of each run's last stage, [slots, …]; values are not read.
+    """
+    some, players = [], []
+    for mine, like in zip(evaluators, states, strict=True):
+        if mine.possible and not environments.instructed(mine._spec):
+            some.append(mine)
+            players.append(mine._players_like(like))
+    for group in _groups(some, players):
+        some[group[0]].rollouts.prepare(joined([players[i] for i in group]))
+
+
+def _groups(
+    evaluators: Sequence[Evaluator], players: Sequence[Players]
+) -> list[list[int]]:
+    """Numbers of the evaluators, by whose slots can be played together."""
+    found: list[list[int]] = []
+    for i, mine in enumerate(evaluators):
+        for group in found:
+            same = evaluators[group[0]].rollouts.same(mine.rollouts)
+            if same and shapes(players[group[0]]) == shapes(players[i]):
+                group.append(i)
+                break
+        else:
+            found.append([i])
+    return found

@@ -33,11 +33,24 @@ def stack_configs(config: Any, values: Sequence[dict[str, Any]]) -> Any:
     return jax.tree.map(lambda *leaves: np.asarray(leaves, np.float32), *configs)
 
 
-def init_program(stage: Stage, layout: Layout) -> Program:
-    """`slots` {seed, config, upstream, data?} → states."""
+Reads = Callable[[Pytree, Pytree], Pytree]
+"""`(slot, shared) → data` of one slot."""
+
+
+def reads_of(stage: Stage) -> Reads:
+    """The data of a slot where all of them have one dataset."""
+    if stage.view.per_seed:
+        return lambda slot, shared: slot["data"]
+    return lambda slot, shared: shared["data"]
+
+
+def init_program(stage: Stage, layout: Layout, reads: Reads | None = None) -> Program:
+    """`slots` {seed, config, upstream, …}, `shared` {data} → states."""
+
+    reads = reads or reads_of(stage)
 
     def init(slot: Pytree, shared: Pytree) -> Pytree:
-        data = slot["data"] if stage.view.per_seed else shared["data"]
+        data = reads(slot, shared)
         key = stage_key(stage.name, slot["seed"])
         return stage.method.init(key, data, slot["config"], slot["upstream"])
 
@@ -53,21 +66,25 @@ Reader = Callable[[Any, Pytree, Pytree, Pytree], Pytree]
 
 
 def chunk_program(
-    stage: Stage, layout: Layout, reader: Reader | None = None
+    stage: Stage,
+    layout: Layout,
+    reader: Reader | None = None,
+    reads: Reads | None = None,
 ) -> Program:
-    """`slots` {*CARRIED, config, upstream, data?}, `shared` {data, Window's fields}.
+    """`slots` {*CARRIED, config, upstream, …}, `shared` {data, a chunk's counts}.
 
     Returns the new values of `CARRIED` and the metrics' means over the window, which is
     done in one chunk or several. At its end a slot whose metrics or state are not
     finite gets back its state from the window's begin, `kept`, and is frozen: `alive`
     turns False. Under "map" the new values are written over the old ones.
 
-    Batches are sampled from the data, or are what `reader` gives.
+    Batches are sampled from the data that `reads` gives of a slot, or are what
+    `reader` gives.
     """
-    read = reader or _sampled(stage)
+    read, reads = reader or _sampled(stage), reads or reads_of(stage)
 
     def chunk(slot: Pytree, shared: Pytree) -> Pytree:
-        data = slot["data"] if stage.view.per_seed else shared["data"]
+        data = reads(slot, shared)
 
         def body(i: Any, carry: Pytree) -> Pytree:
             state, sums = carry

@@ -26,7 +26,7 @@ class Progress:
     """The lines of one run.
 
     Args:
-      seeds: seeds of the run.
+      seeds: seeds of the run, or of each of several that are trained together.
       quiet: print nothing.
       wave: goes before the names of stages.
       clock: seconds that have passed since some moment.
@@ -40,7 +40,8 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._seeds, self._quiet, self._clock = seeds, quiet, clock
-        self._wave = wave
+        self.wave = wave
+        self._datasets = 1
         self._live = terminal.is_terminal(sys.stdout)
         self._open = False  # a line is on the terminal without its end
         self._stage, self._first, self._total, self._slots = "", 0, 0, seeds
@@ -58,7 +59,13 @@ class Progress:
             self._redraw()
 
     def begin(
-        self, stage: str, first_step: int, num_steps: int, slots: int, done: int = 0
+        self,
+        stage: str,
+        first_step: int,
+        num_steps: int,
+        slots: int,
+        done: int = 0,
+        datasets: int = 1,
     ) -> None:
         """A stage begins; its program is compiled first.
 
@@ -66,12 +73,13 @@ class Progress:
           stage: its name.
           first_step: total steps of the run before it.
           num_steps: its updates.
-          slots: seeds × settings that are trained together.
+          slots: datasets × seeds × settings that are trained together.
           done: its updates that were done before an interruption.
+          datasets: that are trained on together.
         """
         self.close()
-        self._stage, self._first = self._wave + stage, first_step
-        self._total = num_steps
+        self._stage, self._first = self.wave + stage, first_step
+        self._total, self._datasets = num_steps, datasets
         self._slots, self._step, self._updates, self._seconds = slots, done, 0, 0.0
         self._loss, self._state = "", "compiling"
         if self._live:
@@ -114,15 +122,19 @@ class Progress:
         elif due or self._step == self._total:
             self._print(self._line())
 
-    def scores(self, values: np.ndarray, step: int, name: str = "score") -> None:
+    def scores(
+        self, values: np.ndarray, step: int, name: str = "score", dataset: str = ""
+    ) -> None:
         """Reports an evaluation.
 
         Args:
           values: scores or returns, [settings, seeds].
           step: total step of the run.
           name: of the values.
+          dataset: is named where there are several.
         """
-        self._score, self._state = f"{name} {_of_settings(values)}", ""
+        of = f" on {dataset}" if self._datasets > 1 else ""
+        self._score, self._state = f"{name} {_of_settings(values)}{of}", ""
         if self._live:
             self._redraw()
         else:
@@ -153,10 +165,13 @@ class Progress:
             self._open = True
 
     def _copies(self) -> str:
-        """` × 5 seeds × 2 settings`, what there is one of left out."""
-        settings = self._slots // self._seeds
-        seeds = f" × {self._seeds} seeds" if self._seeds > 1 else ""
-        return seeds + (f" × {settings} settings" if settings > 1 else "")
+        """` × 3 datasets × 5 seeds × 2 settings`, what there is one of left out."""
+        counts = {
+            "datasets": self._datasets,
+            "seeds": self._seeds,
+            "settings": self._slots // (self._seeds * self._datasets),
+        }
+        return "".join(f" × {n} {name}" for name, n in counts.items() if n > 1)
 
     def _parts(self, unit: str) -> list[str]:
         """The line from left to right; empty where nothing is known.

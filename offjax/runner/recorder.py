@@ -7,7 +7,7 @@ import dataclasses
 import datetime
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from offjax.devices.layout import Program
 from offjax.errors import UserError
 from offjax.runner import interrupts
 from offjax.runner.checkpoints import Checkpoints
-from offjax.runner.evaluator import Evaluator
+from offjax.runner.evaluator import Evaluator, Rows
 from offjax.runner.progress import Progress
 from offjax.runner.records import (
     HEADERS,
@@ -95,15 +95,15 @@ def recording(
     evaluator: Evaluator,
     folder: RunFolder,
     resumed: bool,
-    wave: str = "",
+    progress: Progress,
 ) -> Iterator[Recorder]:
     """The recorder of a run: "running" inside, and what came of it after.
 
-    The run is then "finished", "interrupted" or "failed". A `wave` has its name before
-    what is said of it.
+    The run is then "finished", "interrupted" or "failed". Runs that are trained
+    together share a `progress`.
     """
     with folder.working():
-        recorder = Recorder(training, evaluator, folder, resumed, wave)
+        recorder = Recorder(training, evaluator, folder, resumed, progress)
         try:
             recorder.sinks = make_sinks(
                 training.options.log, folder.path, training.config
@@ -134,15 +134,11 @@ class Recorder:
         evaluator: Evaluator,
         folder: RunFolder,
         resumed: bool,
-        wave: str = "",
+        progress: Progress,
     ) -> None:
-        self.folder = folder
+        self.folder, self.progress = folder, progress
         self._training, self._evaluator = training, evaluator
-        options = training.options
-        self.progress = Progress(
-            options.num_seeds, options.quiet or not hosts.is_writer(), wave
-        )
-        self.progress.say(f"{wave}{training.described()}, in {folder.path}")
+        progress.say(f"{progress.wave}{training.described()}, in {folder.path}")
         self.account = Account.begin(folder.record if resumed else {})
         self._environment = environment()
         self.sinks: list[Sink] = []
@@ -272,11 +268,17 @@ class Recorder:
 
     def evaluate(self, step: int) -> None:
         """Evaluates the states that the stages hold, and writes the scores."""
-        if self._evaluator.missing is not None:
+        found = None
+        if self._evaluator.possible:
+            self.progress.working("evaluating")
+            found = self._evaluator.rows(self._training.method, step)
+        self.scores(found, step)
+
+    def scores(self, found: Rows | None, step: int) -> None:
+        """Writes what an evaluation found; None: says why there was none."""
+        if found is None:
             self.progress.say(f"no scores are recorded: {self._evaluator.missing}")
             return
-        self.progress.working("evaluating")
-        found = self._evaluator.rows(self._training.method, step)
         self._append_metrics(found.metrics)
         self.folder.append("episodes.csv", found.episodes)
         self.folder.append("scores.csv", found.scores)
@@ -286,7 +288,7 @@ class Recorder:
         if np.isnan(values).all():  # no reference scores are known
             returns = [row["return_mean"] for row in map(_named, found.scores)]
             name, values = "return", np.reshape(np.array(returns, float), values.shape)
-        self.progress.scores(values, step, name)
+        self.progress.scores(values, step, name, self._training.dataset.card.id)
 
     def save(self, run: StageRun, step: int, tree: Pytree, window: int) -> None:
         """Begins to write a checkpoint at a total step.
@@ -311,14 +313,13 @@ class Recorder:
             like = like | {"kept": like["state"]}
         return self.checkpoints.restore(step, like), meta
 
-    def stop(self, step: int) -> NoReturn:
-        """Ends a run that was asked to stop, when its checkpoint is on disk."""
+    def stop(self, step: int) -> None:
+        """Returns when the checkpoint of a run that was asked to stop is on disk."""
         self.progress.say(
             f"interrupted at step {step:,}: saved in {self.folder.path}; the same "
             "command with --resume goes on from there"
         )
         self.checkpoints.close()
-        raise interrupts.Interrupted
 
 
 def _named(row: tuple[Any, ...]) -> dict[str, Any]:

@@ -58,9 +58,8 @@ def example(batch):
     """Data for `init` alone, whose transforms change nothing."""
     shapes = batch.observations.shape[-1], batch.actions.shape[-1]
     unread = [None] * 3
-    return Trajectories(
-        *unread, np.arange(5), *unread, np.float64(1.0), statistics(*shapes)
-    )
+    scalars = np.float64(1.0), np.int32(4)
+    return Trajectories(*unread, np.arange(5), *unread, *scalars, statistics(*shapes))
 
 
 def trajectories(observations, actions, returns, timesteps, remaining, starts, lengths):
@@ -70,7 +69,7 @@ def trajectories(observations, actions, returns, timesteps, remaining, starts, l
         jnp.asarray(x, jnp.float32 if x.dtype.kind == "f" else jnp.int32)
         for x in arrays
     ]
-    return Trajectories(*arrays, jnp.float32(1.0), stats)
+    return Trajectories(*arrays, jnp.float32(1.0), timesteps.max(), stats)
 
 
 def sample(data, key, batch_size, length, weighting):
