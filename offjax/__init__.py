@@ -20,6 +20,7 @@ _WHERE = {
     "load_dataset": "offjax.catalog.load",
     "recipe": "offjax.runner.run",
     "train": "offjax.runner.run",
+    "train_together": "offjax.runner.run",
     "evaluate": "offjax.runner.run",
     "load_run": "offjax.runner.run",
     "load_agent": "offjax.agents.load",

@@ -64,6 +64,11 @@ def define_flags() -> None:
             "hours", None, "Stop after so many hours: save, and export.", lower_bound=0
         )
         flags.DEFINE_integer("max_parallel", 1, "Jobs at once.", lower_bound=1)
+        flags.DEFINE_bool(
+            "together", None,
+            "Train datasets of one domain and shape in one job; by default where one "
+            "job runs at a time.",
+        )  # fmt: skip
         flags.DEFINE_string("runs_dir", "runs/benchmark", "The run store.")
         cli.define_data_dir()
         cli.define_host_devices()
@@ -116,8 +121,9 @@ def run() -> None:
     of = suite()
     devices = FLAGS.host_devices or cores_each(FLAGS.max_parallel)
     place = Place(str(Path(FLAGS.runs_dir).resolve()), of.name, FLAGS.data_dir, devices)
+    together = FLAGS.max_parallel == 1 if FLAGS.together is None else FLAGS.together
     failed = benchmark.fill(
-        of, place, FLAGS.max_parallel, [FLAGS.export], print, after=export
+        of, place, FLAGS.max_parallel, [FLAGS.export], print, export, together=together
     )
     benchmark.require_none(failed, place)
     if interrupts.requested():

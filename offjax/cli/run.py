@@ -1,6 +1,7 @@
 """Trains a method on a dataset over many seeds, and evaluates it.
 
 offjax run --method=iql --dataset=offjax/maze2d/umaze-v0 --num_seeds=8
+offjax run --method=iql --dataset=offjax/hopper/medium-v1,offjax/hopper/expert-v1
 offjax run --method=iql --config=list
 offjax run --method=cfpi --dataset=offjax/maze2d/umaze-v0 --config.log_tau=0.5,1
 offjax run --method=compose --policy=bc_mixture --critic=sarsa_iqn
@@ -32,7 +33,11 @@ def define_flags() -> None:
     """The command's flags."""
     with cli.section("What is trained"):
         flags.DEFINE_string("method", None, "Method, or `list`.")
-        flags.DEFINE_string("dataset", None, "Dataset id, or `list`.")
+        flags.DEFINE_list(
+            "dataset", [],
+            "Dataset id, or `list`; several A,B,… are trained on together where they "
+            "have one shape, and have a run each.",
+        )  # fmt: skip
         cli.define_preset()
         flags.DEFINE_string("policy", None, "With --method=compose: a method.")
         flags.DEFINE_string("critic", None, "With --method=compose: a critic.")
@@ -165,11 +170,12 @@ def _print_list() -> bool:
     """Answers --method=list, --dataset=list and --config=list."""
     if FLAGS.method == "list":
         print("\n".join(lists.methods()))
-    if FLAGS.dataset == "list":
+    if FLAGS.dataset == ["list"]:
         print("\n".join(lists.datasets(FLAGS.data_dir)))
-    listed = "list" in (FLAGS.method, FLAGS.dataset)
+    listed = FLAGS.method == "list" or FLAGS.dataset == ["list"]
     if cli.config_listed() and not listed:
-        found = hyperparameters.lines(_method(), FLAGS.dataset or "", FLAGS.data_dir)
+        dataset = FLAGS.dataset[0] if FLAGS.dataset else ""
+        found = hyperparameters.lines(_method(), dataset, FLAGS.data_dir)
         print("\n".join(found))
     return listed or cli.config_listed()
 
@@ -196,8 +202,25 @@ def _load(name: str) -> Dataset:
     return dataset if hosts.is_writer() else load_dataset(name, FLAGS.data_dir)
 
 
-def _plan(max_devices: int) -> list[Training]:
-    """The runs that the flags ask for; the dataset is loaded, or collected."""
+def _datasets() -> list[str]:
+    """The ids that are given, each once."""
+    if not FLAGS.dataset:
+        _required(None, "dataset")
+    for i, name in enumerate(FLAGS.dataset):
+        if not name or name in FLAGS.dataset[:i]:
+            given = ",".join(FLAGS.dataset)
+            raise UserError(
+                f"--dataset={given} has {name!r} twice or an empty name: give each "
+                "dataset once."
+            )
+    return FLAGS.dataset
+
+
+def _plan(max_devices: int) -> list[list[Training]]:
+    """The runs that the flags ask for, those that are trained together in one list.
+
+    The datasets are loaded, or collected.
+    """
     from offjax.catalog.load import known_spec
     from offjax.devices import hosts
     from offjax.evaluation import environments
@@ -206,16 +229,22 @@ def _plan(max_devices: int) -> list[Training]:
 
     options, method = _options(max_devices), _method()
     sinks.check(options.log)
-    name = _required(FLAGS.dataset, "dataset")
+    names = _datasets()
     # Errors here come before data are loaded or collected.
     check(method, FLAGS.preset, overrides())
-    spec = known_spec(name, FLAGS.data_dir)
-    check(method, FLAGS.preset, overrides(), name, spec)
-    dataset = _load(name)
-    if hosts.is_writer():
-        print(dataset.card, environments.line(dataset.spec), sep="\n", flush=True)
-    jobs = make_jobs(method, FLAGS.preset, dataset, overrides())
-    return [Training.of(job, method, FLAGS.preset, dataset, options) for job in jobs]
+    for name in names:
+        spec = known_spec(name, FLAGS.data_dir)
+        check(method, FLAGS.preset, overrides(), name, spec)
+    planned = []
+    for name in names:
+        dataset = _load(name)
+        if hosts.is_writer():
+            print(dataset.card, environments.line(dataset.spec), sep="\n", flush=True)
+        jobs = make_jobs(method, FLAGS.preset, dataset, overrides())
+        planned.append(
+            [Training.of(job, method, FLAGS.preset, dataset, options) for job in jobs]
+        )
+    return [list(runs) for runs in zip(*planned, strict=True)]
 
 
 def main(argv: list[str]) -> None:
@@ -226,7 +255,7 @@ def main(argv: list[str]) -> None:
     from offjax.devices import hosts
     from offjax.devices.layout import prepare_host_devices
     from offjax.runner import interrupts
-    from offjax.runner.train import train
+    from offjax.runner.train import train_together
 
     _check_hosts()
     interrupts.listen(signal.SIGTERM)  # Ctrl-C too, once there is something to save
@@ -235,13 +264,13 @@ def main(argv: list[str]) -> None:
         hosts.initialize(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
     planned = _plan(max_devices)
     interrupts.listen()
-    for training in planned:
+    for trainings in planned:
         try:
-            path = train(training).path
+            paths = [folder.path for folder in train_together(trainings)]
         except interrupts.Interrupted:
             if hosts.is_writer():
                 print(f"resume: {cli.again('--resume')}", flush=True)
             raise
-        if hosts.is_writer():
+        for path in paths if hosts.is_writer() else []:
             print("\n".join(summary.lines(path, FLAGS.runs_dir, FLAGS.data_dir)))
             print(f"run: {path}", flush=True)

@@ -110,7 +110,8 @@ def carry_out(jobs: list[Job], where: Place) -> dict[str, Outcome]:
     table = Lines(jobs, where, functools.partial(print, flush=True))
     if FLAGS.engine == "local":
         parallel = FLAGS.max_parallel or 1
-        return local.run(jobs, where, table, parallel, FLAGS.gpus)
+        together = parallel == 1 if FLAGS.together is None else FLAGS.together
+        return local.run(jobs, where, table, parallel, FLAGS.gpus, together)
     return on_ray.run(
         jobs,
         where,
@@ -119,6 +120,7 @@ def carry_out(jobs: list[Job], where: Place) -> dict[str, Outcome]:
         FLAGS.max_parallel,
         FLAGS.cpus_per_job,
         FLAGS.gpus_per_job,
+        bool(FLAGS.together),
     )
 
 
@@ -157,6 +159,11 @@ def define_flags() -> None:
         flags.DEFINE_integer(
             "max_parallel", 0, "Jobs at once; 0: one (local), as many as fit (ray)."
         )
+        flags.DEFINE_bool(
+            "together", None,
+            "Train datasets of one shape in one job; by default where one job runs at "
+            "a time.",
+        )  # fmt: skip
         flags.DEFINE_integer("retries", 2, "Further tries of a job that died.")
         flags.DEFINE_float(
             "stall_seconds", 0.0,

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -96,14 +96,15 @@ def recording(
     folder: RunFolder,
     resumed: bool,
     progress: Progress,
+    others: Sequence[str] = (),
 ) -> Iterator[Recorder]:
     """The recorder of a run: "running" inside, and what came of it after.
 
     The run is then "finished", "interrupted" or "failed". Runs that are trained
-    together share a `progress`.
+    together share a `progress`; `others` are the datasets of the others.
     """
     with folder.working():
-        recorder = Recorder(training, evaluator, folder, resumed, progress)
+        recorder = Recorder(training, evaluator, folder, resumed, progress, others)
         try:
             recorder.sinks = make_sinks(
                 training.options.log, folder.path, training.config
@@ -135,8 +136,10 @@ class Recorder:
         folder: RunFolder,
         resumed: bool,
         progress: Progress,
+        others: Sequence[str],
     ) -> None:
         self.folder, self.progress = folder, progress
+        self._others = list(others)
         self._training, self._evaluator = training, evaluator
         progress.say(f"{progress.wave}{training.described()}, in {folder.path}")
         self.account = Account.begin(folder.record if resumed else {})
@@ -159,6 +162,7 @@ class Recorder:
             "variants": training.job.variants,
             "sweep": training.options.sweep,
             "seeds_at_once": training.options.at_once,
+            "trained_with": self._others,
             "hosts": hosts.count(),
             "devices": {
                 "platform": layout.devices[0].platform,

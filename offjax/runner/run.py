@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from offjax.runner.evaluator import Evaluator
 from offjax.runner.options import Options
 from offjax.runner.records import RunFolder
 from offjax.runner.stepped import SteppedAgent, agent_of
-from offjax.runner.train import train as carry_out
+from offjax.runner.train import train_together as carry_out
 from offjax.runner.training import Training, check, make_jobs
 from offjax.types import Pytree
 
@@ -100,6 +101,30 @@ def train(
       UserError: bad input, or several values of a static hyperparameter (each of
         which is a run of its own).
     """
+    (run,) = train_together(request, [dataset], num_seeds, **options)
+    return run
+
+
+def train_together(
+    request: Request | str,
+    datasets: Sequence[Dataset | str],
+    num_seeds: int = 5,
+    **options: Any,
+) -> list[Run]:
+    """Trains a method on several datasets, a run each, as `train` would.
+
+    Datasets of one shape are one program: it is compiled once, and the cores or the
+    accelerator are shared by the seeds of all of them. The results are the same.
+
+    Args:
+      request: as in `train`.
+      datasets: datasets, or their ids.
+      num_seeds: seeds on each dataset.
+      **options: as in `train`.
+
+    Raises:
+      UserError: as `train`; the same dataset twice.
+    """
     if isinstance(request, str):
         request = recipe(request)
     if not isinstance(request, Request):
@@ -108,19 +133,31 @@ def train(
             f"{type(request).__name__}."
         )
     chosen = _options(num_seeds, options)
+    trainings = [_planned(request, dataset, chosen) for dataset in datasets]
+    names = [training.dataset.card.id for training in trainings]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"the dataset {name} is given twice: give it once.")
+    folders = carry_out(trainings)
+    return [
+        Run(folder, training, Evaluator(training))
+        for folder, training in zip(folders, trainings, strict=True)
+    ]
+
+
+def _planned(request: Request, dataset: Dataset | str, options: Options) -> Training:
+    """The only run that is asked for on a dataset."""
+    method, preset, overrides = request.method, request.preset, request.overrides
     if isinstance(dataset, str):
-        spec = known_spec(dataset)
-        check(request.method, request.preset, request.overrides, dataset, spec)
+        check(method, preset, overrides, dataset, known_spec(dataset))
         dataset = load_dataset(dataset)
-    jobs = make_jobs(request.method, request.preset, dataset, request.overrides)
+    jobs = make_jobs(method, preset, dataset, overrides)
     if len(jobs) > 1:
         raise UserError(
             f"{len(jobs)} combinations of hyperparameters that shape the program were "
             "asked for; call train once for each."
         )
-    method, preset = request.method, request.preset
-    training = Training.of(jobs[0], method, preset, dataset, chosen)
-    return Run(carry_out(training), training, Evaluator(training))
+    return Training.of(jobs[0], method, preset, dataset, options)
 
 
 def _options(num_seeds: int, given: dict[str, Any]) -> Options:

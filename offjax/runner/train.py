@@ -91,12 +91,13 @@ Begun = tuple[Training, RunFolder, bool]
 
 def _train_stages(begun: Sequence[Begun], progress: Progress) -> None:
     """Trains and evaluates all seeds of runs, or of a wave of one."""
+    datasets = [training.dataset.card.id for training, _, _ in begun]
     with contextlib.ExitStack() as stack:
         members = []
-        for training, folder, resumed in begun:
-            evaluator = Evaluator(training)
+        for i, (training, folder, resumed) in enumerate(begun):
+            evaluator, others = Evaluator(training), datasets[:i] + datasets[i + 1 :]
             recorder = stack.enter_context(
-                recording(training, evaluator, folder, resumed, progress)
+                recording(training, evaluator, folder, resumed, progress, others)
             )
             resume = recorder.restore_point() if resumed else 0
             members.append(Member(training, recorder, evaluator, resume))

@@ -14,7 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from offjax import methods
-from offjax.catalog.load import collect_dataset, lies_here, load_dataset
+from offjax.catalog.load import (
+    collect_dataset,
+    known_spec,
+    lies_here,
+    load_dataset,
+)
 from offjax.errors import UserError
 from offjax.presets import PRESETS
 from offjax.runner import interrupts
@@ -291,6 +296,7 @@ def fill(
     say: Callable[[str], None] = print,
     after: Callable[[], None] = lambda: None,
     by_column: bool = True,
+    together: bool = False,
 ) -> list[plan.Job]:
     """Trains what is missing of a benchmark.
 
@@ -303,6 +309,8 @@ def fill(
       after: called when a column is done, or training was interrupted.
       by_column: one column after the other, so that they grow whole; else all jobs in
         one queue, the last column and the longest first, so that no core waits.
+      together: columns of one domain and shape are one, and a method's runs on their
+        datasets are trained together.
 
     Returns:
       The jobs that failed.
@@ -317,25 +325,44 @@ def fill(
             raise interrupts.Interrupted
 
     def carry_out(jobs: list[plan.Job]) -> None:
-        outcomes = local.run(jobs, place, Lines(jobs, place, say), max_parallel)
+        lines = Lines(jobs, place, say)
+        outcomes = local.run(jobs, place, lines, max_parallel, together=together)
         failed.extend(job for job in jobs if outcomes[job.hash].status == "failed")
         after()
 
-    for domain, name in suite.columns():
-        if interrupts.requested():
-            break
+    for columns in _batches(suite, place.data_dir, together):
+        todo: list[Cell] = []
         try:
-            found = column(suite, domain, name, folders, place.data_dir, told)
+            for domain, name in columns:
+                if interrupts.requested():
+                    raise interrupts.Interrupted
+                found = column(suite, domain, name, folders, place.data_dir, told)
+                left = [cell for cell in found if not cell.finished]
+                say(f"{name}: {len(left)} of {len(found)} to train")
+                todo += left
         except interrupts.Interrupted:
             break
-        todo = [cell.job for cell in found if not cell.finished]
-        say(f"{name}: {len(todo)} of {len(found)} to train")
+        jobs = [cell.job for cell in sorted(todo, key=lambda cell: cell.updates)]
         if by_column:
-            carry_out(todo)
-        queue += todo
+            carry_out(jobs)
+        queue += jobs
     if not by_column and not interrupts.requested():
         carry_out(queue[::-1])
     return failed
+
+
+def _batches(
+    suite: Suite, data_dir: str | None, together: bool
+) -> list[list[tuple[Domain, str]]]:
+    """The columns, those of one domain and shape together, in the file's order."""
+    found: dict[Any, list[tuple[Domain, str]]] = {}
+    for domain, name in suite.columns():
+        kind: Any = name
+        spec = known_spec(name, data_dir) if together else None
+        if spec is not None and spec.observation_dim:
+            kind = domain.name, spec.observation_dim, spec.action_dim
+        found.setdefault(kind, []).append((domain, name))
+    return list(found.values())
 
 
 def require_none(failed: Sequence[plan.Job], place: Place) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import offjax
 from offjax.runner import interrupts
 from offjax.runner.records import environment, write_json
-from offjax.sweeps.plan import Job
+from offjax.sweeps.plan import Job, Team
 
 BAD_INPUT = 2
 """Exit code of a worker that another try would not help."""
@@ -64,11 +64,21 @@ def cores_each(max_parallel: int) -> int:
     return max(1, len(os.sched_getaffinity(0)) // max_parallel)
 
 
-def job_file(job: Job, place: Place) -> Path:
-    """Writes the file that `offjax.sweeps.worker` reads."""
-    path = place.folder / "jobs" / f"{job.hash[:16]}.json"
+def job_file(team: Team, place: Place) -> Path:
+    """Writes the file that `offjax.sweeps.worker` reads.
+
+    What the team's process prints is the log of its first job, and of all others.
+    """
+    path = place.folder / "jobs" / f"{team[0].hash[:16]}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"job": job.to_json(), "place": dataclasses.asdict(place)})
+    jobs = [job.to_json() for job in team]
+    write_json(path, {"jobs": jobs, "place": dataclasses.asdict(place)})
+    first = place.log(team[0])
+    first.parent.mkdir(parents=True, exist_ok=True)
+    for job in team[1:]:
+        log = place.log(job)
+        log.unlink(missing_ok=True)
+        log.symlink_to(first.name)
     return path
 
 
@@ -128,6 +138,23 @@ def judge(
     again = code != BAD_INPUT and outcome.attempts <= place.retries
     status = "waiting" if again else "failed"
     return dataclasses.replace(outcome, status=status, reason=reason)
+
+
+def judge_all(
+    outcomes: dict[str, Outcome], code: int, team: Team, place: Place, seconds: float
+) -> str:
+    """Notes the outcomes of a team whose worker ended with `code`; their status.
+
+    They share its seconds. Where one of several may be to blame, all are to be tried
+    again, one by one.
+    """
+    for job in team:
+        before = outcomes[job.hash]
+        after = judge(before, code, job, place, seconds / len(team))
+        if after.status == "failed" and len(team) > 1:
+            after = dataclasses.replace(after, status="waiting")
+        outcomes[job.hash] = after
+    return after.status
 
 
 def last_line(log: Path) -> str:

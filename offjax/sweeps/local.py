@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 from offjax.errors import UserError
 from offjax.runner import interrupts
-from offjax.sweeps import engine
+from offjax.sweeps import engine, plan
 from offjax.sweeps.engine import Outcome, Place, Report
-from offjax.sweeps.plan import Job
+from offjax.sweeps.plan import Job, Team
 
 
 class _Running(NamedTuple):
-    job: Job
+    team: Team
     process: subprocess.Popen
     begun: float
     lane: int
@@ -28,6 +28,7 @@ def run(
     report: Report,
     max_parallel: int = 1,
     gpus: Sequence[str] = (),
+    together: bool = False,
 ) -> dict[str, Outcome]:
     """Runs all jobs; their outcomes by hash.
 
@@ -37,6 +38,8 @@ def run(
       report: told of changes.
       max_parallel: jobs side by side.
       gpus: ids of GPUs, one to each of the parallel jobs; empty: every job sees all.
+      together: one process trains jobs that differ in nothing but the dataset, of equal
+        shapes. If it fails, they are tried again one by one.
 
     Raises:
       UserError: no jobs side by side, or too few GPUs.
@@ -48,7 +51,7 @@ def run(
             f"--max_parallel={max_parallel} jobs cannot have a GPU each of {len(gpus)}."
         )
     outcomes = {job.hash: Outcome("waiting") for job in jobs}
-    waiting = sorted(jobs, key=lambda job: -job.priority)
+    waiting = plan.teams(jobs, together)
     running: list[_Running] = []
     told, stopped = 0.0, False
     try:
@@ -62,10 +65,10 @@ def run(
                 told = 0.0
             for ended in [r for r in running if _has_ended(r, place)]:
                 running.remove(ended)
-                outcome = _judge(ended, place, outcomes)
-                if outcome.status == "waiting" and not stopped:
-                    waiting.append(ended.job)
-                elif outcome.status == "interrupted":
+                status = _judge(ended, place, outcomes)
+                if status == "waiting" and not stopped:
+                    waiting += [(job,) for job in ended.team]
+                elif status == "interrupted":
                     waiting.clear()
                 told = 0.0
             if time.monotonic() - told > 1.0:
@@ -91,33 +94,31 @@ def _free_lane(running: Sequence[_Running]) -> int:
 
 
 def _begin(
-    job: Job,
+    team: Team,
     place: Place,
     lane: int,
     env: dict[str, str] | None,
     outcomes: dict[str, Outcome],
 ) -> _Running:
-    outcome = outcomes[job.hash]
-    outcome.status, outcome.attempts = "running", outcome.attempts + 1
-    process = engine.start(engine.job_file(job, place), place.log(job), env)
-    return _Running(job, process, time.monotonic(), lane)
+    for job in team:
+        outcome = outcomes[job.hash]
+        outcome.status, outcome.attempts = "running", outcome.attempts + 1
+    process = engine.start(engine.job_file(team, place), place.log(team[0]), env)
+    return _Running(team, process, time.monotonic(), lane)
 
 
 def _has_ended(running: _Running, place: Place) -> bool:
     if running.process.poll() is None and engine.stalled(
-        place.log(running.job), place.stall_seconds
+        place.log(running.team[0]), place.stall_seconds
     ):
         running.process.kill()
     return running.process.poll() is not None
 
 
-def _judge(ended: _Running, place: Place, outcomes: dict[str, Outcome]) -> Outcome:
-    seconds = time.monotonic() - ended.begun
-    before = outcomes[ended.job.hash]
-    code = ended.process.returncode
-    after = engine.judge(before, code, ended.job, place, seconds)
-    outcomes[ended.job.hash] = after
-    return after
+def _judge(ended: _Running, place: Place, outcomes: dict[str, Outcome]) -> str:
+    """Notes what became of the team's jobs; their status."""
+    seconds, code = time.monotonic() - ended.begun, ended.process.returncode
+    return engine.judge_all(outcomes, code, ended.team, place, seconds)
 
 
 def _stop(running: Sequence[_Running]) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 
 from offjax.errors import UserError
 from offjax.runner import interrupts
-from offjax.sweeps import engine
+from offjax.sweeps import engine, plan
 from offjax.sweeps.engine import Outcome, Place, Report
-from offjax.sweeps.plan import Job
+from offjax.sweeps.plan import Job, Team
 
 ANSWER_SECONDS = 180
 """How long a node may take to import the package, also when it is busy."""
@@ -60,6 +60,7 @@ def run(
     max_parallel: int = 0,
     cpus: float = 1.0,
     gpus: float = 0.0,
+    together: bool = False,
 ) -> dict[str, Outcome]:
     """Runs all jobs on the cluster; their outcomes by hash.
 
@@ -71,6 +72,7 @@ def run(
       max_parallel: jobs at once at most; 0 = as many as fit.
       cpus: CPUs that each job takes.
       gpus: GPUs that each job takes.
+      together: as in `local.run`; a team counts as one job.
 
     Raises:
       UserError: no cluster, jobs that fit no node, or nodes with other code.
@@ -80,25 +82,24 @@ def run(
     require_same_code(ray, place)
     work = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=place.retries)(_work)
     outcomes = {job.hash: Outcome("waiting") for job in jobs}
-    waiting = sorted(jobs, key=lambda job: -job.priority)
-    running: dict[Any, tuple[Job, float]] = {}
+    waiting = plan.teams(jobs, together)
+    running: dict[Any, tuple[Team, float]] = {}
     while waiting or running:
         while waiting and (not max_parallel or len(running) < max_parallel):
-            job = waiting.pop(0)
-            outcomes[job.hash].status = "running"
-            outcomes[job.hash].attempts += 1
-            files = str(engine.job_file(job, place)), str(place.log(job))
+            team = waiting.pop(0)
+            for job in team:
+                outcomes[job.hash].status = "running"
+                outcomes[job.hash].attempts += 1
+            files = str(engine.job_file(team, place)), str(place.log(team[0]))
             reference = work.remote(*files, place.stall_seconds)
-            running[reference] = job, time.monotonic()
+            running[reference] = team, time.monotonic()
         ended, _ = ray.wait(list(running), timeout=POLL_SECONDS)
         for reference in ended:
-            job, begun = running.pop(reference)
+            team, begun = running.pop(reference)
             code = _result(ray, reference)
             seconds = time.monotonic() - begun
-            outcome = engine.judge(outcomes[job.hash], code, job, place, seconds)
-            outcomes[job.hash] = outcome
-            if outcome.status == "waiting":
-                waiting.append(job)
+            if engine.judge_all(outcomes, code, team, place, seconds) == "waiting":
+                waiting += [(job,) for job in team]
         report(outcomes)
         if interrupts.requested():
             _cancel(ray, running, outcomes)
@@ -170,8 +171,9 @@ def _result(ray: Any, reference: Any) -> int:
 
 
 def _cancel(
-    ray: Any, running: dict[Any, tuple[Job, float]], outcomes: dict[str, Outcome]
+    ray: Any, running: dict[Any, tuple[Team, float]], outcomes: dict[str, Outcome]
 ) -> None:
-    for reference, (job, _) in running.items():
+    for reference, (team, _) in running.items():
         ray.cancel(reference, force=True)
-        outcomes[job.hash].status = "interrupted"
+        for job in team:
+            outcomes[job.hash].status = "interrupted"

@@ -62,6 +62,7 @@ class Job:
     options: dict[str, Any]
     variants: tuple[str, ...]
     priority: float = 0.0  # jobs with a greater one begin first
+    shape: tuple[int, int] = (0, 0)  # numbers of an observation and of an action
 
     @property
     def label(self) -> str:
@@ -79,8 +80,8 @@ class Job:
     def from_json(content: Mapping[str, Any]) -> Job:
         """The job whose `to_json` a file has."""
         overrides = _overrides(dict(content["overrides"]))
-        variants = tuple(content["variants"])
-        return Job(**{**content, "overrides": overrides, "variants": variants})
+        tuples = {name: tuple(content[name]) for name in ("variants", "shape")}
+        return Job(**{**content, "overrides": overrides, **tuples})
 
 
 def parse_file(path: str | Path) -> list[Entry]:
@@ -215,9 +216,32 @@ def _jobs(
             dict(entry.options),
             tuple(job.variants),
             entry.priority,
+            (spec.observation_dim, spec.action_dim) if spec else (0, 0),
         )
         for job in jobs_on(method, preset, dataset, spec, entry.config)
     ]
+
+
+Team = tuple[Job, ...]
+"""Jobs that one process trains together."""
+
+
+def teams(jobs: Sequence[Job], together: bool) -> list[Team]:
+    """The jobs as teams, those with the greatest priority first.
+
+    Args:
+      jobs: any.
+      together: whether jobs that differ in nothing but the dataset, of equal shapes,
+        are a team; else each is one of its own.
+    """
+    found: dict[Any, list[Job]] = {}
+    for job in jobs:
+        alike: Any = job.hash
+        if together and job.shape != (0, 0):
+            content = job.to_json() | {"hash": "", "dataset": ""}
+            alike = json.dumps(content, sort_keys=True, default=str)
+        found.setdefault(alike, []).append(job)
+    return sorted(map(tuple, found.values()), key=lambda team: -team[0].priority)
 
 
 @dataclasses.dataclass(frozen=True)

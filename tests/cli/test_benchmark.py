@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from benchmarks.leaderboard import write_run
 from offjax.datasets import minari_io
 from offjax.leaderboard import screenshot
 
-NAME = "offjax/budget/t10-smooth-v0"
+NAME, OTHER = "offjax/budget/t10-smooth-v0", "offjax/budget/t50-smooth-v0"
 SUITE = f"""
 name = "tiny"
 version = 1
@@ -24,7 +25,7 @@ eval_episodes = 2
 
 [[domains]]
 name = "budget"
-datasets = ["{NAME}"]
+datasets = ["{NAME}", "{OTHER}"]
 methods = ["bc"]
 size = 30
 """
@@ -59,12 +60,15 @@ def test_it_is_filled_shown_and_not_trained_twice(folder):
     assert "not collected" in benchmark(folder, "status")
     first = benchmark(folder, "run", "--host_devices=1")
     assert f"{NAME}: 1 of 1 to train" in first
+    assert f"{OTHER}: 1 of 1 to train" in first
+    (record,) = (folder / "runs" / "bc" / NAME).glob("*/run.json")
+    assert json.loads(record.read_text())["trained_with"] == [OTHER]
     assert minari_io.read(NAME, folder / "data").card.episodes == 30
-    assert "tiny version 1: 1 of 1 finished" in benchmark(folder, "status")
+    assert "tiny version 1: 2 of 2 finished" in benchmark(folder, "status")
     assert f"{NAME}: 0 of 1 to train" in benchmark(folder, "run")
     # The exported runs alone make the table, and count as finished.
     (folder / "runs").rename(folder / "elsewhere")
-    assert "1 of 1 finished" in benchmark(folder, "status")
+    assert "2 of 2 finished" in benchmark(folder, "status")
     assert NAME.removeprefix("offjax/") in benchmark(
         folder, "table", "--format=markdown"
     )
@@ -168,7 +172,7 @@ def test_the_demonstrations_data_lie_beside_its_runs(folder, tmp_path):
     assert minari_io.exists(NAME, runs / "data")
     assert not minari_io.exists(NAME, usual)
     assert (runs / "leaderboard.html").is_file()
-    (scores,) = runs.rglob("scores.csv")
+    (scores,) = (runs / "bc" / NAME).rglob("scores.csv")
     with scores.open() as file:
         assert {row["seed"] for row in csv.DictReader(file)} == {"0"}
 

@@ -145,3 +145,15 @@ def test_colors_on_a_terminal(offjax, tiny):
 def test_a_run_without_reference_scores_tells_its_returns():
     rows = [{"score": "nan", "return_mean": str(r)} for r in (10.0, 20.0)]
     assert summary.result(rows) == "return 15 ± 5 (2 seeds)"
+
+
+def test_several_datasets_have_a_run_each(offjax, tiny):
+    names = "offjax/budget/t10-smooth-v0", "offjax/budget/t50-smooth-v0"
+    flags = [flag for flag in tiny if not flag.startswith("--dataset")]
+    done = offjax("run", *flags, f"--dataset={','.join(names)}", "--runs_dir=several")
+    assert done.code == 0, done.errors
+    assert "bc: 6 updates × 2 datasets × 2 seeds, compiling" in done.output
+    found = re.findall(r"^run: several/bc/(.*)/\S+$", done.output, re.M)
+    assert found == list(names)
+    done = offjax("run", *flags, f"--dataset={names[0]},{names[0]}")
+    assert done.code == 2 and "give each dataset once" in done.errors

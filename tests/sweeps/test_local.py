@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from offjax.errors import UserError
-from offjax.sweeps import engine, local
+from offjax.sweeps import engine, local, plan
 from offjax.sweeps.engine import Outcome, Place
 from offjax.sweeps.plan import Job
 
@@ -23,7 +23,8 @@ def pretend(monkeypatch):
     scripts, begun = {}, []
 
     def start(path, log, env=None):
-        method = json.loads(path.read_text())["job"]["method"]
+        jobs = json.loads(path.read_text())["jobs"]
+        method = "+".join(job["method"] for job in jobs)
         begun.append((method, None if env is None else env["CUDA_VISIBLE_DEVICES"]))
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as out:
@@ -145,3 +146,35 @@ def test_ctrl_c_does_not_reach_the_workers(tmp_path):
         assert os.getpgid(process.pid) != os.getpgid(0)
     finally:
         process.wait()
+
+
+def alike(name, dataset, shape=(3, 1)):
+    return Job(f"{name}{dataset}" * 8, name, dataset, "demo", {}, {}, ("",), 0.0, shape)
+
+
+def test_jobs_that_differ_in_the_dataset_are_a_team(pretend, tmp_path):
+    scripts, begun = pretend
+    scripts["a+a"] = "print('both')"
+    jobs = [alike("a", "x"), alike("b", "x"), alike("a", "y"), alike("a", "z", (4, 1))]
+    outcomes = run(jobs, tmp_path, 1, (), True)
+    assert [name for name, _ in begun] == ["a+a", "b", "a"]
+    assert {(o.status, o.attempts) for o in outcomes.values()} == {("finished", 1)}
+    place = Place(str(tmp_path), "s")
+    assert place.log(jobs[0]).read_text() == place.log(jobs[2]).read_text() == "both\n"
+    begun.clear()
+    run(jobs, tmp_path)
+    assert [name for name, _ in begun] == ["a", "b", "a", "a"]
+
+
+def test_a_team_that_fails_is_tried_again_one_by_one(pretend, tmp_path):
+    scripts, begun = pretend
+    scripts["a+a"] = "import sys; print('error: no such thing'); sys.exit(2)"
+    jobs = [alike("a", "x"), alike("a", "y")]
+    outcomes = run(jobs, tmp_path, 1, (), True)
+    assert [name for name, _ in begun] == ["a+a", "a", "a"]
+    assert {(o.status, o.attempts) for o in outcomes.values()} == {("finished", 2)}
+
+
+def test_jobs_without_a_known_shape_are_alone():
+    jobs = [alike("a", "x", (0, 0)), alike("a", "y", (0, 0))]
+    assert plan.teams(jobs, together=True) == [(jobs[0],), (jobs[1],)]
