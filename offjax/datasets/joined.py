@@ -16,7 +16,7 @@ from offjax.errors import UserError
 from offjax.types import Array, Pytree
 
 
-class Part:
+class Rows:
     """The rows of one dataset in a leaf of the store: its shape, and rows by number."""
 
     def __init__(self, rows: Array, first: Array, count: Array) -> None:
@@ -77,8 +77,8 @@ def part(like: Pytree, rows: Sequence[Array], mine: Pytree) -> Pytree:
       rows: of `Joined`.
       mine: `Joined.parts` of the dataset.
     """
-    parts = iter(
-        [Part(leaf, mine["first"][i], mine["count"][i]) for i, leaf in enumerate(rows)]
+    parts = (
+        Rows(leaf, mine["first"][i], mine["count"][i]) for i, leaf in enumerate(rows)
     )
     own = iter(mine["own"])
     leaves, structure = jax.tree.flatten(like)

@@ -26,6 +26,13 @@ QUICK = {
     ),
 }  # fmt: skip
 SLOW = {
+    "datasets": (
+        [
+            "--method=bc", "--robots=hopper", "--num_steps=5", "--num_seeds=2",
+            "--rows=300",
+        ],
+        "ratio",
+    ),
     "planning": (["--preset=demo", "--batches=1", "--seconds=0.01"], "costs"),
     "evaluation": (
         [

@@ -1,17 +1,19 @@
 """Runs on several datasets that are trained together are those that train alone."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import offjax
 from offjax.behavior import budget as behavior
+from offjax.datasets import joined, views
 from offjax.envs import budget
 from offjax.errors import UserError
 from offjax.runner import interrupts, memory
 from offjax.runner import run as api
 from tests.budget_data import dataset_of
-from tests.runner.tiny_training import TINY, rows
+from tests.runner.tiny_training import TINY, rows, states
 
 SEQUENCE = {"num_steps": (10,), "batch_size": (8,), "width": (8,), "num_heads": (1,)}
 FILES = ("metrics.csv", "scores.csv", "episodes.csv")
@@ -53,8 +55,8 @@ def assert_same(a, b):
     assert a.training.hash == b.training.hash
     for file in FILES:
         assert (a.path / file).read_text() == (b.path / file).read_text()
-    for stage, states in a.states.items():
-        jax.tree.map(np.testing.assert_array_equal, states, b.states[stage])
+    for stage, mine in a.states.items():
+        jax.tree.map(np.testing.assert_array_equal, mine, b.states[stage])
     for name in ("status", "stages", "diverged", "total_steps", "dataset"):
         assert a.folder.record[name] == b.folder.record[name]
 
@@ -89,6 +91,26 @@ def test_datasets_of_one_shape_are_one_program(datasets, tmp_path, capsys):
     np.testing.assert_allclose(rates, rates[0], rtol=1e-2)
     loaded = offjax.load_run(runs[1].path, datasets[1])
     jax.tree.map(np.testing.assert_array_equal, loaded.states, runs[1].states)
+
+
+def test_vmapped_slots_read_their_own_rows(datasets, tmp_path):
+    """Rounding depends on the number of slots there, so that bits may differ."""
+    (_, run) = together(datasets[:2], tmp_path / "a", "td3_bc", layout="vmap")
+    single = alone(datasets[1], tmp_path / "b", "td3_bc", layout="vmap")
+    for a, b in zip(states(run), states(single), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_a_view_by_rows_may_not_read_them_all(datasets):
+    data = [views.TransitionView().arrays(each, None, {}) for each in datasets]
+    store = joined.join(data)
+    mine = jax.tree.map(lambda x: x[1], store.parts)
+    part = joined.part(data[0], store.rows, mine)
+    rewards = data[1].rows.rewards
+    np.testing.assert_array_equal(part.rows.rewards[np.arange(5)], rewards[:5])
+    assert part.rows.rewards.shape == rewards.shape
+    with pytest.raises(UserError, match="set by_rows = False"):
+        jnp.mean(part.rows.rewards)
 
 
 def test_data_of_another_shape_are_trained_on_one_after_another(tmp_path, capsys):
