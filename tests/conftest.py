@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 # Many tests train the same small programs: compile each once, for all processes that
-# the tests start, and without the passes that take longest and the optimization of
-# machine code, which pays in long trainings only.
+# the tests start, and without the passes that take longest, which pay in long
+# trainings only: the optimization of machine code, and the emitters of fused loops.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the workers inherit it
     programs = tempfile.mkdtemp(prefix="offjax-xla-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = programs
@@ -23,7 +23,10 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the workers inherit it
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 if "optimization_level" not in os.environ.get("XLA_FLAGS", ""):
-    fast = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    fast = (
+        "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+        "--xla_cpu_use_fusion_emitters=false"
+    )
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {fast}"
 
 # No test reaches out to the network; those of downloads serve themselves.

@@ -1,7 +1,7 @@
 """CALVIN's chains against the published list's counts, and metrics by hand."""
 
 import collections
-import time
+import json
 
 import numpy as np
 import pytest
@@ -48,9 +48,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_published_chains(cache):
-    began = time.process_time()
     drawn = chains.generate(1000)
-    assert time.process_time() - began < 45
     first = collections.Counter(chain[0] for _, chain in drawn)
     assert first == FIRST
     everywhere = collections.Counter(task for _, chain in drawn for task in chain)
@@ -58,15 +56,15 @@ def test_published_chains(cache):
     assert everywhere["lift_pink_block_drawer"] == min(everywhere.values()) == 17
     shares = collections.Counter(str(state) for state, _ in drawn)
     assert sorted(shares.values()) == [5] * 152 + [6] * 40
-    began = time.process_time()
-    assert chains.generate(1000) == drawn  # read back
-    assert time.process_time() - began < 1
 
 
-def test_few_chains_are_the_same_again(cache):
+def test_few_chains_are_the_same_again(cache, tmp_path):
     drawn = chains.generate(7, cached=False)
     assert len(drawn) == 7
     assert drawn == chains.generate(7) == chains.generate(7)
+    (kept,) = tmp_path.rglob("calvin-7.json")
+    kept.write_text(json.dumps(drawn[:2]))
+    assert chains.generate(7) == drawn[:2]  # is read, not drawn again
     with pytest.raises(UserError, match="1 or more"):
         chains.generate(0)
 
