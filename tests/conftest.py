@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import atexit
 import importlib.machinery
+import math
 import os
 import shutil
 import sys
 import tempfile
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,16 +36,32 @@ os.environ["OFFJAX_OFFLINE"] = "1"
 
 from offjax.devices.layout import prepare_host_devices
 
+KEPT_BYTES = 1.5e9
+"""Of a process whose programs are kept from one module of tests to the next."""
+
 prepare_host_devices(2)
+
+
+def _resident() -> float:
+    """Bytes of memory that this process holds; infinite where that is not known."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf(
+            "SC_PAGE_SIZE"
+        )
+    except OSError:
+        return math.inf
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _forget_programs():
     """JAX keeps every program that a process compiles: gigabytes over all tests."""
     yield
-    import jax
+    from offjax.devices import compilation
 
-    jax.clear_caches()
+    if not compilation.release_programs() and _resident() > KEPT_BYTES:
+        import jax
+
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

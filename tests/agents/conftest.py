@@ -2,6 +2,7 @@
 
 import functools
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,6 @@ def archived(trained, tmp_path):
         options = {"num_seeds": 2, "eval_episodes": 2} | options
         given = (tuple(each.items()) for each in (overrides, options))
         run, path = trained(method, dataset, *given)
-        return run, shutil.copy(path, tmp_path)
+        return run, Path(shutil.copy(path, tmp_path))
 
     return make

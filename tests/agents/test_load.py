@@ -58,14 +58,15 @@ def test_an_agent_acts_as_in_its_run(method, archived, varied):
 
 
 @pytest.mark.parametrize(
-    "method", some(["gcbc", "gcbc_goal", "hulc", "lcd", "diffuser"], ("lcd",))
+    "method",
+    some(["gcbc", "gcbc_goal", "hulc", "lcd", "lcd_mlp", "diffuser"], ("lcd_mlp",)),
 )
 def test_an_agent_follows_instructions_as_in_its_run(method, archived):
     # CALVIN's tasks are carried out elsewhere, so that nothing is evaluated here.
     spec = dataclasses.replace(corners().spec, domain="calvin")
     dataset = dataclasses.replace(corners(), spec=spec)
-    planner = {"stride": (4,), "horizon": (2,), "replan": (4,), "multipliers": ((1,),)}
-    more = planner if method in ("lcd", "diffuser") else {}
+    planner = {"stride": (4,), "horizon": (2,), "replan": (4,)}
+    more = planner if method in ("lcd", "lcd_mlp", "diffuser") else {}
     run, path = archived(method, dataset, STEPS | more)
     task = "go to the red corner"
     if method == "gcbc_goal":
