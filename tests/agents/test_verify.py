@@ -301,6 +301,34 @@ def test_on_another_processor_rounding_is_no_fraud(returns, word):
     ).word == DIFFERS  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("recorded", "played", "same", "word"),
+    [
+        (["3", "20", "8", "5"], ["3", "20.001", "8", "5"], False, VERIFIED),
+        (["3", "20", "8", "5"], ["3", "20.001", "8", "5"], True, DIFFERS),
+        (["3", "20", "8", "5"], ["3", "20", "9", "5"], False, DIFFERS),
+        (["3", "20", "8", "5"], ["3", "20", "8", "nan"], False, DIFFERS),
+        (["3", "20", "8", ""], ["3", "20", "8", "nan"], True, VERIFIED),
+        (["3", "20", "8", "five"], ["3", "20", "8", "5"], False, DIFFERS),
+    ],
+)
+def test_scores_must_agree_even_where_all_episodes_do(recorded, played, same, word):
+    episodes = {("a", 0): {i: Episode("20", 9) for i in range(3)}}
+    found = verdicts.compare(
+        (episodes, {("a", 0): recorded}), (episodes, {("a", 0): played}), same
+    )
+    assert found.word == word
+
+
+def test_an_episode_of_another_length_is_another_episode():
+    key, scores = ("a", 0), {("a", 0): ["3", "20", "0", "5"]}
+    recorded, played = (
+        {key: {i: Episode("20", length) for i in range(3)}} for length in (9, 8)
+    )
+    found = verdicts.compare((recorded, scores), (played, scores), same=False)
+    assert found.word == UNKNOWN
+
+
 def test_what_cannot_be_verified_says_why(row):
     (row / archive.FILE).unlink()
     (row / "checksums.json").unlink()
