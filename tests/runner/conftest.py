@@ -39,7 +39,8 @@ def tiny_runs(budget_dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     found = {}
     for method in ("bc", "iql", "cfpi_ensemble"):
-        job = make_jobs(method, "demo", budget_dataset, TINY)[0]
+        more = {"network": ("mlp",)} if method == "cfpi_ensemble" else {}
+        job = make_jobs(method, "demo", budget_dataset, more | TINY)[0]
         options = Options(
             num_seeds=2, runs_dir=str(folder), eval_episodes=2, quiet=True
         )

@@ -215,6 +215,7 @@ def test_a_run_that_another_process_writes_is_refused(command):
     (path,) = (command.root / "twice" / "asp" / DATASET).glob("2*")
     with pytest.raises(UserError, match="is running: wait"):
         finished(path)
+    process.send_signal(signal.SIGSTOP)  # that it does not end before the other asks
     other = subprocess.run(
         [*process.args, "--resume"],
         env=command.environment,
