@@ -23,6 +23,8 @@ KINDS = {
     "cfpi": SMALL,
     "rev_kl": SMALL,
     "asp": SMALL,
+    "decision_transformer": STEPS
+    | {"return_target": (5.0,), "context_length": (4,), "num_layers": (1,)},
     "dt_ag": STEPS | {"return_target": (5.0,)},
     "reinformer": STEPS,
     "tdmpc2": STEPS,

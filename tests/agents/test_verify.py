@@ -107,7 +107,7 @@ def test_an_honest_row_is_verified(row):
     assert replay.verify(row) == (VERIFIED, ())
 
 
-@pytest.mark.parametrize("method", ["asp", "reinformer", "cfpi"])
+@pytest.mark.parametrize("method", ["asp", "decision_transformer", "cfpi"])
 def test_rows_of_other_kinds_are_verified(method, archived, varied, tmp_path):
     run, _ = archived(method, varied, KINDS[method])
     (folder,), _ = export.write(
