@@ -30,10 +30,10 @@ run: $(STAMP)
 	$(BIN)/python -m experiments.demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-full: $(STAMP)
-	$(BIN)/python -m pytest -n 2 -m "long or not long"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "long or not long"
 
 test-faults: $(STAMP)
 	$(BIN)/python -m pytest -m "long or not long" tests/faults tests/runner/test_resume.py

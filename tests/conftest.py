@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
+import gc
 import importlib.machinery
+import math
 import os
 import shutil
 import sys
 import tempfile
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 # Many tests train the same small programs: compile each once, for all processes that
-# the tests start, and without the passes that take longest and the optimization of
-# machine code, which pays in long trainings only.
+# the tests start, and without the passes that take longest, which pay in long
+# trainings only: the optimization of machine code, and the emitters of fused loops.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the workers inherit it
     programs = tempfile.mkdtemp(prefix="offjax-xla-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = programs
@@ -23,7 +27,10 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the workers inherit it
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 if "optimization_level" not in os.environ.get("XLA_FLAGS", ""):
-    fast = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    fast = (
+        "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+        "--xla_cpu_use_fusion_emitters=false"
+    )
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {fast}"
 
 # No test reaches out to the network; those of downloads serve themselves.
@@ -31,16 +38,41 @@ os.environ["OFFJAX_OFFLINE"] = "1"
 
 from offjax.devices.layout import prepare_host_devices
 
+KEPT_BYTES = 1.2e9
+"""Of a process that keeps its programs from one module of tests to the next."""
+
 prepare_host_devices(2)
+
+
+def _resident() -> float:
+    """Bytes of memory that this process holds; infinite where that is not known."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf(
+            "SC_PAGE_SIZE"
+        )
+    except OSError:
+        return math.inf
+
+
+def _give_back() -> None:
+    """Returns freed memory to the system, which glibc else keeps for this process."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _forget_programs():
     """JAX keeps every program that a process compiles: gigabytes over all tests."""
     yield
-    import jax
+    from offjax.devices import compilation
 
-    jax.clear_caches()
+    if not compilation.release_programs() and _resident() > KEPT_BYTES:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
+        _give_back()
 
 
 @pytest.fixture(scope="session")

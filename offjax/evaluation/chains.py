@@ -185,10 +185,12 @@ def _draw(state: State, count: int, seed: int) -> list[tuple[str, ...]]:
 
     start = tuple(state.values())
     possible = {task for task in range(len(names)) if after(start, task)}
+    every = np.arange(len(names))
     found: list[tuple[str, ...]] = []
     while len(found) < count:
         # The numbers that choice(34, 5, replace=False) would draw.
-        order = rng.permutation(len(names))
+        order = every.copy()
+        rng.shuffle(order)
         if order[0] not in possible:
             continue
         drawn = order[:LENGTH].tolist()

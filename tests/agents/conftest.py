@@ -1,5 +1,9 @@
 """Tiny runs and their archives."""
 
+import functools
+import shutil
+from pathlib import Path
+
 import pytest
 
 from offjax.agents import archive
@@ -18,17 +22,31 @@ def varied():
     return dataset_of(data, spec, "test/varied10-v0")
 
 
-@pytest.fixture
-def archived(tmp_path):
-    """`(method, dataset, …) → (run, path of its archive)`."""
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """What `archived` gives copies of; the same arguments are trained once."""
 
-    def make(method, dataset, overrides=None, **options):
-        options = {"num_seeds": 2, "eval_episodes": 2, "quiet": True} | options
-        given = TINY if overrides is None else overrides
-        request = api.Request(method, "demo", given)
-        run = api.train(request, dataset, runs_dir=str(tmp_path / "runs"), **options)
-        path = tmp_path / f"{method.replace('+', '_')}.npz"
+    @functools.cache
+    def make(method, dataset, overrides, options):
+        folder = tmp_path_factory.mktemp("trained")
+        request = api.Request(method, "demo", dict(overrides))
+        runs = str(folder / "runs")
+        run = api.train(request, dataset, runs_dir=runs, quiet=True, **dict(options))
+        path = folder / f"{method.replace('+', '_')}.npz"
         archive.write(api.load_run(run.path, dataset), path)
         return run, path
+
+    return make
+
+
+@pytest.fixture
+def archived(trained, tmp_path):
+    """`(method, dataset, …) → (run, path of an archive that may be changed)`."""
+
+    def make(method, dataset, overrides=TINY, **options):
+        options = {"num_seeds": 2, "eval_episodes": 2} | options
+        given = (tuple(each.items()) for each in (overrides, options))
+        run, path = trained(method, dataset, *given)
+        return run, Path(shutil.copy(path, tmp_path))
 
     return make

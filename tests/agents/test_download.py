@@ -18,18 +18,11 @@ from offjax.errors import UserError
 from tests.agents.test_load import KINDS
 
 
-@pytest.fixture(scope="module")
-def file(budget_dataset, tmp_path_factory):
+@pytest.fixture
+def file(archived, budget_dataset, tmp_path):
     """An archive."""
-    from offjax.runner import run as api
-
-    folder = tmp_path_factory.mktemp("archive")
-    run = api.train(
-        api.Request("td3_bc", "demo", KINDS["td3_bc"]), budget_dataset, num_seeds=1,
-        runs_dir=str(folder / "runs"), quiet=True, eval_episodes=1,
-    )  # fmt: skip
-    archive.write(run, folder / archive.FILE)
-    return folder / archive.FILE
+    _, path = archived("td3_bc", budget_dataset, KINDS["td3_bc"])
+    return path.rename(tmp_path / archive.FILE)
 
 
 @pytest.fixture

@@ -16,12 +16,15 @@ from offjax.runner.digests import of_slots
 from tests.methods.language_data import corners
 
 STEPS = {"num_steps": (3,)}
+SMALL = STEPS | {"hidden_dims": ((16,),), "batch_size": (8,)}
 KINDS = {
-    "td3_bc": {"num_steps": (3,), "hidden_dims": ((16,),), "batch_size": (8,)},
+    "td3_bc": SMALL,
     "bc_vae": STEPS,
-    "cfpi": STEPS,
-    "rev_kl": STEPS,
-    "asp": STEPS,
+    "cfpi": SMALL,
+    "rev_kl": SMALL,
+    "asp": SMALL,
+    "decision_transformer": STEPS
+    | {"return_target": (5.0,), "context_length": (4,), "num_layers": (1,)},
     "dt_ag": STEPS | {"return_target": (5.0,)},
     "reinformer": STEPS,
     "tdmpc2": STEPS,
@@ -46,10 +49,10 @@ def some(names, always):
 
 
 @pytest.mark.parametrize("method", some(KINDS, ("td3_bc", "cfpi", "asp")))
-def test_an_agent_acts_as_in_its_run(method, archived, budget_dataset):
-    run, path = archived(method, budget_dataset, KINDS[method])
-    width = budget_dataset.spec.observation_dim
-    found = api.load_run(run.path, budget_dataset)
+def test_an_agent_acts_as_in_its_run(method, archived, varied):
+    run, path = archived(method, varied, KINDS[method])
+    width = varied.spec.observation_dim
+    found = api.load_run(run.path, varied)
     for seed in (0, 1):
         mine = actions(offjax.load_agent(path, seed), width=width)
         np.testing.assert_array_equal(mine, actions(found.agent(seed), width=width))
@@ -57,14 +60,15 @@ def test_an_agent_acts_as_in_its_run(method, archived, budget_dataset):
 
 
 @pytest.mark.parametrize(
-    "method", some(["gcbc", "gcbc_goal", "hulc", "lcd", "diffuser"], ("lcd",))
+    "method",
+    some(["gcbc", "gcbc_goal", "hulc", "lcd", "lcd_mlp", "diffuser"], ("lcd_mlp",)),
 )
 def test_an_agent_follows_instructions_as_in_its_run(method, archived):
     # CALVIN's tasks are carried out elsewhere, so that nothing is evaluated here.
     spec = dataclasses.replace(corners().spec, domain="calvin")
     dataset = dataclasses.replace(corners(), spec=spec)
     planner = {"stride": (4,), "horizon": (2,), "replan": (4,)}
-    more = planner if method in ("lcd", "diffuser") else {}
+    more = planner if method in ("lcd", "lcd_mlp", "diffuser") else {}
     run, path = archived(method, dataset, STEPS | more)
     task = "go to the red corner"
     if method == "gcbc_goal":

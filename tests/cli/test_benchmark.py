@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -38,40 +35,37 @@ def folder(tmp_path_factory):
     return folder
 
 
-def benchmark(folder, action, *flags):
-    if action in ("run", "status"):
-        flags = (
-            f"--runs_dir={folder / 'runs'}", f"--data_dir={folder / 'data'}", *flags
-        )  # fmt: skip
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "offjax", "benchmark", action,
-            f"--file={folder / 'tiny.toml'}", f"--export={folder / 'export'}", *flags,
-        ],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def benchmark(offjax, folder):
+    """`benchmark(action, *flags)` is what `offjax benchmark` prints."""
+
+    def run(action, *flags):
+        if action in ("run", "status"):
+            places = f"--runs_dir={folder / 'runs'}", f"--data_dir={folder / 'data'}"
+            flags = (*places, *flags)
+        given = f"--file={folder / 'tiny.toml'}", f"--export={folder / 'export'}"
+        done = offjax("benchmark", action, *given, *flags)
+        assert done.code == 0, done.errors
+        return done.output
+
+    return run
 
 
-def test_it_is_filled_shown_and_not_trained_twice(folder):
-    assert "not collected" in benchmark(folder, "status")
-    first = benchmark(folder, "run", "--host_devices=1")
+def test_it_is_filled_shown_and_not_trained_twice(benchmark, folder):
+    assert "not collected" in benchmark("status")
+    first = benchmark("run", "--host_devices=1")
     assert f"{NAME}: 1 of 1 to train" in first
     assert f"{OTHER}: 1 of 1 to train" in first
     (record,) = (folder / "runs" / "bc" / NAME).glob("*/run.json")
     assert json.loads(record.read_text())["trained_with"] == [OTHER]
     assert minari_io.read(NAME, folder / "data").card.episodes == 30
-    assert "tiny version 1: 2 of 2 finished" in benchmark(folder, "status")
-    assert f"{NAME}: 0 of 1 to train" in benchmark(folder, "run")
+    assert "tiny version 1: 2 of 2 finished" in benchmark("status")
+    assert f"{NAME}: 0 of 1 to train" in benchmark("run")
     # The exported runs alone make the table, and count as finished.
     (folder / "runs").rename(folder / "elsewhere")
-    assert "2 of 2 finished" in benchmark(folder, "status")
-    assert NAME.removeprefix("offjax/") in benchmark(
-        folder, "table", "--format=markdown"
-    )
+    assert "2 of 2 finished" in benchmark("status")
+    table = benchmark("table", "--format=markdown")
+    assert NAME.removeprefix("offjax/") in table
 
 
 @pytest.fixture
@@ -141,34 +135,27 @@ def test_the_page_has_a_picture_where_there_is_a_browser(offjax, exported, tmp_p
         assert "no picture" in done.errors
 
 
-def test_time_that_is_over_ends_it(folder, tmp_path):
+def test_time_that_is_over_ends_it(benchmark, tmp_path):
     """Nothing is trained, though nothing is finished there."""
     runs, export = tmp_path / "runs", tmp_path / "export"
-    out = benchmark(
-        folder, "run", f"--runs_dir={runs}", f"--export={export}", "--hours=0"
-    )
+    out = benchmark("run", f"--runs_dir={runs}", f"--export={export}", "--hours=0")
     assert "stopped; " in out
     assert not list(runs.rglob("scores.csv"))
 
 
-def test_a_flag_that_is_not_read_is_refused(folder):
-    command = [sys.executable, "-m", "offjax", "benchmark", "status", "--hours=1"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "status does not use --hours" in done.stderr
+def test_a_flag_that_is_not_read_is_refused(offjax):
+    done = offjax("benchmark", "status", "--hours=1")
+    assert done.code == 2
+    assert "status does not use --hours" in done.errors
 
 
-def test_the_demonstrations_data_lie_beside_its_runs(folder, tmp_path):
+def test_the_demonstrations_data_lie_beside_its_runs(offjax, folder, tmp_path):
     usual, runs = tmp_path / "usual", tmp_path / "runs"
-    command = [
-        sys.executable, "-m", "offjax", "demo", f"--file={folder / 'tiny.toml'}",
-        f"--runs_dir={runs}", "--num_seeds=1",
-    ]  # fmt: skip
-    environment = {"MINARI_DATASETS_PATH": str(usual), "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | environment
-    )
-    assert done.returncode == 0, done.stderr
+    done = offjax(
+        "demo", f"--file={folder / 'tiny.toml'}", f"--runs_dir={runs}", "--num_seeds=1",
+        MINARI_DATASETS_PATH=str(usual),
+    )  # fmt: skip
+    assert done.code == 0, done.errors
     assert minari_io.exists(NAME, runs / "data")
     assert not minari_io.exists(NAME, usual)
     assert (runs / "leaderboard.html").is_file()
@@ -177,8 +164,7 @@ def test_the_demonstrations_data_lie_beside_its_runs(folder, tmp_path):
         assert {row["seed"] for row in csv.DictReader(file)} == {"0"}
 
 
-def test_what_to_do_must_be_said(folder):
-    command = [sys.executable, "-m", "offjax", "benchmark"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "say what to do, one of run, status, table, page, compare" in done.stderr
+def test_what_to_do_must_be_said(offjax):
+    done = offjax("benchmark")
+    assert done.code == 2
+    assert "say what to do, one of run, status, table, page, compare" in done.errors

@@ -1,7 +1,7 @@
 """CALVIN's chains against the published list's counts, and metrics by hand."""
 
 import collections
-import time
+import json
 
 import numpy as np
 import pytest
@@ -47,10 +47,9 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("OFFJAX_CACHE", str(tmp_path))
 
 
+@pytest.mark.long
 def test_published_chains(cache):
-    began = time.process_time()
     drawn = chains.generate(1000)
-    assert time.process_time() - began < 45
     first = collections.Counter(chain[0] for _, chain in drawn)
     assert first == FIRST
     everywhere = collections.Counter(task for _, chain in drawn for task in chain)
@@ -58,15 +57,26 @@ def test_published_chains(cache):
     assert everywhere["lift_pink_block_drawer"] == min(everywhere.values()) == 17
     shares = collections.Counter(str(state) for state, _ in drawn)
     assert sorted(shares.values()) == [5] * 152 + [6] * 40
-    began = time.process_time()
-    assert chains.generate(1000) == drawn  # read back
-    assert time.process_time() - began < 1
+
+    assert {chain for _, chain in drawn} > PUBLISHED
 
 
-def test_few_chains_are_the_same_again(cache):
+PUBLISHED = {
+    ("turn_on_led", "push_pink_block_left", "lift_pink_block_table", "stack_block",
+     "move_slider_left"),
+    ("push_red_block_left", "open_drawer", "lift_pink_block_slider", "place_in_drawer",
+     "lift_red_block_table"),
+}  # fmt: skip
+"""Two of the published chains, each the first from its initial state."""
+
+
+def test_few_chains_are_the_same_again(cache, tmp_path):
     drawn = chains.generate(7, cached=False)
-    assert len(drawn) == 7
+    assert len(drawn) == 7 and {chain for _, chain in drawn} > PUBLISHED
     assert drawn == chains.generate(7) == chains.generate(7)
+    (kept,) = tmp_path.rglob("calvin-7.json")
+    kept.write_text(json.dumps(drawn[:2]))
+    assert chains.generate(7) == drawn[:2]  # is read, not drawn again
     with pytest.raises(UserError, match="1 or more"):
         chains.generate(0)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -110,11 +108,8 @@ def test_every_entry_is_a_method_with_known_settings(name):
         ("tables", ("--table=all",), "--datasets"),
     ],
 )
-def test_bad_input_is_a_paragraph_and_exit_code_2(module, arguments, words):
-    command = [sys.executable, "-m", f"experiments.action_gradient.{module}"]
-    done = subprocess.run(
-        [*command, *arguments], capture_output=True, text=True, check=False
-    )
+def test_bad_input_is_a_paragraph_and_exit_code_2(experiment, module, arguments, words):
+    done = experiment(f"action_gradient.{module}", *arguments)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and words in done.stderr
 
@@ -125,12 +120,10 @@ def test_return_targets_are_asked_of_decision_transformer_alone():
     assert asked == [False, True, True, False, False, False, False]
 
 
-def test_commands_are_printed():
-    command = [sys.executable, "-m", "experiments.action_gradient.tables"]
-    flags = ["--table=4", "--datasets=a,b", "--preset=paper", "--dry_run"]
-    done = subprocess.run(
-        [*command, *flags], capture_output=True, text=True, check=True
-    )
+def test_commands_are_printed(experiment):
+    flags = ("--table=4", "--datasets=a,b", "--preset=paper", "--dry_run")
+    done = experiment("action_gradient.tables", *flags)
+    assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 4
     assert "--config.optimizer=sgd,momentum" in lines[1] and "--dataset=a" in lines[1]

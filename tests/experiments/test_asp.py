@@ -1,8 +1,6 @@
 """ASPlanner's studies, at a size that only shows that they work."""
 
 import csv
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -29,15 +27,16 @@ def test_plans_are_compared_with_what_was_recorded_and_between_seeds():
     assert found.spread == pytest.approx(np.sqrt((4 + 16 + 36) / 2 / 3))
 
 
-def test_the_window_study_writes_a_row_for_every_method_and_window(tmp_path):
+def test_the_window_study_writes_a_row_for_every_method_and_window(
+    experiment, tmp_path
+):
     out = tmp_path / "table.csv"
-    command = [
-        sys.executable, "-m", "experiments.asp.windows",
+    done = experiment(
+        "asp.windows",
         "--datasets=offjax/budget/t10-smooth-v0", "--windows=2,10", "--num_steps=10",
         "--num_seeds=2", "--eval_episodes=2", f"--runs_dir={tmp_path}/runs",
         f"--data_dir={tmp_path}/data", f"--out={out}",
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     with out.open() as lines:
         table = list(csv.DictReader(lines))

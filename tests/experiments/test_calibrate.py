@@ -1,8 +1,5 @@
 """The calibrate command."""
 
-import subprocess
-import sys
-
 import h5py
 import numpy as np
 import pytest
@@ -33,10 +30,7 @@ def test_states_are_read_where_a_dataset_has_them(tmp_path):
         calibrate.load("mine/absent-v0", str(tmp_path))
 
 
-def test_bad_input_is_one_paragraph():
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments.calibrate"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def test_bad_input_is_one_paragraph(experiment):
+    done = experiment("calibrate")
     assert done.returncode == 2
     assert done.stderr.startswith("error: --dataset is missing")

@@ -3,9 +3,6 @@
 import csv
 import dataclasses
 import itertools
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -174,14 +171,9 @@ def test_where_scores_of_its_data_come_from(folder):
         (["--folder=x", "--run=runs/gcbc"], "github.com/mees/calvin_env"),
     ],
 )
-def test_bad_input_is_explained(arguments, message, tmp_path):
+def test_bad_input_is_explained(experiment, arguments, message):
     if "--run=runs/gcbc" in arguments and simulator.is_available() is None:
         pytest.skip("CALVIN's simulator is installed")
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments.lcd.calvin", *arguments],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
-    )
+    done = experiment("lcd.calvin", *arguments)
     assert done.returncode == 2 and done.stderr.startswith("error: ")
     assert message in done.stderr

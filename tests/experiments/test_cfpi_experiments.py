@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -97,11 +95,12 @@ def test_the_three_cases_of_the_demonstration():
     demo.draw(axis, demo.cases()[0], far)
 
 
-def test_a_short_table_that_goes_on():
-    command = [sys.executable, "-m", "experiments.cfpi.tables", "--table=3.14"]
-    command += ["--datasets=offjax/maze2d/umaze-v0", "--preset=small", "--dry_run"]
-    command += ["--num_steps=50", "--sarsa_steps=70", "--resume"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+def test_a_short_table_that_goes_on(experiment):
+    done = experiment(
+        "cfpi.tables", "--table=3.14", "--datasets=offjax/maze2d/umaze-v0",
+        "--preset=small", "--dry_run", "--num_steps=50", "--sarsa_steps=70", "--resume",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
     (call,) = done.stdout.splitlines()
     assert call.endswith("--runs_dir=runs --num_steps=50 --resume")
     assert "--config.sarsa.num_steps=70" in call

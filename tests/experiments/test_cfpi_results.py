@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -78,22 +76,18 @@ def test_a_panel_holds_curves_and_baselines(runs):
     assert "set_xscale" not in by_name
 
 
-def test_commands_write_figure_numbers_and_tables(runs, tmp_path):
+def test_commands_write_figure_numbers_and_tables(experiment, runs, tmp_path):
     out = tmp_path / "a" / "figure.png"
-    command = [sys.executable, "-m", "experiments.cfpi.curves", f"--runs_dir={runs}"]
-    done = subprocess.run(
-        [*command, f"--out={out}"], capture_output=True, text=True, check=True
-    )
+    done = experiment("cfpi.curves", f"--runs_dir={runs}", f"--out={out}")
+    assert done.returncode == 0, done.stderr
     assert "log_tau=0.5  23.0 [" in done.stdout
     assert out.read_bytes().startswith(b"\x89PNG")
     with out.with_suffix(".csv").open() as lines:
         rows = list(csv.DictReader(lines))
     assert [r["value"] for r in rows] == ["0.5", "1", "2"]
     assert rows[0]["mean"] == "23" and rows[0]["seeds"] == "3"
-    command[2] = "experiments.report"
-    done = subprocess.run(
-        [*command, "--methods=bc*,cfpi"], capture_output=True, text=True, check=True
-    )
+    done = experiment("report", f"--runs_dir={runs}", "--methods=bc*,cfpi")
+    assert done.returncode == 0, done.stderr
     assert "| cfpi (preset=small) | 23.0 ± 8.8 [" in done.stdout
 
 

@@ -1,22 +1,12 @@
 """The collect command, run as a user runs it."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 
 @pytest.fixture
-def collect(tmp_path):
+def collect(experiment, tmp_path):
     def run(*flags):
-        return subprocess.run(
-            [sys.executable, "-m", "experiments.collect", *flags],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "MINARI_DATASETS_PATH": str(tmp_path)},
-            check=False,
-        )
+        return experiment("collect", *flags, MINARI_DATASETS_PATH=str(tmp_path))
 
     return run
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import matplotlib.image
 import numpy as np
 import pytest
@@ -17,15 +13,9 @@ from offjax.envs import mujoco
 
 
 @pytest.fixture
-def run(tmp_path):
-    def run(module, *flags):
-        return subprocess.run(
-            [sys.executable, "-m", f"experiments.{module}", *flags],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "MINARI_DATASETS_PATH": str(tmp_path)},
-            check=False,
-        )
+def run(experiment, tmp_path):
+    def run(*arguments):
+        return experiment(*arguments, MINARI_DATASETS_PATH=str(tmp_path))
 
     return run
 

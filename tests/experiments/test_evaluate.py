@@ -1,8 +1,5 @@
 """The command around `offjax.runner.reevaluate`: its flags and its errors."""
 
-import subprocess
-import sys
-
 import pytest
 
 
@@ -14,9 +11,8 @@ import pytest
         (("--run=nowhere", "--grid=log_tau"), "--grid=log_tau"),
     ],
 )
-def test_bad_input_is_a_paragraph_and_exit_code_2(flags, words):
-    command = [sys.executable, "-m", "experiments.evaluate", *flags]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def test_bad_input_is_a_paragraph_and_exit_code_2(experiment, flags, words):
+    done = experiment("evaluate", *flags)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and words in done.stderr
     assert "Traceback" not in done.stderr

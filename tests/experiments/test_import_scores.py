@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 import tomllib
 
 import numpy as np
@@ -229,18 +227,20 @@ def test_files_that_are_not_there(tmp_path):
         series(tmp_path)
 
 
-def command(*arguments, module="import_scores", code=0):
-    done = subprocess.run(
-        [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
+@pytest.fixture
+def command(experiment):
+    def run(*arguments, module="import_scores", code=0):
+        done = experiment(module, *arguments)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run
 
 
-def test_imported_numbers_stand_beside_measured_ones_with_their_source(tmp_path):
+def test_imported_numbers_stand_beside_measured_ones_with_their_source(
+    command, tmp_path
+):
     runs = tmp_path / "runs"
     id = "offjax/hopper/medium-v0"
     write_run(runs, "iql", id, seeds=(0, 1), scores=np.array([[10.0], [30.0]]))
@@ -273,6 +273,6 @@ def test_imported_numbers_stand_beside_measured_ones_with_their_source(tmp_path)
         reported.load([runs])
 
 
-def test_the_command_says_what_is_missing():
+def test_the_command_says_what_is_missing(command):
     assert "--source" in command("--files=x.csv", code=2).stderr
     assert "no file x.csv" in command("--files=x.csv", "--source=s", code=2).stderr

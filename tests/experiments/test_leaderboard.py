@@ -17,13 +17,15 @@ COMMAND = [sys.executable, "-m", "experiments.leaderboard"]
 SCORES = np.array([[10.0, 20.0], [30.0, 40.0]])
 
 
-def run(*arguments, code=0, **options):
-    result = subprocess.run(
-        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, **options
-    )
-    assert result.returncode == code, result.stderr
-    assert "Traceback" not in result.stderr
-    return result
+@pytest.fixture
+def run(experiment):
+    def run(*arguments, code=0):
+        result = experiment("leaderboard", *arguments)
+        assert result.returncode == code, result.stderr
+        assert "Traceback" not in result.stderr
+        return result
+
+    return run
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def runs(tmp_path):
     return root
 
 
-def test_plain_text_off_a_terminal(runs):
+def test_plain_text_off_a_terminal(run, runs):
     out = run(f"--runs_dir={runs}").stdout
     assert "offjax/maze2d/umaze-v0  bc" in out and "30.0 ± 10.0" in out
     assert "\x1b" not in out
@@ -64,7 +66,7 @@ sys.exit(any(name in sys.modules for name in ("jax", "flax", "gymnasium")))
         ("csv", "group,dataset"),
     ],
 )
-def test_formats_to_the_screen_and_to_a_file(runs, tmp_path, kind, expected):
+def test_formats_to_the_screen_and_to_a_file(run, runs, tmp_path, kind, expected):
     out = run(f"--runs_dir={runs}", f"--format={kind}").stdout
     assert expected in out
     path = tmp_path / "new" / "board.txt"
@@ -72,7 +74,7 @@ def test_formats_to_the_screen_and_to_a_file(runs, tmp_path, kind, expected):
     assert shown.strip() == str(path) and path.read_text() == out
 
 
-def test_reported_numbers_when_asked(runs):
+def test_reported_numbers_when_asked(run, runs):
     def sources(*arguments):
         out = run(f"--runs_dir={runs}", "--format=csv", *arguments).stdout
         return {row["source"] for row in csv.DictReader(io.StringIO(out))}
@@ -83,13 +85,13 @@ def test_reported_numbers_when_asked(runs):
     assert "No dataset of these runs" in own.stderr
 
 
-def test_html_lies_in_the_runs_folder(runs):
+def test_html_lies_in_the_runs_folder(run, runs):
     path = run(f"--runs_dir={runs}", "--format=html").stdout.strip()
     assert path == str(runs / "leaderboard.html")
     assert "offjax leaderboard" in (runs / "leaderboard.html").read_text()
 
 
-def test_export_and_check(runs, tmp_path):
+def test_export_and_check(run, runs, tmp_path):
     out = tmp_path / "contributed"
     assert len(run(f"--runs_dir={runs}", f"--export={out}").stdout.split()) == 2
     assert "2 runs, all sound" in run(f"--runs_dir={out}", "--check").stdout
@@ -98,7 +100,7 @@ def test_export_and_check(runs, tmp_path):
     assert "checksum" in run(f"--runs_dir={out}", "--check", code=1).stdout
 
 
-def test_a_sweep_alone_on_the_page_and_in_an_export(runs, tmp_path):
+def test_a_sweep_alone_on_the_page_and_in_an_export(run, runs, tmp_path):
     write_run(runs, "tuned_method", info={"sweep": "tuned"})
     write_run(runs, "other_method")
     run(f"--runs_dir={runs}", "--sweep=tuned", "--format=html")
@@ -111,7 +113,7 @@ def test_a_sweep_alone_on_the_page_and_in_an_export(runs, tmp_path):
     assert folder.startswith(str(out / "tuned_method"))
 
 
-def test_several_folders(runs, tmp_path):
+def test_several_folders(run, runs, tmp_path):
     write_run(tmp_path / "more", "asp")
     out = run(f"--runs_dir={runs},{tmp_path / 'more'}").stdout
     assert " asp " in out and " bc " in out
@@ -130,13 +132,13 @@ def test_several_folders(runs, tmp_path):
         (["--watch", "--format=csv"], "--watch does not use --format"),
     ],
 )
-def test_bad_input_is_one_paragraph_and_exit_code_2(runs, arguments, message):
+def test_bad_input_is_one_paragraph_and_exit_code_2(run, runs, arguments, message):
     given = [f"--runs_dir={runs}", *arguments]
     error = run(*given, code=2).stderr
     assert message in error and len(error.strip().splitlines()) == 1
 
 
-def test_a_folder_without_runs(tmp_path):
+def test_a_folder_without_runs(run, tmp_path):
     assert "No runs in" in run(f"--runs_dir={tmp_path}", code=2).stderr
 
 
@@ -176,7 +178,7 @@ def wait_for(condition, seconds=30):
 @pytest.mark.skipif(
     find_browser() is None, reason="no Chromium: apt-get install chromium"
 )
-def test_screenshot(runs, tmp_path):
+def test_screenshot(run, runs, tmp_path):
     out, page = tmp_path / "board.png", tmp_path / "board.html"
     run(f"--runs_dir={runs}", f"--screenshot={out}", f"--out={page}")
     assert out.read_bytes().startswith(b"\x89PNG")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
 
 import pytest
 
 from offjax.methods import METHODS
-from tests.forks import Forks
 
 DATASET = "offjax/budget/t10-smooth-v0"
 TINY = (
@@ -17,12 +15,6 @@ TINY = (
     "--eval_episodes=2",
 )  # fmt: skip
 
-IMPORTS = """import runpy
-import jax, offjax.runner.train, offjax.catalog.load, ml_collections"""
-# The module itself, with its flags, is run anew by each command.
-CALL = """sys.argv = ["run", *argv]
-        runpy.run_module("experiments.run", run_name="__main__")"""
-
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
@@ -30,18 +22,10 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def command(root):
+def command(experiment, root):
     """`command(*flags) → (exit code, stdout, stderr)`."""
-    forks = Forks(IMPORTS, CALL)
-
-    def run(*flags):
-        output, errors = root / "stdout", root / "stderr"
-        places = (f"--data_dir={root / 'data'}", f"--runs_dir={root / 'runs'}")
-        code = forks([*places, *flags], Path.cwd(), output, errors)
-        return code, output.read_text(), errors.read_text()
-
-    yield run
-    forks.close()
+    places = (f"--data_dir={root / 'data'}", f"--runs_dir={root / 'runs'}")
+    return lambda *flags: experiment("run", *places, *flags)
 
 
 @pytest.fixture(scope="module")

@@ -1,25 +1,22 @@
 """The sweep and tuning commands: plans, refusals, records."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 DATASET = "offjax/budget/t10-smooth-v0"
 
 
-def command(module, tmp_path, *flags):
-    return subprocess.run(
-        [sys.executable, "-m", f"experiments.{module}", "--preset=demo",
-         f"--runs_dir={tmp_path / 'runs'}", f"--data_dir={tmp_path / 'data'}", *flags],
-        capture_output=True, text=True,
-    )  # fmt: skip
+@pytest.fixture
+def command(experiment, tmp_path):
+    """`command(module, *flags)`, in folders of the test."""
+    places = (f"--runs_dir={tmp_path / 'runs'}", f"--data_dir={tmp_path / 'data'}")
+    return lambda module, *flags: experiment(module, "--preset=demo", *places, *flags)
 
 
-def test_a_plan_is_printed_and_nothing_is_run(tmp_path):
+def test_a_plan_is_printed_and_nothing_is_run(command, tmp_path):
     done = command(
-        "sweep", tmp_path, "--methods=bc,percent_bc", f"--datasets={DATASET}",
+        "sweep", "--methods=bc,percent_bc", f"--datasets={DATASET}",
         "--config.actor_lr=2e-3,3e-3", "--config.batch_size=16,32", "--dry_run",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -49,18 +46,18 @@ def test_a_plan_is_printed_and_nothing_is_run(tmp_path):
         ),
     ],
 )  # fmt: skip
-def test_what_cannot_be_meant_is_refused(tmp_path, module, flags, message):
-    done = command(module, tmp_path, *flags)
+def test_what_cannot_be_meant_is_refused(command, tmp_path, module, flags, message):
+    done = command(module, *flags)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and message in done.stderr
     assert not (tmp_path / "data").exists()  # nothing was collected
 
 
 @pytest.mark.long
-def test_a_tuned_method_is_measured_on_other_seeds(tmp_path):
+def test_a_tuned_method_is_measured_on_other_seeds(command, tmp_path):
     flags = ["--methods=bc", f"--datasets={DATASET}", "--num_steps=40"]
     flags += ["--num_seeds=2", "--tune_seeds=1", "--eval_episodes=2"]
-    done = command("tune", tmp_path, *flags, "--config.batch_size=8,16")
+    done = command("tune", *flags, "--config.batch_size=8,16")
     assert done.returncode == 0, done.stderr
     tuned = tmp_path / "runs" / "tuning" / "tuning"
     record = json.loads((tuned / "tuning.json").read_text())[DATASET]["bc"]

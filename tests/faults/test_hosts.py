@@ -27,7 +27,7 @@ def start(tmp_path, runs, devices, *flags):
         "--dataset=offjax/budget/t10-smooth-v0", f"--data_dir={tmp_path / 'data'}",
         f"--runs_dir={tmp_path / runs}", f"--host_devices={devices}",
         "--num_seeds=7", "--num_steps=1200", "--eval_every=600", "--eval_episodes=2",
-        "--checkpoint_every=100", "--config.hidden_dims=16,16",
+        "--checkpoint_every=400", "--config.hidden_dims=16,16",
         "--config.batch_size=16", *flags,
     ]  # fmt: skip
     return subprocess.Popen(
@@ -73,7 +73,8 @@ def test_two_processes_are_one(alone):
 @pytest.mark.long
 def test_one_is_killed_and_both_go_on(alone):
     tmp_path, files, _ = alone
-    processes = start_both(tmp_path, "killed")
+    often = "--checkpoint_every=100"
+    processes = start_both(tmp_path, "killed", often)
     while not list((tmp_path / "killed").glob("bc/*/*/*/2*/checkpoints/300")):
         assert all(p.poll() is None for p in processes)
         time.sleep(0.01)
@@ -84,7 +85,7 @@ def test_one_is_killed_and_both_go_on(alone):
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-    processes = start_both(tmp_path, "killed", "--resume")
+    processes = start_both(tmp_path, "killed", often, "--resume")
     printed = [p.communicate(timeout=300)[0] for p in processes]
     assert [p.returncode for p in processes] == [0, 0], printed
     assert "resumed" in printed[0]

@@ -16,7 +16,7 @@ from offjax.methods.common import reads_critic
 from offjax.methods.compose import CRITICS
 from offjax.types import Method, Model, Params
 
-QUICK = ("bc_mixture", "td3_bc", "rev_kl")
+QUICK = ("bc_mixture", "td3_bc")
 DENSITY = ("closed_form_gaussian", "closed_form_mixture")
 POINTS = ("bc_deterministic", "bc_mixture_sampled", "bc_vae", "idet", "idet_vae")
 POINTS += ("vae_ebcq", "td3_bc", "bcq")

@@ -171,6 +171,8 @@ def test_blocks_learn_from_improved_actions(small_dataset, train, narrow):
     """The recorded next action enters no block, the critic before decides it."""
     recipe = narrow(multistep_cfpi.recipe(small_dataset.spec, "demo"))
     recipe = dataclasses.replace(recipe, stages=recipe.stages[:3])
+    for name in ("sarsa", "block_1"):
+        recipe = recipe.with_config(name, network="mlp")
     models = train(recipe, small_dataset, updates=2).models
     block = recipe.stages[2]
     upstream = {name: models[name] for name in block.reads}

@@ -62,7 +62,7 @@ class Command:
         wanted, end = max(1, fraction * 1500), time.monotonic() + 300
         while self.progress(runs) < wanted and time.monotonic() < end:
             assert process.poll() is None
-            time.sleep(0.002)
+            time.sleep(0.01)
         time.sleep(random.random() * 0.05)
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -75,7 +75,7 @@ class Command:
         process = self.start(runs, "--chunk_seconds=0.002")
         while self.progress(runs) < fraction * 1500:
             assert process.poll() is None
-            time.sleep(0.002)
+            time.sleep(0.01)
         process.send_signal(number)
         printed, _ = process.communicate(timeout=120)
         return process.returncode, printed
@@ -215,6 +215,7 @@ def test_a_run_that_another_process_writes_is_refused(command):
     (path,) = (command.root / "twice" / "asp" / DATASET).glob("2*")
     with pytest.raises(UserError, match="is running: wait"):
         finished(path)
+    process.send_signal(signal.SIGSTOP)  # that it does not end before the other asks
     other = subprocess.run(
         [*process.args, "--resume"],
         env=command.environment,

@@ -18,7 +18,7 @@ from offjax.runner.digests import of_slots
 from offjax.runner.options import Options
 from offjax.runner.settings import Job, Setting
 from offjax.runner.training import Training
-from tests.runner.tiny_training import rows, states, train
+from tests.runner.tiny_training import PLAIN, rows, states, train
 
 
 def test_a_stage_that_was_trained_is_taken_from_the_store(
@@ -56,12 +56,11 @@ def test_a_stage_is_known_by_the_versions_of_its_code(budget_dataset, tmp_path):
     assert same != key(lambda stage: dataclasses.replace(stage, method=newer))
 
 
-def test_load_run_acts_and_evaluates_as_it_was_trained(budget_dataset, tmp_path):
-    trainer = train(budget_dataset, tmp_path, eval_episodes=3)
-    run = api.load_run(trainer.path, budget_dataset)
+def test_load_run_acts_and_evaluates_as_it_was_trained(plain, budget_dataset):
+    run = api.load_run(plain.path, budget_dataset)
     scores = api.evaluate(run, episodes=3)
     assert scores.returns.shape == (2, 3)
-    expected = [float(r["score"]) for r in rows(trainer, "scores.csv")]
+    expected = [float(r["score"]) for r in rows(plain, "scores.csv")[-2:]]
     np.testing.assert_allclose(scores.scores.mean(1), expected, rtol=1e-4)
 
     agent = run.agent(seed=1)
@@ -92,9 +91,8 @@ def test_a_run_is_loaded_as_it_was_trained_whatever_its_recipe_is_today(
 
 
 def test_another_precision_is_another_run_and_goes_with_its_folder(
-    budget_dataset, tmp_path
+    plain, budget_dataset, tmp_path
 ):
-    plain = train(budget_dataset, tmp_path)
     exact = train(budget_dataset, tmp_path, matmul_precision="float32")
     assert "matmul_precision" not in plain.training.config
     assert exact.training.config["matmul_precision"] == "float32"
@@ -105,12 +103,9 @@ def test_another_precision_is_another_run_and_goes_with_its_folder(
         np.testing.assert_array_equal(a, b)  # a CPU's products are float32 anyway
 
 
-def test_resuming_another_configuration_is_refused(budget_dataset, tmp_path):
-    trainer = train(budget_dataset, tmp_path)
-    record = trainer.folder.record | {"status": "running"}
-    (trainer.path / "run.json").write_text(json.dumps(record))
+def test_resuming_another_configuration_is_refused(copied, budget_dataset, tmp_path):
     with pytest.raises(UserError, match=r"num_seeds|seeds|another configuration"):
-        train(budget_dataset, tmp_path, resume=True, num_seeds=3)
+        train(budget_dataset, tmp_path, resume=True, num_seeds=3, **PLAIN)
 
 
 class Failing:
@@ -152,17 +147,14 @@ def test_a_run_that_ends_early_says_so_and_leaves_others_alone(
 
 
 def test_a_corrupt_checkpoint_is_named_and_the_one_before_used(
-    budget_dataset, tmp_path, capsys
+    copied, budget_dataset, tmp_path, capsys
 ):
-    trainer = train(budget_dataset, tmp_path, checkpoint_every=5)
-    scores = (trainer.path / "scores.csv").read_text()
-    record = trainer.folder.record | {"status": "running"}
-    (trainer.path / "run.json").write_text(json.dumps(record))
-    newest = trainer.path / "checkpoints" / "10"
+    scores = (copied / "scores.csv").read_text()
+    newest = copied / "checkpoints" / "10"
     for file in newest.rglob("*"):
         if file.is_file() and file.parent.name == "d":
             file.write_bytes(b"\0" * 10)
-    options = {"checkpoint_every": 5, "reuse_stages": False, "quiet": False}
+    options = PLAIN | {"reuse_stages": False, "quiet": False}
     again = train(budget_dataset, tmp_path, resume=True, **options)
     printed = capsys.readouterr()
     assert "checkpoints/10 is damaged" in printed.out + printed.err
@@ -170,15 +162,12 @@ def test_a_corrupt_checkpoint_is_named_and_the_one_before_used(
     assert (again.path / "scores.csv").read_text() == scores
 
 
-def test_a_foreign_checkpoint_is_refused(budget_dataset, tmp_path):
-    trainer = train(budget_dataset, tmp_path, checkpoint_every=5)
+def test_a_foreign_checkpoint_is_refused(copied, budget_dataset, tmp_path):
     other = train(budget_dataset, tmp_path, "bc", checkpoint_every=5)
-    record = trainer.folder.record | {"status": "running"}
-    (trainer.path / "run.json").write_text(json.dumps(record))
-    shutil.rmtree(trainer.path / "checkpoints")
-    shutil.copytree(other.path / "checkpoints", trainer.path / "checkpoints")
+    shutil.rmtree(copied / "checkpoints")
+    shutil.copytree(other.path / "checkpoints", copied / "checkpoints")
     with pytest.raises(UserError, match="another configuration"):
-        train(budget_dataset, tmp_path, resume=True)
+        train(budget_dataset, tmp_path, resume=True, **PLAIN)
 
 
 def test_digests_are_those_of_a_training_that_was_not_interrupted(

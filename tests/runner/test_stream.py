@@ -1,5 +1,6 @@
 """Streamed training learns what training in memory learns, bit for bit."""
 
+import dataclasses
 import functools
 
 import jax
@@ -14,13 +15,12 @@ from offjax.errors import UserError
 from offjax.runner import feed, memory, sinks
 from tests.runner.tiny_training import rows, train
 
-METHODS = ("td3_bc", "iql", pytest.param("cfpi", marks=pytest.mark.long))
+METHODS = ("iql", pytest.param("cfpi", marks=pytest.mark.long))
 """Of one stage and, cfpi, of two."""
 
 
-@pytest.fixture(scope="module")
-def dataset():
-    """Episodes of 25 steps without an environment; next observations are rows."""
+def recorded(following=None):
+    """Episodes of 25 steps without an environment."""
     rng, count = np.random.default_rng(0), 500
     return Dataset.from_arrays(
         rng.normal(size=(count, 3)),
@@ -28,7 +28,14 @@ def dataset():
         rng.normal(size=count),
         np.arange(count) % 50 == 49,
         np.arange(count) % 50 == 24,
+        following,
     )
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    """Its next observations are the next rows."""
+    return recorded()
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +63,14 @@ def test_states_and_metrics_are_those_in_memory(on_disk, in_memory, tmp_path, me
     run = train(on_disk, tmp_path, method, stream=True)
     require_same(run, in_memory(method))
     assert rows(run, "metrics.csv") == rows(in_memory(method), "metrics.csv")
+
+
+def test_recorded_next_observations_are_streamed(tmp_path):
+    """Two seeds on each device: with one, tests' compiler rounds otherwise."""
+    dataset = recorded(np.random.default_rng(1).normal(size=(500, 3)))
+    streamed = train(dataset, tmp_path, "td3_bc", stream=True, num_seeds=4)
+    whole = train(dataset, tmp_path / "memory", "td3_bc", num_seeds=4)
+    require_same(streamed, whole)
 
 
 def test_data_in_memory_are_streamed_in_chunks_of_any_size(
@@ -111,7 +126,26 @@ def test_other_views_are_refused_with_what_can_be_streamed(
     assert not list(tmp_path.iterdir())
 
 
-def test_data_that_do_not_fit_are_told_to_be_streamed():
-    need = memory.Need("bc", 1_000, data=2 * memory.host_bytes(), streamable=True)
-    with pytest.raises(UserError, match="add --stream"):
+@pytest.mark.parametrize(
+    ("method", "remedy"),
+    [("td3_bc", "add --stream"), ("percent_bc", "smaller networks")],
+)
+def test_rows_that_do_not_fit_are_told_to_be_streamed(
+    on_disk, tmp_path, method, remedy
+):
+    count = 2 * memory.host_bytes() // on_disk.rows[0].nbytes
+    rows = np.broadcast_to(on_disk.rows[0], (count, on_disk.rows.shape[1]))
+    huge = dataclasses.replace(on_disk, rows=rows)
+    with pytest.raises(UserError, match=f"Not one seed fits.*{remedy}"):
+        train(huge, tmp_path, method)
+
+
+@pytest.mark.parametrize(
+    ("buffers", "remedy"), [(0, "add --stream"), (1_000, "smaller networks")]
+)
+def test_data_that_do_not_fit_are_told_to_be_streamed(in_memory, buffers, remedy):
+    run = in_memory("iql").training.stages[-1]
+    data = jax.ShapeDtypeStruct((2 * memory.host_bytes(),), np.uint8)
+    need = memory.need_of(run, data, run.states, {}, buffers)
+    with pytest.raises(UserError, match=f"Not one seed fits.*{remedy}"):
         memory.require(need, choose_layout(1, "map"), num_seeds=1)

@@ -6,16 +6,16 @@ import jax
 import numpy as np
 
 from offjax import methods
-from tests.runner.tiny_training import exploding, rows, states, train
+from tests.runner.tiny_training import PLAIN, exploding, rows, states, train
 
 
-def test_run_folder_holds_what_the_contract_says(budget_dataset, tmp_path):
-    trainer = train(budget_dataset, tmp_path, eval_every=5)
+def test_run_folder_holds_what_the_contract_says(plain, budget_dataset):
+    trainer = plain
     scores = rows(trainer, "scores.csv")
     assert [(r["seed"], r["step"]) for r in scores] == [
         ("0", "5"), ("1", "5"), ("0", "10"), ("1", "10"),
     ]  # fmt: skip
-    assert len(rows(trainer, "episodes.csv")) == 8
+    assert len(rows(trainer, "episodes.csv")) == 12
     for row in scores:
         mine = [
             float(e["return"])
@@ -51,10 +51,9 @@ def test_each_program_is_compiled_once_for_a_whole_run(budget_dataset, tmp_path)
     assert many <= few  # six chunks and three evaluations compile no more than one
 
 
-def test_chunks_do_not_change_the_result(budget_dataset, tmp_path):
-    one = train(budget_dataset, tmp_path / "a", log_every=10)
-    other = train(budget_dataset, tmp_path / "b", log_every=3, eval_every=4)
-    for a, b in zip(states(one), states(other), strict=True):
+def test_chunks_do_not_change_the_result(plain, budget_dataset, tmp_path):
+    other = train(budget_dataset, tmp_path, log_every=3, eval_every=4)
+    for a, b in zip(states(plain), states(other), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -77,12 +76,11 @@ def test_a_seed_alone_is_the_same_seed_among_others(budget_dataset, tmp_path):
     assert rows(alone, "scores.csv")[0]["score"] == score["3"]
 
 
-def test_one_device_gives_what_two_give(budget_dataset, tmp_path):
-    two = train(budget_dataset, tmp_path / "a", layout="map")
-    assert two.training.stages[-1].layout.active == 2
-    one = train(budget_dataset, tmp_path / "b", layout="map", max_devices=1)
+def test_one_device_gives_what_two_give(plain, budget_dataset, tmp_path):
+    assert plain.training.stages[-1].layout.active == 2
+    one = train(budget_dataset, tmp_path, layout="map", max_devices=1)
     assert one.training.stages[-1].layout.active == 1
-    for a, b in zip(states(one), states(two), strict=True):
+    for a, b in zip(states(one), states(plain), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -134,14 +132,12 @@ def test_a_diverged_seed_is_frozen_and_the_others_go_on(
     assert ("1", "4") in logged and ("1", "8") not in logged and ("2", "10") in logged
 
 
-def test_a_profile_is_written_beside_the_run(budget_dataset, tmp_path, capsys):
-    plain = train(budget_dataset, tmp_path / "a", log_every=4)
-    traced = train(
-        budget_dataset, tmp_path / "b", log_every=4, profile=str(tmp_path / "trace")
-    )
+def test_a_profile_is_written_beside_the_run(plain, budget_dataset, tmp_path, capsys):
+    options = PLAIN | {"profile": str(tmp_path / "trace")}
+    traced = train(budget_dataset, tmp_path / "b", **options)
     assert len([*(tmp_path / "trace").rglob("perfetto_trace.json.gz")]) == 1
     assert traced.training.hash == plain.training.hash
-    train(budget_dataset, tmp_path / "b", profile=str(tmp_path / "trace"), quiet=False)
+    train(budget_dataset, tmp_path / "b", quiet=False, **options)
     assert "not profiled (--noreuse_stages)" in capsys.readouterr().out
     for a, b in zip(states(plain), states(traced), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -54,6 +54,7 @@ def test_waves_of_several_stages(budget_dataset, tmp_path):
     """Two seeds or more on each device: with one, tests' compiler rounds otherwise."""
     options = {"method": "cfpi", "num_seeds": 7, "layout": "map"}
     options["overrides"] = {"bc.actor_lr": (1e-3, 1e-2), "log_tau": (0.0, 1.0)}
+    options["overrides"]["network"] = ("mlp",)
     together = train(budget_dataset, tmp_path / "a", **options)
     waves = train(budget_dataset, tmp_path / "b", seeds_at_once=4, **options)
     assert_same(waves, together)

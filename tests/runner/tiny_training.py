@@ -12,6 +12,8 @@ from offjax.runner import run as api
 from offjax.runner.programs import stage_key
 
 TINY = {"num_steps": (10,), "hidden_dims": ((16,),), "batch_size": (8,)}
+PLAIN = {"eval_every": 5, "eval_episodes": 3, "checkpoint_every": 5}
+"""Options of the run `plain`, which many tests read."""
 
 
 def train(dataset, tmp_path, method="asp", overrides=None, **options):
