@@ -54,7 +54,7 @@ def _training(found: Result) -> list[list[str]]:
         for count in counts:
             cell = cells[count]
             if "failed" in cell:
-                shown.append("does not run")
+                shown.append("does not fit")
             else:
                 rate = cell["rate"]["median"]
                 shown.append(f"{rate:,.0f} {_share(cell['share of peak']):>6}")

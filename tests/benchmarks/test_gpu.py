@@ -50,7 +50,7 @@ def test_what_a_half_written_report_lacks_is_measured(tmp_path):
     assert found["training"]["bc"] == report["training"]["bc"]
     assert list(found["training"]["asp"]) == ["1", "2"]
     for cell in found["training"]["asp"].values():
-        assert cell["rate"]["median"] > 0 and 0 < cell["share of peak"] < 2
+        assert cell["rate"]["median"] > 0 and cell["share of peak"] > 0
         assert cell["compile seconds"] > 0 and cell["layout"] == "map"
     assert "CPU numbers: there is no accelerator here." in second.stdout
     assert "123,456" in second.stdout and "asp" in second.stdout
