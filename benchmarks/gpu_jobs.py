@@ -91,7 +91,7 @@ class Sizes:
 
 
 TINY = Sizes(
-    preset="demo", counts=(1, 2), many=2, rows=1000, seconds=0.02, rounds=1,
+    preset="demo", counts=(1, 2), many=1, rows=1000, seconds=0.02, rounds=1,
     column_seeds=1, updates=100, run_seeds=2, steps=100, eval_every=50, episodes=1,
     peer_updates=16,
 )  # fmt: skip

@@ -113,10 +113,11 @@ def test_large_stages_and_peers_share_the_device_with_no_other():
     assert names == [["a", "b"], ["c"], ["d"], ["lcd:hulc", "e"], ["a"]]
 
 
-def test_the_plan_begins_with_the_goals_and_has_every_stage():
+@pytest.mark.parametrize("sizes", [gpu_jobs.Sizes(), gpu_jobs.TINY])
+def test_the_plan_begins_with_the_goals_and_has_every_stage(sizes):
     stages = list(gpu_jobs.STAGES)
     peers = {"td3_bc": {"jax_corl": ["python"]}, "iql": {}}
-    jobs = gpu_jobs.plan(gpu_jobs.SECTIONS, stages, gpu_jobs.Sizes(), "runs", peers)
+    jobs = gpu_jobs.plan(gpu_jobs.SECTIONS, stages, sizes, "runs", peers)
     assert [job.name for job in jobs[:2]] == ["td3_bc", "iql"]
     assert {job.section for job in jobs} == set(gpu_jobs.SECTIONS)
     trained = [job.name for job in jobs if job.section == "training"]
