@@ -8,6 +8,7 @@ prints what it found as JSON in its last line.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable
@@ -22,28 +23,23 @@ from offjax.runner import memory
 
 Result = dict[str, Any]
 Work = Callable[[], Result]
-
-
-def _overrides(given: dict[str, list[Any]]) -> dict[str, tuple[Any, ...]]:
-    """Settings as `harness.Training` takes them: JSON has no tuples."""
-
-    def frozen(value: Any) -> Any:
-        return tuple(map(frozen, value)) if isinstance(value, list) else value
-
-    return {name: frozen(values) for name, values in given.items()}
+LACKS = (UserError, jax.errors.JaxRuntimeError, MemoryError)
+"""How memory that is not there is told."""
 
 
 def _training(job: dict[str, Any], seeds: int, **more: Any) -> harness.Training:
     chosen = {"preset": job["preset"], "rows": job["rows"]} | more
     if job.get("precision"):
         chosen["matmul_precision"] = job["precision"]
-    overrides = _overrides(job.get("overrides", {}))
-    return harness.Training(job["stage"], seeds, overrides=overrides, **chosen)
+    return harness.Training(job["stage"], seeds, overrides=_overrides(job), **chosen)
 
 
 def _need(job: dict[str, Any]) -> memory.Need:
-    overrides = _overrides(job.get("overrides", {}))
-    return harness.needed(job["stage"], job["rows"], overrides, job["preset"])
+    return harness.needed(job["stage"], job["rows"], _overrides(job), job["preset"])
+
+
+def _overrides(job: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
+    return {name: tuple(values) for name, values in job["overrides"].items()}
 
 
 def _timed(training: harness.Training, job: dict[str, Any]) -> Result:
@@ -69,26 +65,23 @@ def rates(job: dict[str, Any]) -> Work:
     """
     need = _need(job)
 
-    def built(seeds: int) -> harness.Training | str:
-        try:
-            memory.require(need, choose_layout(seeds), seeds)
-            return _training(job, seeds)
-        except (UserError, jax.errors.JaxRuntimeError, MemoryError) as error:
-            return str(error)
+    def built(seeds: int) -> harness.Training:
+        memory.require(need, choose_layout(seeds), seeds)
+        return _training(job, seeds)
 
-    before = {} if job["alone"] else {seeds: built(seeds) for seeds in job["counts"]}
+    before: dict[int, harness.Training] = {}
+    for seeds in () if job["alone"] else job["counts"]:
+        with contextlib.suppress(*LACKS):  # `cell` tries again, and tells
+            before[seeds] = built(seeds)
     harness.peak(0.01)  # compiles its product
 
-    def work() -> Result:
-        found: Result = {}
-        for seeds in job["counts"]:
-            one = before.pop(seeds, None) or built(seeds)
-            found[str(seeds)] = (
-                {"failed": one} if isinstance(one, str) else _timed(one, job)
-            )
-        return found
+    def cell(seeds: int) -> Result:
+        try:
+            return _timed(before.pop(seeds, None) or built(seeds), job)
+        except LACKS as error:
+            return {"failed": str(error)}
 
-    return work
+    return lambda: {str(seeds): cell(seeds) for seeds in job["counts"]}
 
 
 def nine_datasets(job: dict[str, Any]) -> harness.Training:
@@ -139,7 +132,7 @@ def run(job: dict[str, Any]) -> Work:
     from offjax.runner import interrupts
 
     data = harness.random_rows(job["rows"])
-    settings = {name: value[0] for name, value in job.get("overrides", {}).items()}
+    settings = {name: value[0] for name, value in job["overrides"].items()}
     steps = {"num_steps": job["updates"]} | settings
     request = offjax.recipe(job["stage"], job["preset"], **steps)
 
