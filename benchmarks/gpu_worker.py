@@ -77,7 +77,8 @@ def rates(job: dict[str, Any]) -> Work:
 
     def cell(seeds: int) -> Result:
         try:
-            return _timed(before.pop(seeds, None) or built(seeds), job)
+            training = before.pop(seeds) if seeds in before else built(seeds)
+            return _timed(training, job)
         except LACKS as error:
             return {"failed": str(error)}
 
