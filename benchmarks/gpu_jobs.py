@@ -281,7 +281,7 @@ def flags(sizes: Sizes) -> list[Job]:
 def memory(sizes: Sizes) -> list[Job]:
     """The estimate before a run beside what it takes."""
     return [
-        Job("memory", f"{stage}, {seeds} seeds", (
+        Job("memory", f"{stage}, seeds: {seeds}", (
             Step(_work("memory", stage, sizes, seeds=seeds, updates=20)),
         ))
         for stage in ("td3_bc", "cql", "decision_transformer")

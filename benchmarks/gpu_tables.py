@@ -48,7 +48,7 @@ def _yes(value: bool) -> str:
 
 def _training(found: Result) -> list[list[str]]:
     counts = sorted({count for cells in found.values() for count in cells}, key=int)
-    rows = [["stage", *(f"{count} seeds, share" for count in counts), "compiling"]]
+    rows = [["stage, by seeds", *counts, "compiling"]]
     for stage, cells in found.items():
         shown = []
         for count in counts:
@@ -132,7 +132,10 @@ def _precision(found: Result) -> list[list[str]]:
 
 
 TABLES: dict[str, tuple[str, Callable[[Result], list[list[str]]]]] = {
-    "training": ("Seed-steps per second, and their share of the peak", _training),
+    "training": (
+        "Seed-steps per second, and their share of the peak; longest compiling",
+        _training,
+    ),
     "column": ("Nine datasets in one program, and in turn", _column),
     "resume": ("Interrupted and resumed", _resume),
     "evaluation": (
