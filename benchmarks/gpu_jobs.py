@@ -280,13 +280,13 @@ def flags(sizes: Sizes) -> list[Job]:
 
 def memory(sizes: Sizes) -> list[Job]:
     """The estimate before a run beside what it takes."""
-    return [
-        Job("memory", f"{stage}, seeds: {seeds}", (
-            Step(_work("memory", stage, sizes, seeds=seeds, updates=20)),
-        ))
-        for stage in ("td3_bc", "cql", "decision_transformer")
-        for seeds in (sizes.many, sizes.counts[-1])[: 1 + (stage == "td3_bc")]
-    ]  # fmt: skip
+    jobs = []
+    stages = "td3_bc", "cql", "decision_transformer"
+    seeds_of = [("td3_bc", sizes.counts[-1]), *((s, sizes.many) for s in stages)]
+    for stage, seeds in seeds_of:
+        work = _work("memory", stage, sizes, seeds=seeds, updates=20)
+        jobs.append(Job("memory", f"{stage}, seeds: {seeds}", (Step(work),)))
+    return jobs
 
 
 def precision(sizes: Sizes) -> list[Job]:
