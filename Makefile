@@ -6,15 +6,19 @@
 #             python -m http.server --directory site
 # make lint   ruff and mypy                  make bench       short benchmarks;
 #             TORCH_PYTHON=…: an interpreter that has torch, for PyTorch's rates beside
+# make gpu    a report of this accelerator in gpu.json, in eight minutes; make gpu again
+#             measures what is missing; PROJECTS=jax_corl:PATH,…: peers' checkouts
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
 TORCH_PYTHON ?=
+PROJECTS ?=
+ACCELERATOR ?= $(if $(wildcard /dev/nvidia0),cuda12)
 EXTRAS := dev,mujoco,ogbench,render,arrow,ray,tensorboard
 
-.PHONY: run test test-full test-faults dist docs lint bench clean
+.PHONY: run test test-full test-faults dist docs lint bench gpu clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -64,6 +68,14 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.data_loading
 	$(BIN)/python -m benchmarks.sweeps --jobs=2 --num_steps=200
 	$(BIN)/python -m benchmarks.leaderboard
+
+gpu: $(STAMP)
+ifneq ($(ACCELERATOR),)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[$(ACCELERATOR)]'
+endif
+	$(BIN)/python -m benchmarks.gpu --json=gpu.json --projects=$(PROJECTS) \
+		--torch_python=$(TORCH_PYTHON)
 
 clean:
 	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .hypothesis

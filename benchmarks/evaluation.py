@@ -1,6 +1,7 @@
 """Steps per second of evaluation in MuJoCo, policy included, beside a plain loop.
 
     python -m benchmarks.evaluation [--num_seeds=10] [--episodes=10] [--json=FILE]
+        [--envpool_python=/path/to/python]
 
 A policy of two hidden layers of 256 acts in seeds × episodes, for `--steps` steps each.
 Falls do not end an episode here, so that every setting does the same work. The loops
@@ -8,8 +9,10 @@ beside it step one Gymnasium environment on one core: as one would write it, the
 compiled by JAX and called at every step ("loop"), and with the policy in bare NumPy
 ("numpy"), which is about as fast as one environment can be. "engine" is the simulator
 alone, on as many places and cores as the evaluation, under the same policy's actions,
-recorded before: the limit of any evaluation here. Each number is the best of
-`--repeats`.
+recorded before: the limit of any evaluation here. EnvPool, in an interpreter that has
+it, steps as many environments with the same policy in NumPy
+(benchmarks/peers/envpool_steps.py), in one process with all cores as its threads, and
+in a process per core. Each number is the best of `--repeats`.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
+from benchmarks import processes
 from benchmarks.harness import opening, write
 from offjax.cli import command as cli
 from offjax.devices.layout import choose_layout, prepare_host_devices
@@ -44,6 +48,7 @@ STEPS = flags.DEFINE_integer("steps", 1000, "steps of each episode", 1)
 LOOP_STEPS = flags.DEFINE_integer("loop_steps", 5000, "steps of the plain loop", 1)
 REPEATS = flags.DEFINE_integer("repeats", 3, "timings per number", 1)
 ROBOTS = flags.DEFINE_list("robots", ["hopper", "halfcheetah", "walker2d"], "robots")
+ENVPOOL = flags.DEFINE_string("envpool_python", None, "interpreter that has EnvPool")
 JSON = flags.DEFINE_string("json", None, "file to write the numbers to")
 
 WIDTH = 256
@@ -225,6 +230,18 @@ def loop_rate(
     return steps / best
 
 
+def envpool_rates(python: str, robot: str) -> dict[str, float]:
+    """Steps per second of EnvPool, in its two arrangements."""
+    seeds, episodes, steps = NUM_SEEDS.value, EPISODES.value, STEPS.value
+    script = str(processes.PEERS / "envpool_steps.py")
+    command = [python, script, robot, str(seeds), str(episodes), str(steps)]
+    turns = [
+        processes.rates(command, seeds * episodes * steps, sharing=1)
+        for _ in range(REPEATS.value)
+    ]
+    return {f"EnvPool, {how}": max(turn[how] for turn in turns) for how in turns[0]}
+
+
 def _ratios(rate: dict[str, float], cores: int) -> str:
     """What the rates come to, in words."""
     ratio = rate["batched"] / rate["loop"]
@@ -233,6 +250,9 @@ def _ratios(rate: dict[str, float], cores: int) -> str:
         limit = rate["engine"] / rate["loop"] / cores
         share = rate["batched"] / rate["engine"]
         text += f"; the engine alone {limit:.2f} per core, of which {share:.0%}"
+    pools = {name: x for name, x in rate.items() if name.startswith("EnvPool")}
+    for name, other in pools.items():
+        text += f"\n  {rate['batched'] / other:.2f} times {name} ({other:,.0f})"
     return text
 
 
@@ -254,6 +274,8 @@ def main(_: list[str]) -> None:
             "loop": loop_rate(spec, jax_policy(spec), steps, repeats),
             "numpy": loop_rate(spec, numpy_policy(spec), steps, repeats),
         }
+        if ENVPOOL.value:
+            rate |= envpool_rates(ENVPOOL.value, robot)
         numbers = "".join(
             f"{rate[name]:10,.0f}" if name in rate else f"{'–':>10}"
             for name in ("batched", "engine", "loop", "numpy")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import os
 import platform
@@ -19,11 +21,11 @@ from offjax import methods
 from offjax.datasets import language
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
-from offjax.runner import chunks, programs
+from offjax.runner import chunks, memory, programs
 from offjax.runner.options import Options
 from offjax.runner.records import environment
 from offjax.runner.settings import Job, expand
-from offjax.runner.stages import StageRun, models_of, plan_stages, stage_data
+from offjax.runner.stages import StageRun, models_of, plan_stages, stage_data, template
 from offjax.types import Stage
 
 OBSERVATION, ACTION = 17, 6  # HalfCheetah's
@@ -88,8 +90,10 @@ def write(path: str | None, result: Mapping[str, Any]) -> None:
         return
     content = {"machine": result.get("machine") or machine(), **result}
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    whole = Path(f"{path}.part")  # so that a kill leaves the old file or the new one
     try:
-        Path(path).write_text(text)
+        whole.write_text(text)
+        whole.replace(path)
     except OSError as error:
         raise UserError(f"--json={path} cannot be written: {error}.") from error
 
@@ -118,6 +122,24 @@ def peak(seconds: float = 0.5) -> float:
     count = max(1, round(10 * seconds / max(timed(10), 1e-9)))
     spent = min(timed(count) for _ in range(3))
     return 2 * size**3 * count * active / spent
+
+
+@functools.cache
+def _products() -> Callable[[np.ndarray, np.ndarray], Any]:
+    """On each device, so many products of a matrix in a chain."""
+
+    def chain(count: Any, x: Any) -> Any:
+        return jax.lax.fori_loop(0, count, lambda _, y: y @ x, x)
+
+    return jax.pmap(chain, devices=jax.local_devices())
+
+
+def digest(tree: Any) -> str:
+    """Equal for arrays that are equal in every bit."""
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        found.update(np.ascontiguousarray(leaf).data)
+    return found.hexdigest()
 
 
 class UnknownFlopsError(ValueError):
@@ -201,6 +223,25 @@ def stage_named(runs: Sequence[StageRun], name: str) -> StageRun:
     if name not in found:
         raise UserError(f"There is no stage {name!r}: {', '.join(found)}.")
     return found[name]
+
+
+def needed(
+    method: str,
+    rows: int,
+    overrides: Mapping[str, tuple] | None = None,
+    preset: str = "paper",
+) -> memory.Need:
+    """Bytes that a run counts with for a stage, see `Training` for the arguments."""
+    name, _, wanted = method.partition(":")
+    data = random_rows(rows)
+    (job,) = expand(methods.build(name, None, preset), dict(overrides or {}))
+    runs = plan_stages(job, data, Options(num_seeds=1))
+    run = stage_named(runs, wanted or runs[0].stage.name)
+    for reads in (stage_named(runs, name) for name in run.stage.reads):
+        reads.states = template(reads, stage_data(reads, data, {}), {})
+    upstream = models_of(runs, run.slots, run.stage.reads, 1)
+    arrays = stage_data(run, data, upstream)
+    return memory.need_of(run, arrays, template(run, arrays, upstream), upstream)
 
 
 def begin(
@@ -307,6 +348,14 @@ class Training:
     def compilations(self) -> int:
         """How often the program that trains was compiled."""
         return self._chunk.compilations
+
+    def states(self) -> Any:
+        """What was learned so far: NumPy, with leading axis [slots]."""
+        return self._layout.gather(self._slots["state"])
+
+    def program_bytes(self) -> dict[str, int]:
+        """What the program that trains needs, see `Program.required_bytes`."""
+        return self._chunk.required_bytes()
 
     def seconds(self, updates: int) -> float:
         """Time of so many updates of every slot."""

@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -43,35 +42,13 @@ from offjax.cli import command as cli
 from offjax.errors import UserError
 
 FLAGS = flags.FLAGS
-PEERS = Path(__file__).parent / "peers"
 TINY = {"hidden_dims": ((8, 8),), "batch_size": (8,)}
-IN_PYTORCH = ("td3_bc", "iql", "bc", "cql")
-"""What benchmarks/peers/value_based.py has."""
 LEAST = 20
 """Updates of a timing, however long they take: a chunk moves all states once, and a
 run's chunks are of hundreds."""
 PEERS_STEP = {"iql": {"stale_value": (True,)}}
 """Settings with which an update is CORL's, which our PyTorch loops follow."""
 Result = dict[str, Any]
-
-
-def peers(algorithm: str, updates: int) -> dict[str, list[str]]:
-    """Name → command, without the number of threads, of every peer that was given."""
-    found: dict[str, list[str]] = {}
-    if FLAGS.preset != "paper":
-        return found
-    if FLAGS.torch_python and algorithm in IN_PYTORCH:
-        script = str(PEERS / "value_based.py")
-        found["PyTorch"] = [FLAGS.torch_python, script, algorithm, str(updates)]
-    for entry in FLAGS.projects if algorithm == "td3_bc" else []:
-        name, colon, path = entry.partition(":")
-        if not colon or not Path(path).is_dir():
-            raise UserError(f"--projects={entry}: use NAME:FOLDER, a local checkout.")
-        torch = FLAGS.torch_python if name == "corl" else None
-        python = torch or sys.executable
-        script = str(PEERS / "projects.py")
-        found[name] = [python, script, name, path, str(updates)]
-    return found
 
 
 def throughput() -> Result:
@@ -87,7 +64,9 @@ def throughput() -> Result:
         alone = FLAGS.peer_updates or max(
             10, int(mine.rate(updates) / cores * FLAGS.seconds / 2)
         )
-        others = peers(algorithm, alone)
+        projects = FLAGS.torch_python, FLAGS.projects
+        published = FLAGS.preset == "paper"
+        others = processes.peers(algorithm, alone, *projects) if published else {}
         rates: dict[str, list[float]] = {"offjax": []}
         for _ in range(FLAGS.rounds):
             limit = peak()
@@ -152,7 +131,7 @@ def ceiling() -> Result:
     for entry in FLAGS.projects:
         name, _, path = entry.partition(":")
         if name == "jax_corl":
-            script = str(PEERS / "projects.py")
+            script = str(processes.PEERS / "projects.py")
             command = [sys.executable, script, "jax_corl_tiny", path, "20000"]
             timed = processes.rates(command, 20_000, FLAGS.peer_processes)
             for how, rate in timed.items():
@@ -229,7 +208,9 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_list("sections", [*SECTIONS], "What to measure.")
-    flags.DEFINE_list("algorithms", [*IN_PYTORCH], "Methods, or METHOD:STAGE.")
+    flags.DEFINE_list(
+        "algorithms", [*processes.IN_PYTORCH], "Methods, or METHOD:STAGE."
+    )
     cli.define_preset("paper")
     flags.DEFINE_integer("num_seeds", 8, "Seeds of the throughput.")
     flags.DEFINE_list("seed_counts", ["1", "2", "4", "8", "16", "64", "256"], "Seeds.")

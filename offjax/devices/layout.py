@@ -292,6 +292,17 @@ class Program:
         self.compile_seconds += time.perf_counter() - begin
         self.compilations += 1
 
+    def required_bytes(self) -> dict[str, int]:
+        """What a call needs on each device, by the compiler's count; once compiled.
+
+        "arrays" are its arguments and results, those that take the place of others
+        counted once; "temporary" is what it needs besides while it runs.
+        """
+        found = self._compiled.memory_analysis()
+        arrays = found.argument_size_in_bytes + found.output_size_in_bytes
+        arrays -= found.alias_size_in_bytes
+        return {"arrays": arrays, "temporary": found.temp_size_in_bytes}
+
     def _arguments(self, slots: Pytree, shared: Pytree) -> tuple[Any, ...]:
         old = [slots[name] for name in self._replaced]
         if self._replaced:

@@ -65,6 +65,7 @@ SLOW = {
         ],
         "rate",
     ),
+    "gpu": (["--tiny"], "memory"),
     "sweeps": (["--jobs=1", "--num_steps=2"], "ratio"),
 }  # fmt: skip
 CASES = [

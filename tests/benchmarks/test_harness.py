@@ -81,6 +81,10 @@ def test_a_training_counts_steps_of_the_critics():
     before = jax.tree.leaves(training._slots["state"])
     assert training.rate(3) > 0
     assert all(x.is_deleted() for x in before)  # the new states have their memory
+    need = harness.needed("td3_bc", 2000, tiny)
+    assert need.slot == training.bytes_per_seed
+    arrays = training.program_bytes()["arrays"]  # of a device, which has one seed
+    assert arrays == pytest.approx(need.data + 2 * need.slot, rel=0.1)
     # One critic step: the target's policy and critics, the critics forth and twice
     # back but for their first layer's inputs; half a step of the policy.
     actor = 17 * 8 + 8 * 8 + 8 * 6

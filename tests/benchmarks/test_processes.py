@@ -87,7 +87,26 @@ def test_a_pytorch_loop_is_timed(script, arguments):
     assert len(rates) == 2 and all(rate > 0 for rate in rates.values())
 
 
+def test_envpool_is_timed():
+    python = os.environ.get("ENVPOOL_PYTHON")
+    if not python:
+        pytest.skip("ENVPOOL_PYTHON names no interpreter that has EnvPool")
+    command = [python, str(PEERS / "envpool_steps.py"), "hopper", "2", "1", "3"]
+    rates = processes.rates(command, 2 * 1 * 3, 1)
+    assert len(rates) == 2 and all(rate > 0 for rate in rates.values())
+
+
 def test_a_project_that_is_not_there_is_named(tmp_path):
     command = [sys.executable, str(PEERS / "projects.py"), "jax_corl", str(tmp_path)]
     with pytest.raises(UserError, match="is this a checkout of the project"):
         processes.rates([*command, "1"], 1, 1)
+
+
+def test_a_process_that_takes_too_long_is_ended():
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    process = processes.Process(command, {}, seconds=0.1)
+    process.ready()
+    process.begin()
+    with pytest.raises(processes.LateError):
+        process.output()
+    process.close()
