@@ -18,13 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from offjax import methods
-from offjax.datasets import language
+from offjax.datasets import joined, language
 from offjax.datasets.dataset import Dataset
 from offjax.errors import UserError
 from offjax.runner import chunks, memory, programs
 from offjax.runner.options import Options
 from offjax.runner.records import environment
-from offjax.runner.settings import Job, expand
+from offjax.runner.settings import expand
 from offjax.runner.stages import StageRun, models_of, plan_stages, stage_data, template
 from offjax.types import Stage
 
@@ -245,25 +245,41 @@ def needed(
 
 
 def begin(
-    job: Job, runs: Sequence[StageRun], run: StageRun, data: Dataset, num_seeds: int
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """A stage's slots and shared inputs, begun; and the inputs of one slot.
+    runs: Sequence[StageRun],
+    run: StageRun,
+    data: Dataset,
+    num_seeds: int,
+    datasets: int = 1,
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], programs.Reads]:
+    """A stage's slots and shared inputs, begun; the inputs of one slot; how it reads.
 
-    As `offjax.runner.train` has them.
+    As `offjax.runner.loop` has them. Several `datasets` are copies of one, and share
+    the seeds.
     """
     stage, layout = run.stage, run.layout
     upstream = models_of(runs, run.slots, stage.reads, num_seeds)
     arrays = stage_data(run, data, upstream)
     inputs = {"config": run.configs, "upstream": upstream}
+    one = jax.tree.map(lambda x: np.asarray(x)[0], inputs) | {"data": arrays}
+    reads, rows = programs.reads_of(stage), arrays
     if stage.view.per_seed:
-        inputs["data"] = arrays
+        inputs["data"], rows = arrays, ()
+        one["data"] = jax.tree.map(lambda x: x[0], arrays)
+    elif datasets > 1:
+        store = joined.join([arrays] * datasets)
+        which = np.repeat(np.arange(datasets), num_seeds // datasets)
+        inputs["data"] = jax.tree.map(lambda x: x[which], store.parts)
+        rows = store.rows
+
+        def reads(slot: Any, shared: Any) -> Any:
+            return joined.part(arrays, shared["data"], slot["data"])
+
     slots = {name: layout.shard(tree) for name, tree in inputs.items()}
-    shared = {"data": layout.replicate(() if stage.view.per_seed else arrays)}
+    shared = {"data": layout.replicate(rows)}
     seeds = layout.shard(np.asarray(run.slots.seeds, np.uint32))
-    init = programs.init_program(stage, layout)
+    init = programs.init_program(stage, layout, reads)
     slots["state"] = init({**slots, "seed": seeds}, shared)
-    one = jax.tree.map(lambda x: np.asarray(x)[0], inputs)
-    return slots, shared, {"data": arrays} | one
+    return slots, shared, one, reads
 
 
 class Training:
@@ -285,6 +301,7 @@ class Training:
         rows: int = 100_000,
         overrides: Mapping[str, tuple] | None = None,
         preset: str = "paper",
+        datasets: int = 1,
         **options: Any,
     ) -> None:
         """Compiles the stage, and takes one update.
@@ -292,10 +309,11 @@ class Training:
         Args:
           method: recipe, or RECIPE:STAGE; by default its first stage. Stages that it
             reads are begun, not trained.
-          num_seeds: of the run.
-          rows: of the data.
+          num_seeds: of the run, shared by the datasets.
+          rows: of each dataset.
           overrides: settings → values.
           preset: of the recipe.
+          datasets: that are trained on together.
           options: further `Options`.
         """
         name, _, wanted = method.partition(":")
@@ -305,9 +323,9 @@ class Training:
         runs = plan_stages(jobs[0], data, Options(num_seeds=num_seeds, **options))
         run = stage_named(runs, wanted or runs[0].stage.name)
         for reads in (stage_named(runs, name) for name in run.stage.reads):
-            slots, _, _ = begin(jobs[0], runs, reads, data, num_seeds)
+            slots, *_ = begin(runs, reads, data, num_seeds)
             reads.states = reads.layout.gather(slots["state"])
-        slots, shared, one = begin(jobs[0], runs, run, data, num_seeds)
+        slots, shared, one, read = begin(runs, run, data, num_seeds, datasets)
         stage, layout = run.stage, run.layout
         state = jax.tree.map(lambda x: x[0], layout.gather(slots["state"]))
         count = run.slots.num_slots
@@ -317,7 +335,8 @@ class Training:
         slots["sums"] = layout.shard(sums)
         slots["kept"] = jax.tree.map(jnp.copy, slots["state"])
         self._slots, self._shared, self._layout = slots, shared, layout
-        self._chunk, self._step = programs.chunk_program(stage, layout), 0
+        self._chunk = programs.chunk_program(stage, layout, reads=read)
+        self._step = 0
         self._num_slots = run.slots.num_slots
         self.layout = layout.kind
         self.seed_steps = getattr(stage.config, "policy_freq", 1)
