@@ -12,12 +12,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from offjax.errors import UserError
 from offjax.types import Array, Pytree
 
 
 class Rows:
-    """The rows of one dataset in a leaf of the store: its shape, and rows by number."""
+    """The rows of one dataset in a leaf of the store: its shape, and rows by number.
+
+    It is no array: JAX refuses to compute with all rows. A view whose `sample` has to
+    do that says `by_rows = False`.
+    """
 
     def __init__(self, rows: Array, first: Array, count: Array) -> None:
         """Of the `count` rows from `first` on."""
@@ -28,13 +31,6 @@ class Rows:
     def __getitem__(self, index: Array) -> Array:
         """Rows of the dataset, by their numbers in it."""
         return self._rows[self._first + index]
-
-    def __jax_array__(self) -> Array:
-        """Nothing may read all rows: they are not one array."""
-        raise UserError(
-            "a view with `by_rows` reads its arrays as a whole: read only their shape, "
-            "and rows by number, or set by_rows = False in the view's class."
-        )
 
 
 class Joined(NamedTuple):

@@ -296,7 +296,8 @@ def test_returns_network_may_be_kept_from_repeating_returns():
 
         first, second = predictions()
         assert np.array_equal(first, second) == same
-        np.testing.assert_array_equal(first[:, 0], second[:, 0])  # causality
+        # Causality; the two networks are one program, and may round differently.
+        np.testing.assert_allclose(first[:, 0], second[:, 0], rtol=1e-5)
 
 
 def test_adamw_moves_by_the_step_size():

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from offjax.errors import UserError
-from offjax.runner import evaluator as module
+from offjax.runner import rollouts, sinks
 from offjax.runner import run as api
-from offjax.runner import sinks
 from offjax.runner.evaluator import Evaluator
 from tests.runner.tiny_training import rows
 
@@ -201,7 +200,7 @@ def test_beside_an_accelerator_a_cheap_policy_acts_on_the_cores(
     accelerator = types.SimpleNamespace(
         devices=(types.SimpleNamespace(platform="gpu"),), kind="vmap"
     )
-    monkeypatch.setattr(module, "layout_of", lambda *_: accelerator)
+    monkeypatch.setattr(rollouts, "layout_of", lambda *_: accelerator)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
 
     def behind(chosen):
@@ -210,5 +209,5 @@ def test_beside_an_accelerator_a_cheap_policy_acts_on_the_cores(
         return Evaluator(training).behind
 
     assert behind("auto") and not behind("off")
-    monkeypatch.setattr(module, "HOST_FLOPS", 1.0)
+    monkeypatch.setattr(rollouts, "HOST_FLOPS", 1.0)
     assert not behind("auto")

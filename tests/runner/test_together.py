@@ -109,7 +109,7 @@ def test_a_view_by_rows_may_not_read_them_all(datasets):
     rewards = data[1].rows.rewards
     np.testing.assert_array_equal(part.rows.rewards[np.arange(5)], rewards[:5])
     assert part.rows.rewards.shape == rewards.shape
-    with pytest.raises(UserError, match="set by_rows = False"):
+    with pytest.raises(TypeError, match="Rows"):
         jnp.mean(part.rows.rewards)
 
 
