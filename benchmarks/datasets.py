@@ -47,7 +47,9 @@ def trained(groups: Sequence[Sequence[str]], folder: Path, data_dir: str) -> flo
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
             raise UserError(f"{' '.join(command)} failed: {done.stderr[-500:]}")
-    return time.perf_counter() - begin
+    seconds = time.perf_counter() - begin
+    print(f"{len(groups)} commands: {seconds:.0f} s", flush=True)
+    return seconds
 
 
 def found(folder: Path, data_dir: str) -> dict[str, Any]:
@@ -58,7 +60,7 @@ def found(folder: Path, data_dir: str) -> dict[str, Any]:
     runs = {}
     for names in columns():
         for name in names:
-            (path,) = (folder / "runs" / FLAGS.method / name).iterdir()
+            (path,) = (folder / "runs" / FLAGS.method / name).glob("[0-9]*")
             runs[name] = offjax.load_run(path, load_dataset(name, data_dir))
     return runs
 

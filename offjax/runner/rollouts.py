@@ -7,7 +7,7 @@ acts on the host's cores, and the accelerator trains on meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -70,7 +70,7 @@ class Rollouts:
         mine, its = self.agent, other.agent
         return (
             _environment(self.spec) == _environment(other.spec)
-            and (mine.actor, mine.critic) == (its.actor, its.critic)
+            and mine.actor == its.actor
             and _operator(mine) == _operator(its)
         )
 
@@ -162,8 +162,11 @@ def shapes(players: Players) -> Any:
     return structure, players.run_slots, [np.shape(leaf)[1:] for leaf in leaves]
 
 
-def _operator(agent: Agent) -> Callable[..., Any] | None:
-    return None if agent.improve is None else agent.improve.operator
+def _operator(agent: Agent) -> tuple[Any, ...]:
+    """What makes an action of the actor's distribution; without it no critic is read."""
+    if agent.improve is None:
+        return ()
+    return agent.improve.operator, agent.critic
 
 
 def _environment(spec: EnvSpec) -> tuple[Any, ...]:

@@ -113,6 +113,14 @@ def test_a_view_by_rows_may_not_read_them_all(datasets):
         jnp.mean(part.rows.rewards)
 
 
+def test_a_critic_that_acting_does_not_read_keeps_no_evaluations_apart(
+    datasets, tmp_path
+):
+    runs = together(datasets[:2], tmp_path, "td3_bc")
+    found = [run.folder.record["compilations"]["evaluation"] for run in runs]
+    assert found == [1, 0]
+
+
 def test_data_of_another_shape_are_trained_on_one_after_another(tmp_path, capsys):
     names = ("observations", "actions", "rewards", "terminals", "timeouts")
     small = budget_data("small", 10, 30)
