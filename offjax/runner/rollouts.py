@@ -163,7 +163,7 @@ def shapes(players: Players) -> Any:
 
 
 def _operator(agent: Agent) -> tuple[Any, ...]:
-    """What makes an action of the actor's distribution; without it no critic is read."""
+    """What makes an action of a distribution; without it no critic is read."""
     if agent.improve is None:
         return ()
     return agent.improve.operator, agent.critic
