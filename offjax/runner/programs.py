@@ -189,8 +189,7 @@ def _first_step(stage: Stage, state: Pytree, data: Pytree, slot: Pytree) -> Pytr
 
 
 def _where(condition: jax.Array, new: Pytree, old: Pytree) -> Pytree:
-    """One of two trees; a branch, since a selection of each leaf compiles longer."""
-    return jax.lax.cond(condition, lambda: new, lambda: old)
+    return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
 
 
 def _finite(tree: Pytree) -> jax.Array:
