@@ -19,7 +19,7 @@ from offjax.evaluation.results import SlotResult
 from offjax.evaluation.rollout import Agent
 from offjax.runner import programs
 from offjax.runner.options import Options
-from offjax.runner.rollouts import Players, Rollouts, joined, shapes
+from offjax.runner.rollouts import Players, Rollouts
 from offjax.runner.settings import Job
 from offjax.runner.stages import Slots, StageRun, layout_of, models_of, stage_slots
 from offjax.types import EnvSpec, Params, Pytree
@@ -288,8 +288,8 @@ def play(
     for group in _groups(evaluators, players):
         first = evaluators[group[0]]
         compiled, begin = first.compile_seconds, time.perf_counter()
-        together = joined([players[i] for i in group])
-        all_ = first.rollouts.run(together, episodes, eval_seed)
+        together = Players.of([players[i] for i in group])
+        whole = first.rollouts.run(together, episodes, eval_seed)
         compiled = first.compile_seconds - compiled
         seconds = (time.perf_counter() - begin - compiled) / len(group)
         for place, i in enumerate(group):
@@ -297,10 +297,10 @@ def play(
             slots = slice(place * count, (place + 1) * count)
             shape = mine._shape
             mine.seconds += seconds
-            if all_.clipped is not None:
-                mine.clipped = all_.clipped[slots].reshape(shape)
-            returns = np.asarray(all_.returns[slots], np.float64)
-            lengths = np.asarray(all_.lengths[slots])
+            if whole.clipped is not None:
+                mine.clipped = whole.clipped[slots].reshape(shape)
+            returns = np.asarray(whole.returns[slots], np.float64)
+            lengths = np.asarray(whole.lengths[slots])
             found[i] = (
                 returns.reshape(*shape, episodes), lengths.reshape(*shape, episodes)
             )  # fmt: skip
@@ -320,7 +320,7 @@ def prepare(evaluators: Sequence[Evaluator], states: Sequence[Pytree]) -> None:
             some.append(mine)
             players.append(mine._players_like(like))
     for group in _groups(some, players):
-        some[group[0]].rollouts.prepare(joined([players[i] for i in group]))
+        some[group[0]].rollouts.prepare(Players.of([players[i] for i in group]))
 
 
 def _groups(
@@ -331,7 +331,7 @@ def _groups(
     for i, mine in enumerate(evaluators):
         for group in found:
             same = evaluators[group[0]].rollouts.same(mine.rollouts)
-            if same and shapes(players[group[0]]) == shapes(players[i]):
+            if same and players[group[0]].kind == players[i].kind:
                 group.append(i)
                 break
         else:

@@ -46,7 +46,6 @@ def reads_of(stage: Stage) -> Reads:
 
 def init_program(stage: Stage, layout: Layout, reads: Reads | None = None) -> Program:
     """`slots` {seed, config, upstream, …}, `shared` {data} → states."""
-
     reads = reads or reads_of(stage)
 
     def init(slot: Pytree, shared: Pytree) -> Pytree:

@@ -45,6 +45,21 @@ class Players(NamedTuple):
     params: Params
     run_slots: int
 
+    @classmethod
+    def of(cls, each: Sequence[Players]) -> Players:
+        """The slots of several runs, one after another."""
+        if len(each) == 1:
+            return each[0]
+        params = jax.tree.map(lambda *xs: np.concatenate(xs), *(p.params for p in each))
+        seeds = tuple(seed for players in each for seed in players.seeds)
+        return cls(seeds, params, each[0].run_slots)
+
+    @property
+    def kind(self) -> Any:
+        """Equal for slots that can be put together, if they act alike."""
+        leaves, structure = jax.tree.flatten(self.params)
+        return structure, self.run_slots, [np.shape(leaf)[1:] for leaf in leaves]
+
     def places(self, episodes: int) -> int:
         """Of each slot on the host: those of its own run, whoever else plays."""
         return host.num_places(self.run_slots, episodes)
@@ -66,7 +81,10 @@ class Rollouts:
         return [*self._programs.values(), *acting]
 
     def same(self, other: Rollouts) -> bool:
-        """Whether slots of the other can be played with these, but for their shapes."""
+        """Whether the other's slots act alike, in the same environment.
+
+        Their parameters may have other shapes: see `Players.kind`.
+        """
         mine, its = self.agent, other.agent
         return (
             _environment(self.spec) == _environment(other.spec)
@@ -145,21 +163,6 @@ class Rollouts:
             return chosen
         lanes = min(len(cores), num_slots)
         return Layout("map", cores[: max(2, lanes)], lanes, num_slots)
-
-
-def joined(each: Sequence[Players]) -> Players:
-    """The slots of several runs, one after another."""
-    if len(each) == 1:
-        return each[0]
-    params = jax.tree.map(lambda *xs: np.concatenate(xs), *(p.params for p in each))
-    seeds = tuple(seed for players in each for seed in players.seeds)
-    return Players(seeds, params, each[0].run_slots)
-
-
-def shapes(players: Players) -> Any:
-    """What the parameters of slots must have in common to be joined, comparable."""
-    leaves, structure = jax.tree.flatten(players.params)
-    return structure, players.run_slots, [np.shape(leaf)[1:] for leaf in leaves]
 
 
 def _operator(agent: Agent) -> tuple[Any, ...]:

@@ -123,7 +123,7 @@ def train_together(
       **options: as in `train`.
 
     Raises:
-      UserError: as `train`; the same dataset twice.
+      UserError: as `train`; no dataset, or the same one twice.
     """
     if isinstance(request, str):
         request = recipe(request)
@@ -132,6 +132,8 @@ def train_together(
             f"train takes a method's name or what offjax.recipe(...) returns, not a "
             f"{type(request).__name__}."
         )
+    if not datasets:
+        raise UserError("datasets is empty: give one dataset or more.")
     chosen = _options(num_seeds, options)
     trainings = [_planned(request, dataset, chosen) for dataset in datasets]
     names = [training.dataset.card.id for training in trainings]

@@ -12,8 +12,11 @@ from offjax.agents import archive, replay, retrain, verdicts
 from offjax.agents.verdicts import DIFFERS, UNKNOWN, VERIFIED, Episode
 from offjax.leaderboard import export, store
 from offjax.runner import run as api
-from tests.agents.test_load import KINDS, changed
+from tests.agents.test_load import KINDS, changed, some
 from tests.runner.tiny_training import train
+
+QUICK = "asp", "decision_transformer", "cfpi", "td3_bc", "rev_kl"
+"""The others take long."""
 
 
 def exported(dataset, tmp_path, method="td3_bc", name="runs", **options):
@@ -107,7 +110,9 @@ def test_an_honest_row_is_verified(row):
     assert replay.verify(row) == (VERIFIED, ())
 
 
-@pytest.mark.parametrize("method", ["asp", "decision_transformer", "cfpi"])
+@pytest.mark.parametrize(
+    "method", some(("asp", "decision_transformer", "cfpi", "reinformer"), QUICK)
+)
 def test_rows_of_other_kinds_are_verified(method, archived, varied, tmp_path):
     run, _ = archived(method, varied, KINDS[method])
     (folder,), _ = export.write(
@@ -358,7 +363,8 @@ def recorded(folder):
     return {s.stage.name: s.digests for s in archive.read(folder / archive.FILE).stages}
 
 
-@pytest.mark.parametrize("method", ["td3_bc", "rev_kl"])  # which reads other stages
+# rev_kl reads other stages.
+@pytest.mark.parametrize("method", some(("td3_bc", "rev_kl", "iterative_cfpi"), QUICK))
 def test_every_stretch_of_a_training_comes_out_again(method, varied, tmp_path):
     more = {"network": ("mlp",)} if method == "rev_kl" else {}
     path, folder = exported(varied, tmp_path, method, overrides=more)

@@ -47,7 +47,7 @@ def play():
 def test_trials_are_recorded(play, tmp_path):
     pytest.importorskip("ogbench")
     options = Options(
-        num_seeds=2, eval_episodes=1, eval_chains=1, runs_dir=str(tmp_path), quiet=True
+        num_seeds=2, eval_episodes=2, eval_chains=1, runs_dir=str(tmp_path), quiet=True
     )
     (job,) = make_jobs("gcbc", "demo", play, TINY)
     path = train(Training.of(job, "gcbc", "demo", play, options)).path
@@ -57,11 +57,11 @@ def test_trials_are_recorded(play, tmp_path):
             return list(csv.DictReader(lines))
 
     scores, episodes = rows("scores.csv"), rows("episodes.csv")
-    assert [(r["seed"], r["episodes"]) for r in scores] == [("0", "1"), ("1", "1")]
-    assert len(episodes) == 2 * (1 + 1)  # a single instruction and a chain each
+    assert [(r["seed"], r["episodes"]) for r in scores] == [("0", "2"), ("1", "2")]
+    assert len(episodes) == 2 * (2 + 1)  # two single instructions and a chain each
     for score in scores:
         mine = [r for r in episodes if r["seed"] == score["seed"]]
-        singles, chain = mine[:1], mine[1]
+        singles, chain = mine[:2], mine[2]
         share = np.mean([float(r["return"]) for r in singles])
         assert float(score["score"]) == pytest.approx(100 * share)
         assert float(score["return_mean"]) == float(chain["return"])

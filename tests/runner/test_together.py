@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 import offjax
+from offjax import methods
 from offjax.behavior import budget as behavior
 from offjax.datasets import joined, views
 from offjax.envs import budget
 from offjax.errors import UserError
+from offjax.methods import bc
 from offjax.runner import interrupts, memory
 from offjax.runner import run as api
 from tests.budget_data import dataset_of
@@ -121,6 +123,18 @@ def test_a_critic_that_acting_does_not_read_keeps_no_evaluations_apart(
     assert found == [1, 0]
 
 
+def test_real_numbers_of_a_recipe_may_differ_between_datasets(
+    datasets, tmp_path, monkeypatch
+):
+    def recipe(spec, preset):
+        return bc.recipe(spec, preset).with_config("bc", actor_lr=1e-3 * spec.horizon)
+
+    monkeypatch.setitem(methods.METHODS, "bc", recipe)
+    runs = together(datasets, tmp_path / "a")
+    assert runs[0].folder.record["compilations"]["bc/chunk"] == 1
+    assert_same(runs[2], alone(datasets[2], tmp_path / "b"))
+
+
 def test_data_of_another_shape_are_trained_on_one_after_another(tmp_path, capsys):
     names = ("observations", "actions", "rewards", "terminals", "timeouts")
     small = budget_data("small", 10, 30)
@@ -189,3 +203,5 @@ def test_waves_are_of_one_dataset(datasets, tmp_path):
 def test_a_dataset_is_given_once(datasets, tmp_path):
     with pytest.raises(UserError, match="test/long-v0 is given twice"):
         together([datasets[0], datasets[0]], tmp_path)
+    with pytest.raises(UserError, match="datasets is empty"):
+        together([], tmp_path)
