@@ -15,8 +15,9 @@ or 1 / E|mean_k Q_k| with `normalize_q`. All three learn from the weights before
 update, and the target critics follow the critics from before theirs, as in the
 authors' code.
 
-α is the authors' for the domains that the paper has. For locomotion, maze2d and Budget
-Allocation α = 1 with `normalize_q` is ours. So is preset small: narrow networks.
+α is the authors' for the domains that the paper has. With `normalize_q`, α = 1 for
+maze2d and Budget Allocation and α = 3 with the minimum for locomotion are ours. So is
+preset small: narrow networks.
 """
 
 from __future__ import annotations
@@ -281,6 +282,7 @@ def _settings(kind: str, preset: str) -> dict[str, Any]:
     by_domain: dict[str, dict[str, Any]] = {
         "antmaze": {"q_aggregation": "min"},
         "scene": {"alpha": 300.0},
+        "locomotion": {"alpha": 3.0, "normalize_q": True, "q_aggregation": "min"},
     }
     settings = by_domain.get(kind, {"alpha": 1.0, "normalize_q": True})
     fewer = {} if preset == "paper" else {"flow_steps": 5}

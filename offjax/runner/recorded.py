@@ -8,7 +8,7 @@ from typing import Any
 
 from offjax.errors import UserError
 from offjax.runner.settings import Job, Setting, Target, with_configs
-from offjax.types import Recipe
+from offjax.types import Recipe, Stage
 
 
 def job_of(recipe: Recipe, config: Mapping[str, Any]) -> Job:
@@ -73,7 +73,18 @@ def _as_recorded(
         return dataclasses.replace(mine, **{n: tuples(v) for n, v in values.items()})
 
     steps = {name: each["num_steps"] for name, each in config["stages"].items()}
-    return with_configs(recipe, change, steps)
+    recipe = with_configs(recipe, change, steps)
+    stages = (_with_view(each, config["stages"][each.name]) for each in recipe.stages)
+    return dataclasses.replace(recipe, stages=tuple(stages))
+
+
+def _with_view(stage: Stage, config: Mapping[str, Any]) -> Stage:
+    """The stage with the fields of its view as recorded, where they are."""
+    known = {field.name for field in dataclasses.fields(stage.view)}  # type: ignore[arg-type]
+    fields = config.get("view", {}).get("fields", {})
+    values = {name: tuples(v) for name, v in fields.items() if name in known}
+    view = dataclasses.replace(stage.view, **values)  # type: ignore[type-var]
+    return dataclasses.replace(stage, view=view)
 
 
 def _target(name: str) -> Target:

@@ -130,6 +130,8 @@ def resolve_config(
         "stages": {
             s.name: {
                 "method": s.method.name,
+                "version": s.method.version,
+                "view": _view(s),
                 "num_steps": s.num_steps,
                 "config": dataclasses.asdict(s.config),
             }
@@ -162,6 +164,14 @@ def resolve_config(
 def _precision(name: str) -> dict[str, str]:
     """What a hash reads of the precision: nothing where it is the default."""
     return {} if name == "default" else {"matmul_precision": name}
+
+
+def _view(stage: Stage) -> dict[str, Any]:
+    """What a run's hash reads of a view: the same as its stage's key does."""
+    view = type(stage.view)
+    name = f"{view.__module__}.{view.__name__}"
+    fields = dataclasses.asdict(stage.view)  # type: ignore[call-overload]
+    return {"name": name, "version": view.VERSION, "fields": fields}
 
 
 def _stage_key(

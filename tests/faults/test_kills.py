@@ -1,10 +1,15 @@
-"""Kill -9 at random moments, over all recipes: every finish is the undisturbed one."""
+"""Kill -9 at random moments, of runs of all recipes and of a benchmark.
+
+Every finish is the undisturbed one.
+"""
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -85,3 +90,68 @@ def test_random_kills_over_all_recipes(part, tmp_path):
         for name, mine, wanted in zip(FILES, files, result[0], strict=True):
             assert mine.splitlines() == wanted.splitlines(), (method, name)
         kills += 1
+
+
+SUITE = f"""
+name = "tiny"
+version = 1
+preset = "demo"
+num_seeds = 2
+eval_every = 500
+eval_episodes = 3
+
+[[domains]]
+name = "budget"
+datasets = ["{BUDGET}", "offjax/budget/t20-smooth-v0"]
+methods = ["bc", "percent_bc", "td3_bc", "iql", "asp_k1"]
+size = 60
+"""
+
+
+def benchmark(folder, action, *flags):
+    """`offjax benchmark` in a folder that has its file, its data and all it writes."""
+    command = [
+        sys.executable, "-m", "offjax", "benchmark", action,
+        f"--file={folder / 'tiny.toml'}", f"--export={folder / 'export'}", *flags,
+    ]  # fmt: skip
+    if action == "run":
+        command += [f"--runs_dir={folder / 'runs'}", f"--data_dir={folder / 'data'}"]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True, cwd=folder,
+    )  # fmt: skip
+
+
+def filled(folder):
+    """Trains what is missing, and gives the table and every recorded number."""
+    for action, *flags in (["run"], ["table", "--format=csv"]):
+        process = benchmark(folder, action, *flags)
+        printed, _ = process.communicate(timeout=1200)
+        assert process.returncode == 0, printed[-3000:]
+    runs = sorted((folder / "export").rglob("run.json"))
+    assert len(runs) == 10
+    files = [gzip.decompress((r.parent / "episodes.csv.gz").read_bytes()) for r in runs]
+    return printed, files, [(r.parent / "scores.csv").read_text() for r in runs]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_a_benchmark_is_killed_three_times_and_moved(tmp_path):
+    def begun(name):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "tiny.toml").write_text(SUITE)
+        return folder
+
+    begin = time.monotonic()
+    expected = filled(begun("undisturbed"))
+    seconds = time.monotonic() - begin
+
+    folder = begun("first")
+    for name in ("second", "third", "fourth"):
+        process = benchmark(folder, "run")
+        time.sleep(random.uniform(0.15, 0.4) * seconds)
+        os.killpg(process.pid, signal.SIGKILL)  # with the jobs that it began
+        process.communicate()
+        folder = folder.rename(tmp_path / name)
+    assert filled(folder) == expected

@@ -33,13 +33,16 @@ def test_a_stage_that_was_trained_is_taken_from_the_store(
     assert fresh.folder.record["compilations"]["asp/chunk"] == 1
 
 
-def test_a_stage_is_known_by_the_versions_of_its_code(budget_dataset, tmp_path):
-    def key(stage):
+def test_runs_and_stages_are_known_by_the_versions_of_their_code(
+    budget_dataset, tmp_path
+):
+    def keys(stage):
         recipe = bc.recipe(budget_dataset.spec, "demo")
         recipe = dataclasses.replace(recipe, stages=(stage(recipe.stages[0]),))
         job = Job(recipe, (Setting((), "default"),), {})
         options = Options(num_seeds=1, runs_dir=str(tmp_path))
-        return Training.of(job, "bc", "demo", budget_dataset, options).stages[0].key
+        training = Training.of(job, "bc", "demo", budget_dataset, options)
+        return training.stages[0].key, training.hash
 
     class Documented(TransitionView):
         """The view, with another text about it."""
@@ -49,11 +52,17 @@ def test_a_stage_is_known_by_the_versions_of_its_code(budget_dataset, tmp_path):
 
     for view in (Documented, Changed):  # the same place in the code as the original
         view.__name__, view.__module__ = "TransitionView", TransitionView.__module__
-    same = key(lambda stage: dataclasses.replace(stage, view=Documented()))
-    assert same == key(lambda stage: stage)
-    assert same != key(lambda stage: dataclasses.replace(stage, view=Changed()))
+    same = keys(lambda stage: dataclasses.replace(stage, view=Documented()))
+    assert same == keys(lambda stage: stage)
     newer = dataclasses.replace(bc.METHOD, version=bc.METHOD.version + 1)
-    assert same != key(lambda stage: dataclasses.replace(stage, method=newer))
+    for change in (
+        {"view": Changed()},
+        {"view": TransitionView(normalize=False)},
+        {"method": newer},
+    ):
+        found = keys(lambda stage, change=change: dataclasses.replace(stage, **change))
+        assert found[0] != same[0]
+        assert found[1] != same[1]
 
 
 def test_load_run_acts_and_evaluates_as_it_was_trained(plain, budget_dataset):
@@ -83,10 +92,18 @@ def test_a_run_is_loaded_as_it_was_trained_whatever_its_recipe_is_today(
     expected = run.agent(seed=1).act(observation)
 
     def edited(spec, preset):
-        return bc.recipe(spec, preset).with_config("bc", hidden_dims=(5,), actor_lr=1.0)
+        recipe = bc.recipe(spec, preset)
+        recipe = recipe.with_config("bc", hidden_dims=(5,), actor_lr=1.0)
+        raw = dataclasses.replace(
+            recipe.stages[0], view=TransitionView(normalize=False)
+        )
+        return dataclasses.replace(recipe, stages=(raw,))
 
+    trained = run.training.job.recipe.stages[0].view
     monkeypatch.setitem(methods.METHODS, "bc", edited)
     found = api.load_run(run.path, budget_dataset)
+    assert trained != TransitionView(normalize=False)
+    assert found.training.job.recipe.stages[0].view == trained
     np.testing.assert_array_equal(found.agent(seed=1).act(observation), expected)
 
 
