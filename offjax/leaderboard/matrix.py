@@ -196,7 +196,7 @@ def _mean_row(group: Group, cells: dict[Key, Cell]) -> Row:
 
 def _iqm_row(board: Board, scored: Sequence[str], cells: dict[Key, Cell]) -> Row:
     entries = {}
-    for column in {column for _, column in cells}:
+    for column in sorted({column for _, column in cells}, key=lambda c: c.label):
         found = _scored(scored, column, cells)
         if found:
             scores = [cell.finite for cell in found]

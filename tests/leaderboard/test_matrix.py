@@ -158,6 +158,8 @@ def test_plain_text_and_terminal_show_every_column(root):
 
 def test_csv_is_exact(root):
     made = build(root)
+    for row in made.rows:  # the same file every time
+        assert list(row.entries) == sorted(row.entries, key=lambda c: c.label)
     rows = list(csv.DictReader(io.StringIO(matrix_tables.csv_text(made))))
     assert len(rows) == sum(len(row.entries) for row in made.rows)
     (row,) = [r for r in rows if r["row"] == "iqm" and r["method"] == "asp"]
