@@ -35,6 +35,7 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "num_seeds", None, "Seeds of every method; by default the file's."
     )
+    flags.DEFINE_integer("seed", None, "First seed; by default the file's.")
     flags.DEFINE_string("runs_dir", "runs/demo", "Where run folders go.")
     flags.DEFINE_string(
         "data_dir", None, "Root of the datasets; by default data/ in --runs_dir."
@@ -66,8 +67,8 @@ def main(argv: list[str]) -> None:
 
     interrupts.listen()
     suite = benchmark.read(FLAGS.file or benchmark.DEMO)
-    if FLAGS.num_seeds is not None:
-        suite = suite.with_protocol(num_seeds=FLAGS.num_seeds)
+    given = {"num_seeds": FLAGS.num_seeds, "seed": FLAGS.seed}
+    suite = suite.with_protocol(**{n: v for n, v in given.items() if v is not None})
     cores = len(os.sched_getaffinity(0))
     parallel = FLAGS.max_parallel or (1 if _accelerated() else min(cores, MOST_JOBS))
     # Not the usual root: other commands would take these small datasets for theirs.

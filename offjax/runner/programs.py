@@ -195,7 +195,10 @@ def _finite(tree: Pytree) -> jax.Array:
     leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
     if not leaves:  # a reduction of nothing, inside a loop, crashes jax 0.11 on CPUs
         return jnp.bool_(True)
-    return jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in leaves]))
+    flags = jnp.array([jnp.all(jnp.isfinite(x)) for x in leaves])
+    # The loop is there for the compiler: a reduction of so few flags it would write out
+    # anew for every leaf that is selected by them.
+    return jax.lax.fori_loop(0, len(leaves), lambda i, ok: ok & flags[i], True)
 
 
 def evaluation_program(

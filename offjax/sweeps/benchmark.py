@@ -27,7 +27,7 @@ from offjax.sweeps import local, plan
 from offjax.sweeps.engine import Place
 from offjax.sweeps.lines import Lines
 
-PROTOCOL = ("num_seeds", "eval_every", "eval_episodes", "eval_seed")
+PROTOCOL = ("num_seeds", "seed", "eval_every", "eval_episodes", "eval_seed")
 DEFAULT = Path(__file__).with_name("benchmark.toml")
 """The project's own benchmark."""
 DEMO = Path(__file__).with_name("demo.toml")

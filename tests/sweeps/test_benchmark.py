@@ -25,6 +25,7 @@ name = "budgets"
 datasets = ["offjax/c"]
 methods = ["asp"]
 eval_episodes = 7
+seed = 10
 size = 500
 """
 
@@ -39,7 +40,7 @@ def suite(tmp_path) -> Suite:
 def test_a_domain_overrides_the_protocol_of_the_file(suite):
     mazes, budgets = suite.domains
     assert dict(mazes.protocol) == {"num_seeds": 2, "eval_episodes": 4}
-    assert dict(budgets.protocol) == {"num_seeds": 2, "eval_episodes": 7}
+    assert dict(budgets.protocol) == {"num_seeds": 2, "eval_episodes": 7, "seed": 10}
     assert (mazes.size, budgets.size) == (None, 500)
 
 
