@@ -20,7 +20,6 @@ small: narrow networks for many updates, and for batches of 64 a smaller step si
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Any
 
 import chex
@@ -285,8 +284,8 @@ def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
 def _with_coefficients(recipe: Recipe, dataset: str) -> Recipe:
     """The recipe with the β₁ and β₂ that are published for a dataset."""
     published = COEFFICIENTS.get(d4rl_name(dataset))
-    other_behavior = re.match("offjax/(?!antmaze/)", dataset)  # than D4RL's
-    if published is None or other_behavior:
+    own = dataset.startswith("offjax/") and "antmaze" not in dataset
+    if published is None or own:  # its behavior is not D4RL's
         return recipe
     actor_bc, critic_bc = published
     return recipe.with_config("rebrac", actor_bc=actor_bc, critic_bc=critic_bc)
