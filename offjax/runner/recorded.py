@@ -74,14 +74,14 @@ def _as_recorded(
 
     steps = {name: each["num_steps"] for name, each in config["stages"].items()}
     recipe = with_configs(recipe, change, steps)
-    stages = (_with_view(each, config["stages"][each.name]) for each in recipe.stages)
+    stages = (_with_view(stage, config) for stage in recipe.stages)
     return dataclasses.replace(recipe, stages=tuple(stages))
 
 
 def _with_view(stage: Stage, config: Mapping[str, Any]) -> Stage:
     """The stage with the fields of its view as recorded, where they are."""
     known = {field.name for field in dataclasses.fields(stage.view)}  # type: ignore[arg-type]
-    fields = config.get("view", {}).get("fields", {})
+    fields = config["stages"].get(stage.name, {}).get("view", {}).get("fields", {})
     values = {name: tuples(v) for name, v in fields.items() if name in known}
     view = dataclasses.replace(stage.view, **values)  # type: ignore[type-var]
     return dataclasses.replace(stage, view=view)
