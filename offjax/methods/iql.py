@@ -10,9 +10,8 @@ inverse temperature, Q̄ the target critics. The policy is a Gaussian with a mea
 [-1, 1] and a deviation that does not depend on the state; its step size falls to 0
 along a cosine.
 
-Preset small is ours. On locomotion it standardizes observations, which the authors do
-not, and draws 256 rows: a policy of 64 units does not learn from raw ones, and the
-weights leave few of 64 rows.
+Presets small and demo are ours. On locomotion they standardize observations, which the
+authors do not, and draw 256 rows: a policy of 64 units did not learn from raw ones.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ the policy. The targets follow as in the authors' code: the policy's moves towar
 policy from before its step, the critics' towards the critics after theirs.
 
 β₁ and β₂ were tuned for each dataset; `COEFFICIENTS` has the published ones. For mazes
-and Budget Allocation the paper has none, and 0.1 each is ours; also for the locomotion
-that offjax records itself, where the published ones clone too little. So is preset
-small: narrow networks for many updates, and for batches of 64 a smaller step size.
+and Budget Allocation the paper has none: 0.1 each is ours. So it is for the locomotion
+that offjax records itself, where the published ones clone too little. Presets small and
+demo are ours too: narrow networks, batches of 64 and smaller step sizes.
 """
 
 from __future__ import annotations
