@@ -66,6 +66,14 @@ def traced_fields(cls: Any) -> list[str]:
     ]
 
 
+class Camera(NamedTuple):
+    """One of the cameras that an observation is made of; red, green and blue bytes."""
+
+    name: str
+    height: int
+    width: int
+
+
 @dataclasses.dataclass(frozen=True)
 class EnvSpec:
     """Where and how a dataset's policies are evaluated.
@@ -79,6 +87,8 @@ class EnvSpec:
       ref_max_score: return that scores 100.
       score_source: where the two come from.
       domain: family of settings, for recipes' presets ("budget", "maze2d", …).
+      cameras: () where observations are vectors of floats. Else observations are
+        bytes: the images [H, W, 3] of each camera, flattened, one after the other.
     """
 
     id: str
@@ -91,6 +101,7 @@ class EnvSpec:
     score_source: str = ""
     domain: str = ""
     kwargs: tuple[tuple[str, Any], ...] = ()
+    cameras: tuple[Camera, ...] = ()
 
     @property
     def action_dim(self) -> int:

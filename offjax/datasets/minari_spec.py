@@ -13,7 +13,7 @@ import gymnasium
 import numpy as np
 
 from offjax.errors import UserError
-from offjax.types import EnvSpec
+from offjax.types import Camera, EnvSpec
 
 _ENV_ID = re.compile(r"[\w.\-/]+")
 """No colon: `gymnasium.make("module:id")` would import a module that data name."""
@@ -126,6 +126,7 @@ def _restore(stored: Mapping[str, Any]) -> EnvSpec:
     fields["kwargs"] = tuple((key, value) for key, value in fields["kwargs"])
     for key in ("action_low", "action_high"):
         fields[key] = tuple(fields[key])
+    fields["cameras"] = tuple(Camera(*camera) for camera in fields.get("cameras", ()))
     return EnvSpec(**fields)
 
 

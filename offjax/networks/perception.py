@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from offjax.networks.mlp import MLP
-from offjax.types import Array, Key
+from offjax.types import Array, Camera, Key
 
 LAYERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 """Channels, size and stride of the convolutions, which are not padded."""
@@ -30,6 +30,26 @@ class Images(NamedTuple):
 
     static: Array  # [..., H, W, 3]; HULC: 200 by 200
     gripper: Array  # [..., h, w, 3]; HULC: 84 by 84
+
+
+def unpack(rows: Array, cameras: Sequence[Camera]) -> tuple[Array, ...]:
+    """Rows [..., O] of pixels → the images [..., H, W, 3] of each camera.
+
+    Raises:
+      ValueError: the rows are not as long as the cameras' images together.
+    """
+    sizes = [camera.height * camera.width * 3 for camera in cameras]
+    if rows.shape[-1] != sum(sizes):
+        raise ValueError(
+            f"Rows of {rows.shape[-1]} pixels are not those of the cameras "
+            f"{tuple(cameras)}, which have {sum(sizes)}."
+        )
+    images, begin = [], 0
+    for camera, size in zip(cameras, sizes, strict=True):
+        part = rows[..., begin : begin + size]
+        images.append(part.reshape(*rows.shape[:-1], camera.height, camera.width, 3))
+        begin += size
+    return tuple(images)
 
 
 def scale_pixels(images: Images) -> Images:

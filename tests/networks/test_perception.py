@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from offjax.networks import perception
 from offjax.networks.perception import Images
+from offjax.types import Camera
 
 
 def test_spatial_softmax_is_the_expected_place():
@@ -43,3 +45,14 @@ def test_pixels_are_scaled_to_the_unit_box():
     image = jnp.array([0, 255], jnp.uint8).reshape(1, 2, 1)
     scaled = perception.scale_pixels(Images(image, image))
     np.testing.assert_allclose(scaled.static.ravel(), [-1, 1], atol=1e-6)
+
+
+def test_rows_of_pixels_are_the_images_of_the_cameras():
+    first = np.arange(2 * 4 * 3 * 3).reshape(2, 4, 3, 3)
+    second = 1000 + np.arange(2 * 2 * 5 * 3).reshape(2, 2, 5, 3)
+    rows = np.concatenate([first.reshape(2, -1), second.reshape(2, -1)], axis=1)
+    found = perception.unpack(rows, (Camera("a", 4, 3), Camera("b", 2, 5)))
+    np.testing.assert_array_equal(found[0], first)
+    np.testing.assert_array_equal(found[1], second)
+    with pytest.raises(ValueError, match="66 pixels"):
+        perception.unpack(rows, (Camera("a", 4, 3),))
