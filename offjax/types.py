@@ -36,7 +36,25 @@ def static(default: Any) -> Any:
     return dataclasses.field(default=default, metadata={"static": True})
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(static,))
+def added(default: Any) -> Any:
+    """A config field that is newer than recorded runs.
+
+    With its default a method computes what it computed without the field. So the field
+    is then no part of what identifies a run or a trained stage.
+    """
+    return dataclasses.field(default=default, metadata={"added": True})
+
+
+def hyperparameters(config: Any) -> dict[str, Any]:
+    """What identifies a config: all its fields, less `added` ones at their default."""
+    values = dataclasses.asdict(config)
+    for field in dataclasses.fields(config):
+        if field.metadata.get("added") and values[field.name] == field.default:
+            del values[field.name]
+    return values
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(static, added))
 def config(cls: type[T]) -> type[T]:
     """Makes a hyperparameter class: a frozen dataclass and a pytree.
 

@@ -16,7 +16,14 @@ from offjax.runner import programs
 from offjax.runner.options import Options
 from offjax.runner.records import SCHEMA, digest
 from offjax.runner.settings import Job
-from offjax.types import Model, Pytree, Recipe, Stage, traced_fields
+from offjax.types import (
+    Model,
+    Pytree,
+    Recipe,
+    Stage,
+    hyperparameters,
+    traced_fields,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +116,7 @@ class StageRun:
             "seeds": self.slots.seeds,
             "dataset": dataset,
             "num_steps": self.stage.num_steps,
-            "config": dataclasses.asdict(self.stage.config),
+            "config": hyperparameters(self.stage.config),
             "diverged": self.diverged,
             "digests": self.digests,
         }
@@ -133,19 +140,18 @@ def resolve_config(
                 "version": s.method.version,
                 "view": _view(s),
                 "num_steps": s.num_steps,
-                "config": dataclasses.asdict(s.config),
+                "config": hyperparameters(s.config),
             }
             for s in recipe.stages
         },
         "acting": {
-            name: dataclasses.asdict(settings)
-            for name, settings in recipe.acting.items()
+            name: hyperparameters(settings) for name, settings in recipe.acting.items()
         },
         "improve": None
         if recipe.improve is None
         else {
             "operator": recipe.improve.name,
-            "config": dataclasses.asdict(recipe.improve.config),
+            "config": hyperparameters(recipe.improve.config),
         },
         "settings": [
             {"variant": s.variant, "values": {f"{o}.{n}": v for (o, n), v in s.values}}
@@ -190,7 +196,7 @@ def _stage_key(
             "method": [stage.method.name, stage.method.version],
             "view": [view.__module__, view.__name__, view.VERSION],
             "view_fields": dataclasses.asdict(stage.view),  # type: ignore[call-overload]
-            "config": dataclasses.asdict(stage.config),
+            "config": hyperparameters(stage.config),
             "values": [sorted(v.items()) for v in slots.values],
             "seeds": slots.seeds,
             "num_steps": stage.num_steps,

@@ -18,6 +18,7 @@ from offjax.runner.digests import of_slots
 from offjax.runner.options import Options
 from offjax.runner.settings import Job, Setting
 from offjax.runner.training import Training
+from offjax.types import added, config
 from tests.runner.tiny_training import PLAIN, rows, states, train
 
 
@@ -63,6 +64,32 @@ def test_runs_and_stages_are_known_by_the_versions_of_their_code(
         found = keys(lambda stage, change=change: dataclasses.replace(stage, **change))
         assert found[0] != same[0]
         assert found[1] != same[1]
+
+
+def test_an_added_hyperparameter_at_its_default_leaves_runs_what_they_are(
+    budget_dataset, tmp_path
+):
+    @config
+    class Wider(bc.Config):
+        smoothing: float = added(0.0)
+        layers: tuple[int, ...] = added((1,))
+
+    def keys(**changes):
+        recipe = bc.recipe(budget_dataset.spec, "demo")
+        stage = recipe.stages[0]
+        if changes:
+            fields = dataclasses.asdict(stage.config) | changes
+            stage = dataclasses.replace(stage, config=Wider(**fields))
+        recipe = dataclasses.replace(recipe, stages=(stage,))
+        job = Job(recipe, (Setting((), "default"),), {})
+        options = Options(num_seeds=1, runs_dir=str(tmp_path))
+        training = Training.of(job, "bc", "demo", budget_dataset, options)
+        return training.stages[0].key, training.hash
+
+    assert keys(smoothing=0.0) == keys(layers=(1,)) == keys()
+    for other in (keys(smoothing=0.5), keys(layers=(2,))):
+        assert other[0] != keys()[0]
+        assert other[1] != keys()[1]
 
 
 def test_load_run_acts_and_evaluates_as_it_was_trained(plain, budget_dataset):
