@@ -164,20 +164,33 @@ def status() -> None:
     from offjax.sweeps import benchmark
 
     of, done, total = suite(), 0, 0
+    exported = _exported()
     for domain, name in of.columns():
         found = benchmark.column(
             of, domain, name, [FLAGS.runs_dir, FLAGS.export], FLAGS.data_dir
         )
         finished = sum(cell.finished for cell in found)
+        rest = _rest(found)
+        if not found:  # which hash its runs have is known once its data are
+            finished = sum((name, method) in exported for method in domain.methods)
+            rest = f"  {'exported; ' if finished else ''}not collected here"
         done, total = done + finished, total + len(domain.methods)
-        print(f"{name:36s} {finished:3d}/{len(domain.methods)}{_rest(found)}")
+        print(f"{name:36s} {finished:3d}/{len(domain.methods)}{rest}")
     print(f"{of.name} version {of.version}: {done} of {total} finished")
+
+
+def _exported() -> set[tuple[str, str]]:
+    """(dataset, method) of the finished runs in --export."""
+    from offjax.leaderboard import store
+
+    if not any(store.find(Path(FLAGS.export))):
+        return set()
+    runs = store.read([FLAGS.export]).runs
+    return {(run.dataset, run.method) for run in runs if run.finished}
 
 
 def _rest(found: list[Cell]) -> str:
     """What is left of a column, in words."""
-    if not found:
-        return "  not collected"
     rest = [cell for cell in found if not cell.finished]
     words = ", ".join(
         cell.job.method

@@ -66,6 +66,10 @@ def test_it_is_filled_shown_and_not_trained_twice(benchmark, folder):
     assert "2 of 2 finished" in benchmark("status")
     table = benchmark("table", "--format=markdown")
     assert NAME.removeprefix("offjax/") in table
+    (folder / "data").rename(folder / "other data")
+    told = benchmark("status")
+    assert told.count("1/1  exported; not collected here") == 2
+    assert "2 of 2 finished" in told
 
 
 @pytest.fixture
