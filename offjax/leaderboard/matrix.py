@@ -23,7 +23,8 @@ NAMES = {
     "decision_transformer": "DT", "dt_ag": "DT+AG", "reinformer": "Reinformer",
     "reinformer_ag": "Reinf.+AG", "cfpi": "CFPI", "cfpi_sg": "CFPI-SG",
     "iterative_cfpi": "It.-CFPI", "iql_cfpi": "IQL+CFPI", "cql_cfpi": "CQL+CFPI",
-    "asp": "ASP", "asp_k1": "ASP k=1", "asp_mle": "ASP-MLE", "tdmpc2": "TD-MPC2",
+    "asp": "ASP", "asp_k1": "ASP k=1", "asp_mle": "ASP-MLE",
+    "asp_listing": "ASP listing", "asp_equation": "ASP eq.", "tdmpc2": "TD-MPC2",
     "hulc": "HULC", "mcil": "MCIL", "gcbc": "GCBC", "lcd": "LCD",
     "lcd_hulc": "LCD-HULC", "lcd_mlp": "LCD-MLP", "diffuser": "Diffuser",
 }  # fmt: skip
