@@ -20,6 +20,7 @@ from offjax.types import (
     Transitions,
     Upstream,
     View,
+    added,
 )
 
 
@@ -36,7 +37,8 @@ class TransitionView(View):
 
     Rewards count as reward_scale · r + reward_shift. With `unit_returns` they are
     first divided by the range of the episodes' returns, times 1000 (IQL on
-    locomotion). `next_actions` keeps only rows that end the MDP or have a next action
+    locomotion); `complete_returns` leaves the last episode out of the range if it was
+    cut (CORL). `next_actions` keeps only rows that end the MDP or have a next action
     (SARSA).
     """
 
@@ -46,6 +48,7 @@ class TransitionView(View):
     reward_shift: float = 0.0
     unit_returns: bool = False
     next_actions: bool = False
+    complete_returns: bool = added(False)
 
     def arrays(
         self, dataset: Dataset, config: Any, upstream: Upstream
@@ -74,6 +77,8 @@ class TransitionView(View):
         """Rewards of a dataset as they count, in their shape, f32."""
         if self.unit_returns:
             spread = dataset.return_spread
+            if self.complete_returns:
+                spread = np.ptp(_complete_returns(dataset))
             rewards = rewards * (1000.0 / spread if spread > 0 else 1.0)
         return np.asarray(self.reward_scale * rewards + self.reward_shift, np.float32)
 
@@ -95,6 +100,30 @@ def uniform(data: Pytree, key: Key, batch_size: int) -> Pytree:
     rows = jax.tree.leaves(data)[0].shape[0]
     index = jax.random.randint(key, (batch_size,), 0, rows)
     return jax.tree.map(lambda leaf: leaf[index], data)
+
+
+def _complete_returns(dataset: Dataset) -> np.ndarray:
+    """Returns [E] of the episodes, without a last one that the recording cut.
+
+    Raises:
+      UserError: it is the only one, or the length of a whole episode is not known.
+    """
+    returns = dataset.episode_returns
+    if dataset.terminals[-1]:
+        return returns
+    if dataset.spec is None:
+        raise UserError(
+            f"Dataset {dataset.card.id!r} has no environment, so that it is not known "
+            "whether its last episode was cut: leave complete_returns out."
+        )
+    if dataset.episode_lengths[-1] >= dataset.spec.horizon:
+        return returns
+    if len(returns) == 1:
+        raise UserError(
+            f"Dataset {dataset.card.id!r} has one episode, which was cut: "
+            "complete_returns leaves none. Leave it out."
+        )
+    return returns[:-1]
 
 
 def _with_next_actions(rows: Transitions, dataset: str) -> Transitions:

@@ -18,6 +18,7 @@ import optax
 from offjax.datasets.views import TransitionData, TransitionView
 from offjax.distributions import LOG_2PI, Distribution, gaussian
 from offjax.methods.common import (
+    LayersConfig,
     Network,
     TrainState,
     actor_critic,
@@ -50,7 +51,7 @@ from offjax.types import (
 
 
 @config
-class Config:
+class Config(LayersConfig):
     """Hyperparameters; the defaults are CORL's for locomotion.
 
     Attributes:
@@ -92,7 +93,9 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
     """Fresh state."""
     _, action = zeros(data)
     networks = _actor(config, action.shape[-1]), critics(config.hidden_dims)
-    return State(**start_actor_critic(key, data, *networks, config))
+    return State(
+        **start_actor_critic(key, data, *networks, config, config.initialization)
+    )
 
 
 def critic_loss(

@@ -18,6 +18,7 @@ from offjax.datasets.text import TextEncoder
 from offjax.distributions import Distribution
 from offjax.errors import UserError, require_option
 from offjax.improvement import action_gradient
+from offjax.networks.initializers import INITIALIZATIONS, initialized
 from offjax.networks.mlp import QEnsemble
 from offjax.networks.trained import trained
 from offjax.presets import PRESETS
@@ -33,6 +34,7 @@ from offjax.types import (
     Recipe,
     Stage,
     Transitions,
+    added,
     config,
 )
 
@@ -74,13 +76,22 @@ def zeros(data: Pytree) -> tuple[Array, Array]:
 
 
 def start_actor_critic(
-    key: Key, data: Pytree, actor: Network, critic: Network, config: Any
+    key: Key,
+    data: Pytree,
+    actor: Network,
+    critic: Network,
+    config: Any,
+    initialization: str = "lecun",
 ) -> dict[str, Any]:
     """`start` with policy and critics of their own step sizes, and target critics."""
     observation, action = zeros(data)
     actor_key, critic_key = jax.random.split(key)
-    actor_params = actor.init(actor_key, observation)
-    critic_params = critic.init(critic_key, observation, action)
+    actor_params = initialized(
+        actor.init(actor_key, observation), initialization, actor_key
+    )
+    critic_params = initialized(
+        critic.init(critic_key, observation, action), initialization, critic_key
+    )
     return start(key, data) | {
         "actor": trained(actor_params, optax.adam(config.actor_lr)),
         "critic": trained(critic_params, optax.adam(config.critic_lr)),
@@ -108,6 +119,21 @@ def clipped(state: TrainState, observations: Array) -> Array:
     A joint that hardly moves in the data must not drown the others where it does.
     """
     return jnp.clip(state.normalizer(observations), -CLIP, CLIP)
+
+
+@config
+class LayersConfig:
+    """How networks begin.
+
+    `initialization` is one of `offjax.networks.initializers.INITIALIZATIONS`. With
+    "torch" values begin as CORL's do.
+    """
+
+    initialization: str = added("lecun")
+
+    def validate(self) -> None:
+        """Refuses an unknown initialization."""
+        require_option("initialization", self.initialization, INITIALIZATIONS)
 
 
 @config

@@ -25,6 +25,7 @@ from offjax.datasets.views import TransitionData, TransitionView
 from offjax.distributions import Distribution, gaussian
 from offjax.improvement import improvement
 from offjax.methods.common import (
+    LayersConfig,
     Network,
     TrainState,
     actor_critic,
@@ -58,7 +59,7 @@ from offjax.types import (
 
 
 @config
-class Config:
+class Config(LayersConfig):
     """Hyperparameters; the defaults are CORL's for locomotion.
 
     Attributes:
@@ -150,7 +151,7 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
     _, action = zeros(data)
     networks = _actor(config, action.shape[-1]), critics(config.hidden_dims)
     return State(
-        **start_actor_critic(key, data, *networks, config),
+        **start_actor_critic(key, data, *networks, config, config.initialization),
         log_temperature=trained(jnp.float32(0.0), optax.adam(config.actor_lr)),
         log_alpha_prime=trained(jnp.float32(1.0), optax.adam(config.lagrange_lr)),
     )

@@ -27,6 +27,7 @@ from offjax.datasets.views import TransitionData, TransitionView
 from offjax.distributions import LOG_2PI, Distribution, gaussian
 from offjax.improvement import improvement
 from offjax.methods.common import (
+    LayersConfig,
     Network,
     TrainState,
     actor_critic,
@@ -43,6 +44,7 @@ from offjax.methods.common import (
     zeros,
 )
 from offjax.networks.gaussian import GlobalStdGaussian
+from offjax.networks.initializers import initialized
 from offjax.networks.mlp import MLP
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
@@ -62,7 +64,7 @@ from offjax.types import (
 
 
 @config
-class Config:
+class Config(LayersConfig):
     """Hyperparameters; the defaults are the authors' for locomotion.
 
     Attributes:
@@ -133,6 +135,9 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
     actor = _actor(config, action.shape[-1]).init(actor_key, observation)
     critic = critics(config.hidden_dims).init(critic_key, observation, action)
     value = MLP(config.hidden_dims, 1).init(value_key, observation)
+    actor = initialized(actor, config.initialization, actor_key)
+    critic = initialized(critic, config.initialization, critic_key)
+    value = initialized(value, config.initialization, value_key)
     adam = optax.adam(config.critic_lr)
     return State(
         **start(key, data),

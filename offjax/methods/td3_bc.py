@@ -23,6 +23,7 @@ import optax
 from offjax.datasets.views import TransitionData, TransitionView
 from offjax.distributions import Distribution, unit_point
 from offjax.methods.common import (
+    LayersConfig,
     Network,
     TrainState,
     actor_critic,
@@ -57,7 +58,7 @@ from offjax.types import (
 
 
 @config
-class Config:
+class Config(LayersConfig):
     """Hyperparameters; the authors', the same in every domain.
 
     Attributes:
@@ -102,7 +103,7 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
     _, action = zeros(data)
     actor = MLP(config.hidden_dims, action.shape[-1])
     critic = critics(config.hidden_dims)
-    fields = start_actor_critic(key, data, actor, critic, config)
+    fields = start_actor_critic(key, data, actor, critic, config, config.initialization)
     return State(**fields, target_actor=jax.tree.map(jnp.copy, fields["actor"].params))
 
 

@@ -176,7 +176,7 @@ def _view(stage: Stage) -> dict[str, Any]:
     """What a run's hash reads of a view: the same as its stage's key does."""
     view = type(stage.view)
     name = f"{view.__module__}.{view.__name__}"
-    fields = dataclasses.asdict(stage.view)  # type: ignore[call-overload]
+    fields = hyperparameters(stage.view)
     return {"name": name, "version": view.VERSION, "fields": fields}
 
 
@@ -195,7 +195,7 @@ def _stage_key(
             "name": stage.name,
             "method": [stage.method.name, stage.method.version],
             "view": [view.__module__, view.__name__, view.VERSION],
-            "view_fields": dataclasses.asdict(stage.view),  # type: ignore[call-overload]
+            "view_fields": hyperparameters(stage.view),
             "config": hyperparameters(stage.config),
             "values": [sorted(v.items()) for v in slots.values],
             "seeds": slots.seeds,

@@ -8,6 +8,7 @@ and the randomness, too, are then as the papers' equations say.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offjax.methods import awac, bc, bcq, cql, fql, iql, rebrac, rev_kl, sarsa, td3_bc
+from offjax.errors import UserError
+from offjax.methods import (
+    METHODS,
+    awac,
+    bc,
+    bcq,
+    cql,
+    fql,
+    iql,
+    rebrac,
+    rev_kl,
+    sarsa,
+    td3_bc,
+)
 from offjax.types import Model, Statistics, Transitions
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -182,3 +196,19 @@ def test_value_of_two_critics(method, expected):
     critic = with_weights(state.critic, jax.tree.map(constant, state.critic.params))
     model = Model(method.METHOD, config, state.replace(critic=critic))
     assert float(model.q_value(jnp.ones(3), jnp.zeros(2))) == expected
+
+
+@pytest.mark.parametrize("name", ["td3_bc", "iql", "cql", "awac"])
+def test_networks_can_begin_as_those_of_corl(name, small_dataset, narrow):
+    recipe = narrow(METHODS[name](small_dataset.spec, "demo"))
+    (stage,) = recipe.with_config(name, initialization="torch").stages
+    data = stage.view.arrays(small_dataset, stage.config, {})
+    state = stage.method.init(jax.random.key(0), data, stage.config, {})
+    networks = [state.actor.params, state.critic.params]
+    networks += [state.value.params] if name == "iql" else []
+    for leaf in jax.tree.leaves([n["params"] for n in networks]):
+        if leaf.shape[-1:] == (16,):  # a hidden layer's
+            assert np.abs(leaf).min() > 0
+            assert np.abs(leaf).max() <= 3**-0.5
+    with pytest.raises(UserError, match="initialization is 'kaiming'"):
+        dataclasses.replace(stage.config, initialization="kaiming").validate()

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from offjax.networks.initializers import initialized
 from offjax.networks.mlp import MLP, QEnsemble
 
 X = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
@@ -74,3 +75,22 @@ def test_members_of_an_ensemble_are_networks_of_their_own():
         expected = forward(mine, np.concatenate([X, actions], -1), layer_norm=True)
         np.testing.assert_allclose(values[i], expected[:, 0], atol=1e-5)
     assert not np.allclose(values[0], values[1])
+
+
+def test_layers_can_begin_as_those_of_pytorch():
+    critics = QEnsemble((400,), size=2)
+    observation, action = np.zeros(60, np.float32), np.zeros(40, np.float32)
+    key = jax.random.key(0)
+    params = critics.init(key, observation, action)
+    assert initialized(params, "lecun", key) is params
+    found = jax.tree.leaves_with_path(initialized(params, "torch", key))
+    assert len(found) == 4
+    draws = set()
+    for path, leaf in found:
+        bound = (1 / 100 if "Dense_0" in jax.tree_util.keystr(path) else 1 / 400) ** 0.5
+        assert np.abs(leaf).max() <= bound
+        if leaf.size > 100:  # uniform: deviation bound/√3, and no member like another
+            np.testing.assert_allclose(leaf.std(), bound / 3**0.5, rtol=0.1)
+            assert not np.array_equal(leaf[0], leaf[1])
+        draws.add(float(leaf.ravel()[0] / bound))
+    assert len(draws) == 4
