@@ -36,13 +36,15 @@ def static(default: Any) -> Any:
     return dataclasses.field(default=default, metadata={"static": True})
 
 
-def added(default: Any) -> Any:
+def added(default: Any, *, static: bool = False) -> Any:
     """A config field that is newer than recorded runs.
 
     With its default a method computes what it computed without the field. So the field
-    is then no part of what identifies a run or a trained stage.
+    is then no part of what identifies a run or a trained stage. `static` makes it a
+    field as `offjax.types.static` does.
     """
-    return dataclasses.field(default=default, metadata={"added": True})
+    marks = {"added": True, "static": static}
+    return dataclasses.field(default=default, metadata=marks)
 
 
 def hyperparameters(config: Any) -> dict[str, Any]:

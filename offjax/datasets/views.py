@@ -48,7 +48,7 @@ class TransitionView(View):
     reward_shift: float = 0.0
     unit_returns: bool = False
     next_actions: bool = False
-    complete_returns: bool = added(False)
+    complete_returns: bool = added(default=False)
 
     def arrays(
         self, dataset: Dataset, config: Any, upstream: Upstream

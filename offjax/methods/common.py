@@ -129,7 +129,7 @@ class LayersConfig:
     "torch" values begin as CORL's do.
     """
 
-    initialization: str = added("lecun")
+    initialization: str = added(default="lecun")
 
     def validate(self) -> None:
         """Refuses an unknown initialization."""

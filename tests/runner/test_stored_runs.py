@@ -71,8 +71,8 @@ def test_an_added_hyperparameter_at_its_default_leaves_runs_what_they_are(
 ):
     @config
     class Wider(bc.Config):
-        smoothing: float = added(0.0)
-        layers: tuple[int, ...] = added((1,))
+        smoothing: float = added(default=0.0)
+        layers: tuple[int, ...] = added(default=(1,))
 
     def keys(**changes):
         recipe = bc.recipe(budget_dataset.spec, "demo")
