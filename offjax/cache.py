@@ -23,13 +23,16 @@ def folder(name: str) -> Path:
     return path
 
 
-def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def save(
+    path: Path, arrays: Mapping[str, np.ndarray], compressed: bool = False
+) -> None:
     """Writes an npz file that is there as a whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex}")
     try:
         with temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
+            write = np.savez_compressed if compressed else np.savez
+            write(file, **arrays)  # type: ignore[arg-type]
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -124,6 +124,11 @@ class EnvSpec:
     cameras: tuple[Camera, ...] = ()
 
     @property
+    def observation_dtype(self) -> type:
+        """Type of an observation's entries: bytes of cameras, else floats."""
+        return np.uint8 if self.cameras else np.float32
+
+    @property
     def action_dim(self) -> int:
         """Length of the action vector."""
         return len(self.action_low)

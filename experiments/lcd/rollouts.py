@@ -93,7 +93,8 @@ def collect(run: Run, given: list[Trial], made_from: dict[str, Any]) -> Language
     name = scene.name_of(spec)
     places = host.num_places(len(seeds), len(given))
     agent = run.evaluator.batched(places)
-    env = recorded.Recorder(SceneBatch(name, len(seeds) * places), places)
+    batch = SceneBatch(name, len(seeds) * places, cameras=spec.cameras)
+    env = recorded.Recorder(batch, places)
     try:
         instructions.evaluate(agent, env, given, seeds, made_from["eval_seed"])
     finally:

@@ -143,8 +143,9 @@ def _stages(run: Run, seeds: Sequence[int]) -> tuple[dict[str, Any], dict[str, A
     """The manifest's entry of each stage, and the stored arrays by name."""
     training = run.training
     _, params = run.evaluator.acting_slots()
-    width = _observation_dim(run)
-    read = read_in_acting(run.evaluator.agent(), first_slot(params), width)
+    width, dtype = _observation_dim(run), training.dataset.observations.dtype
+    agent = run.evaluator.agent()
+    read = read_in_acting(agent, first_slot(params), width, dtype)
     entries: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
     for stage in training.stages:

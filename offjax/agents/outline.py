@@ -52,7 +52,7 @@ def shapes(outlined: Any) -> Pytree:
 
 
 def read_in_acting(
-    agent: Agent, params: Params, observation_dim: int
+    agent: Agent, params: Params, observation_dim: int, dtype: Any = np.float32
 ) -> dict[str, list[bool]]:
     """Of each stage, which leaves of its state acting reads.
 
@@ -60,6 +60,7 @@ def read_in_acting(
       agent: acts.
       params: of one slot.
       observation_dim: length of an observation.
+      dtype: of its entries.
     """
     actor = agent.actor
 
@@ -69,8 +70,8 @@ def read_in_acting(
         action, carry = agent.act(params, carry, observation, jnp.float32(0), key)
         return action, actor.record(carry, action)
 
-    observation = np.zeros(observation_dim, np.float32)
-    task = _example_task(actor, observation_dim)
+    observation = np.zeros(observation_dim, dtype)
+    task = _example_task(actor, observation)
     traced = jax.make_jaxpr(episode)(params, task, observation, jax.random.PRNGKey(0))
     program = traced.jaxpr
     used = {id(x) for step in program.eqns for x in step.invars}
@@ -81,11 +82,11 @@ def read_in_acting(
     return {name: jax.tree.leaves(m.state) for name, m in read.models.items()}
 
 
-def _example_task(actor: Actor, observation_dim: int) -> Pytree:
+def _example_task(actor: Actor, observation: np.ndarray) -> Pytree:
     """A task of the shapes that the actor takes; None where it needs none."""
     if type(actor).embed is Actor.embed:
         return None
     task = {name: x[0] for name, x in actor.embed(["go"]).items()}
     if actor.given_goals:
-        task["goals"] = np.zeros((1, observation_dim), np.float32)
+        task["goals"] = observation[None]
     return task

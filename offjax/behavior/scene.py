@@ -132,7 +132,12 @@ class Episode(NamedTuple):
     observations: np.ndarray  # [T + 1, O] f32
     actions: np.ndarray  # [T, 5] f32
     spans: list[Span]
-    snapshots: list[Snapshot]  # at the start of each span
+    states: list[Snapshot]  # at each observation
+
+    @property
+    def snapshots(self) -> list[Snapshot]:
+        """The states at the start of each span."""
+        return [self.states[span.start] for span in self.spans]
 
 
 class _Player:
@@ -230,7 +235,7 @@ def play(simulator: Simulator, seed: int, length: int) -> Episode:
         np.stack(player.observations),
         np.stack(player.actions),
         player.spans,
-        [player.snapshots[span.start] for span in player.spans],
+        player.snapshots,
     )
 
 

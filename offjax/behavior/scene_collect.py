@@ -18,10 +18,13 @@ import numpy as np
 from offjax import cache
 from offjax.behavior.scene import WEIGHTS, Episode, play
 from offjax.datasets.language import Annotations
+from offjax.envs import opengl
 from offjax.envs import scene_instructions as language
 from offjax.envs.processes import Workers, cores
 from offjax.envs.scene import Simulator, Snapshot
+from offjax.envs.scene_drawing import Painter, decode_cameras, encode_cameras
 from offjax.errors import UserError
+from offjax.types import Camera
 
 EPISODE = 500
 """Steps of an episode: a cube that lies in the drawer cannot be taken out again."""
@@ -35,6 +38,7 @@ def generate(
     processes: int | None = None,
     folder: Path | None = None,
     progress: Callable[[str], None] | None = None,
+    cameras: Sequence[Camera] = (),
 ) -> dict[str, Any]:
     """Play of a scene, as `Dataset.from_arrays` takes it, and its annotations.
 
@@ -46,46 +50,83 @@ def generate(
       num_steps: N, rows in all.
       seed: of everything.
       processes: in which episodes are collected; by default one per available core.
-      folder: for what is under way; by default one of the cache, removed at the end.
+      folder: for what is under way, and for frames, which lie in a mapped file; by
+        default one of the cache, removed at the end, and the memory.
       progress: called with a line of text now and then.
+      cameras: what is observed in place of the state. The play is the same.
 
     Returns:
       observations, actions, rewards (zeros), terminals, timeouts, next_observations
       as flat rows; annotations: `Annotations`, with the state at each span's start.
+      With cameras, observations are bytes, final_observations stand in place of
+      next_observations, and infos/state has the states.
 
     Raises:
-      UserError: OGBench is not installed, or a process failed.
+      UserError: OGBench is not installed, there is no OpenGL to draw with, or a
+        process failed.
     """
+    if cameras:
+        opengl.require(f"Scene {name!r}")
     rule = zlib.crc32(repr(WEIGHTS).encode())  # no episodes drawn by another one
+    if cameras:
+        rule = zlib.crc32(encode_cameras(cameras).encode(), rule)
     work = folder or cache.folder(f"play/{name}-{num_steps}-{seed}-{rule:08x}")
     lengths = [EPISODE] * (num_steps // EPISODE)
     lengths += [num_steps % EPISODE] * (num_steps % EPISODE > 0)
     paths = [work / f"{i}.npz" for i in range(len(lengths))]
     missing = [i for i, path in enumerate(paths) if not path.exists()]
     tasks = [(paths[i], i, lengths[i]) for i in missing]
-    _collect(name, seed, tasks, processes or cores(), progress or (lambda _: None))
+    arguments = [name, str(seed), encode_cameras(cameras)]
+    _collect(arguments, tasks, processes or cores(), progress or (lambda _: None))
     episodes = []
     for path in paths:
         with np.load(path) as file:
-            episodes.append(dict(file))
+            episodes.append({key: file[key] for key in file.files if key != "frames"})
+    rows = _assemble(name, seed, episodes)
+    if cameras:
+        states = rows.pop("observations")
+        rows.pop("next_observations")
+        target = None if folder is None else work / "frames.npy"
+        rows |= _frames(paths, len(states), target) | {"infos/state": states}
     if folder is None:
         shutil.rmtree(work, ignore_errors=True)
-    return _assemble(name, seed, episodes)
+    return rows
+
+
+def _frames(
+    paths: Sequence[Path], num_rows: int, target: Path | None
+) -> dict[str, np.ndarray]:
+    """The episodes' frames as rows, in a mapped file or memory, and the last ones."""
+    final: list[np.ndarray] = []
+    begin, out = 0, np.zeros(0, np.uint8)
+    for path in paths:
+        with np.load(path) as file:
+            frames = file["frames"]
+        if not final:
+            shape = num_rows, frames.shape[1]
+            if target is None:
+                out = np.empty(shape, np.uint8)
+            else:
+                out = np.lib.format.open_memmap(target, "w+", np.uint8, shape)
+        end = begin + len(frames) - 1
+        out[begin:end] = frames[:-1]
+        final.append(frames[-1])
+        begin = end
+    return {"observations": out, "final_observations": np.stack(final)}
 
 
 def _collect(
-    name: str,
-    seed: int,
+    arguments: Sequence[str],
     tasks: Sequence[tuple[Path, int, int]],
     processes: int,
     say: Callable[[str], None],
 ) -> None:
-    """Plays the episodes of `tasks` (see `Collector.collect`), some at a time."""
+    """Plays the episodes of `tasks` (see `Collector`), some at a time."""
     if not tasks:
         return
     count, spoken = min(processes, len(tasks)), time.monotonic()
     kind = f"{Collector.__module__}:{Collector.__name__}"
-    workers = Workers(kind, [name, str(seed)], count, count if count > 1 else 0)
+    workers = Workers(kind, arguments, count, count if count > 1 else 0)
     try:
         for first in range(0, len(tasks), count):
             some = tasks[first : first + count]
@@ -95,8 +136,8 @@ def _collect(
                 say(f"  {first + len(some):,} of {len(tasks):,} episodes")
     except RuntimeError as error:
         raise UserError(
-            f"Collecting play in {name!r} failed. {error} Run the command again to go "
-            "on from the episodes that are done."
+            f"Collecting play in {arguments[0]!r} failed. {error} Run the command "
+            "again to go on from the episodes that are done."
         ) from error
     finally:
         workers.close()
@@ -105,9 +146,12 @@ def _collect(
 class Collector:
     """Plays episodes of a scene in one process."""
 
-    def __init__(self, name: str, seed: str, places: int) -> None:
+    def __init__(self, name: str, seed: str, cameras: str, places: int) -> None:
+        """`cameras` as `encode_cameras` writes them; nothing is drawn without any."""
         del places  # one episode after another
         self._simulator, self._seed = Simulator(name), int(seed)
+        seen = decode_cameras(cameras)
+        self._painter = Painter(self._simulator, seen) if seen else None
 
     def collect(self, place: int, task: tuple[Path, int, int]) -> None:
         """Plays an episode of (file that it is kept in, number, steps)."""
@@ -115,7 +159,13 @@ class Collector:
         path, index, length = task
         entropy = np.random.SeedSequence((self._seed, index))
         seed = int(entropy.generate_state(1)[0] >> 1)
-        cache.save(path, _columns(play(self._simulator, seed, length)))
+        episode = play(self._simulator, seed, length)
+        columns = _columns(episode)
+        if self._painter is not None:
+            columns["frames"] = np.stack(
+                [self._painter.draw(s) for s in episode.states]
+            )
+        cache.save(path, columns, compressed=self._painter is not None)
 
 
 def _columns(episode: Episode) -> dict[str, np.ndarray]:

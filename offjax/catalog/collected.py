@@ -4,7 +4,7 @@
     offjax/maze2d/<maze>[-dense]-v0
     offjax/antmaze/<maze>[-<kind>]-v0
     offjax/<robot>/<kind>-v0, and -v1 of longer trainings at D4RL's sizes
-    offjax/<scene>/play-v0
+    offjax/<scene>/play-v0, and pixels-v0 of the same play seen by cameras
 
 A part in brackets is spelled out only where it differs from the default (instance 0,
 one instance, kappa 1.5, no noise), so that every dataset has one name.
@@ -28,6 +28,7 @@ from offjax.catalog.entries import (
     Entry,
     Locomotion,
     Maze2D,
+    PixelPlay,
     Play,
     Request,
 )
@@ -65,7 +66,8 @@ def ids() -> list[str]:
         for kind in KINDS[version]
         if kind == "random" or robot in policies.packaged(version)
     ]
-    return budgets + mazes + robots + [Play(scene).name for scene in SCENES]
+    played = [kind(scene).name for kind in (Play, PixelPlay) for scene in SCENES]
+    return budgets + mazes + robots + played
 
 
 def parse(name: str) -> Entry:
@@ -94,9 +96,10 @@ def parse(name: str) -> Entry:
             raise _unknown(name, f"names none of {', '.join(ANT_MAZES)}")
         return AntMaze(versioned["stem"])
     if parts[1] in SCENES:
-        if versioned["stem"] != "play":
-            raise _unknown(name, f"is not offjax/{parts[1]}/play-v0")
-        return Play(parts[1])
+        if versioned["stem"] not in ("play", "pixels"):
+            known = f"offjax/{parts[1]}/play-v0 or offjax/{parts[1]}/pixels-v0"
+            raise _unknown(name, f"is not {known}")
+        return (Play if versioned["stem"] == "play" else PixelPlay)(parts[1])
     parse_stem = _parse_budget if parts[1] == "budget" else _parse_maze
     return parse_stem(name, versioned["stem"])
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from offjax.envs import antmaze, budget, maze2d, mujoco, scene
+from offjax.envs import antmaze, budget, maze2d, mujoco, scene, scene_drawing
 from offjax.errors import UserError
 from offjax.types import EnvSpec
 
@@ -285,4 +285,45 @@ class Play(Entry):
 
         return scene_collect.generate(
             self.scene, request.size, request.seed, progress=request.progress
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelPlay(Entry):
+    """The same play, seen by two cameras."""
+
+    scene: str
+
+    @property
+    def name(self) -> str:
+        """The dataset's only id."""
+        return f"offjax/{self.scene}/pixels-v0"
+
+    @property
+    def size(self) -> tuple[str, int]:
+        """What sets the amount of data, and its default."""
+        return "num_transitions", 100_000
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """That of the play, and how it is drawn."""
+        cameras = scene_drawing.encode_cameras(scene_drawing.CAMERAS)
+        drawing = {"drawing": f"{scene_drawing.VERSION}, {cameras}"}
+        return {**Play(self.scene).origin, **drawing}
+
+    def spec(self) -> EnvSpec:
+        """Where policies trained on it are evaluated."""
+        return scene.spec(self.scene, scene_drawing.CAMERAS)
+
+    def generate(self, request: Request) -> dict[str, Any]:
+        """Flat rows, as of `Entry`; observations are bytes."""
+        from offjax.behavior import scene_collect
+
+        return scene_collect.generate(
+            self.scene,
+            request.size,
+            request.seed,
+            folder=request.scratch,
+            progress=request.progress,
+            cameras=scene_drawing.CAMERAS,
         )

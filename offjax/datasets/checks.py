@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from offjax.errors import UserError
-from offjax.types import EnvSpec
+from offjax.types import Camera, EnvSpec
 
 ACTION_TOLERANCE = 1e-4
 """Excess over an action bound that counts as rounding."""
@@ -64,6 +64,68 @@ def goal_vector(value: Any, name: str) -> Any:
             "all of them."
         )
     return np.concatenate(parts, axis=1)
+
+
+def pixels(
+    value: Any, name: str, cameras: Sequence[Camera], rows: int | None = None
+) -> np.ndarray:
+    """Images as rows of bytes [N, O], each camera's after the other's.
+
+    Args:
+      value: such rows, or a Dict of images [N, H, W, 3] by the cameras' names.
+      name: of the array, for messages.
+      cameras: what an observation consists of.
+      rows: N, if it is known.
+
+    Raises:
+      UserError: a camera is missing, or images are of other sizes, channels or types.
+    """
+    if isinstance(value, Mapping):
+        missing = [camera.name for camera in cameras if camera.name not in value]
+        if missing:
+            raise UserError(
+                f"`{name}` has no images of {', '.join(missing)}; the cameras are "
+                f"{', '.join(camera.name for camera in cameras)}, it holds "
+                f"{', '.join(map(str, value)) or 'none'}."
+            )
+        parts = [_images(value[c.name], f"{name}/{c.name}", c) for c in cameras]
+        for camera, part in zip(cameras, parts, strict=True):
+            same_length(part, f"{name}/{camera.name}", rows or len(parts[0]))
+        return np.concatenate(parts, axis=1)
+    array = np.asanyarray(value)
+    _require_bytes(array, name)
+    width = sum(camera.height * camera.width * 3 for camera in cameras)
+    if array.ndim != 2 or array.shape[1] != width:
+        sizes = ", ".join(f"{c.name} {c.height}×{c.width}×3" for c in cameras)
+        raise UserError(
+            f"`{name}` has shape {array.shape}, but the images of the environment "
+            f"({sizes}) are rows of {width} bytes: they are of another size or have "
+            "other channels. Resize them, or correct `cameras` of the spec."
+        )
+    same_length(array, name, rows)
+    return array
+
+
+def _images(value: Any, name: str, camera: Camera) -> np.ndarray:
+    array = np.asanyarray(value)
+    _require_bytes(array, name)
+    expected = (camera.height, camera.width, 3)
+    if array.ndim != 4 or array.shape[1:] != expected:
+        raise UserError(
+            f"`{name}` has shape {array.shape}; images of camera {camera.name!r} are "
+            f"[rows, {', '.join(map(str, expected))}]. Resize them or drop further "
+            "channels, or correct `cameras` of the spec."
+        )
+    return array.reshape(len(array), -1)
+
+
+def _require_bytes(array: np.ndarray, name: str) -> None:
+    if array.dtype != np.uint8:
+        raise UserError(
+            f"`{name}` is of type {array.dtype}, but images are bytes (uint8, 0 to "
+            "255). Convert floats in [0, 1] with `(255 * images).round().astype("
+            "np.uint8)`."
+        )
 
 
 def matrix(

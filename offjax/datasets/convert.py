@@ -17,7 +17,7 @@ from offjax.errors import UserError
 from offjax.types import Statistics, Transitions
 
 
-def to_transitions(dataset: Dataset) -> Transitions:
+def to_transitions(dataset: Dataset, numbers: bool = False) -> Transitions:
     """One-step experience with the true next action.
 
     Where the data hold `next_observations`, every row is kept: at a time-out it has
@@ -27,11 +27,17 @@ def to_transitions(dataset: Dataset) -> Transitions:
     has the dropped row's action as its next.
 
     A row without a next action (`has_next_action` false) repeats its own there.
+
+    With `numbers`, of data without `next_observations`, both observations are row
+    numbers [N] of the dataset's, i32: pixels are copied for nobody.
     """
     last = np.zeros(len(dataset), bool)
     last[dataset.episode_ends - 1] = True
     if dataset.next_observations is None:
-        return _following_rows(dataset, last)
+        seen = np.arange(len(dataset), dtype=np.int32) if numbers else None
+        return _following_rows(
+            dataset, last, dataset.observations if seen is None else seen
+        )
     next_actions = np.concatenate([dataset.actions[1:], dataset.actions[-1:]])
     next_actions[last] = dataset.actions[last]
     return Transitions(
@@ -45,7 +51,9 @@ def to_transitions(dataset: Dataset) -> Transitions:
     )
 
 
-def _following_rows(dataset: Dataset, last: np.ndarray) -> Transitions:
+def _following_rows(
+    dataset: Dataset, last: np.ndarray, observations: np.ndarray
+) -> Transitions:
     """Transitions whose next observation is row i + 1; `last` [N] ends an episode."""
     keep = ~dataset.timeouts
     keep[-1] = False
@@ -58,10 +66,10 @@ def _following_rows(dataset: Dataset, last: np.ndarray) -> Transitions:
         )
     has_next_action = ~last[kept]
     return Transitions(
-        observations=np.take(dataset.observations, kept, axis=0),
+        observations=np.take(observations, kept, axis=0),
         actions=np.take(dataset.actions, kept, axis=0),
         rewards=dataset.rewards[kept],
-        next_observations=np.take(dataset.observations, kept + 1, axis=0),
+        next_observations=np.take(observations, kept + 1, axis=0),
         next_actions=np.take(dataset.actions, kept + has_next_action, axis=0),
         terminals=dataset.terminals[kept].astype(np.float32),
         has_next_action=has_next_action,
@@ -133,6 +141,8 @@ def top_fraction(dataset: Dataset, fraction: float) -> Dataset:
     )
 
 
+HALF = 127.5
+"""Half of the range of a byte."""
 BULK = 0.999
 """Share of the actions that the box "bulk" reaches up to."""
 
@@ -154,11 +164,15 @@ def statistics(
         or the smallest around all but the largest thousandth of each coordinate
         ("bulk"). A constant action gets a box of width 2 around it.
       epsilon: added to every deviation.
+
+    Pixels have the mean and deviation 127.5, which make them -1 to 1.
     """
     width = dataset.observations.shape[1]
     mean: np.ndarray = np.zeros(width, np.float32)
     std: np.ndarray = np.ones(width, np.float32)
-    if normalize_observations:
+    if dataset.observations.dtype == np.uint8:
+        mean = std = np.full(width, HALF, np.float32)
+    elif normalize_observations:
         mean = dataset.observations.mean(axis=0, dtype=np.float64)
         std = _deviation(dataset.observations, mean) + epsilon
     if action_box == "env" and dataset.spec is not None:

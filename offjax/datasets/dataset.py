@@ -71,17 +71,22 @@ class Dataset:
     `next_observations` is None where the source holds only row i + 1, which at the
     end of an episode belongs to the next one. `infos` are further arrays [N, ...]
     that were asked for (qpos, qvel), and no part of the identity.
+
+    Where the environment has cameras, observations are rows of bytes (`EnvSpec`),
+    perhaps of a mapped file; their last ones of each episode may be
+    `final_observations`, in place of all `next_observations`.
     """
 
-    observations: np.ndarray  # [N, O] f32
+    observations: np.ndarray  # [N, O] f32; uint8 where there are cameras
     actions: np.ndarray  # [N, A] f32, in the environment's units
     rewards: np.ndarray  # [N] f32
     terminals: np.ndarray  # [N] bool, the MDP ended with this step
     timeouts: np.ndarray  # [N] bool, the recording was cut after this step
-    next_observations: np.ndarray | None  # [N, O] f32
+    next_observations: np.ndarray | None  # [N, O], as observations
     card: Card  # its numbers and origin
     spec: EnvSpec | None = None  # where its policies are evaluated, if known
     infos: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    final_observations: np.ndarray | None = None  # [E, O] after each episode's last row
 
     @classmethod
     def from_arrays(
@@ -98,6 +103,8 @@ class Dataset:
         identity: str | None = None,
         notes: tuple[str, ...] = (),
         infos: Mapping[str, Any] | None = None,
+        final_observations: Any = None,
+        checksum: str | None = None,
     ) -> Dataset:
         """A dataset from the user's own arrays.
 
@@ -108,7 +115,8 @@ class Dataset:
 
         Args:
           observations: [N, O], or a Dict of observation, achieved_goal and
-            desired_goal, each [N, ...].
+            desired_goal, each [N, ...]. If the spec has cameras, bytes [N, O] or a Dict
+            of images [N, H, W, 3].
           actions: [N, A] floats; discrete actions (integers) are refused.
           rewards: [N].
           terminals: [N] booleans, or zeros and ones.
@@ -120,24 +128,29 @@ class Dataset:
           identity: see `id`.
           notes: see `id`.
           infos: further arrays [N, ...], kept as they are.
+          final_observations: of each episode [E, O], if there are cameras.
+          checksum: of the content, where it is known.
 
         Raises:
           UserError: no rows, a Dict of another layout, no episode ends, NaN or
             infinity, wrong shapes or lengths, flags that are not boolean, actions
             outside their bounds, or bounds that are inverted or infinite.
         """
-        observations = checks.goal_vector(observations, "observations")
-        observations = checks.matrix(observations, "observations")
+        cameras = () if spec is None else spec.cameras
+
+        def observed(value: Any, name: str, rows: int | None = None) -> np.ndarray:
+            if cameras:
+                return checks.pixels(value, name, cameras, rows)
+            width = None if rows is None else observations.shape[1]
+            return checks.matrix(checks.goal_vector(value, name), name, rows, width)
+
+        observations = observed(observations, "observations")
         rows = len(observations)
         actions = checks.matrix(checks.continuous(actions, "actions"), "actions", rows)
         rewards = checks.vector(rewards, "rewards", rows)
         terminals = checks.flags(terminals, "terminals", rows)
         if next_observations is not None:
-            width = observations.shape[1]
-            following = checks.goal_vector(next_observations, "next_observations")
-            next_observations = checks.matrix(
-                following, "next_observations", rows, width
-            )
+            next_observations = observed(next_observations, "next_observations", rows)
         if spec is not None:
             checks.matches_spec(observations, actions, spec)
             actions = checks.clip_actions(actions, spec)
@@ -155,8 +168,12 @@ class Dataset:
                 "says where episodes are cut."
             )
         arrays = (observations, actions, rewards, terminals, timeouts)
-        checksum = content_hash(*arrays, next_observations)
+        checksum = checksum or content_hash(*arrays, next_observations)
         ends = _episode_ends(terminals, timeouts)
+        if final_observations is not None:
+            final_observations = observed(
+                final_observations, "final_observations", len(ends)
+            )
         lengths = np.diff(ends, prepend=0)
         returns = _episode_returns(rewards, ends - lengths)
         card = Card(
@@ -180,7 +197,7 @@ class Dataset:
         kept = {key: np.asarray(value) for key, value in (infos or {}).items()}
         for key, value in kept.items():
             checks.same_length(value, f"infos/{key}", rows)
-        return cls(*arrays, next_observations, card, spec, kept)
+        return cls(*arrays, next_observations, card, spec, kept, final_observations)
 
     def __len__(self) -> int:
         return len(self.rewards)

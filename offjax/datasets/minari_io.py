@@ -25,12 +25,12 @@ import numpy as np
 from h5py import h5d, h5s, h5t
 
 from offjax import cache, locks
-from offjax.datasets import checks, language, minari_rows, minari_spec
+from offjax.datasets import checks, language, minari_pixels, minari_rows, minari_spec
 from offjax.datasets.dataset import DataDir, Dataset
 from offjax.errors import UserError
 
 _ID = re.compile(r"([\w-]+/)*[\w-][\w.-]*-v\d+")
-_CACHE = "offjax_rows.npz"
+_CACHE = minari_pixels.REST
 _ROWS = (
     "observations",
     "actions",
@@ -151,7 +151,8 @@ def read(
 
     Observations are vectors, or Dicts {observation, achieved_goal, desired_goal} of
     vectors (PointMaze, AntMaze) or of Dicts of vectors (FrankaKitchen), which become
-    one vector in the order of `gymnasium.spaces.flatten`.
+    one vector in the order of `gymnasium.spaces.flatten`. Images [H, W, 3] of bytes,
+    one or a Dict of them, become rows of bytes (`minari_pixels`).
 
     Args:
       name: its id.
@@ -166,14 +167,16 @@ def read(
     data = metadata(name, data_dir)
     what = f"{folder / 'data'}, the data of dataset {name!r},"
     with checks.damaged(what, f"Remove {folder} and collect or download it again."):
-        arrays = _cached_rows(folder)
+        cameras = minari_pixels.cameras(data, name)
+        arrays = minari_pixels.read(folder, data, cameras) if cameras else None
+        arrays = arrays or _cached_rows(folder)
         if arrays is None:
             arrays = minari_rows.read(folder / "data", data, name)
             stamp = np.asarray(cache.stamp(folder / "data"))
             with suppress(OSError):  # a read-only place is read without a cache
                 cache.save(folder / _CACHE, {"stamp": stamp, **arrays})
         extra = minari_rows.infos(folder / "data", data, name, infos)
-        spec = minari_spec.decode(data, name, arrays)
+        spec = minari_spec.decode(data, name, arrays, cameras)
         own = data.get("offjax", {})
         origin = data["description"] if own else "Minari dataset"
         notes: tuple[str, ...] = ()
@@ -213,16 +216,17 @@ def _write_data(dataset: Dataset, specification: Mapping[str, Any], path: Path) 
     from minari.dataset.minari_storage import MinariStorage
 
     spec = dataset.spec
-    assert spec is not None and dataset.next_observations is not None
+    assert spec is not None
+    vectors = gymnasium.spaces.Box(-np.inf, np.inf, (spec.observation_dim,), np.float32)
+    seen = minari_pixels.space(spec.cameras) if spec.cameras else vectors
     storage = MinariStorage.new(
         path,
-        observation_space=gymnasium.spaces.Box(
-            -np.inf, np.inf, (spec.observation_dim,), np.float32
-        ),
+        observation_space=seen,
         action_space=gymnasium.spaces.Box(
             np.asarray(spec.action_low, np.float32),
             np.asarray(spec.action_high, np.float32),
         ),
+        jpeg_encoding=False,
     )
     _write_episodes(dataset, path / minari_rows.MAIN)
     own = {
@@ -252,16 +256,8 @@ def _write_episodes(dataset: Dataset, path: Path) -> None:
     Minari's own writer makes each array resizable; fixed arrays through h5py's
     low-level calls take a quarter of its time and a third of its space.
     """
-    assert dataset.next_observations is not None
-    observations, following = dataset.observations, dataset.next_observations
-    broken = (observations[1:] != following[:-1]).any(axis=1)
-    broken[dataset.episode_ends[:-1] - 1] = False
-    if broken.any():
-        raise UserError(
-            f"Dataset {dataset.card.id!r} cannot be stored: the next observation of "
-            f"row {int(np.argmax(broken))} is not the observation of the row after "
-            "it, although they are of one episode. Mark such rows in `timeouts`."
-        )
+    last = _last_observations(dataset)
+    cameras = () if dataset.spec is None else dataset.spec.cameras
     real, boolean = (h5t.py_create(np.dtype(t), logical=True) for t in ("f4", "?"))
     # A recording may stop inside an episode, which Minari calls a truncation.
     truncations = dataset.timeouts.copy()
@@ -273,9 +269,13 @@ def _write_episodes(dataset: Dataset, path: Path) -> None:
             group = file.create_group(f"episode_{number}")
             group.attrs["id"] = number
             group.attrs["total_steps"] = int(end - start)
-            whole = np.concatenate([observations[rows], following[end - 1 : end]])
+            final = last[number][None]
+            whole = np.concatenate([dataset.observations[rows], final])
+            if cameras:
+                seen = group.create_group("observations")
+                minari_pixels.write(seen, cameras, whole)
             for key, array, kind in (
-                (b"observations", whole, real),
+                *([] if cameras else [(b"observations", whole, real)]),
                 (b"actions", dataset.actions[rows], real),
                 (b"rewards", dataset.rewards[rows], real),
                 (b"terminations", dataset.terminals[rows], boolean),
@@ -287,6 +287,32 @@ def _write_episodes(dataset: Dataset, path: Path) -> None:
                 )
             for name, values in dataset.infos.items():
                 group[f"infos/{name}"] = values[rows]
+
+
+def _last_observations(dataset: Dataset) -> np.ndarray:
+    """What follows the last row of each episode, [E, O].
+
+    Raises:
+      UserError: it is not known, or next observations do not continue an episode.
+    """
+    observations, following = dataset.observations, dataset.next_observations
+    if following is None:
+        if dataset.final_observations is None:
+            raise UserError(
+                f"Dataset {dataset.card.id!r} cannot be stored: Minari keeps what "
+                "follows the last row of an episode, and it has neither "
+                "`next_observations` nor `final_observations`. Pass one of them."
+            )
+        return dataset.final_observations
+    broken = (observations[1:] != following[:-1]).any(axis=1)
+    broken[dataset.episode_ends[:-1] - 1] = False
+    if broken.any():
+        raise UserError(
+            f"Dataset {dataset.card.id!r} cannot be stored: the next observation of "
+            f"row {int(np.argmax(broken))} is not the observation of the row after "
+            "it, although they are of one episode. Mark such rows in `timeouts`."
+        )
+    return following[dataset.episode_ends - 1]
 
 
 def _make_namespaces(base: Path, name: str) -> None:

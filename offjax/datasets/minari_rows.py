@@ -41,7 +41,7 @@ def read(path: Path, data: dict[str, Any], name: str) -> dict[str, Any]:
             "(a one-dimensional Box) can be read."
         )
     columns: dict[str, list[np.ndarray]] = {key: [] for key in FIELDS}
-    for *parts, acts, rewards, ends, cuts in _episodes(
+    for *parts, acts, rewards, ends, cuts in episodes(
         path, data, (*layout, *FIELDS[1:])
     ):
         episode = (_join(parts), acts, rewards, ends, cuts)
@@ -81,13 +81,13 @@ def infos(
     columns: dict[str, list[np.ndarray]] = {key: [] for key in keys}
     paths = ("rewards", *(f"infos/{key}" for key in keys))
     try:
-        episodes = list(_episodes(path, data, paths))
+        recorded = list(episodes(path, data, paths))
     except (KeyError, TypeError) as error:
         raise UserError(
             f"Dataset {name!r} does not hold the infos {', '.join(keys)} in each of "
             f"its episodes ({error})."
         ) from error
-    for rewards, *values in episodes:
+    for rewards, *values in recorded:
         length = len(rewards)
         for key, value in zip(keys, values, strict=True):
             # Minari keeps the info of the reset as well; some recordings do not.
@@ -134,12 +134,16 @@ def _leaves(space: gymnasium.Space, path: str) -> tuple[str, ...]:
     return ()
 
 
-def _episodes(
-    path: Path, data: dict[str, Any], keys: tuple[str, ...]
+def episodes(
+    path: Path, data: dict[str, Any], keys: tuple[str, ...], images: bool = False
 ) -> Iterator[list[np.ndarray]]:
-    """The arrays at the paths `keys` of each episode in turn."""
+    """The arrays at the paths `keys` of each episode in turn.
+
+    `images` says that some are images, which Minari may have encoded.
+    """
     count = data["total_episodes"]
-    if data.get("data_format", "hdf5") == "hdf5":
+    encoded = images and data.get("jpeg_encoding", True)
+    if data.get("data_format", "hdf5") == "hdf5" and not encoded:
         with h5py.File(path / MAIN, "r") as file:
             for number in range(count):
                 yield [read_hdf5(file.id, f"episode_{number}/{key}") for key in keys]

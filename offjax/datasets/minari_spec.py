@@ -82,12 +82,16 @@ def _installed_mujoco() -> str | None:
 
 
 def decode(
-    metadata: Mapping[str, Any], name: str, arrays: Mapping[str, np.ndarray]
+    metadata: Mapping[str, Any],
+    name: str,
+    arrays: Mapping[str, np.ndarray],
+    cameras: tuple[Camera, ...] = (),
 ) -> EnvSpec | None:
     """The spec stored by this project, else what Minari's own entries tell.
 
     None where no environment is named or the actions have no finite bounds. An
-    environment without a time limit gets the longest recorded episode's.
+    environment without a time limit gets the longest recorded episode's. `cameras` are
+    those that the data hold.
 
     Raises:
       UserError: an entry is of another type than it should be, or the environment's
@@ -95,7 +99,13 @@ def decode(
     """
     own = metadata.get("offjax", {}).get("spec")
     if own is not None:
-        return _checked(_restore(own))
+        spec = _checked(_restore(own))
+        if spec.cameras != cameras:
+            raise UserError(
+                f"Dataset {name!r} holds images of {_told(cameras)}, its specification "
+                f"says {_told(spec.cameras)}: it is damaged, collect it again."
+            )
+        return spec
     text = metadata.get("eval_env_spec") or metadata.get("env_spec")
     if text is None:
         return None
@@ -116,6 +126,7 @@ def decode(
         ref_max_score=metadata.get("ref_max_score"),
         score_source="Minari metadata" if "ref_max_score" in metadata else "",
         domain=next((d for prefix, d in _DOMAINS if name.startswith(prefix)), ""),
+        cameras=cameras,
     )
     return _checked(spec)
 
@@ -150,6 +161,10 @@ def _checked(spec: EnvSpec) -> EnvSpec:
             "positive number, and the two reference scores different numbers."
         )
     return spec
+
+
+def _told(cameras: tuple[Camera, ...]) -> str:
+    return ", ".join(f"{c.name} {c.height}×{c.width}" for c in cameras) or "no cameras"
 
 
 def _is_number(value: Any) -> bool:

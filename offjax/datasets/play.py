@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from offjax.datasets.convert import HALF
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import require
 from offjax.datasets.views import uniform
@@ -29,7 +30,7 @@ CONTRASTED = 8
 class Play(NamedTuple):
     """A recording as arrays for training."""
 
-    observations: chex.Array  # [N, O] f32 raw
+    observations: chex.Array  # [N, O] raw, f32 or uint8
     actions: chex.Array  # [N, A] f32 environment's
     episode_starts: chex.Array  # [N] i32 first row of the episode of each row
     episode_ends: chex.Array  # [N] i32 one past its last row
@@ -75,7 +76,8 @@ def statistics(dataset: Dataset) -> Statistics:
     """Mean and deviation of the observations, the deviation at least `FLOOR`.
 
     Without a floor, an entry that hardly moves (a locked drawer) would be blown up.
-    The actions' box is that of the spec, else [-1, 1].
+    The actions' box is that of the spec, else [-1, 1]. Pixels have the mean and
+    deviation 127.5.
     """
     observations = dataset.observations
     one = np.ones(dataset.actions.shape[1])
@@ -85,8 +87,11 @@ def statistics(dataset: Dataset) -> Statistics:
             np.array(dataset.spec.action_low),
             np.array(dataset.spec.action_high),
         )
-    mean = observations.mean(axis=0, dtype=np.float64)
-    std = np.maximum(observations.std(axis=0, dtype=np.float64), FLOOR)
+    if observations.dtype == np.uint8:
+        mean = std = np.full(observations.shape[1], HALF)
+    else:
+        mean = observations.mean(axis=0, dtype=np.float64)
+        std = np.maximum(observations.std(axis=0, dtype=np.float64), FLOOR)
     return Statistics(*(x.astype(np.float32) for x in (mean, std, low, high)))
 
 

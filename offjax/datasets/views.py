@@ -31,6 +31,14 @@ class TransitionData(NamedTuple):
     statistics: Statistics
 
 
+class PixelTransitionData(NamedTuple):
+    """The same of pixels, each of which is there once."""
+
+    rows: Transitions  # observations and next_observations are rows of `frames`
+    statistics: Statistics
+    frames: Array  # [N, O] uint8
+
+
 @dataclasses.dataclass(frozen=True)
 class TransitionView(View):
     """Transitions as a paper wants them.
@@ -50,10 +58,11 @@ class TransitionView(View):
     next_actions: bool = False
     complete_returns: bool = added(default=False)
 
-    def arrays(
-        self, dataset: Dataset, config: Any, upstream: Upstream
-    ) -> TransitionData:
+    def arrays(self, dataset: Dataset, config: Any, upstream: Upstream) -> Pytree:
         """All transitions, with the statistics of observations and actions.
+
+        `TransitionData`, or `PixelTransitionData` of rows of bytes that hold no
+        `next_observations` of their own.
 
         Raises:
           UserError: no row is left.
@@ -61,7 +70,9 @@ class TransitionView(View):
         del config, upstream
         box = action_box(dataset.spec)
         statistics = convert.statistics(dataset, self.normalize, action_box=box)
-        rows = convert.to_transitions(dataset)
+        frames = dataset.observations
+        once = frames.dtype == np.uint8 and dataset.next_observations is None
+        rows = convert.to_transitions(dataset, numbers=once)
         if box != "env":
             bounds = statistics.action_low, statistics.action_high
             rows = rows._replace(
@@ -71,6 +82,8 @@ class TransitionView(View):
         rows = rows._replace(rewards=self.scaled(rows.rewards, dataset))
         if self.next_actions:
             rows = _with_next_actions(rows, dataset.card.id)
+        if once:
+            return PixelTransitionData(rows, statistics, frames)
         return TransitionData(rows, statistics)
 
     def scaled(self, rewards: np.ndarray, dataset: Dataset) -> np.ndarray:
@@ -82,10 +95,18 @@ class TransitionView(View):
             rewards = rewards * (1000.0 / spread if spread > 0 else 1.0)
         return np.asarray(self.reward_scale * rewards + self.reward_shift, np.float32)
 
-    def sample(self, arrays: TransitionData, key: Key, config: Any) -> Transitions:
+    def sample(
+        self, arrays: TransitionData | PixelTransitionData, key: Key, config: Any
+    ) -> Transitions:
         """The rows that `draw` names."""
         index = self.draw(arrays.rows.rewards.shape[0], key, config)
-        return jax.tree.map(lambda leaf: leaf[index], arrays.rows)
+        batch = jax.tree.map(lambda leaf: leaf[index], arrays.rows)
+        if not isinstance(arrays, PixelTransitionData):
+            return batch
+        return batch._replace(
+            observations=arrays.frames[batch.observations],
+            next_observations=arrays.frames[batch.next_observations],
+        )
 
     def draw(self, count: int, key: Key, config: Any) -> Array:
         """Numbers of a batch's rows, of `count`: uniform, with replacement."""

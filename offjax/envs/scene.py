@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import chex
 import numpy as np
 
 from offjax.errors import UserError
-from offjax.types import EnvSpec
+from offjax.types import Camera, EnvSpec
 
 CENTER = np.array([0.425, 0.0, 0.0])
 """Positions (m) are observed as (position − CENTER) · 10."""
@@ -77,17 +78,22 @@ def get(name: str) -> Scene:
     return SCENES[name]
 
 
-def spec(name: str) -> EnvSpec:
-    """The evaluation of a scene's datasets: chains of instructions."""
+def spec(name: str, cameras: Sequence[Camera] = ()) -> EnvSpec:
+    """The evaluation of a scene's datasets: chains of instructions.
+
+    Policies see the state, or what `cameras` show of it (`scene_drawing.CAMERAS`).
+    """
     scene = get(name)
+    pixels = sum(camera.height * camera.width * 3 for camera in cameras)
     return EnvSpec(
         id=f"offjax/{name}",
-        observation_dim=scene.observation_dim,
+        observation_dim=pixels or scene.observation_dim,
         action_low=(-1.0,) * ACTION_DIM,
         action_high=(1.0,) * ACTION_DIM,
         horizon=HORIZON,
         domain="scene",
         kwargs=(("scene", name),),
+        cameras=tuple(cameras),
     )
 
 

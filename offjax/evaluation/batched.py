@@ -107,14 +107,11 @@ class BatchedAgent:
         The policy plans where its period has passed, and records the clipped action.
 
         Args:
-          observations: [S, P, O] raw.
+          observations: [S, P, O] raw; floats, or bytes of cameras.
           rewards: [S, P] of each place's last step; not read at its first one.
           active: [S, P] bool: where to act. The other places stand still.
         """
-        rows = np.concatenate(
-            [observations, np.asarray(rewards)[..., None]], -1, dtype=np.float32
-        )
-        inputs = rows[self._slots]
+        inputs = _joined(observations, np.asarray(rewards))[self._slots]
         period = self._agent.actor.period
         if self._plans and period > 1:
             due = active & (self._time % period == 0)
@@ -139,15 +136,16 @@ class BatchedAgent:
 
     def _plan_place(self, params: Params, memory: Memory, row: chex.Array) -> Any:
         key = plan_key(memory.key, memory.time)
-        carry = self._agent.actor.plan(params, memory.carry, row[:-1], key)
+        carry = self._agent.actor.plan(params, memory.carry, _split(row)[0], key)
         return memory._replace(carry=carry), ()
 
     def _act_place(self, params: Params, memory: Memory, row: chex.Array) -> Any:
         if self._plans and self._agent.actor.period == 1:
             memory = self._plan_place(params, memory, row)[0]
-        reward = jnp.where(memory.time == 0, 0.0, row[-1])
+        observation, reward = _split(row)
+        reward = jnp.where(memory.time == 0, 0.0, reward)
         key = act_key(memory.key, memory.time)
-        action, carry = self._agent.act(params, memory.carry, row[:-1], reward, key)
+        action, carry = self._agent.act(params, memory.carry, observation, reward, key)
         executed = jnp.clip(action, self._low, self._high)
         carry = self._agent.actor.record(carry, executed)
         return Memory(carry, memory.key, memory.time + 1), action
@@ -185,6 +183,21 @@ class BatchedAgent:
             sharded = {"order": order, "tiles": tiles.astype(np.int32)}
             self._order = (active.copy(), self._layout.shard(sharded))
         return self._order[1]
+
+
+def _joined(observations: np.ndarray, rewards: np.ndarray) -> np.ndarray:
+    """One array of both, [S, P, …]; the reward's four bytes behind those of pixels."""
+    last = rewards[..., None].astype(np.float32)
+    if observations.dtype != np.uint8:
+        return np.concatenate([observations, last], -1, dtype=np.float32)
+    return np.concatenate([observations, last.view(np.uint8)], -1)
+
+
+def _split(row: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """Observation [O] and reward [] of a row of `_joined`."""
+    if row.dtype != jnp.uint8:
+        return row[:-1], row[-1]
+    return row[:-4], jax.lax.bitcast_convert_type(row[-4:], jnp.float32)
 
 
 def _over_places(fn: Callable[..., Any], tile: int | None) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ import gymnasium
 
 from offjax import envs
 from offjax.datasets import legacy
-from offjax.envs import batched, scene
+from offjax.envs import batched, opengl, scene
 from offjax.errors import UserError
 from offjax.types import EnvSpec
 
@@ -51,7 +51,10 @@ def missing(spec: EnvSpec | None) -> str | None:
             "`python -m experiments.lcd.calvin --folder=… --run=…`"
         )
     if instructed(spec):
-        return scene.is_available()
+        problem = scene.is_available()
+        if problem is None and spec.cameras:
+            problem = opengl.problem(spec.id)
+        return problem
     return batched.is_available(spec)
 
 

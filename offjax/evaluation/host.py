@@ -57,6 +57,12 @@ def reset_seed(seed: int, episode: int, eval_seed: int) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 1)
 
 
+def typed(buffer: np.ndarray, observations: np.ndarray) -> np.ndarray:
+    """`buffer`, in bytes if that is what is observed (pixels)."""
+    is_bytes = observations.dtype == np.uint8
+    return buffer.astype(np.uint8 if is_bytes else np.float32, copy=False)
+
+
 def evaluate(
     agent: BatchedAgent,
     env: BatchedEnv,
@@ -86,7 +92,7 @@ def flops_per_action(agent: Agent, params: Params, spec: EnvSpec) -> float:
     `params` have a leading axis [S].
     """
     actor, key = agent.actor, jax.random.PRNGKey(0)
-    observation = np.zeros(spec.observation_dim, np.float32)
+    observation: np.ndarray = np.zeros(spec.observation_dim, spec.observation_dtype)
     params = first_slot(params)
     carry = jax.eval_shape(lambda p: actor.begin(p, None, key), params)
 
@@ -172,7 +178,9 @@ class _Evaluation:
             reset_seed(self.seeds[int(slot)], int(i), self.eval_seed)
             for slot, i in numbers
         ]
-        self.observations[fresh] = self.env.reset(np.flatnonzero(fresh), starts)
+        begun = self.env.reset(np.flatnonzero(fresh), starts)
+        self.observations = typed(self.observations, begun)
+        self.observations[fresh] = begun
         self.rewards[fresh] = self.total[fresh] = self.time[fresh] = 0
         keys = np.take_along_axis(self.keys, episode[..., None], axis=1)
         self.agent.init(fresh, keys)

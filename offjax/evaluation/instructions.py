@@ -16,7 +16,7 @@ import numpy as np
 from offjax.errors import UserError
 from offjax.evaluation import chains
 from offjax.evaluation.chains import Chain
-from offjax.evaluation.host import Queue, episode_keys
+from offjax.evaluation.host import Queue, episode_keys, typed
 from offjax.types import Pytree
 
 
@@ -45,10 +45,10 @@ class InstructedEnv(Protocol):
     observation_dim: int
 
     def begin(self, indices: np.ndarray, starts: Sequence[Any]) -> np.ndarray:
-        """Puts places [n] into starts [n]; observations [n, O] f32."""
+        """Puts places [n] into starts [n]; observations [n, O], f32 or uint8."""
 
     def step(self, indices: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """One step of places [n]; observations [n, O] f32."""
+        """One step of places [n]; observations [n, O]."""
 
     def instruct(self, indices: np.ndarray, names: Sequence[str]) -> None:
         """Gives instructions [n] in the places' present states."""
@@ -149,6 +149,7 @@ class _Evaluation:
         if fresh.any():
             starts = [self.trials[i].start for i in self.queue.item[fresh].tolist()]
             begun = self.env.begin(np.flatnonzero(fresh), starts)
+            self.observations = typed(self.observations, begun)
             self.observations[fresh] = begun
             self._instruct(fresh)
 

@@ -10,6 +10,7 @@ import numpy as np
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.language import Annotations, LanguageDataset, annotate
 from offjax.errors import UserError
+from offjax.evaluation.host import typed
 from offjax.evaluation.instructions import InstructedEnv, Trial
 from offjax.types import EnvSpec
 
@@ -52,7 +53,9 @@ class Recorder:
             slot = place // self._places
             self._trial[place], self._stage[place] = self._begun[slot], -1
             self._begun[slot] += 1
-        self._now[indices] = self._env.begin(indices, starts)
+        begun = self._env.begin(indices, starts)
+        self._now = typed(self._now, begun)
+        self._now[indices] = begun
         return self._now[indices].copy()
 
     def instruct(self, indices: np.ndarray, names: Sequence[str]) -> None:
@@ -63,7 +66,7 @@ class Recorder:
             self._seen[place], self._acted[place] = [self._now[place].copy()], []
 
     def step(self, indices: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """One step of places [n]; observations [n, O] f32."""
+        """One step of places [n]; observations [n, O]."""
         self._now[indices] = self._env.step(indices, actions)
         for place, action in zip(indices.tolist(), actions, strict=True):
             self._seen[place].append(self._now[place].copy())

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import os
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,7 @@ import gymnasium
 import numpy as np
 
 from offjax import envs
-from offjax.envs import batched, maze2d, mujoco
+from offjax.envs import batched, maze2d, mujoco, opengl
 from offjax.errors import UserError
 from offjax.types import EnvSpec
 
@@ -43,7 +40,7 @@ class RenderedEnv:
 
     def __init__(self, spec: EnvSpec, paths: Sequence[Path]) -> None:
         self._imageio = _imageio()
-        _choose_backend()
+        opengl.choose_backend()
         self._envs, self._draw, fps = _drawn(spec, len(paths))
         self._stride = max(1, -(-spec.horizon // MAX_FRAMES))
         self._fps = max(1, round(fps / self._stride))
@@ -95,7 +92,7 @@ class RenderedEnv:
         env = self._envs[place]
         flat = gymnasium.spaces.flatten(env.observation_space, observation)
         if self._time[place] % self._stride == 0:
-            with _drawing(self._spec):
+            with opengl.drawing(self._spec.id):
                 frame = self._draw(env, np.asarray(flat))
             with warnings.catch_warnings():
                 # imageio forks a process with JAX's threads, but only to start ffmpeg.
@@ -116,13 +113,6 @@ def _imageio() -> Any:
     return imageio
 
 
-def _choose_backend() -> None:
-    """EGL where there is no display; the user's own choice stands."""
-    windows = sys.platform in ("win32", "darwin")
-    if not windows and not os.environ.get("DISPLAY"):
-        os.environ.setdefault("MUJOCO_GL", "egl")
-
-
 def _drawn(
     spec: EnvSpec, count: int
 ) -> tuple[list[gymnasium.Env], Callable[[gymnasium.Env, np.ndarray], np.ndarray], int]:
@@ -137,25 +127,10 @@ def _drawn(
     if spec.id in mujoco.IDS:
         kwargs += (("width", PIXELS), ("height", PIXELS), ("camera_name", "track"))
     drawn = dataclasses.replace(spec, kwargs=kwargs)
-    with _drawing(spec):
+    with opengl.drawing(spec.id):
         made = [batched.make_one(drawn) for _ in range(count)]
     fps = int(made[0].metadata.get("render_fps", 30))
     return made, lambda env, observation: np.asarray(env.render()), fps
-
-
-@contextlib.contextmanager
-def _drawing(spec: EnvSpec) -> Iterator[None]:
-    """Turns whatever a graphics library fails with into advice."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(
-            f"{spec.id} cannot be drawn here ({type(error).__name__}: {error}). On a "
-            "machine without a display MuJoCo draws with EGL (on Debian: `apt install "
-            "libegl1 libgl1`); MUJOCO_GL=osmesa or MUJOCO_GL=glfw choose other ways."
-        ) from error
 
 
 def _maze_frame(maze: str, observation: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from offjax.evaluation.batched import BatchedAgent
 from offjax.evaluation.host import num_places
 from offjax.evaluation.instructions import Outcome, Trial
 from offjax.evaluation.results import SlotResult
-from offjax.types import EnvSpec, Pytree
+from offjax.types import Camera, EnvSpec, Pytree
 
 SINGLES, CHAINS = 110, 100
 """Trials of each kind in an evaluation."""
@@ -202,6 +202,7 @@ def evaluate(
     seeds: Sequence[int],
     eval_seed: int = 0,
     processes: int | None = None,
+    cameras: Sequence[Camera] = (),
 ) -> Scores:
     """What every slot's policy makes of instructions.
 
@@ -211,12 +212,14 @@ def evaluate(
       given: what to evaluate on.
       seeds: seed of each slot.
       eval_seed: number of the policy's random stream.
-      processes: that simulate; by default one per available core.
+      processes: that simulate and draw; by default one per available core.
+      cameras: what the policy sees, if not the state.
 
     Raises:
-      UserError: OGBench is not installed.
+      UserError: OGBench is not installed, or there is no OpenGL to draw with.
     """
-    env = SceneBatch(name, len(seeds) * _most_places(len(seeds), given), processes)
+    places = len(seeds) * _most_places(len(seeds), given)
+    env = SceneBatch(name, places, processes, cameras)
     return scores(name, given, *_outcomes(env, given, agents, seeds, eval_seed))
 
 

@@ -251,7 +251,10 @@ class Evaluator:
     def follow(self, given: scene.Trials, eval_seed: int) -> scene.Scores:
         """What all slots make of instructions."""
         begin, name = time.perf_counter(), scene.name_of(self._spec)
-        found = scene.evaluate(self.batched, name, given, self.slot_seeds, eval_seed)
+        found = scene.evaluate(
+            self.batched, name, given, self.slot_seeds, eval_seed,
+            cameras=self._spec.cameras,
+        )  # fmt: skip
         self.seconds += time.perf_counter() - begin
         return found
 

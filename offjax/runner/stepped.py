@@ -48,7 +48,8 @@ class SteppedAgent:
         if self._carry is None:
             self.reset()
         key = jax.random.fold_in(self._key, self._time)
-        raw = jnp.asarray(observation, jnp.float32)
+        pixels = getattr(observation, "dtype", None) == np.uint8
+        raw = jnp.asarray(observation, jnp.uint8 if pixels else jnp.float32)
         if self._time % self._actor.period == 0:
             self._carry = self._plan(self._params, self._carry, raw, key)
         proposed, self._carry = self._act(
