@@ -36,7 +36,32 @@ def static(default: Any) -> Any:
     return dataclasses.field(default=default, metadata={"static": True})
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(static,))
+def later(default: Any) -> Any:
+    """A config field that came after results were recorded.
+
+    At its default, which never changes, it is in no record, so that the keys of stages
+    and the hashes of runs stay what they were without it.
+    """
+    return dataclasses.field(default=default, metadata={"later": True})
+
+
+def later_defaults(config: Any) -> dict[str, Any]:
+    """The defaults of those fields of a config that are made with `later`."""
+    fields = dataclasses.fields(config)
+    return {f.name: f.default for f in fields if f.metadata.get("later")}
+
+
+def recorded(config: Any) -> dict[str, Any]:
+    """The fields of a config by name, but those of `later` at their defaults."""
+    unnamed = later_defaults(config)
+    return {
+        name: value
+        for name, value in dataclasses.asdict(config).items()
+        if name not in unnamed or value != unnamed[name]
+    }
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(static, later))
 def config(cls: type[T]) -> type[T]:
     """Makes a hyperparameter class: a frozen dataclass and a pytree.
 
@@ -157,6 +182,8 @@ class Method:
       act: `(model, observation, key) → Distribution` at one raw observation [O].
       q_value: `(model, observation, action) → value []`, raw observation [O] and
         action [A] of the environment.
+      cameras: whether it can learn where observations are pixels: its config says what
+        cameras there are (`offjax.methods.pixels`), or it reads no observations.
     """
 
     name: str
@@ -165,6 +192,7 @@ class Method:
     update: Callable[..., tuple[Pytree, dict[str, Array]]]
     act: Callable[..., Any] | None = None
     q_value: Callable[..., Array] | None = None
+    cameras: bool = False
 
 
 class Model(flax.struct.PyTreeNode):

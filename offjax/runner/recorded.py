@@ -8,7 +8,7 @@ from typing import Any
 
 from offjax.errors import UserError
 from offjax.runner.settings import Job, Setting, Target, with_configs
-from offjax.types import Recipe, Stage
+from offjax.types import Recipe, Stage, later_defaults
 
 
 def job_of(recipe: Recipe, config: Mapping[str, Any]) -> Job:
@@ -62,6 +62,8 @@ def _as_recorded(
 
     def change(owner: str, mine: Any) -> Any:
         values = configs.get(owner, {})
+        if owner in config["stages"]:
+            values = later_defaults(mine) | dict(values)
         known = {field.name for field in dataclasses.fields(mine)}
         unknown = sorted(set(values) - known)
         if unknown:

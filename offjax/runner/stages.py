@@ -16,7 +16,7 @@ from offjax.runner import programs
 from offjax.runner.options import Options
 from offjax.runner.records import SCHEMA, digest
 from offjax.runner.settings import Job
-from offjax.types import Model, Pytree, Recipe, Stage, traced_fields
+from offjax.types import Model, Pytree, Recipe, Stage, recorded, traced_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +109,7 @@ class StageRun:
             "seeds": self.slots.seeds,
             "dataset": dataset,
             "num_steps": self.stage.num_steps,
-            "config": dataclasses.asdict(self.stage.config),
+            "config": recorded(self.stage.config),
             "diverged": self.diverged,
             "digests": self.digests,
         }
@@ -133,7 +133,7 @@ def resolve_config(
                 "version": s.method.version,
                 "view": _view(s),
                 "num_steps": s.num_steps,
-                "config": dataclasses.asdict(s.config),
+                "config": recorded(s.config),
             }
             for s in recipe.stages
         },
@@ -190,7 +190,7 @@ def _stage_key(
             "method": [stage.method.name, stage.method.version],
             "view": [view.__module__, view.__name__, view.VERSION],
             "view_fields": dataclasses.asdict(stage.view),  # type: ignore[call-overload]
-            "config": dataclasses.asdict(stage.config),
+            "config": recorded(stage.config),
             "values": [sorted(v.items()) for v in slots.values],
             "seeds": slots.seeds,
             "num_steps": stage.num_steps,
