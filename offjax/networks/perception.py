@@ -193,7 +193,7 @@ class Convolution(nn.Module):
 
 
 def squares(x: Array, side: int) -> Array:
-    """[..., H, W, C] → [..., H // side, W // side, side · side · C], the rest cut."""
+    """[..., H, W, C] → [..., H // side, W // side, side · side · C]."""
     *lead, height, width, channels = x.shape
     rows, columns = height // side, width // side
     x = x[..., : rows * side, : columns * side, :]
