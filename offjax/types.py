@@ -47,13 +47,20 @@ def added(default: Any, *, static: bool = False) -> Any:
     return dataclasses.field(default=default, metadata=marks)
 
 
+def added_defaults(config: Any) -> dict[str, Any]:
+    """The defaults of those fields of a config that are made with `added`."""
+    fields = dataclasses.fields(config)
+    return {f.name: f.default for f in fields if f.metadata.get("added")}
+
+
 def hyperparameters(config: Any) -> dict[str, Any]:
     """What identifies a config: all its fields, less `added` ones at their default."""
-    values = dataclasses.asdict(config)
-    for field in dataclasses.fields(config):
-        if field.metadata.get("added") and values[field.name] == field.default:
-            del values[field.name]
-    return values
+    unnamed = added_defaults(config)
+    return {
+        name: value
+        for name, value in dataclasses.asdict(config).items()
+        if name not in unnamed or value != unnamed[name]
+    }
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(static, added))
@@ -182,6 +189,8 @@ class Method:
       act: `(model, observation, key) → Distribution` at one raw observation [O].
       q_value: `(model, observation, action) → value []`, raw observation [O] and
         action [A] of the environment.
+      cameras: whether it can learn where observations are pixels: its config says what
+        cameras there are (`offjax.methods.pixels`), or it reads no observations.
     """
 
     name: str
@@ -190,6 +199,7 @@ class Method:
     update: Callable[..., tuple[Pytree, dict[str, Array]]]
     act: Callable[..., Any] | None = None
     q_value: Callable[..., Array] | None = None
+    cameras: bool = False
 
 
 class Model(flax.struct.PyTreeNode):

@@ -23,6 +23,7 @@ from offjax.methods import (
     lcd,
     mcil,
     multistep_cfpi,
+    pixels,
     rebrac,
     reinformer,
     reinformer_original,
@@ -104,11 +105,12 @@ def build(
 
     `policy+critic+operator` composes one; see `offjax.methods.compose`. With the id of
     a dataset it has what is published for that dataset alone. `UserError` for an
-    unknown method or preset.
+    unknown method or preset, or one that cannot read the environment's cameras.
     """
     if "+" in name:
         recipe = compose(name, METHODS)(spec, preset)
     else:
         check("method", name, METHODS)
         recipe = METHODS[name](spec, preset)
+    pixels.check(recipe, spec)
     return recipe.for_dataset(recipe, dataset) if recipe.for_dataset else recipe

@@ -7,7 +7,8 @@
 with u the action mapped to [-1, 1], or with `squashed` its inverse tanh, so that the
 policy is tanh of a Gaussian or mixture (Li et al., Closed-Form Policy Improvement
 Operators, 2023). `percent_bc` clones the best episodes only (Chen et al., Decision
-Transformer, 2021, section 5).
+Transformer, 2021, section 5). On pixels a convolutional encoder comes before the policy
+(`offjax.methods.pixels`).
 """
 
 from __future__ import annotations
@@ -34,6 +35,13 @@ from offjax.methods.common import (
     start,
     zeros,
 )
+from offjax.methods.pixels import (
+    PixelConfig,
+    encoder_sizes,
+    seeing,
+    shifted,
+    standardized,
+)
 from offjax.networks.mixture import GaussianMixture
 from offjax.networks.mlp import MLP
 from offjax.networks.trained import Trained, descend, trained
@@ -57,7 +65,7 @@ HEADS = {"gaussian": "gaussian", "mixture": "mixture", "deterministic": "point"}
 
 
 @config
-class Config:
+class Config(PixelConfig):
     """Hyperparameters.
 
     Attributes:
@@ -79,6 +87,7 @@ class Config:
 
     def validate(self) -> None:
         """Refuses an unknown head, and a mixture without components."""
+        PixelConfig.validate(self)
         require_option("head", self.head, HEADS)
         require_least(1, num_components=self.num_components)
 
@@ -90,10 +99,13 @@ class State(TrainState):
 
 
 def _network(config: Config, action_dim: int) -> Network:
+    policy: Network
     if config.head == "mixture":
-        return GaussianMixture(config.hidden_dims, config.num_components, action_dim)
-    width = action_dim if config.head == "deterministic" else 2 * action_dim
-    return MLP(config.hidden_dims, width, output_scale=0.01)
+        policy = GaussianMixture(config.hidden_dims, config.num_components, action_dim)
+    else:
+        width = action_dim if config.head == "deterministic" else 2 * action_dim
+        policy = MLP(config.hidden_dims, width, output_scale=0.01)
+    return seeing(policy, config)
 
 
 def _policy(
@@ -125,7 +137,7 @@ def actor_loss(
 ) -> tuple[Array, None]:
     """Mean negative log-likelihood (constants dropped) or squared error; no info."""
     actions = state.action_box.to_unit(batch.actions)
-    observations = state.normalizer(batch.observations)
+    observations = standardized(state, batch.observations, config)
     logits, means, stds = _policy(params, observations, config, actions.shape[-1])
     if config.head == "deterministic":
         return jnp.mean((actions - means[..., 0, :]) ** 2), None
@@ -143,6 +155,7 @@ def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, Array]]:
     """One Adam step."""
+    batch = shifted(state, batch, config)
     adam = optax.adam(config.actor_lr)
     actor, loss, _ = descend(
         actor_loss, state.actor, adam, state, batch, state.key, config
@@ -154,9 +167,8 @@ def act(model: Model, observation: Array, key: Key) -> Distribution:
     """The cloned policy at one raw observation [O]."""
     state, config = model.state, model.config
     box = state.action_box
-    logits, means, stds = _policy(
-        state.actor.params, state.normalizer(observation), config, box.low.shape[-1]
-    )
+    seen = standardized(state, observation, config)
+    logits, means, stds = _policy(state.actor.params, seen, config, box.low.shape[-1])
     squashed = config.squashed and config.head != "deterministic"
     return Distribution(
         logits, means, stds, box.shift, box.scale, squashed, HEADS[config.head]
@@ -170,7 +182,7 @@ def sampled(model: Model, observation: Array, key: Key) -> Distribution:
     return point(action, distribution.shift, distribution.scale)
 
 
-METHOD = Method("bc", 1, init, update, act)
+METHOD = Method("bc", 1, init, update, act, cameras=True)
 
 
 @config
@@ -198,7 +210,7 @@ class BestEpisodes(TransitionView):
 
 def stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
     """Stage `bc`: a Gaussian, on all transitions."""
-    settings = narrow(preset) | settings
+    settings = narrow(preset) | encoder_sizes(spec, preset) | settings
     steps = pick(preset, paper=500_000, small=100_000, demo=5_000)
     return Stage("bc", METHOD, Config(**settings), TransitionView(), steps)
 
@@ -225,6 +237,7 @@ def behavior(spec: EnvSpec | None, preset: str, head: str = "mixture") -> Stage:
         head=head,
         num_components=8 if domain(spec) == "antmaze" else 4,
         squashed=True,
+        **encoder_sizes(spec, preset),
         **(published if preset == "paper" else ours),
     )
     steps = pick(preset, paper=500_000, small=100_000, demo=5_000)

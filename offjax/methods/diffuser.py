@@ -4,14 +4,20 @@ Janner et al., 2022 (arXiv:2205.09991), as Diffuser-1D in the tables of Language
 Diffusion (Zhang et al., 2022, arXiv:2210.15629): a plan spans some 60 steps, and its
 moves are the actions between two states. All 20 DDPM steps, all rows, and no replanning
 before the end of the first row. The tables' two-dimensional variant needs the weights
-of an image autoencoder, which this package does not have.
+of an image autoencoder, which cannot be had: where observations are pixels, a β-TC-VAE
+of the play's own frames stands for it (`offjax.methods.pixel_vae`).
 """
 
 from __future__ import annotations
 
 from functools import partial
 
-from offjax.methods import diffusion_planner, observation_vae, plan_sampling
+from offjax.methods import (
+    diffusion_planner,
+    observation_vae,
+    pixel_vae,
+    plan_sampling,
+)
 from offjax.methods.common import pick
 from offjax.methods.goals import text_encoder
 from offjax.methods.lcd import planner_stage, sizes, validate
@@ -27,6 +33,8 @@ def _actor(recipe: Recipe) -> Actor:
 def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
     """Diffuser, see the module."""
     vae = observation_vae.stage(preset)
+    if spec is not None and spec.cameras:
+        vae = pixel_vae.stage(spec, preset)
     settings = sizes(preset) | {"horizon": 8, "stride": 8, "standardize": True}
     settings |= text_encoder(spec) | {"first_weight": 10.0}
     if preset == "paper":

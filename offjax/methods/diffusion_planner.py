@@ -270,4 +270,4 @@ def sampler_steps(config: Config, sampling: Sampling) -> diffusion.Steps:
     return diffusion.ddim_steps(betas, sampling.sampling_steps, sampling.eta)
 
 
-METHOD = Planner("diffusion_planner", 1, init, update, plan=plan)
+METHOD = Planner("diffusion_planner", 1, init, update, plan=plan, cameras=True)

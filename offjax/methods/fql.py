@@ -17,11 +17,13 @@ authors' code.
 
 α is the authors' for the domains that the paper has. With `normalize_q`, α = 1 for
 maze2d and Budget Allocation and α = 3 with the minimum for locomotion are ours. So is
-preset small: narrow networks.
+preset small: narrow networks. On pixels every network has an encoder of its own, as in
+the authors' code, and the flow's is called once for all of its steps.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import chex
@@ -46,6 +48,14 @@ from offjax.methods.common import (
     step_rewards,
     zeros,
 )
+from offjax.methods.pixels import (
+    PixelConfig,
+    encoder_of,
+    encoder_sizes,
+    seeing,
+    shifted,
+    standardized,
+)
 from offjax.networks.mlp import MLP, QEnsemble
 from offjax.networks.trained import Trained, descend, trained
 from offjax.types import (
@@ -64,7 +74,7 @@ from offjax.types import (
 
 
 @config
-class Config:
+class Config(PixelConfig):
     """Hyperparameters; the authors'.
 
     Attributes:
@@ -87,6 +97,7 @@ class Config:
 
     def validate(self) -> None:
         """Raises `UserError` for an unknown aggregation, or no steps of the flow."""
+        PixelConfig.validate(self)
         require_option("q_aggregation", self.q_aggregation, ("mean", "min"))
         require_least(1, flow_steps=self.flow_steps)
 
@@ -117,31 +128,62 @@ def _critics(config: Config) -> Network:
         "weights": weights,
         "output_weights": weights,
     }
-    return QEnsemble(config.hidden_dims, settings=settings)
+    return seeing(QEnsemble(config.hidden_dims, settings=settings), config)
+
+
+def _init_field(
+    key: Key, observation: Array, inputs: Array, width: int, config: Config
+) -> Pytree:
+    """Parameters of a vector field [width] of an observation [O] and `inputs`."""
+    network = _vector_field(config, width)
+    if not config.cameras:
+        return network.init(key, jnp.concatenate([observation, inputs]))
+    key, encoder_key = jax.random.split(key)
+    encoder = encoder_of(config)
+    params = encoder.init(encoder_key, observation)
+    features = encoder.apply(params, observation)
+    joined = jnp.concatenate([features, inputs])
+    return {"encoder": params, "network": network.init(key, joined)}
+
+
+def _see(params: Pytree, observations: Array, config: Config) -> Array:
+    """What a vector field reads of normalized observations [..., O]."""
+    if not config.cameras:
+        return observations
+    return encoder_of(config).apply(params["encoder"], observations)
+
+
+def _field(
+    params: Pytree, inputs: Sequence[Array], width: int, config: Config
+) -> Array:
+    """[..., width] of what `_see` gave and more, side by side."""
+    network = params["network"] if config.cameras else params
+    joined = jnp.concatenate(inputs, axis=-1)
+    return _vector_field(config, width).apply(network, joined)
 
 
 def _one_step(
     params: Pytree, observations: Array, noise: Array, config: Config
 ) -> Array:
     """μ(s, z), unclipped: normalized [..., O] and noise [..., A] → [..., A]."""
-    inputs = jnp.concatenate([observations, noise], axis=-1)
-    return _vector_field(config, noise.shape[-1]).apply(params, inputs)
+    seen = _see(params, observations, config)
+    return _field(params, (seen, noise), noise.shape[-1], config)
 
 
 def _velocity(
-    params: Pytree, observations: Array, actions: Array, times: Array, config: Config
+    params: Pytree, seen: Array, actions: Array, times: Array, config: Config
 ) -> Array:
-    """v(s, x, t): normalized [..., O], [..., A] and times [..., 1] → [..., A]."""
-    inputs = jnp.concatenate([observations, actions, times], axis=-1)
-    return _vector_field(config, actions.shape[-1]).apply(params, inputs)
+    """v(s, x, t): what `_see` gave, [..., A] and times [..., 1] → [..., A]."""
+    return _field(params, (seen, actions, times), actions.shape[-1], config)
 
 
 def flow(params: Pytree, observations: Array, noise: Array, config: Config) -> Array:
     """Actions [B, A] of the flow from noise [B, A], clipped to [-1, 1]."""
+    seen = _see(params, observations, config)
 
     def euler(actions: Array, i: Array) -> tuple[Array, None]:
         times = jnp.full((*actions.shape[:-1], 1), i / config.flow_steps)
-        velocity = _velocity(params, observations, actions, times, config)
+        velocity = _velocity(params, seen, actions, times, config)
         return actions + velocity / config.flow_steps, None
 
     actions, _ = jax.lax.scan(euler, noise, jnp.arange(config.flow_steps))
@@ -152,14 +194,15 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
     """Fresh state."""
     observation, action = zeros(data)
     flow_key, actor_key, critic_key = jax.random.split(key, 3)
-    network = _vector_field(config, action.shape[-1])
-    inputs = jnp.concatenate([observation, action])
+    width = action.shape[-1]
+    field = _init_field(flow_key, observation, jnp.append(action, 0.0), width, config)
+    policy = _init_field(actor_key, observation, action, width, config)
     critic = _critics(config).init(critic_key, observation, action)
     adam = optax.adam(config.actor_lr)
     return State(
         **start(key, data),
-        flow=trained(network.init(flow_key, jnp.append(inputs, 0.0)), adam),
-        actor=trained(network.init(actor_key, inputs), adam),
+        flow=trained(field, adam),
+        actor=trained(policy, adam),
         critic=trained(critic, optax.adam(config.critic_lr)),
         target_critic=jax.tree.map(jnp.copy, critic),
     )
@@ -174,8 +217,8 @@ def flow_loss(
     begin = jax.random.normal(start_key, actions.shape)
     times = jax.random.uniform(time_key, (actions.shape[0], 1))
     between = (1 - times) * begin + times * actions
-    observations = state.normalizer(batch.observations)
-    velocity = _velocity(params, observations, between, times, config)
+    seen = _see(params, standardized(state, batch.observations, config), config)
+    velocity = _velocity(params, seen, between, times, config)
     return jnp.mean((velocity - (actions - begin)) ** 2), None
 
 
@@ -183,7 +226,7 @@ def actor_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
 ) -> tuple[Array, dict[str, Array]]:
     """Distillation and Q; `key` draws z [B, A]. Info: both parts."""
-    observations = state.normalizer(batch.observations)
+    observations = standardized(state, batch.observations, config)
     key, *_ = jax.random.split(key, 3)
     noise = jax.random.normal(jax.random.split(key)[1], batch.actions.shape)
     actions = _one_step(params, observations, noise, config)
@@ -204,8 +247,8 @@ def critic_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
 ) -> tuple[Array, Array]:
     """Mean over critics and rows; `key` draws z' [B, A]. Info: the targets [B]."""
-    observations = state.normalizer(batch.observations)
-    next_observations = state.normalizer(batch.next_observations)
+    observations = standardized(state, batch.observations, config)
+    next_observations = standardized(state, batch.next_observations, config)
     noise_key = jax.random.split(jax.random.split(key)[1])[0]
     noise = jax.random.normal(noise_key, batch.actions.shape)
     following = _one_step(state.actor.params, next_observations, noise, config)
@@ -223,6 +266,7 @@ def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, Array]]:
     """One step of everything, all from the weights before it."""
+    batch = shifted(state, batch, config)
     return learn(state, batch, jax.random.fold_in(state.key, state.step), config)
 
 
@@ -262,19 +306,19 @@ def act(model: Model, observation: Array, key: Key) -> Distribution:
     """One action of μ from noise, at one raw observation [O], as a point."""
     state, box = model.state, model.state.action_box
     noise = jax.random.normal(key, box.low.shape)
-    observation = state.normalizer(observation)
+    observation = standardized(state, observation, model.config)
     unit = _one_step(state.actor.params, observation, noise, model.config)
     return unit_point(jnp.clip(unit, -1.0, 1.0), box.shift, box.scale)
 
 
 def q_value(model: Model, observation: Array, action: Array) -> Array:
     """Mean of the two online critics [] at one raw observation and action."""
-    state = model.state
-    inputs = (state.normalizer(observation), state.action_box.to_unit(action))
-    return _critics(model.config).apply(state.critic.params, *inputs).mean(0)
+    state, config = model.state, model.config
+    inputs = standardized(state, observation, config), state.action_box.to_unit(action)
+    return _critics(config).apply(state.critic.params, *inputs).mean(0)
 
 
-METHOD = Method("fql", 1, init, update, act, q_value)
+METHOD = Method("fql", 1, init, update, act, q_value, cameras=True)
 
 
 def _settings(kind: str, preset: str) -> dict[str, Any]:
@@ -297,6 +341,6 @@ def recipe(spec: EnvSpec | None, preset: str) -> Recipe:
         reward_scale=step_rewards(spec),
         reward_shift=-1.0 if kind == "antmaze" else 0.0,
     )
-    config = Config(**_settings(kind, preset))
+    config = Config(**(_settings(kind, preset) | encoder_sizes(spec, preset)))
     steps = pick(preset, paper=1_000_000, small=200_000, demo=20_000)
     return actor_critic(Stage("fql", METHOD, config, view, steps))

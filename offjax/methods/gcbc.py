@@ -16,6 +16,9 @@ For a planner in the space of z two terms may be added, neither of them publishe
 subgoals are never exact: noise on the latents of states (`goal_noise`) makes π read
 from s_t what it can. And it knows the present by its latent alone, in which
 `reconstruction` · E ‖g − r(z)‖² keeps all of the state.
+
+Where observations are pixels, a small convolutional encoder reads states and goals,
+which training moves by a few pixels; r paints the frame that the encoder saw.
 """
 
 from __future__ import annotations
@@ -29,13 +32,7 @@ import optax
 from offjax.datasets.play import ChunkBatch, Chunks, ChunkView, Play
 from offjax.distributions import Distribution, point
 from offjax.errors import UserError, require_least, require_option
-from offjax.methods.common import (
-    TextConfig,
-    clipped,
-    pick,
-    start,
-    zeros,
-)
+from offjax.methods.common import TextConfig, pick, start, zeros
 from offjax.methods.goals import (
     GoalMethod,
     State,
@@ -45,6 +42,7 @@ from offjax.methods.goals import (
     objects,
     text_encoder,
 )
+from offjax.methods.pixels import PixelConfig, encoder_sizes, see, shifted_rows
 from offjax.networks.gcbc import GoalPolicy
 from offjax.networks.objects import check_objects
 from offjax.networks.trained import trained
@@ -71,7 +69,7 @@ a cube's place is lost (docs/results/lcd.md)."""
 
 
 @config
-class Config(TextConfig):
+class Config(PixelConfig, TextConfig):
     """Hyperparameters.
 
     Attributes:
@@ -106,6 +104,7 @@ class Config(TextConfig):
 
     def validate(self) -> None:
         """Refuses unknown goals, or none ahead, and more than a chunk's actions."""
+        PixelConfig.validate(self)
         require_option("goals", self.goals, GOALS)
         require_least(1, goal_offset=self.goal_offset)
         if not 1 <= self.execute <= self.chunk:
@@ -113,6 +112,11 @@ class Config(TextConfig):
                 f"gcbc: execute={self.execute} actions of each chunk of "
                 f"{self.chunk} cannot be executed: choose 1 … {self.chunk}, or a "
                 "larger chunk."
+            )
+        if self.cameras and self.objects:
+            raise UserError(
+                f"objects={self.objects} are columns of a state vector, but the "
+                "observations are pixels: set objects to ()."
             )
 
 
@@ -146,11 +150,14 @@ def actor_loss(
 ) -> tuple[Array, dict[str, Array]]:
     """Mean over the kinds of goals of the squared error per action entry.
 
-    Plus the error of reconstructed goals. `key` draws noise on the latents of states.
+    Plus the error of reconstructed goals. `key` draws noise on the latents of states,
+    and how images move.
     """
     network, losses, extra = _network(state, config), {}, {}
+    if config.cameras:
+        batch = _shifted(batch, jax.random.fold_in(key, 1), config)
     if batch.states is not None:
-        goals = clipped(state, batch.states.goals)
+        goals = see(state, batch.states.goals, config)
         latents = network.apply(params, goals, method="encode_state")
         if config.reconstruction:
             error = network.apply(params, latents, method="decode") - goals
@@ -165,11 +172,26 @@ def actor_loss(
     return loss, losses | extra | {"gcbc/loss": loss}
 
 
+def _shifted(batch: ChunkBatch, key: Key, config: Config) -> ChunkBatch:
+    """The batch with every image moved on its own."""
+    first, second, third = jax.random.split(key, 3)
+    states, language = batch
+    if states is not None:
+        states = states._replace(
+            observations=shifted_rows(states.observations, first, config),
+            goals=shifted_rows(states.goals, second, config),
+        )
+    if language is not None:
+        seen = shifted_rows(language.observations, third, config)
+        language = language._replace(observations=seen)
+    return ChunkBatch(states, language)
+
+
 def _error(
     params: Pytree, state: State, chunks: Chunks, latents: Array, config: Config
 ) -> Array:
     """Mean squared error of the chunks per action entry, over the steps that count."""
-    observations = clipped(state, chunks.observations)
+    observations = see(state, chunks.observations, config)
     predicted = _network(state, config).apply(
         params, observations, latents, method="act"
     )
@@ -190,7 +212,7 @@ def update(
 
 def encode_goal(model: Model, observations: Array) -> Array:
     """Latents [..., Z] of raw goal states [..., O]."""
-    goals = clipped(model.state, observations)
+    goals = see(model.state, observations, model.config)
     network = _network(model.state, model.config)
     return network.apply(model.state.ema, goals, method="encode_state")
 
@@ -203,7 +225,7 @@ def encode_text(model: Model, sentences: Array) -> Array:
 
 def chunk(model: Model, observations: Array, latents: Array) -> Array:
     """The environment's next K actions [..., K, A] at raw observations [..., O]."""
-    normalized = clipped(model.state, observations)
+    normalized = see(model.state, observations, model.config)
     network = _network(model.state, model.config)
     actions = network.apply(model.state.ema, normalized, latents, method="act")
     return model.state.action_box.from_unit(actions)
@@ -242,18 +264,20 @@ METHOD = GoalMethod(
     empty=empty,
     begin=begin,
     act_towards=act_towards,
+    cameras=True,
 )
 
 
 def stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
     """Stage `gcbc`: chunks of actions by instruction, states, or both."""
-    sizes = pick(
+    widths = pick(
         preset,
         paper={"hidden_dims": (1024,) * 3, "encoder_dims": (512, 512)},
         small={"lr": 1e-3},
         demo={"hidden_dims": (128, 128), "encoder_dims": (64,), "lr": 1e-3},
     )
-    config = Config(objects=objects(spec), **(sizes | text_encoder(spec) | settings))
+    widths |= encoder_sizes(spec, preset) | text_encoder(spec)
+    config = Config(objects=objects(spec), **(widths | settings))
     steps = pick(preset, paper=200_000, small=30_000, demo=8_000)
     return Stage("gcbc", METHOD, config, ChunkView(), steps)
 

@@ -151,7 +151,7 @@ class SubgoalActor(InstructedActor):
     def begin(self, params: Params, task: Pytree, key: Key) -> Carry:
         """`task["goals"]` are raw states [L, O] from the present on, one step apart."""
         model = self.model(params)
-        goals = jnp.asarray(task["goals"], jnp.float32)
+        goals = jnp.asarray(task["goals"])
         latent = jnp.zeros(model.config.latent_dim)
         return Carry(latent, goal_method(model).empty(model), goals, jnp.int32(0))
 
@@ -183,11 +183,18 @@ def instructed(stage: str, period: Callable[[Any], int]) -> Callable[[Recipe], A
 
 
 def objects(spec: EnvSpec | None) -> tuple[int, ...]:
-    """First column, number and width of like objects in the observations, or ()."""
+    """First column, number and width of like objects in the observations, or ().
+
+    Pixels have no columns.
+    """
+    return () if spec is not None and spec.cameras else _objects(spec)
+
+
+def _objects(spec: EnvSpec | None) -> tuple[int, ...]:
     known = scene.SCENES.get(dict(spec.kwargs).get("scene", "")) if spec else None
     return known.objects if known else ()
 
 
 def text_encoder(spec: EnvSpec | None) -> dict[str, Any]:
     """The text encoder of what reads sentences about an environment."""
-    return {"text_encoder": ORDERED} if objects(spec) else {}
+    return {"text_encoder": ORDERED} if _objects(spec) else {}

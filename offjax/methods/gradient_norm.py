@@ -48,7 +48,7 @@ def update(
     return state, {"gradient_norm/median": norm}
 
 
-METHOD = Method("gradient_norm", 1, init, update)
+METHOD = Method("gradient_norm", 1, init, update, cameras=True)
 
 
 def stage(critic: Stage) -> Stage:

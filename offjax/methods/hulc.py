@@ -15,7 +15,8 @@ logistics per entry; V, L unit vectors of a batch's annotated windows and texts,
 last term a symmetric cross-entropy whose right pairs are on the diagonal. Acting draws
 the plan from the prior every `replan` steps.
 
-`Config()` has the published sizes, for two cameras. One departure: padded steps of
+`Config()` has the published sizes, for two cameras, a static one and the gripper's:
+observations are then pixels (`offjax.methods.pixels`). One departure: padded steps of
 short windows count nowhere (`padding="repeated"`: they are steps like others, as
 published).
 """
@@ -31,13 +32,14 @@ import optax
 from offjax.datasets.play import Play, WindowBatch, Windows
 from offjax.distributions import Distribution, point
 from offjax.errors import UserError, require_option
-from offjax.methods.common import TextConfig, clipped, pick, start
+from offjax.methods.common import TextConfig, pick, start
 from offjax.methods.goals import GoalMethod, State, instructed, learn, text_encoder
 from offjax.methods.imitation import action_loss, contrastive_loss
+from offjax.methods.pixels import CameraConfig, see
 from offjax.methods.play_stages import play_stage
 from offjax.networks import logistic_mixture
 from offjax.networks.hulc import LatentPlanModel
-from offjax.networks.perception import Images, augment, scale_pixels
+from offjax.networks.perception import described, shift
 from offjax.networks.plans import balanced_kl, plan_of
 from offjax.networks.trained import trained
 from offjax.types import (
@@ -64,7 +66,7 @@ OPTIONS = {
 
 
 @config
-class Config(TextConfig):
+class Config(CameraConfig, TextConfig):
     """Hyperparameters; the defaults are HULC's.
 
     Attributes:
@@ -73,9 +75,9 @@ class Config(TextConfig):
       contrast_weight: λ.
       gripper_weight: of a binary gripper's cross-entropy.
       ema_decay: of the averaged parameters, which act; 0 acts with the last ones.
-      encoder: of observations, two "cameras" or a "state" vector.
+      encoder: of observations, of "cameras" or of a "state" vector.
       encoder_dims: hidden widths of a state's encoder.
-      features: F; of the cameras, each gives half.
+      features: F; of two cameras, each gives half.
       goal_dims: hidden widths of both goal encoders.
       latent_dim: length of z, and of the contrasted vectors.
       plan: "categorical" or "gaussian".
@@ -141,6 +143,7 @@ class Config(TextConfig):
 
     def validate(self) -> None:
         """Raises `UserError` for unknown options, and sizes that do not fit."""
+        CameraConfig.validate(self)
         for name, options in OPTIONS.items():
             require_option(name, getattr(self, name), options)
         transformer = self.recognition == "transformer"
@@ -155,10 +158,22 @@ class Config(TextConfig):
                 "steps do not exist: the shortest must have 1 step or more, and no "
                 "more than the longest."
             )
-        if self.encoder == "state" and self.decoder_sees == "gripper":
+        if (self.encoder == "cameras") != bool(self.cameras):
             raise UserError(
-                "decoder_sees='gripper' is half of the cameras' features, but "
-                "encoder='state' has no cameras: set decoder_sees to 'all'."
+                f"encoder={self.encoder!r} does not fit cameras="
+                f"{described(self.cameras) or '()'}: 'cameras' reads data whose "
+                "observations are pixels, 'state' all others."
+            )
+        if len(self.cameras) > 2:
+            raise UserError(
+                f"The cameras {described(self.cameras)} are more than the static and "
+                "the gripper camera that this method reads: use gcbc, or other data."
+            )
+        if self.decoder_sees == "gripper" and len(self.cameras) < 2:
+            raise UserError(
+                "decoder_sees='gripper' is the gripper camera's half of the features, "
+                f"but there is no second camera (cameras="
+                f"{described(self.cameras) or '()'}): set decoder_sees to 'all'."
             )
 
 
@@ -175,22 +190,13 @@ def _network(config: Config, state: State) -> Any:
 
 def init(key: Key, data: Play, config: Config, upstream: Upstream) -> State:
     """Fresh state."""
-    observations = jax.tree.map(
-        lambda x: jnp.zeros((config.window, *x.shape[1:])), data.observations
-    )
+    observations = jnp.zeros((config.window, data.observations.shape[-1]))
     sentence = jnp.zeros(data.sentences.shape[-1])
     action_dim = data.statistics.action_low.shape[-1]
     network: Any = LatentPlanModel(config, plan_of(config), action_dim)
     params = network.init(key, observations, sentence)
     actor = trained(params, optax.adam(config.lr))
     return State(**start(key, data), actor=actor, ema=params)
-
-
-def normalize(state: State, observations: Pytree) -> Pytree:
-    """What the encoder reads of raw observations."""
-    if isinstance(observations, Images):
-        return scale_pixels(observations)
-    return clipped(state, observations)
 
 
 def _targets(state: State, windows: Windows, config: Config) -> Array:
@@ -237,9 +243,9 @@ def loss_at(
         lambda *x: jnp.concatenate(x), batch.play, batch.language
     )
     observations = windows.observations
-    if isinstance(observations, Images) and config.augment:
-        observations = augment(observations, shift_key)
-    features = call("encode", normalize(state, observations))
+    if config.cameras and config.augment:
+        observations = shift(observations, config.cameras, shift_key)
+    features = call("encode", see(state, observations, config))
     states = call("encode_state", features[:half, -1])
     texts = call("encode_text", batch.sentences)
     latents = jnp.concatenate([states, texts])
@@ -281,11 +287,11 @@ def _call(model: Model, method: str, *args: Any) -> Any:
     return network.apply(model.state.ema, *args, method=method)
 
 
-def _features(model: Model, observations: Pytree) -> Array:
-    return _call(model, "encode", normalize(model.state, observations))
+def _features(model: Model, observations: Array) -> Array:
+    return _call(model, "encode", see(model.state, observations, model.config))
 
 
-def encode_goal(model: Model, observations: Pytree) -> Array:
+def encode_goal(model: Model, observations: Array) -> Array:
     """Latents [..., Z] of raw goal observations [..., O]."""
     return _call(model, "encode_state", _features(model, observations))
 
@@ -302,7 +308,7 @@ def empty(model: Model) -> Carry:
     return Carry(jnp.zeros(plan_of(config).size), hidden)
 
 
-def begin(model: Model, observation: Pytree, latent: Array, key: Key) -> Carry:
+def begin(model: Model, observation: Array, latent: Array, key: Key) -> Carry:
     """A new plan towards a goal [Z], drawn from the prior, and an empty memory."""
     prior = _call(model, "propose", _features(model, observation), latent)
     plan = plan_of(model.config)
@@ -310,7 +316,7 @@ def begin(model: Model, observation: Pytree, latent: Array, key: Key) -> Carry:
 
 
 def act_towards(
-    model: Model, carry: Carry, observation: Pytree, latent: Array, key: Key
+    model: Model, carry: Carry, observation: Array, latent: Array, key: Key
 ) -> tuple[Distribution, Carry]:
     """The next action, a point, towards the goal [Z] of `begin`; the carry after it."""
     features = _features(model, observation)[None]
@@ -338,14 +344,15 @@ METHOD = GoalMethod(
     empty=empty,
     begin=begin,
     act_towards=act_towards,
+    cameras=True,
 )
 
 
 def stage(spec: EnvSpec | None, preset: str) -> Stage:
-    """Stage `hulc`, on states."""
+    """Stage `hulc`."""
     plan = {"plan_variables": 16, "plan_classes": 16}
     sizes: dict[str, Any] = pick(preset, paper={}, small=plan, demo=plan)
-    return play_stage(METHOD, Config, preset, **sizes, **text_encoder(spec))
+    return play_stage(METHOD, Config, spec, preset, **sizes, **text_encoder(spec))
 
 
 def recipe(spec: EnvSpec | None, preset: str) -> Recipe:

@@ -12,6 +12,7 @@ along a cosine.
 
 Presets small and demo are ours. On locomotion they standardize observations, which the
 authors do not, and draw 256 rows: a policy of 64 units did not learn from raw ones.
+On pixels every network has an encoder of its own (`offjax.methods.pixels`).
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ from offjax.methods.common import (
     bootstrap,
     critics,
     domain,
-    min_q_value,
     narrow,
     pick,
     soft_update,
@@ -42,6 +42,14 @@ from offjax.methods.common import (
     start,
     step_rewards,
     zeros,
+)
+from offjax.methods.pixels import (
+    PixelConfig,
+    encoder_sizes,
+    min_q_value,
+    seeing,
+    shifted,
+    standardized,
 )
 from offjax.networks.gaussian import GlobalStdGaussian
 from offjax.networks.initializers import initialized
@@ -64,7 +72,7 @@ from offjax.types import (
 
 
 @config
-class Config(LayersConfig):
+class Config(LayersConfig, PixelConfig):
     """Hyperparameters; the defaults are the authors' for locomotion.
 
     Attributes:
@@ -92,6 +100,11 @@ class Config(LayersConfig):
     critic_only: bool = False
     stale_value: bool = False
 
+    def validate(self) -> None:
+        """Refuses an unknown initialization, and what `PixelConfig` refuses."""
+        LayersConfig.validate(self)
+        PixelConfig.validate(self)
+
 
 class State(TrainState):
     """Policy, critics and value function."""
@@ -103,20 +116,29 @@ class State(TrainState):
 
 
 def _actor(config: Config, action_dim: int) -> Network:
-    return GlobalStdGaussian(config.hidden_dims, action_dim, dropout=config.dropout)
+    policy = GlobalStdGaussian(config.hidden_dims, action_dim, dropout=config.dropout)
+    return seeing(policy, config)
+
+
+def _critics(config: Config) -> Network:
+    return seeing(critics(config.hidden_dims), config)
+
+
+def _value_network(config: Config) -> Network:
+    return seeing(MLP(config.hidden_dims, 1), config)
 
 
 def _value(params: Pytree, state: State, observations: Array, config: Config) -> Array:
     """V [...] at raw observations [..., O]."""
-    network: Network = MLP(config.hidden_dims, 1)
-    return network.apply(params, state.normalizer(observations))[..., 0]
+    network = _value_network(config)
+    return network.apply(params, standardized(state, observations, config))[..., 0]
 
 
 def _target_q(state: State, batch: Transitions, config: Config) -> Array:
     """Minimum of the target critics at the recorded actions, [B]."""
-    observations = state.normalizer(batch.observations)
+    observations = standardized(state, batch.observations, config)
     actions = state.action_box.to_unit(batch.actions)
-    q = critics(config.hidden_dims).apply(state.target_critic, observations, actions)
+    q = _critics(config).apply(state.target_critic, observations, actions)
     return q.min(0)
 
 
@@ -133,8 +155,8 @@ def init(key: Key, data: TransitionData, config: Config, upstream: Upstream) -> 
     observation, action = zeros(data)
     actor_key, critic_key, value_key = jax.random.split(key, 3)
     actor = _actor(config, action.shape[-1]).init(actor_key, observation)
-    critic = critics(config.hidden_dims).init(critic_key, observation, action)
-    value = MLP(config.hidden_dims, 1).init(value_key, observation)
+    critic = _critics(config).init(critic_key, observation, action)
+    value = _value_network(config).init(value_key, observation)
     actor = initialized(actor, config.initialization, actor_key)
     critic = initialized(critic, config.initialization, critic_key)
     value = initialized(value, config.initialization, value_key)
@@ -162,7 +184,7 @@ def actor_loss(
     params: Pytree, state: State, batch: Transitions, key: Key, config: Config
 ) -> tuple[Array, None]:
     """Advantage-weighted negative log-likelihood; `key` draws the dropout; no info."""
-    observations = state.normalizer(batch.observations)
+    observations = standardized(state, batch.observations, config)
     actions = state.action_box.to_unit(batch.actions)
     actions = jnp.clip(actions, -1 + 1e-5, 1 - 1e-5)
     value = _value(state.value.params, state, batch.observations, config)
@@ -184,9 +206,9 @@ def critic_loss(
     """Sum over the critics of their error towards r + γ V(s'); no info."""
     next_v = _value(state.value.params, state, batch.next_observations, config)
     targets = bootstrap(batch, next_v, config.discount)
-    observations = state.normalizer(batch.observations)
+    observations = standardized(state, batch.observations, config)
     actions = state.action_box.to_unit(batch.actions)
-    q = critics(config.hidden_dims).apply(params, observations, actions)
+    q = _critics(config).apply(params, observations, actions)
     return squared_error(q, targets), None
 
 
@@ -194,6 +216,7 @@ def update(
     state: State, batch: Transitions, config: Config, upstream: Upstream
 ) -> tuple[State, dict[str, Array]]:
     """One step of V, then of the policy, then of the critics, then of the targets."""
+    batch = shifted(state, batch, config)
     key, adam = jax.random.fold_in(state.key, state.step), optax.adam(config.critic_lr)
     value, loss_v, q = descend(value_loss, state.value, adam, state, batch, key, config)
     metrics = {"iql/value_loss": loss_v, "iql/q": q}
@@ -221,12 +244,12 @@ def act(model: Model, observation: Array, key: Key) -> Distribution:
     """The learned policy at one raw observation [O]."""
     state, box = model.state, model.state.action_box
     mean, log_std = _actor(model.config, box.low.shape[-1]).apply(
-        state.actor.params, state.normalizer(observation)
+        state.actor.params, standardized(state, observation, model.config)
     )
     return gaussian(mean, jnp.exp(log_std), box.shift, box.scale)
 
 
-METHOD = Method("iql", 1, init, update, act, min_q_value)
+METHOD = Method("iql", 1, init, update, act, min_q_value, cameras=True)
 
 
 def stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
@@ -248,6 +271,7 @@ def stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
         reward_shift=-1.0 if kind == "antmaze" else 0.0,
         unit_returns=kind == "locomotion",
     )
+    sizes |= encoder_sizes(spec, preset)
     return Stage("iql", METHOD, Config(**published | sizes | settings), view, steps)
 
 

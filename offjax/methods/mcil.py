@@ -42,10 +42,10 @@ METHOD = dataclasses.replace(hulc.METHOD, name="mcil")
 
 
 def stage(spec: EnvSpec | None, preset: str) -> Stage:
-    """Stage `mcil`, on states."""
+    """Stage `mcil`."""
     plan = {"plan_variables": 64}
     sizes: dict[str, Any] = pick(preset, paper={}, small=plan, demo=plan)
-    return play_stage(METHOD, Config, preset, **sizes, **text_encoder(spec))
+    return play_stage(METHOD, Config, spec, preset, **sizes, **text_encoder(spec))
 
 
 def recipe(spec: EnvSpec | None, preset: str) -> Recipe:

@@ -110,4 +110,4 @@ def plan(model: Model, latent: Array, text: Text, key: Key, sampling: Any) -> Ar
     return (row * state.std + state.mean)[None]
 
 
-METHOD = Planner("mlp_planner", 1, init, update, plan=plan)
+METHOD = Planner("mlp_planner", 1, init, update, plan=plan, cameras=True)

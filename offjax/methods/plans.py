@@ -25,7 +25,9 @@ PROBES = 4
 JOINED = "+"
 """Between the parts of a compound instruction's name."""
 CHUNK = 16_384
-"""Observations that are encoded at once."""
+"""Observations that are encoded at once, at most, and …"""
+CHUNK_NUMBERS = 2**23
+"""… their numbers: of pixels, fewer observations fit the memory."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ class Encoder(Method):
 class Probe(NamedTuple):
     """A few observations and their latents: which latents these are."""
 
-    observations: Array  # [P, O]
+    observations: Array  # [P, O] raw
     latents: Array  # [P, Z]
 
 
@@ -137,10 +139,11 @@ def encode_goal(encoder: Model, observations: Array) -> Array:
 def latents_of(encoder: Model, observations: np.ndarray) -> np.ndarray:
     """Latents [N, Z] of observations [N, O] under one seed's trained encoder."""
     encode = jax.jit(encode_goal)
-    size = min(CHUNK, len(observations))
+    most = max(1, CHUNK_NUMBERS // observations.shape[1])
+    size = min(CHUNK, most, len(observations))
     parts = []
-    for begin in range(0, len(observations), CHUNK):
-        part = observations[begin : begin + CHUNK]
+    for begin in range(0, len(observations), size):
+        part = observations[begin : begin + size]
         padded = np.zeros((size, *observations.shape[1:]), observations.dtype)
         padded[: len(part)] = part
         parts.append(np.asarray(encode(encoder, padded))[: len(part)])

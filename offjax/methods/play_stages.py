@@ -1,7 +1,8 @@
-"""Sizes of the models of latent plans (HULC, MCIL) on states, by preset.
+"""Sizes of the models of latent plans (HULC, MCIL), by preset.
 
-`paper` has the published widths, with a state's encoder in place of the cameras';
-`small` is for two cores, three seeds in about ten minutes.
+`paper` has the published widths; on states with a state's encoder in place of the
+cameras'. `small` is for two cores: on states three seeds in about ten minutes, on
+pixels one seed in about an hour.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ from typing import Any
 
 from offjax.datasets.play import WindowView
 from offjax.methods.common import pick
-from offjax.types import Method, Stage
+from offjax.methods.pixels import encoder_sizes
+from offjax.types import EnvSpec, Method, Stage
 
+CONTINUOUS: dict[str, Any] = {"binary_gripper": False, "num_classes": 256}
+"""The gripper is one more entry of the action, in finer bins."""
 STATES: dict[str, Any] = {
     "encoder": "state",
     "decoder_sees": "all",
-    "binary_gripper": False,
-    "num_classes": 256,
     "augment": False,
+    **CONTINUOUS,
 }
 PAPER: dict[str, Any] = {"batch_size": 256, "encoder_dims": (512,)}
 SMALL: dict[str, Any] = {
@@ -52,10 +55,29 @@ DEMO: dict[str, Any] = {
 
 
 def play_stage(
-    method: Method, config: Callable[..., Any], preset: str, **settings: Any
+    method: Method,
+    config: Callable[..., Any],
+    spec: EnvSpec | None,
+    preset: str,
+    **settings: Any,
 ) -> Stage:
-    """The stage of HULC or MCIL on states; `settings` win over the preset's."""
+    """The stage of HULC or MCIL; `settings` win over the preset's."""
     sizes = pick(preset, paper=PAPER, small=SMALL, demo=DEMO)
     steps = pick(preset, paper=60_000, small=10_000, demo=1_000)
-    made = config(**(STATES | sizes | settings))
-    return Stage(method.name, method, made, WindowView(), steps)
+    if spec is not None and spec.cameras:
+        sizes = sizes | cameras(spec, preset)
+    else:
+        sizes = STATES | sizes
+    return Stage(method.name, method, config(**(sizes | settings)), WindowView(), steps)
+
+
+def cameras(spec: EnvSpec, preset: str) -> dict[str, Any]:
+    """What cameras change: preset paper is as published for CALVIN's two."""
+    found = encoder_sizes(spec, preset)
+    if preset != "paper":
+        found |= {"batch_size": 8, "decoder_sees": "all"}
+    if preset != "paper" or spec.domain != "calvin":
+        found |= CONTINUOUS
+    if len(spec.cameras) < 2:
+        found["decoder_sees"] = "all"
+    return found

@@ -1,4 +1,8 @@
-"""The networks of goal-conditioned cloning: goal encoders, policy, and a decoder."""
+"""The networks of goal-conditioned cloning: goal encoders, policy, and a decoder.
+
+Where observations are pixels, one convolutional encoder stands before all that reads
+them: goals are frames like others.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import jax.numpy as jnp
 
 from offjax.networks.mlp import MLP
 from offjax.networks.objects import ObjectMLP
+from offjax.networks.perception import PixelDecoder, PixelEncoder
 from offjax.types import Array
 
 
@@ -35,11 +40,19 @@ class GoalPolicy(nn.Module):
             policy = ObjectMLP(c.objects, c.hidden_dims, width)
         self.policy = policy
         dims, out = c.encoder_dims[::-1], self.observation_dim
-        self.decoder = MLP(dims, out, nn.gelu, layer_norm=True)
+        decoder: Any = MLP(dims, out, nn.gelu, layer_norm=True)
+        if c.cameras:
+            self.camera = PixelEncoder(c.cameras, c.image_features, c.convolutions)
+            decoder = PixelDecoder(c.cameras, dims)
+        self.decoder = decoder
+
+    def see(self, observations: Array) -> Array:
+        """What all else reads of normalized observations [..., O]."""
+        return self.camera(observations) if self.config.cameras else observations
 
     def encode_state(self, goals: Array) -> Array:
         """Normalized states [..., O] → latents [..., Z]."""
-        return self.state_norm(self.state_goal(goals))
+        return self.state_norm(self.state_goal(self.see(goals)))
 
     def encode_text(self, sentences: Array) -> Array:
         """Embedded instructions [..., E] → latents [..., Z]."""
@@ -51,7 +64,7 @@ class GoalPolicy(nn.Module):
 
     def act(self, observations: Array, latents: Array) -> Array:
         """Normalized [..., O] and [..., Z] → actions in the unit box [..., K, A]."""
-        inputs: tuple[Array, ...] = (observations, latents)
+        inputs: tuple[Array, ...] = (self.see(observations), latents)
         if not self.config.objects:
             inputs = (jnp.concatenate(inputs, axis=-1),)
         out = self.policy(*inputs)

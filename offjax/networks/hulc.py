@@ -155,7 +155,8 @@ class LatentPlanModel(nn.Module):
         self.encoder: Any
         self.recognition: Any
         if c.encoder == "cameras":
-            self.encoder = CameraEncoder(c.features // 2)
+            each = c.features // len(c.cameras)
+            self.encoder = CameraEncoder(c.cameras, each, c.convolutions)
         else:
             self.encoder = StateEncoder(c.encoder_dims, c.features)
         self.visual_goal = GoalEncoder(c.goal_dims, c.latent_dim)
@@ -186,7 +187,7 @@ class LatentPlanModel(nn.Module):
             self.logit_scale = self.param("logit_scale", start, ())
 
     def encode(self, observations: Any) -> Array:
-        """Normalized observations or images → features [..., F]."""
+        """Normalized observations [..., O] → features [..., F]."""
         return self.encoder(observations)
 
     def encode_state(self, features: Array) -> Array:

@@ -8,7 +8,7 @@ from typing import Any
 
 from offjax.errors import UserError
 from offjax.runner.settings import Job, Setting, Target, with_configs
-from offjax.types import Recipe, Stage
+from offjax.types import Recipe, Stage, added_defaults
 
 
 def job_of(recipe: Recipe, config: Mapping[str, Any]) -> Job:
@@ -58,10 +58,15 @@ def as_trained(recipe: Recipe, config: Mapping[str, Any]) -> Recipe:
 def _as_recorded(
     recipe: Recipe, config: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]]
 ) -> Recipe:
-    """The recipe with recorded values; fields that are newer keep theirs."""
+    """The recipe with recorded values.
+
+    Fields that are newer keep theirs, `added` ones have their defaults.
+    """
 
     def change(owner: str, mine: Any) -> Any:
         values = configs.get(owner, {})
+        if owner in configs:
+            values = added_defaults(mine) | dict(values)
         known = {field.name for field in dataclasses.fields(mine)}
         unknown = sorted(set(values) - known)
         if unknown:
@@ -81,7 +86,10 @@ def _as_recorded(
 def _with_view(stage: Stage, config: Mapping[str, Any]) -> Stage:
     """The stage with the fields of its view as recorded, where they are."""
     known = {field.name for field in dataclasses.fields(stage.view)}  # type: ignore[arg-type]
-    fields = config["stages"].get(stage.name, {}).get("view", {}).get("fields", {})
+    fields = config["stages"].get(stage.name, {}).get("view", {}).get("fields")
+    if fields is None:
+        return stage
+    fields = added_defaults(stage.view) | dict(fields)
     values = {name: tuples(v) for name, v in fields.items() if name in known}
     view = dataclasses.replace(stage.view, **values)  # type: ignore[type-var]
     return dataclasses.replace(stage, view=view)

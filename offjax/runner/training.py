@@ -12,6 +12,7 @@ from offjax.datasets import streams
 from offjax.datasets.dataset import Dataset
 from offjax.datasets.stored import StoredDataset
 from offjax.evaluation import environments
+from offjax.methods import pixels
 from offjax.runner import memory, settings, sinks
 from offjax.runner.checkpoints import StageStore
 from offjax.runner.options import Options
@@ -105,6 +106,9 @@ class Training:
         sinks.check(options.log)
         environments.require_known(dataset.spec)
         settings.validate(job)
+        stored = isinstance(dataset, StoredDataset)
+        rows = None if stored else dataset.observations
+        pixels.check(job.recipe, dataset.spec, rows)
         if options.stream:
             streams.require(method, job.recipe.stages)
         if job.recipe.validate is not None:

@@ -13,9 +13,8 @@ from offjax.errors import UserError
 from offjax.methods import hulc, mcil
 from offjax.methods.imitation import contrastive_loss
 from offjax.networks.hulc import EncoderLayer, LatentPlanModel
-from offjax.networks.perception import Images
 from offjax.networks.plans import plan_of
-from offjax.types import Model, Statistics
+from offjax.types import Camera, Model, Statistics
 from tests.methods.hulc_reference import SIZES, Reference, example
 
 TINY = hulc.Config(**SIZES, plan_classes=3, recognition_layers=1)
@@ -75,17 +74,18 @@ def test_padded_steps_have_no_effect(reference, gradients):
 
 
 def test_published_sizes_have_the_published_number_of_parameters():
-    images = Images(np.zeros((1, 200, 200, 3)), np.zeros((1, 84, 84, 3)))
-    zero = np.zeros(1)
+    cameras = Camera("rgb_static", 200, 200), Camera("rgb_gripper", 84, 84)
+    zero = np.zeros(3 * (200 * 200 + 84 * 84))
     data = SimpleNamespace(
-        observations=images,
+        observations=zero[None],
         sentences=np.zeros((1, 384)),
         statistics=Statistics(zero, zero + 1, -np.ones(7), np.ones(7)),
     )
 
     def count(module):
         state = jax.eval_shape(
-            lambda key: hulc.init(key, data, module.Config(), {}), jax.random.key(0)
+            lambda key: hulc.init(key, data, module.Config(cameras=cameras), {}),
+            jax.random.key(0),
         )
         return sum(x.size for x in jax.tree.leaves(state.actor.params))
 
