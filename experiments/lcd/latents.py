@@ -34,7 +34,8 @@ from offjax.errors import UserError
 from offjax.evaluation.scene import name_of
 from offjax.methods.goals import LanguageActor
 from offjax.methods.planning import plan_rows
-from offjax.methods.plans import latents_of
+from offjax.methods.plans import PlanBatch, latents_of
+from offjax.types import Params
 
 if TYPE_CHECKING:
     from offjax.runner.run import Run
@@ -51,8 +52,16 @@ class Latents(NamedTuple):
     planned: np.ndarray
 
 
-def collect(run: Run, seed: int, count: int) -> Latents:
-    """Plans from `count` windows of a run's data with one seed's planner.
+class Windows(NamedTuple):
+    """Recorded plans of one seed's planner, and what acts with it."""
+
+    params: Params
+    plans: PlanBatch  # of n windows
+    latent_dim: int  # Z
+
+
+def windows(run: Run, seed: int, count: int) -> Windows:
+    """`count` recorded plans of a run's data, in the latents of one seed.
 
     Raises:
       UserError: the run has no planner, or not that seed.
@@ -75,9 +84,18 @@ def collect(run: Run, seed: int, count: int) -> Latents:
     data = stage.view.arrays(training.dataset, stage.config, upstream)
     data = jax.tree.map(jnp.asarray, data)
     config = dataclasses.replace(stage.config, batch_size=count)
+    plans = stage.view.sample(data, jax.random.PRNGKey(seed), config)
+    return Windows(params, plans, data.states.shape[-1])
+
+
+def collect(run: Run, seed: int, count: int) -> Latents:
+    """Plans from `count` windows of a run's data with one seed's planner.
+
+    Raises:
+      UserError: as of `windows`.
+    """
+    params, (plans, tokens, mask), dim = windows(run, seed, count)
     key = jax.random.PRNGKey(seed)
-    plans, tokens, mask = stage.view.sample(data, key, config)
-    dim = data.states.shape[-1]
     moves = plans.shape[-1] - dim
 
     def following(rows: jax.Array) -> jax.Array:

@@ -6,8 +6,14 @@ https://arxiv.org/abs/2010.02502). With ᾱ_t = Π (1 − β),
 
     x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε
 
-and a network that predicts x_0 ("clean") or ε ("noise"). Every sampler here is a table
-of coefficients: with x̂_0 the prediction, a step from time t to t' < t is
+and a network that predicts x_0 ("clean"), ε ("noise") or v ("velocity", Salimans and
+Ho, 2022, https://arxiv.org/abs/2202.00512):
+
+    v = √ᾱ_t ε − √(1 − ᾱ_t) x_0,    x̂_0 = √ᾱ_t x_t − √(1 − ᾱ_t) v̂
+
+An error of ε̂ is one of x̂_0 times √((1 − ᾱ_t) / ᾱ_t), which is large where hardly any
+signal is left; an error of v̂ is one of x̂_0 times √(1 − ᾱ_t). Every sampler here is a
+table of coefficients: with x̂_0 the prediction, a step from time t to t' < t is
 
     x_{t'} = a x̂_0 + b x_t + σ ε'
 
@@ -16,7 +22,7 @@ DDIM, any steps, η:  σ² = η² (1 − ᾱ_{t'}) / (1 − ᾱ_t) · (1 − ᾱ
                      b = √(1 − ᾱ_{t'} − σ²) / √(1 − ᾱ_t),  a = √ᾱ_{t'} − b √ᾱ_t
 
 and ᾱ = 1 at the last t'. DDIM with all steps and η = 1 is DDPM; η = 0 adds no noise.
-Nothing is clipped. Tables are made on the host in double precision.
+x̂_0 may be clipped to ±`clip`. Tables are made on the host in double precision.
 """
 
 from __future__ import annotations
@@ -31,7 +37,7 @@ import numpy as np
 from offjax.errors import UserError, require_least
 from offjax.types import Array, Key
 
-PREDICTIONS = ("clean", "noise")
+PREDICTIONS = ("clean", "noise", "velocity")
 Predict = Callable[[Array, Array], Array]
 """(x_t [...], t []) → the network's prediction, of x_t's shape."""
 Pin = Callable[[Array], Array]
@@ -100,21 +106,46 @@ def ddim_steps(betas: np.ndarray, num_steps: int, eta: float = 0.0) -> Steps:
 
 def add_noise(clean: Array, noise: Array, times: Array, betas: np.ndarray) -> Array:
     """x_t [B, ...] of x_0 [B, ...] and ε [B, ...] at times [B]."""
-    bars = jnp.asarray(alpha_bars(betas), clean.dtype)[times]
-    bars = bars.reshape(bars.shape + (1,) * (clean.ndim - bars.ndim))
+    bars = _at(times, betas, clean)
     return jnp.sqrt(bars) * clean + jnp.sqrt(1 - bars) * noise
 
 
+def _at(times: Array, betas: np.ndarray, like: Array) -> Array:
+    """ᾱ [B, 1, ...] at times [B], of as many axes as `like` [B, ...]."""
+    bars = jnp.asarray(alpha_bars(betas), like.dtype)[times]
+    return bars.reshape(bars.shape + (1,) * (like.ndim - bars.ndim))
+
+
+def target(
+    clean: Array, noise: Array, times: Array, betas: np.ndarray, kind: str
+) -> Array:
+    """What a network of `kind` should predict of x_t [B, ...], in its shape."""
+    if kind == "velocity":
+        bars = _at(times, betas, clean)
+        return jnp.sqrt(bars) * noise - jnp.sqrt(1 - bars) * clean
+    return clean if kind == "clean" else noise
+
+
 def to_clean(prediction: Array, noisy: Array, alpha_bar: Array, kind: str) -> Array:
-    """x̂_0 that a prediction of `kind` ("clean" or "noise") stands for."""
+    """x̂_0 that a prediction of `kind`, one of `PREDICTIONS`, stands for."""
     if kind == "clean":
         return prediction
-    return (noisy - jnp.sqrt(1 - alpha_bar) * prediction) / jnp.sqrt(alpha_bar)
+    signal, rest = jnp.sqrt(alpha_bar), jnp.sqrt(1 - alpha_bar)
+    if kind == "velocity":
+        return signal * noisy - rest * prediction
+    return (noisy - rest * prediction) / signal
 
 
-def advance(x: Array, prediction: Array, now: Steps, noise: Array, kind: str) -> Array:
-    """x_{t'} of x_t [...], a prediction of `kind` for it, and standard noise."""
+def advance(
+    x: Array, prediction: Array, now: Steps, noise: Array, kind: str, clip: float = 0.0
+) -> Array:
+    """x_{t'} of x_t [...], a prediction of `kind` for it, and standard noise.
+
+    `clip` bounds |x̂_0|; 0: nothing does.
+    """
     clean = to_clean(prediction, x, now.alpha_bars, kind)
+    if clip:
+        clean = jnp.clip(clean, -clip, clip)
     return now.clean * clean + now.noisy * x + now.std * noise
 
 
@@ -125,11 +156,13 @@ def sample(
     steps: Steps,
     kind: str = "clean",
     pin: Pin = lambda x: x,
+    clip: float = 0.0,
 ) -> Array:
     """Denoises `noise` [...] in one scan over the steps.
 
-    `kind` is what the network predicts, "clean" or "noise"; `pin` is applied before
-    every step and at the end. `key` is read where a step adds noise (σ > 0).
+    `kind` is what the network predicts, one of `PREDICTIONS`; `clip` is as of
+    `advance`; `pin` is applied before every step and at the end. `key` is read where a
+    step adds noise (σ > 0).
     """
     columns = Steps(*(jnp.asarray(c, noise.dtype) for c in steps))
     columns = columns._replace(times=jnp.asarray(np.asarray(steps.times), jnp.int32))
@@ -140,7 +173,7 @@ def sample(
         noise = jnp.zeros_like(x)
         if stochastic:
             noise = jax.random.normal(step_key, x.shape, x.dtype)
-        return pin(advance(x, predict(x, now.times), now, noise, kind)), None
+        return pin(advance(x, predict(x, now.times), now, noise, kind, clip)), None
 
     keys = jax.random.split(key, len(steps.times))
     return jax.lax.scan(step, pin(noise), (columns, keys))[0]

@@ -7,11 +7,11 @@ z_{k+1}, for a low-level policy to reach; to Diffuser it is the c actions in bet
 temporal U-Net f reads the noisy plan, the step t and the tokens of an instruction, and
 learns
 
-    minimize  E Σ W |f(x_t, t, text) − y|^p / W_first,    y = x_0 or ε,
+    minimize  E Σ W |f(x_t, t, text) − y|^p / W_first,    y = x_0, ε or v,
 
 W being 1 but for the first row's move, which has W_first: it alone is acted upon. The
 present latent z_0 is written over x_t in training and sampling, and has no loss. There
-is no guidance, and nothing is clipped. Acting reads an average of the parameters.
+is no guidance. Acting reads an average of the parameters.
 
 Published code and thesis differ; `offjax.methods.lcd` has both settings.
 """
@@ -27,7 +27,7 @@ import numpy as np
 import optax
 
 from offjax.datasets.text import Text, TextEncoder
-from offjax.errors import require_least, require_option
+from offjax.errors import UserError, require_least, require_option
 from offjax.methods import diffusion
 from offjax.methods.plan_sampling import Config as Sampling
 from offjax.methods.planning import Planner
@@ -40,7 +40,7 @@ from offjax.methods.plans import (
 )
 from offjax.networks.temporal_unet import TemporalUNet, check_sizes
 from offjax.networks.trained import descend, trained
-from offjax.types import Array, Key, Model, Pytree, Upstream, config
+from offjax.types import Array, Key, Model, Pytree, Upstream, added, config
 
 LOSSES = ("l1", "l2")
 
@@ -55,8 +55,9 @@ class Config(PlanConfig):
       ema_every: updates between two steps of the average.
       ema_start: updates before which the average is a copy.
       loss: "l1" or "l2".
-      prediction: of the network, the "clean" plan or the "noise".
+      prediction: of the network, the "clean" plan, the "noise" or the "velocity".
       diffusion_steps: N, of the cosine schedule.
+      max_beta: largest β of the schedule. With less the last step keeps more signal.
       attend_padding: whether padding of the text takes part in the attention.
       width: channels of the U-Net's first level.
       multipliers: channels of its levels, in units of `width`.
@@ -82,6 +83,12 @@ class Config(PlanConfig):
     num_heads: int = 4
     head_dim: int = 32
     batch_size: int = 512
+    max_beta: float = added(default=0.999, static=True)
+
+    @property
+    def betas(self) -> np.ndarray:
+        """The schedule, [N] float64."""
+        return diffusion.cosine_betas(self.diffusion_steps, largest=self.max_beta)
 
     @property
     def text(self) -> TextEncoder:
@@ -95,6 +102,11 @@ class Config(PlanConfig):
         require_option("loss", self.loss, LOSSES)
         require_option("prediction", self.prediction, diffusion.PREDICTIONS)
         require_least(1, diffusion_steps=self.diffusion_steps, ema_every=self.ema_every)
+        if not 0 < self.max_beta < 1:
+            raise UserError(
+                f"max_beta is {self.max_beta}; it must lie between 0 and 1, both left "
+                "out: at 1 no signal is left."
+            )
         check_sizes(self.width, self.multipliers, self.kernel, self.groups)
 
 
@@ -184,14 +196,14 @@ def denoising_loss(
 
     Of standardized plans with noise ε of their shape at times [B]; `latent_dim` is Z.
     """
-    betas = diffusion.cosine_betas(config.diffusion_steps)
+    betas = config.betas
     moves = batch.plans.shape[-1] - latent_dim
     noisy = diffusion.add_noise(batch.plans, noise, times, betas)
     noisy = noisy.at[:, 0, moves:].set(batch.plans[:, 0, moves:])
     width, text_width = noisy.shape[-1], batch.tokens.shape[-1]
     tree = unflatten(params, config, width, text_width)
     predicted = denoise(tree, noisy, times, batch.tokens, batch.mask, config)
-    target = batch.plans if config.prediction == "clean" else noise
+    target = diffusion.target(batch.plans, noise, times, betas, config.prediction)
     errors = jnp.abs(predicted - target)
     errors = errors if config.loss == "l1" else errors**2
     errors = errors.at[:, 0, moves:].set(0.0)
@@ -258,13 +270,13 @@ def sample_rows(
         return x.at[0, moves:].set(present)
 
     steps, kind = sampler_steps(config, sampling), config.prediction
-    rows = diffusion.sample(predict, noise, step_key, steps, kind, pin)
+    rows = diffusion.sample(predict, noise, step_key, steps, kind, pin, sampling.clip)
     return rows * state.std + state.mean
 
 
 def sampler_steps(config: Config, sampling: Sampling) -> diffusion.Steps:
     """The steps that the settings ask for; `UserError` for more than N."""
-    betas = diffusion.cosine_betas(config.diffusion_steps)
+    betas = config.betas
     if sampling.sampler == "ddpm":
         return diffusion.ddpm_steps(betas)
     return diffusion.ddim_steps(betas, sampling.sampling_steps, sampling.eta)

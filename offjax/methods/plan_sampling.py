@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from offjax.errors import UserError, require_least, require_option
 from offjax.methods.plans import PlanConfig
-from offjax.types import config, static
+from offjax.types import added, config, static
 
 SAMPLERS = ("ddim", "ddpm")
 
@@ -23,6 +23,8 @@ class Config:
       eta: of DDIM: 0 is deterministic, 1 as random as DDPM.
       rows: of the sampled plan; 0: as many as in training.
       replan: environment steps between two plans.
+      clip: bound of the predicted clean plan's entries at every step, in standardized
+        units; 0: none.
     """
 
     sampler: str = "ddim"
@@ -30,11 +32,13 @@ class Config:
     eta: float = static(default=0.0)
     rows: int = 0
     replan: int = 16
+    clip: float = added(default=0.0, static=True)
 
     def validate(self) -> None:
-        """Raises `UserError` for an unknown sampler, no steps, or η outside [0, 1]."""
+        """Raises `UserError` for an unknown sampler, or numbers out of range."""
         require_option("sampler", self.sampler, SAMPLERS)
         require_least(1, replan=self.replan, sampling_steps=self.sampling_steps)
+        require_least(0, clip=self.clip)
         if not 0 <= self.eta <= 1:
             raise UserError(f"eta is {self.eta}; it must lie between 0 and 1.")
 

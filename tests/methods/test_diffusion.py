@@ -47,6 +47,44 @@ def test_noise_has_the_share_that_the_schedule_says():
     np.testing.assert_allclose(back, clean[1], atol=1e-5)
 
 
+def test_velocity_by_hand():
+    """At an angle φ with cos φ = √ᾱ, v is x turned by a right angle; both give x_0."""
+    rng = np.random.default_rng(0)
+    clean, noise = rng.normal(size=(2, 3, 4)), rng.normal(size=(2, 3, 4))
+    times = np.array([3, 19])
+    bars = np.cumprod(1 - BETAS)[times][:, None, None]
+    expected = np.sqrt(bars) * noise - np.sqrt(1 - bars) * clean
+    with jax.enable_x64(True):
+        found = diffusion.target(
+            jnp.asarray(clean), jnp.asarray(noise), times, BETAS, "velocity"
+        )
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+        noisy = np.sqrt(bars) * clean + np.sqrt(1 - bars) * noise
+        back = diffusion.to_clean(found, jnp.asarray(noisy), bars, "velocity")
+        np.testing.assert_allclose(back, clean, atol=1e-12)
+    for kind, same in (("clean", clean), ("noise", noise)):
+        found = diffusion.target(clean, noise, times, BETAS, kind)
+        np.testing.assert_array_equal(found, same)
+
+
+def test_the_predicted_plan_can_be_clipped():
+    """One step of DDIM by hand: a · clip(x̂_0) + b x, with ε̂ = 0 and x̂_0 = x / √ᾱ."""
+    steps = diffusion.ddim_steps(BETAS, 20)
+    now = diffusion.Steps(*(column[0] for column in steps))
+    x = jnp.array([1e-4, -1.0, 2.0])
+    found = diffusion.advance(x, jnp.zeros(3), now, jnp.zeros(3), "noise", clip=3.0)
+    clean = np.clip(np.asarray(x) / np.sqrt(now.alpha_bars), -3, 3)
+    assert list(np.abs(clean) == 3.0) == [False, True, True]
+    np.testing.assert_allclose(found, now.clean * clean + now.noisy * x, rtol=1e-5)
+
+
+def test_a_smaller_largest_beta_keeps_more_signal():
+    kept = diffusion.alpha_bars(diffusion.cosine_betas(20, largest=0.5))
+    expected = np.prod(1 - np.minimum(BETAS, 0.5))
+    np.testing.assert_allclose(kept[-1], expected, rtol=1e-12)
+    assert kept[-1] > 1000 * diffusion.alpha_bars(BETAS)[-1]
+
+
 @pytest.mark.parametrize("name", list(CASES))
 def test_samplers_equal_a_public_implementation(name):
     reference = np.load(FIXTURES / "diffusion_samplers.npz")
