@@ -276,7 +276,10 @@ def stage(spec: EnvSpec | None, preset: str, **settings: Any) -> Stage:
         small={"lr": 1e-3},
         demo={"hidden_dims": (128, 128), "encoder_dims": (64,), "lr": 1e-3},
     )
-    widths |= encoder_sizes(spec, preset) | text_encoder(spec)
+    seen = encoder_sizes(spec, preset)
+    if seen and preset != "paper":  # an update is nearly all convolutions
+        widths |= {"batch_size": 64}
+    widths |= seen | text_encoder(spec)
     config = Config(objects=objects(spec), **(widths | settings))
     steps = pick(preset, paper=200_000, small=30_000, demo=8_000)
     return Stage("gcbc", METHOD, config, ChunkView(), steps)

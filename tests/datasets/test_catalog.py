@@ -39,7 +39,7 @@ def test_ids_are_parsed_and_spelled(name, entry):
 def test_every_listed_id_is_parsed_to_itself():
     names = collected.ids()
     robots = 3 * 5 + 4 + 5 * len(policies.packaged(1))  # random data need no policy
-    assert len(names) == len(set(names)) == 5 * 6 + 3 * 2 + 6 + robots + 3
+    assert len(names) == len(set(names)) == 5 * 6 + 3 * 2 + 6 + robots + 2 * 3
     assert [parse(name).name for name in names] == names
 
 
