@@ -18,6 +18,7 @@ begins with is wrong.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import jax
@@ -36,11 +37,46 @@ if TYPE_CHECKING:
 FLAGS = flags.FLAGS
 
 
-def errors(run: Run, seed: int, count: int, clip: float) -> np.ndarray:
+def table(
+    predict: Callable[[jax.Array, jax.Array], jax.Array],
+    plans: jax.Array,
+    betas: np.ndarray,
+    kind: str,
+    clip: float,
+) -> np.ndarray:
     """Rows [N + 1, 3] of signal, error and clipped error; the last is no change's.
 
+    Args:
+      predict: `(noisy plans [n, H, 2 Z], times [n]) → prediction`, of the plans' shape.
+      plans: standardized, moves first.
+      betas: the schedule [N].
+      kind: of the prediction, one of `diffusion.PREDICTIONS`.
+      clip: bound of the clipped prediction; 0: none.
+    """
+    following, present = jnp.split(plans[:, 0], 2, axis=-1)
+    dim = following.shape[-1]
+
+    def rms(found: jax.Array) -> float:
+        return float(jnp.sqrt(jnp.mean((found - following) ** 2)))
+
+    rows = []
+    for time, bar in enumerate(diffusion.alpha_bars(betas)):
+        noise = jax.random.normal(jax.random.PRNGKey(time), plans.shape)
+        times = jnp.full(len(plans), time)
+        noisy = diffusion.add_noise(plans, noise, times, betas)
+        noisy = noisy.at[:, 0, dim:].set(present)
+        clean = diffusion.to_clean(predict(noisy, times), noisy, bar, kind)
+        found = clean[:, 0, :dim]
+        clipped = jnp.clip(found, -clip, clip) if clip else found
+        rows.append((bar**0.5, rms(found), rms(clipped)))
+    return np.array([*rows, (np.nan, rms(present), rms(present))])
+
+
+def errors(run: Run, seed: int, count: int, clip: float) -> np.ndarray:
+    """`table` of `count` recorded plans with one seed's planner.
+
     Raises:
-      UserError: the run has no planner that diffuses, or not that seed.
+      UserError: the run has no planner that diffuses latents, or not that seed.
     """
     params, batch, dim = windows(run, seed, count)
     model = params.models["planner"]
@@ -50,33 +86,17 @@ def errors(run: Run, seed: int, count: int, clip: float) -> np.ndarray:
             f"The planner of {run.path} does not diffuse latents: name a run of lcd."
         )
     plans = (batch.plans - state.mean) / state.std
-    following, present = plans[:, 0, :dim], plans[:, 0, dim:]
-    bars = diffusion.alpha_bars(config.betas)
     network = diffusion_planner.unflatten(
         state.ema, config, plans.shape[-1], batch.tokens.shape[-1]
     )
 
     @jax.jit
-    def clean(noise: jax.Array, time: jax.Array, bar: jax.Array) -> jax.Array:
-        times = jnp.full(len(plans), time)
-        noisy = diffusion.add_noise(plans, noise, times, config.betas)
-        noisy = noisy.at[:, 0, dim:].set(present)
-        predicted = diffusion_planner.denoise(
+    def predict(noisy: jax.Array, times: jax.Array) -> jax.Array:
+        return diffusion_planner.denoise(
             network, noisy, times, batch.tokens, batch.mask, config
         )
-        found = diffusion.to_clean(predicted, noisy, bar, config.prediction)
-        return found[:, 0, :dim]
 
-    def rms(found: jax.Array) -> float:
-        return float(jnp.sqrt(jnp.mean((found - following) ** 2)))
-
-    rows = []
-    for time, bar in enumerate(bars):
-        noise = jax.random.normal(jax.random.PRNGKey(time), plans.shape)
-        found = clean(noise, jnp.int32(time), jnp.float32(bar))
-        clipped = jnp.clip(found, -clip, clip) if clip else found
-        rows.append((bar**0.5, rms(found), rms(clipped)))
-    return np.array([*rows, (np.nan, rms(present), rms(present))])
+    return table(predict, plans, config.betas, config.prediction, clip)
 
 
 def define_flags() -> None:

@@ -2,16 +2,17 @@
 
 from types import SimpleNamespace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from benchmarks import planning
-from experiments.lcd import compare, latents, rollouts, tables, trials
+from experiments.lcd import compare, denoising, latents, rollouts, tables, trials
 from offjax.cli import command as cli
 from offjax.errors import UserError
 from offjax.evaluation import scene
 from offjax.evaluation.instructions import Trial
-from offjax.methods import METHODS, build
+from offjax.methods import METHODS, build, diffusion
 from offjax.runner import records
 from offjax.runner.settings import expand
 
@@ -238,3 +239,29 @@ def test_starts_of_the_evaluation_are_omitted():
     evaluated = scene.Trials(starting(7), starting(5, 6))
     found = rollouts.without_starts(starting(4, 5, 7, 8), evaluated)
     assert [trial.start for trial in found] == [4, 8]
+
+
+def test_errors_of_a_denoiser_by_hand():
+    """One that knows the plan has no error; one that says 0 has the plan's size."""
+    rng = np.random.default_rng(0)
+    plans = jnp.asarray(rng.normal(size=(50, 4, 6)), jnp.float32)
+    betas = diffusion.cosine_betas(5)
+    bars = diffusion.alpha_bars(betas)
+    np.testing.assert_allclose(
+        denoising.table(lambda x, t: plans, plans, betas, "clean", 0.0)[:-1, 0],
+        np.sqrt(bars),
+    )
+    size = float(jnp.sqrt(jnp.mean(plans[:, 0, :3] ** 2)))
+    change = float(jnp.sqrt(jnp.mean((plans[:, 0, 3:] - plans[:, 0, :3]) ** 2)))
+    zero = denoising.table(lambda x, t: 0 * x, plans, betas, "clean", 3.0)
+    np.testing.assert_allclose(zero[:-1, 1:], size, rtol=1e-5)
+    np.testing.assert_allclose(zero[-1, 1:], change, rtol=1e-5)
+
+    def noise(x, times):
+        bar = bars[int(times[0])]
+        return (x - bar**0.5 * plans) / (1 - bar) ** 0.5
+
+    assert denoising.table(noise, plans, betas, "noise", 0.0)[:-1, 1].max() < 2e-3
+    wrong = denoising.table(lambda x, t: noise(x, t) + 1.0, plans, betas, "noise", 1.0)
+    np.testing.assert_allclose(wrong[:-1, 1], np.sqrt((1 - bars) / bars), rtol=1e-2)
+    assert wrong[4, 2] < 3 < wrong[4, 1]

@@ -81,6 +81,8 @@ BATCHES = {
     "fql": transitions,
 }
 RECIPES = ("gcbc", "gcbc_goal", "hulc", "mcil", "bc", "iql", "fql")
+QUICK = ("gcbc", "iql")
+"""The others take long to compile."""
 
 
 @dataclasses.dataclass
@@ -88,7 +90,10 @@ class Data:
     statistics: object
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    "name",
+    [n if n in QUICK else pytest.param(n, marks=pytest.mark.long) for n in RECIPES],
+)
 def test_two_updates_learn_and_the_model_acts(name):
     settings = {"window": T, "min_window": 1} if name in ("hulc", "mcil") else {}
     stage = stage_of(name, **settings)
