@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import gymnasium
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from offjax.envs import mujoco
 from offjax.envs.batched import GymnasiumBatch, is_available, make_batched
 from offjax.envs.processes import cores
 from offjax.errors import UserError
-from offjax.types import EnvSpec
+from offjax.types import Camera, EnvSpec
 
 
 class Corridor(gymnasium.Env):
@@ -149,3 +151,41 @@ def test_a_specification_of_other_observations_is_refused():
 
 def test_cores():
     assert cores() >= 1
+
+
+CUBE = EnvSpec(
+    "visual-cube-single-singletask-v0",
+    64 * 64 * 3,
+    (-1.0,) * 5,
+    (1.0,) * 5,
+    200,
+    cameras=(Camera("pixels", 64, 64),),
+)
+
+
+def test_images_are_drawn_in_processes():
+    pytest.importorskip("ogbench")
+    problem = is_available(CUBE)
+    if problem is not None:
+        pytest.skip(problem)
+    env = make_batched(CUBE, 2, 1)
+    try:
+        first = env.reset(np.array([0, 1]), [3, 4])
+        assert first.shape == (2, 64 * 64 * 3) and first.dtype == np.uint8
+        assert len(np.unique(first[0])) > 20 and (first[0] != first[1]).any()
+        rows, rewards, terminals = env.step(np.array([1]), np.ones((1, 5), np.float32))
+        assert rows.dtype == np.uint8 and (rows[0] != first[1]).any()
+        assert rewards.tolist() == [-1.0] and terminals.tolist() == [False]
+        again = env.reset(np.array([0]), [4])
+        np.testing.assert_array_equal(again[0], first[1])
+    finally:
+        env.close()
+
+
+def test_other_images_than_the_specification_says():
+    pytest.importorskip("ogbench")
+    small = (Camera("pixels", 32, 32),)
+    for cameras in (small, (*CUBE.cameras, Camera("hand", 64, 64))):
+        wrong = dataclasses.replace(CUBE, cameras=cameras)
+        with pytest.raises(UserError, match=r"\(32, 32, 3\)|shows one image"):
+            make_batched(wrong, 1)
