@@ -8,7 +8,7 @@ an episode from its seed alone, so it is the same for any batch size and order.
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import importlib
 import importlib.util
 import json
@@ -24,7 +24,7 @@ from offjax.envs import antmaze, mujoco, opengl
 from offjax.envs.processes import Workers, cores
 from offjax.errors import UserError
 from offjax.registration import register
-from offjax.types import EnvSpec
+from offjax.types import Camera, EnvSpec
 
 _EXTRAS = ("gymnasium_robotics", "ogbench")
 """Packages that register environments when they are imported."""
@@ -90,11 +90,24 @@ def is_available(spec: EnvSpec) -> str | None:
     """None if the environment can be made here, else why not and the remedy."""
     if on_engine(spec):
         return None
+    if spec.cameras:
+        return _drawing_problem(_encoded(spec))
     try:
         make_one(spec).close()
     except UserError as error:
         return str(error)
-    return opengl.problem(spec.id) if spec.cameras else None
+    return None
+
+
+@functools.cache
+def _drawing_problem(text: str) -> str | None:
+    """Why an environment's images cannot be had; found out by a process."""
+    spec = _decoded(text)
+    try:
+        PixelBatch(spec, 1, 1).close()
+    except UserError as error:
+        return str(error)
+    return None
 
 
 class GymnasiumBatch:
@@ -172,13 +185,21 @@ class PixelBatch:
             other sizes or types than the spec says.
         """
         opengl.require(spec.id)
-        with contextlib.closing(make_one(spec)) as env:
-            _require_images(spec, env.observation_space)
         self.num_envs, self.observation_dim = num_envs, spec.observation_dim
-        text = json.dumps([spec.id, spec.kwargs, spec.cameras])
         count = max(1, processes or cores())
         kind = f"{PixelPlaces.__module__}:{PixelPlaces.__name__}"
-        self._workers = Workers(kind, [text], num_envs, count)
+        self._workers = Workers(kind, [_encoded(spec)], num_envs, count)
+        try:
+            shown = self._workers.call("problem", np.array([0]), [None])[0]
+        except RuntimeError as error:
+            self.close()
+            raise UserError(
+                f"The environment {spec.id!r} with {dict(spec.kwargs)} cannot be made "
+                f"or drawn here. {error} {_remedy(spec.id)}"
+            ) from error
+        if shown is not None:
+            self.close()
+            raise UserError(shown)
 
     def reset(self, indices: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
         """Begins episodes in places [n] with `reset(seed=…)`; observations uint8."""
@@ -188,7 +209,7 @@ class PixelBatch:
         self, indices: np.ndarray, actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """One step of places [n]: observations [n, O] uint8, rewards, terminals [n]."""
-        found = self._workers.call("step", np.asarray(indices), actions)
+        found = self._workers.call("step", np.asarray(indices), list(actions))
         observations, rewards, terminals = zip(*found, strict=True)
         return np.stack(observations), np.array(rewards), np.array(terminals, bool)
 
@@ -201,13 +222,19 @@ class PixelPlaces:
     """Some places of a `PixelBatch`, in one process."""
 
     def __init__(self, text: str, places: int) -> None:
-        """`text` is JSON of the environment's id, its kwargs and the cameras."""
+        """`text` is what `_encoded` made of the environment."""
         opengl.choose_backend()  # before MuJoCo is imported
-        id, kwargs, cameras = json.loads(text)
-        self._names = [name for name, *_ in cameras]
-        pairs = tuple((key, value) for key, value in kwargs)
-        spec = EnvSpec(id, 0, (), (), 1, kwargs=pairs)
-        self._envs = [make_one(spec) for _ in range(places)]
+        self._spec = _decoded(text)
+        self._envs = [make_one(self._spec) for _ in range(places)]
+
+    def problem(self, place: int, value: None) -> str | None:
+        """Why what a place observes are not the cameras' images; None if they are."""
+        del value
+        try:
+            _require_images(self._spec, self._envs[place].observation_space)
+        except UserError as error:
+            return str(error)
+        return None
 
     def reset(self, place: int, seed: int) -> np.ndarray:
         """Begins an episode; the observation [O] uint8."""
@@ -220,9 +247,22 @@ class PixelPlaces:
 
     def _flat(self, observation: Any) -> np.ndarray:
         if isinstance(observation, Mapping):
-            parts = [np.ravel(observation[name]) for name in self._names]
+            parts = [np.ravel(observation[c.name]) for c in self._spec.cameras]
             return np.concatenate(parts)
         return np.ravel(observation)
+
+
+def _encoded(spec: EnvSpec) -> str:
+    """Id, kwargs and cameras as JSON."""
+    return json.dumps([spec.id, spec.kwargs, spec.cameras])
+
+
+def _decoded(text: str) -> EnvSpec:
+    """A spec of what `_encoded` keeps."""
+    id, pairs, seen = json.loads(text)
+    kwargs = tuple((key, value) for key, value in pairs)
+    cameras = tuple(Camera(*camera) for camera in seen)
+    return EnvSpec(id, 0, (), (), 1, kwargs=kwargs, cameras=cameras)
 
 
 def _require_width(spec: EnvSpec, space: gymnasium.Space) -> None:
