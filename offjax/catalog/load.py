@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Sequence
 
 from offjax.catalog import collected
-from offjax.datasets import legacy, minari_io, ogbench, stored
+from offjax.datasets import legacy, minari_io, ogbench, ogbench_pixels, stored
 from offjax.datasets.dataset import DataDir, Dataset
 from offjax.errors import UserError
 from offjax.types import EnvSpec
@@ -87,7 +87,9 @@ def known_spec(name: str, data_dir: DataDir = None) -> EnvSpec | None:
         return legacy.spec(name, 0, 0)
     entry = ogbench.parse(name)
     if entry is not None:
-        return EnvSpec(entry.env_id, 0, (), (), entry.horizon, domain="ogbench")
+        seen = (ogbench_pixels.CAMERA,) if entry.is_visual else ()
+        horizon = entry.horizon
+        return EnvSpec(entry.env_id, 0, (), (), horizon, domain="ogbench", cameras=seen)
     if name.startswith("offjax/"):
         return collected.parse(name).spec()
     if stored.exists(name, data_dir):

@@ -5,7 +5,8 @@
 
 Both names mean the file `<environment>-<collection>-v0.npz`, and its validation part
 `…-val.npz`. A file holds T + 1 states of each trajectory of T steps; `terminals` marks
-the last of them, where the recording was cut, and its action was never executed.
+the last of them, where the recording was cut, and its action was never executed. With
+`visual-` before an id and its file, observations are images (`ogbench_pixels`).
 
 A single task is relabeled from the recorded states as OGBench does since 1.2, from
 the state before the action: in mazes the reward is 0 within the tolerance of the goal
@@ -31,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from offjax.datasets import checks, download, untrusted
+from offjax.datasets import checks, download, ogbench_pixels, untrusted
 from offjax.datasets.dataset import DataDir, Dataset
 from offjax.errors import UserError
 from offjax.types import EnvSpec
@@ -45,6 +46,8 @@ _NAME = re.compile(
     r"-(?P<collection>navigate|stitch|explore|play|noisy)"
     r"(?P<single>-singletask(-task(?P<task>\d+))?)?-v0"
 )
+_VISUAL = ("antmaze", "humanoidmaze", "cube", "scene", "puzzle")
+"""Kinds of environments that there are with images as well."""
 _SIGNATURE = b"PK\x03\x04"
 _ARM = 14  # numbers of qpos before the first object
 _CUBE = 7  # numbers of qpos of a cube
@@ -60,18 +63,24 @@ class Entry:
     env: str  # environment and its size ("antmaze-large")
     collection: str  # who collected ("navigate")
     task: int | None  # from 1; 0 the default one; None for goal-conditioned data
+    is_visual: bool = False  # whether observations are images
 
     @property
     def file(self) -> str:
         """Name of the file of the training part."""
-        return f"{self.env}-{self.collection}-v0.npz"
+        return f"{self._prefix}{self.env}-{self.collection}-v0.npz"
 
     @property
     def env_id(self) -> str:
         """Gymnasium id of the single-task environment; the id itself if none."""
         if self.task is None:
             return self.id
-        return f"{self.env}-singletask{f'-task{self.task}' * (self.task > 0)}-v0"
+        task = f"-task{self.task}" * (self.task > 0)
+        return f"{self._prefix}{self.env}-singletask{task}-v0"
+
+    @property
+    def _prefix(self) -> str:
+        return "visual-" * self.is_visual
 
     @property
     def horizon(self) -> int:
@@ -96,27 +105,33 @@ def table() -> Mapping[str, dict[str, Any]]:
 def ids() -> list[str]:
     """The goal-conditioned ids; each has single-task variants too."""
     return [
-        f"{env}-{collection}-v0"
+        f"{prefix}{env}-{collection}-v0"
+        for prefix in ("", "visual-")
         for env, row in table().items()
+        if not prefix or _has_images(env)
         for collection in row["collections"]
     ]
+
+
+def _has_images(env: str) -> bool:
+    """Whether OGBench has an environment and data of the same with images."""
+    return env.partition("-")[0] in _VISUAL
 
 
 def parse(name: str) -> Entry | None:
     """What an OGBench id names; None if it is not of that form.
 
     Raises:
-      UserError: it is of that form, but there is no such dataset or task, or its
-        observations are images.
+      UserError: it is of that form, but there is no such dataset or task.
     """
     match = _NAME.fullmatch(name)
     if match is None or match["env"] not in table():
         return None
     env, collection = match["env"], match["collection"]
-    if match["pixels"]:
+    if match["pixels"] and not _has_images(env):
         raise UserError(
-            f"OGBench dataset {name!r} has images for observations, which no method "
-            f"here reads; {name.removeprefix('visual-')} is the same with states."
+            f"OGBench has no dataset {name!r}: those with images are of "
+            f"{', '.join(_VISUAL)}; {name.removeprefix('visual-')} has states."
         )
     row = table()[env]
     if collection not in row["collections"]:
@@ -130,7 +145,7 @@ def parse(name: str) -> Entry | None:
             f"{name!r} asks for task {match['task']}; {env} has tasks 1 to "
             f"{len(row['tasks'])}."
         )
-    return Entry(name, env, collection, task)
+    return Entry(name, env, collection, task, bool(match["pixels"]))
 
 
 def folders(data_dir: DataDir = None) -> list[Path]:
@@ -199,9 +214,19 @@ def read(
     if entry.task is not None and "buttons" in entry.goal:
         states.add("button_states")
     what = f"{path}, OGBench's {file},"
-    arrays = untrusted.read_npz(path, (*_KEYS, *sorted(states)), what)
+    keys = [key for key in _KEYS if not (entry.is_visual and key == "observations")]
+    arrays = untrusted.read_npz(path, (*keys, *sorted(states)), what)
     try:
-        return _dataset(entry, arrays, infos, f"OGBench file {path}")
+        steps, following = _steps(arrays)
+        if entry.is_visual:
+            keep = np.zeros(len(arrays["terminals"]), bool)
+            keep[steps] = True
+            seen, after = ogbench_pixels.frames(path, keep, what), None
+        else:
+            observations = checks.matrix(arrays["observations"], "observations")
+            checks.same_length(observations, "observations", len(arrays["terminals"]))
+            seen, after = observations[steps], observations[following]
+        return _dataset(entry, arrays, seen, after, infos, f"OGBench file {path}")
     except UserError as error:
         raise UserError(f"OGBench file {path} cannot be used: {error}") from error
 
@@ -268,12 +293,9 @@ def _states(array: np.ndarray, name: str, width: int) -> np.ndarray:
     return array
 
 
-def _dataset(
-    entry: Entry, arrays: Mapping[str, np.ndarray], infos: Sequence[str], source: str
-) -> Dataset:
-    observations = checks.matrix(arrays["observations"], "observations")
-    rows = len(observations)
-    actions = checks.matrix(arrays["actions"], "actions", rows)
+def _steps(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of a file that are steps, and those that follow them."""
+    rows = len(arrays.get("observations", arrays["actions"]))
     last = checks.flags(arrays["terminals"], "terminals", rows)
     for key in arrays.keys() - set(_KEYS):
         checks.same_length(arrays[key], key, rows)
@@ -282,9 +304,23 @@ def _dataset(
             "the last row of `terminals` is not set, so that the last trajectory is "
             "incomplete. Copy the file again."
         )
-    steps, following = np.flatnonzero(~last), np.flatnonzero(~last) + 1
+    steps = np.flatnonzero(~last)
     if not steps.size:
         raise UserError("every row of `terminals` is set; there is no step in it.")
+    return steps, steps + 1
+
+
+def _dataset(
+    entry: Entry,
+    arrays: Mapping[str, np.ndarray],
+    observations: np.ndarray,
+    next_observations: np.ndarray | None,
+    infos: Sequence[str],
+    source: str,
+) -> Dataset:
+    """The dataset of a file's steps; `observations` [N, O] are at them."""
+    steps, following = _steps(arrays)
+    actions = checks.matrix(arrays["actions"], "actions", len(arrays["terminals"]))
     spec = EnvSpec(
         id=entry.env_id,
         observation_dim=observations.shape[1],
@@ -292,9 +328,10 @@ def _dataset(
         action_high=(1.0,) * actions.shape[1],
         horizon=entry.horizon,
         domain="ogbench",
+        cameras=(ogbench_pixels.CAMERA,) if entry.is_visual else (),
     )
     taken, notes = checks.clip_recorded(actions[steps], spec)
-    timeouts = last[following]
+    timeouts = arrays["terminals"].reshape(-1)[following].astype(bool)
     values, done = np.zeros(len(steps), np.float32), np.zeros(len(steps), bool)
     if entry.task is None:
         notes += ("goal-conditioned: no rewards; -singletask variants have them",)
@@ -303,13 +340,15 @@ def _dataset(
         values = rewards(entry, states)
         done = values == 0.0
         notes += ("successful rows are terminals, although the recording goes on",)
+    if entry.is_visual:
+        notes += ("the frame after the last step of each trajectory is left out",)
     return Dataset.from_arrays(
-        observations[steps],
+        observations,
         taken,
         values,
         done,
         timeouts & ~done,
-        observations[following],
+        next_observations,
         spec=spec,
         id=entry.id,
         source=source,

@@ -82,7 +82,7 @@ def read_pickle(path: Path | zipfile.Path) -> Any:
         )
     remedy = "Nothing in it was run; copy it again from where it is published."
     with checks.damaged(str(path), remedy), path.open("rb") as stream:
-        _, dtype = _header(stream)
+        _, dtype = npy_header(stream)
         if not dtype.hasobject:
             raise ValueError("it holds no object")
         return _DataUnpickler(stream).load().item()
@@ -138,7 +138,21 @@ class _DataUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it holds {module}.{name}, which is not data")
 
 
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+def npz_header(path: Path, name: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of an array of an npz file, which is not read.
+
+    Raises:
+      ValueError: the file cannot hold as much as the header claims; and whatever
+        `zipfile` raises.
+    """
+    with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
+        shape, dtype = npy_header(stream)
+        stored = archive.getinfo(name).file_size - stream.tell()
+        _require_stored(name, shape, dtype, stored)
+        return shape, dtype
+
+
+def npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and type of the array that follows."""
     version = npy.read_magic(stream)
     if version == (1, 0):
@@ -150,7 +164,7 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
 
 def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     with archive.open(name) as stream:
-        shape, dtype = _header(stream)
+        shape, dtype = npy_header(stream)
         require_numbers(name, dtype)
         stored = archive.getinfo(name).file_size - stream.tell()
         _require_stored(name, shape, dtype, stored)

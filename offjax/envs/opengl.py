@@ -18,6 +18,8 @@ BACKENDS = ("egl", "osmesa", "glfw")
 def choose_backend() -> None:
     """EGL where there is no display; the user's own choice stands."""
     windows = sys.platform in ("win32", "darwin")
+    if os.environ.get("MUJOCO_GL", "") == "disable":  # where nothing was drawn so far
+        del os.environ["MUJOCO_GL"]
     if not windows and not os.environ.get("DISPLAY"):
         os.environ.setdefault("MUJOCO_GL", "egl")
 

@@ -198,7 +198,8 @@ def test_validation_part_and_places(folder, tmp_path, monkeypatch):
     [
         ("antmaze-large-play-v1", "no dataset"),
         ("antmaze-large-noisy-v0", "collections in antmaze-large are"),
-        ("visual-scene-play-v0", "scene-play-v0 is the same with states"),
+        ("visual-antsoccer-arena-stitch-v0", "antsoccer-arena-stitch-v0 has states"),
+        ("visual-scene-navigate-v0", "collections in scene are noisy, play"),
         ("scene-play-singletask-task6-v0", "tasks 1 to 5"),
         ("scene-play-singletask-task0-v0", "tasks 1 to 5"),
         ("scene-pla-v0", "Did you mean scene-play-v0"),
@@ -216,7 +217,86 @@ def test_one_meaning_for_each_name(folder):
     with pytest.raises(UserError, match="names two datasets"):
         load_dataset("scene-play-v0")
     assert ogbench.parse("antmaze-umaze-v0") is None
-    assert len(ogbench.ids()) == 47
+    states = [name for name in ogbench.ids() if not name.startswith("visual-")]
+    assert len(states) == 47 and "visual-scene-play-v0" in ogbench.ids()
+    assert not [name for name in ogbench.ids() if name.startswith("visual-point")]
+
+
+def images(**arrays):
+    data = contents(**arrays)
+    shape = len(data["terminals"]), 64, 64, 3
+    frames = np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
+    return data | {"observations": frames}
+
+
+@pytest.fixture
+def caches(tmp_path, monkeypatch):
+    monkeypatch.setenv("OFFJAX_CACHE", str(tmp_path / "cache"))
+
+
+def test_images_stay_bytes_in_a_mapped_file(folder, caches):
+    data = images()
+    put(folder, "visual-antmaze-large-navigate-v0.npz", data)
+    dataset = load_dataset("visual-antmaze-large-navigate-v0", infos=("qpos",))
+    rows = [row for row, _ in steps()]
+    assert isinstance(dataset.observations, np.memmap)
+    assert dataset.observations.dtype == np.uint8
+    assert dataset.spec.cameras == (("pixels", 64, 64),)
+    expected = data["observations"][rows].reshape(len(rows), -1)
+    np.testing.assert_array_equal(dataset.observations, expected)
+    np.testing.assert_array_equal(dataset.infos["qpos"], data["qpos"][rows])
+    np.testing.assert_array_equal(dataset.timeouts, [last for _, last in steps()])
+    # Rows whose next frame is left out are dropped, and only those.
+    found = to_transitions(dataset)
+    kept = [row for row, last in steps() if not last]
+    following = data["observations"][np.add(kept, 1)].reshape(len(kept), -1)
+    np.testing.assert_array_equal(found.next_observations, following)
+    # A file that has changed is unpacked anew.
+    data["observations"] = 255 - data["observations"]
+    put(folder, "visual-antmaze-large-navigate-v0.npz", data)
+    again = load_dataset("visual-antmaze-large-navigate-v0")
+    np.testing.assert_array_equal(again.observations, 255 - expected)
+
+
+def test_rewards_of_images_are_those_of_states(folder, caches):
+    data = images(positions=25, buttons=2)
+    data["qpos"][2, 14:17] = (0.33, -0.356, 0.066)
+    put(folder, "visual-scene-play-v0.npz", data)
+    put(folder, "scene-play-v0.npz", data | {"observations": data["qpos"]})
+    seen = load_dataset("visual-scene-play-singletask-task4-v0")
+    known = load_dataset("scene-play-singletask-task4-v0")
+    np.testing.assert_array_equal(seen.rewards, known.rewards)
+    np.testing.assert_array_equal(seen.terminals, known.terminals)
+    assert len(set(known.rewards.tolist())) > 1
+    assert seen.spec.id == "visual-scene-singletask-task4-v0"
+    assert seen.spec.horizon == known.spec.horizon == 750
+
+
+@pytest.mark.parametrize(
+    ("frames", "words"),
+    [
+        (np.zeros((12, 64, 64, 3), np.float32), "of float32"),
+        (np.zeros((12, 64, 64), np.uint8), r"\(12, 64, 64\)"),
+        (np.zeros((12, 84, 84, 3), np.uint8), r"\(12, 84, 84, 3\)"),
+        (np.zeros((11, 64, 64, 3), np.uint8), r"\(11, 64, 64, 3\)"),
+    ],
+)
+def test_other_images_are_refused(folder, caches, frames, words):
+    put(folder, "visual-scene-play-v0.npz", images() | {"observations": frames})
+    with pytest.raises(UserError, match=words):
+        load_dataset("visual-scene-play-v0")
+
+
+def test_horizons_and_environments_of_images_are_ogbenchs():
+    gymnasium = pytest.importorskip("gymnasium")
+    pytest.importorskip("ogbench")
+    for name in ogbench.ids():
+        if name.startswith("visual-"):
+            entry = ogbench.parse(name.replace("-v0", "-singletask-task2-v0"))
+            registered = gymnasium.spec(entry.env_id)
+            assert registered.max_episode_steps == entry.horizon
+            sizes = registered.kwargs["height"], registered.kwargs["width"]
+            assert sizes == (64, 64)
 
 
 class Payload:

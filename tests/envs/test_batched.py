@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import gymnasium
 import numpy as np
 import pytest
 
-from offjax.envs import mujoco
+from offjax.envs import mujoco, opengl
 from offjax.envs.batched import GymnasiumBatch, is_available, make_batched
 from offjax.envs.processes import cores
 from offjax.errors import UserError
-from offjax.types import EnvSpec
+from offjax.types import Camera, EnvSpec
 
 
 class Corridor(gymnasium.Env):
@@ -149,3 +151,78 @@ def test_a_specification_of_other_observations_is_refused():
 
 def test_cores():
     assert cores() >= 1
+
+
+CUBE = EnvSpec(
+    "visual-cube-single-singletask-v0",
+    64 * 64 * 3,
+    (-1.0,) * 5,
+    (1.0,) * 5,
+    200,
+    cameras=(Camera("pixels", 64, 64),),
+)
+
+
+def test_ogbench_draws_in_a_process():
+    pytest.importorskip("ogbench")
+    if opengl.problem("x") is not None:
+        pytest.skip(opengl.problem("x"))
+    env = make_batched(CUBE, 1, 1)
+    place = np.array([0])
+    try:
+        first = env.reset(place, [3])
+        assert first.shape == (1, 64 * 64 * 3) and first.dtype == np.uint8
+        assert len(np.unique(first)) > 20
+        rows, rewards, terminals = env.step(place, np.ones((1, 5), np.float32))
+        assert rows.dtype == np.uint8 and (rows != first).any()
+        assert rewards.tolist() == [-1.0] and terminals.tolist() == [False]
+    finally:
+        env.close()
+
+
+DOTS = EnvSpec(
+    "tests.envs.pixel_env:Dots-v0",
+    48,
+    (-1.0,),
+    (1.0,),
+    9,
+    cameras=(Camera("low", 4, 2), Camera("high", 2, 4)),
+)
+
+
+def test_cameras_are_in_the_order_of_the_specification():
+    if opengl.problem("x") is not None:
+        pytest.skip(opengl.problem("x"))
+    env = make_batched(DOTS, 3, 2)
+    try:
+        rows = env.reset(np.arange(3), [1, 2, 1])
+        np.testing.assert_array_equal(rows[0], rows[2])
+        value = int(rows[1, 0])
+        np.testing.assert_array_equal(rows[1], [value] * 24 + [value + 100] * 24)
+        rows, rewards, _ = env.step(np.array([1]), np.ones((1, 1), np.float32))
+        assert rows[0, 0] == rewards[0] == value + 1
+    finally:
+        env.close()
+
+
+@pytest.mark.parametrize(
+    ("cameras", "words"),
+    [
+        ((Camera("low", 8, 2),), r"\(8, 2, 3\)"),
+        ((Camera("low", 4, 2), Camera("hand", 4, 2)), "hand"),
+    ],
+)
+def test_other_images_than_the_specification_says(cameras, words):
+    if opengl.problem("x") is not None:
+        pytest.skip(opengl.problem("x"))
+    wrong = dataclasses.replace(DOTS, cameras=cameras)
+    with pytest.raises(UserError, match=words):
+        make_batched(wrong, 1)
+    assert words.strip("\\(")[:2] in is_available(wrong)
+
+
+def test_a_renderer_that_there_is_not(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    monkeypatch.setenv("PYOPENGL_PLATFORM", "egl")  # which OSMesa's context refuses
+    with pytest.raises(UserError, match=r"libosmesa6.*MUJOCO_GL"):
+        make_batched(DOTS, 1)
