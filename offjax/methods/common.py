@@ -125,8 +125,9 @@ def clipped(state: TrainState, observations: Array) -> Array:
 class LayersConfig:
     """How networks begin.
 
-    `initialization` is one of `offjax.networks.initializers.INITIALIZATIONS`. With
-    "torch" values begin as CORL's do.
+    Attributes:
+      initialization: of linear layers, "lecun" or, as CORL's, "torch"; see
+        `offjax.networks.initializers`.
     """
 
     initialization: str = added(default="lecun")
